@@ -1,0 +1,184 @@
+# /// script
+# dependencies = ["nox>=2025.2.9"]
+# ///
+"""Everything one does with this repository. `nox -l` lists it; `nox -s NAME -- ARGS` runs it.
+
+A session installs all it needs, so `pip install nox` is the only step before it.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests"]
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+CACHE = ROOT / ".cache"
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Lint, then run the tests: does the code compute its formulas? On the CPU, in float64."""
+    session.install("-e", ".[sweep,plot,images]", *groups("test", "lint"))
+    check_style(session)
+    # One file stays in one process, so that its tests share compiled programs. At most four:
+    # each process compiles and holds programs of its own.
+    workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadfile")
+    session.run("pytest", *workers, *session.posargs, env=cpu())
+
+
+@nox.session
+def validate(session: nox.Session) -> None:
+    """Does the theory describe the world? Writes results/validation; uses a GPU if there is one.
+
+    `nox -s validate -- --profile quick --seed 7`; the options are those of validation/conftest.py.
+    LEARNDYN_ACCELERATOR=cpu, cuda12 or cuda13 overrides the choice of machine.
+    """
+    device = accelerator(session)
+    extras = "sweep,plot,images" if device == "cpu" else f"sweep,plot,images,{device}"
+    session.install("-e", f".[{extras}]", *groups("validate"))
+    env = cpu() if device == "cpu" else gpu()
+    session.run("pytest", *targets("validation", session), *session.posargs, env=env | cached())
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and the ladder of imports. Arguments go to ruff check."""
+    session.install("-e", ".", *groups("lint"))
+    check_style(session, *session.posargs)
+
+
+@nox.session(default=False)
+def format(session: nox.Session) -> None:
+    """Format the code and repair what ruff can repair."""
+    session.install(*groups("lint"))
+    session.run("ruff", "check", "--fix", *session.posargs, success_codes=[0, 1])
+    session.run("ruff", "format", *session.posargs)
+
+
+@nox.session(default=False)
+def typecheck(session: nox.Session) -> None:
+    """Check types with pyright."""
+    session.install("-e", ".[sweep,plot,images]", *groups("test", "typecheck"))
+    session.run("pyright", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure speed, with the answers asserted. On the default device; not in parallel."""
+    device = accelerator(session)
+    extras = "sweep" if device == "cpu" else f"sweep,{device}"
+    session.install("-e", f".[{extras}]", *groups("bench"))
+    env = cpu() if device == "cpu" else gpu()
+    # Run-time shape checks are for tests: `addopts` switches them on, so it is emptied here.
+    arguments = ("-o", "addopts=", "--import-mode=importlib", *targets("benchmarks", session))
+    session.run("pytest", *arguments, *session.posargs, env=env | {"EQX_ON_ERROR": "nan"})
+
+
+@nox.session(default=False)
+def notebooks(session: nox.Session) -> None:
+    """Run the notebooks from top to bottom; what they draw is left in build/notebooks."""
+    session.install("-e", ".[notebooks]", *groups("notebooks"))
+    built = ROOT / "build" / "notebooks"
+    built.mkdir(parents=True, exist_ok=True)
+    for script in sorted((ROOT / "notebooks").glob("*.py")):
+        output = built / script.with_suffix(".ipynb").name
+        session.run("jupytext", "--to", "ipynb", "--output", str(output), str(script), silent=True)
+    arguments = ("-o", "addopts=", "--nbmake", "--nbmake-timeout=900", "--overwrite")
+    session.run("pytest", *arguments, str(built), *session.posargs, env=cpu() | cached())
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Build the documentation in site/; with `-- serve`, show it while it is being written."""
+    session.install("-e", ".[sweep,plot]", *groups("docs"))
+    session.run("mkdocs", *(session.posargs or ("build", "--strict")), env=cpu())
+
+
+@nox.session(default=False, venv_backend="uv")
+def minimums(session: nox.Session) -> None:
+    """Run the tests with the oldest release that each dependency's floor allows. Needs uv."""
+    oldest = ("--resolution", "lowest-direct")
+    session.install(*oldest, "-e", ".[sweep,plot,images]", *groups("test"))
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs, env=cpu())
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build the source archive and the wheel, and import the library from the wheel alone."""
+    session.install("build")
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    session.run("python", "-m", "build", *session.posargs)
+    (wheel,) = (ROOT / "dist").glob("*.whl")
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+    session.install(str(wheel))
+    session.chdir(session.create_tmp())
+    session.run("python", "-c", "import learndyn; print(learndyn.__version__)", env=cpu())
+
+
+def groups(*names: str) -> list[str]:
+    """The requirements of these dependency groups of pyproject.toml."""
+    return list(nox.project.dependency_groups(PROJECT, *names))
+
+
+def check_style(session: nox.Session, *arguments: str) -> None:
+    """Run the three linters, the fastest first."""
+    session.run("ruff", "check", *arguments)
+    session.run("ruff", "format", "--check", "--diff", *arguments)
+    session.run("lint-imports", "--no-cache")
+
+
+def targets(folder: str, session: nox.Session) -> list[str]:
+    """`folder`, unless the arguments name files or folders themselves."""
+    named = any((ROOT / argument.split("::")[0]).exists() for argument in session.posargs)
+    return [] if named else [folder]
+
+
+def accelerator(session: nox.Session) -> str:
+    """Which build of JAX this machine needs: cpu, cuda12 or cuda13."""
+    chosen = os.environ.get("LEARNDYN_ACCELERATOR", "auto")
+    if chosen in ("cpu", "cuda12", "cuda13"):
+        return chosen
+    if chosen != "auto":
+        session.error(f"LEARNDYN_ACCELERATOR is cpu, cuda12, cuda13 or auto; got {chosen!r}")
+    query = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True)
+        driver = int(answer.stdout.split(".")[0])
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return "cpu"
+    # The oldest drivers that NVIDIA supports for CUDA 13 and 12.
+    found = "cuda13" if driver >= 580 else "cuda12" if driver >= 525 else "cpu"
+    session.log(f"NVIDIA driver {driver}: using {found}")
+    return found
+
+
+def cpu() -> dict[str, str]:
+    """float64 on the CPU, unless the environment says otherwise."""
+    return defaults(JAX_ENABLE_X64="1", JAX_PLATFORMS="cpu")
+
+
+def gpu() -> dict[str, str]:
+    """float64 on the GPU. Naming cuda first makes a GPU that fails to start an error."""
+    return defaults(JAX_ENABLE_X64="1", JAX_PLATFORMS="cuda,cpu")
+
+
+def cached() -> dict[str, str]:
+    """Keep compiled programs between runs; run-time checks would keep JAX from doing so."""
+    return defaults(
+        JAX_COMPILATION_CACHE_DIR=str(CACHE / "jax"),
+        JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS="0.5",
+        EQX_ON_ERROR="nan",
+    )
+
+
+def defaults(**values: str) -> dict[str, str]:
+    """These environment variables, where the environment does not set them already."""
+    return {name: os.environ.get(name, value) for name, value in values.items()}

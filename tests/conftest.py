@@ -1,0 +1,114 @@
+"""What every test stands on: float64, seeds that can be replayed, and bounded memory.
+
+LEARNDYN_TEST_SEED decides all random numbers. Unset, they are the same in every run; a
+number replays the run that printed it; `random` draws a new number and prints it.
+"""
+
+import ctypes
+import gc
+import os
+import secrets
+import zlib
+from pathlib import Path
+
+import equinox as eqx
+import hypothesis
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+
+VARIABLE = "LEARNDYN_TEST_SEED"
+MEMORY_LIMIT = 3e9
+"""Resident bytes above which JAX's caches are dropped: XLA never frees code by itself."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Settle the seed before the processes of pytest-xdist start and before hypothesis looks."""
+    chosen = os.environ.get(VARIABLE, "")
+    if chosen == "random":
+        chosen = os.environ[VARIABLE] = str(secrets.randbelow(2**31))
+    config.stash[SEED] = int(chosen or 0)
+    # Without a chosen seed hypothesis, too, repeats itself: a red run is a change of the code.
+    hypothesis.settings.register_profile(
+        "learndyn", deadline=None, derandomize=not chosen, print_blob=True
+    )
+    hypothesis.settings.load_profile("learndyn")
+    if chosen and config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = chosen
+
+
+def pytest_report_header(config):
+    return f"seed: {VARIABLE}={config.stash[SEED]}"
+
+
+SEED = pytest.StashKey[int]()
+
+
+@pytest.fixture
+def seed(request):
+    """A number for this test alone, fixed by its name and LEARNDYN_TEST_SEED."""
+    name = f"{request.config.stash[SEED]} {request.node.nodeid}"
+    return zlib.crc32(name.encode())
+
+
+@pytest.fixture
+def key(seed):
+    """A JAX random key for this test."""
+    return jax.random.key(seed)
+
+
+@pytest.fixture
+def getkey(key):
+    """A function that returns a new JAX random key at each call."""
+    count = iter(range(2**31))
+    return lambda: jax.random.fold_in(key, next(count))
+
+
+@pytest.fixture
+def rng(seed):
+    """A NumPy generator for this test."""
+    return np.random.default_rng(seed)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Beside a failure, say how to draw the same random numbers again."""
+    report = yield
+    if report.failed and "seed" in getattr(item, "funcargs", {}):
+        replay = f"{VARIABLE}={item.config.stash[SEED]}"
+        report.sections.append(("seed", f"{item.funcargs['seed']}; replay with {replay}"))
+    return report
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _bounded_memory():
+    """After a file of tests that left the process large, give its compiled programs back.
+
+    Per file, not per test: the tests of a file share programs.
+    """
+    yield
+    if resident_bytes() > MEMORY_LIMIT:
+        jax.clear_caches()
+        eqx.clear_caches()
+        gc.collect()
+        return_freed_pages()
+
+
+def resident_bytes():
+    """Memory of this process now, 0 where the system has no /proc."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def return_freed_pages():
+    """glibc keeps freed pages unless asked; other C libraries decide for themselves."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        pass
