@@ -99,7 +99,8 @@ def notebooks(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation in site/; with `-- serve`, show it while it is being written."""
     session.install("-e", ".[sweep,plot]", *groups("docs"))
-    session.run("mkdocs", *(session.posargs or ("build", "--strict")), env=cpu())
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}
+    session.run("mkdocs", *(session.posargs or ("build", "--strict")), env=cpu() | quiet)
 
 
 @nox.session(default=False, venv_backend="uv")

@@ -4,6 +4,7 @@ LEARNDYN_TEST_SEED decides all random numbers. Unset, they are the same in every
 number replays the run that printed it; `random` draws a new number and prints it.
 """
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -20,6 +21,9 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 
 VARIABLE = "LEARNDYN_TEST_SEED"
+SEED = pytest.StashKey[int]()
+
+MEMORY = pytest.StashKey[float]()
 MEMORY_LIMIT = 3e9
 """Resident bytes above which JAX's caches are dropped: XLA never frees code by itself."""
 
@@ -31,6 +35,7 @@ def pytest_configure(config):
     if chosen == "random":
         chosen = os.environ[VARIABLE] = str(secrets.randbelow(2**31))
     config.stash[SEED] = int(chosen or 0)
+    config.stash[MEMORY] = MEMORY_LIMIT
     # Without a chosen seed hypothesis, too, repeats itself: a red run is a change of the code.
     hypothesis.settings.register_profile(
         "learndyn", deadline=None, derandomize=not chosen, print_blob=True
@@ -42,9 +47,6 @@ def pytest_configure(config):
 
 def pytest_report_header(config):
     return f"seed: {VARIABLE}={config.stash[SEED]}"
-
-
-SEED = pytest.StashKey[int]()
 
 
 @pytest.fixture
@@ -83,18 +85,16 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _bounded_memory():
-    """After a file of tests that left the process large, give its compiled programs back.
-
-    Per file, not per test: the tests of a file share programs.
-    """
-    yield
-    if resident_bytes() > MEMORY_LIMIT:
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item):
+    """After a test that left the process large, give all compiled programs back."""
+    if resident_bytes() > item.config.stash[MEMORY]:
         jax.clear_caches()
         eqx.clear_caches()
         gc.collect()
         return_freed_pages()
+        # Where little could be freed, the next attempt waits until it is worth recompiling.
+        item.config.stash[MEMORY] = max(MEMORY_LIMIT, 1.5 * resident_bytes())
 
 
 def resident_bytes():
@@ -108,7 +108,5 @@ def resident_bytes():
 
 def return_freed_pages():
     """glibc keeps freed pages unless asked; other C libraries decide for themselves."""
-    try:
+    with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        pass
