@@ -1,0 +1,34 @@
+"""Exact learning dynamics of simple neural networks: simulate, predict, compare.
+
+The whole public API is on this page. Importing it leaves JAX's configuration alone; theory
+needs float64: `jax.config.update("jax_enable_x64", True)`.
+"""
+
+from learndyn import averages as averages
+from learndyn._activations import Erf as Erf
+from learndyn._activations import Linear as Linear
+from learndyn._activations import Quadratic as Quadratic
+from learndyn._activations import ReLU as ReLU
+from learndyn._activations import Sign as Sign
+from learndyn._activations import Tanh as Tanh
+from learndyn._losses import AbstractLoss as AbstractLoss
+from learndyn._losses import Hinge as Hinge
+from learndyn._losses import Logistic as Logistic
+from learndyn._losses import Perceptron as Perceptron
+from learndyn._losses import Squared as Squared
+from learndyn._problem import MultiIndex as MultiIndex
+from learndyn._problem import Problem as Problem
+from learndyn._results import Result as Result
+from learndyn._rules import SGD as SGD
+from learndyn._rules import SlowMomentum as SlowMomentum
+from learndyn._states import Overlaps as Overlaps
+from learndyn._states import TwoLayer as TwoLayer
+from learndyn._states import Weights as Weights
+from learndyn._states import overlaps as overlaps
+from learndyn._states import student as student
+from learndyn._states import teacher as teacher
+from learndyn._version import __version__ as __version__
+from learndyn.dynamics import Trajectory as Trajectory
+from learndyn.dynamics import generalisation_error as generalisation_error
+from learndyn.dynamics import ode_term as ode_term
+from learndyn.dynamics import solve_ode as solve_ode

@@ -1,0 +1,96 @@
+"""Checks of input, written once: what must hold, what arrived, what to do.
+
+Only concrete values are checked here. A traced value cannot raise; functions that accept
+traced values turn bad ones into NaN and a result code instead.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike
+
+
+def is_concrete(*values: Any) -> bool:
+    """Whether no leaf of any value is being traced by jit, vmap or grad."""
+    leaves = jax.tree_util.tree_leaves(values)
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def as_float(value: ArrayLike, name: str) -> Array:
+    """`value` as a float array in JAX's default float type.
+
+    Raises: ValueError where it is not a real number or array of real numbers.
+    """
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be a real number or array of real numbers; got {value!r}."
+        ) from error
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+        raise ValueError(
+            f"{name} must be real; got dtype {array.dtype}. Pass a float or an array of floats."
+        )
+    return array.astype(jnp.result_type(float))
+
+
+def require_x64(what: str) -> None:
+    """Theory in single precision is silently wrong near convergence, so it is refused."""
+    if not jax.config.jax_enable_x64:
+        raise ValueError(
+            f"{what} needs float64, but JAX runs in float32. Put this line before any "
+            'computation: jax.config.update("jax_enable_x64", True), or set JAX_ENABLE_X64=1.'
+        )
+
+
+def require_at_least(value: Array, lower: float, name: str, why: str, *, strict: bool = False):
+    """Concrete `value` must be finite and >= lower (> lower where strict)."""
+    if not is_concrete(value):
+        return
+    value = np.asarray(value)
+    good = np.isfinite(value) & ((value > lower) if strict else (value >= lower))
+    if not good.all():
+        sign = ">" if strict else ">="
+        raise ValueError(
+            f"{name} must be finite and {sign} {lower:g} ({why}); got {_shown(value)}."
+        )
+
+
+def require_shape(value: Array, shape: tuple[int, ...], name: str, why: str) -> None:
+    """The trailing axes of `value` must have exactly this shape."""
+    if value.shape[len(value.shape) - len(shape) :] != shape or value.ndim < len(shape):
+        raise ValueError(f"{name} must have shape {shape} ({why}); got shape {value.shape}.")
+
+
+def require_unbatched(named: Iterable[tuple[str, Array | None, int]], function: str) -> None:
+    """Each (name, array, ndim) must have just that many axes: batches go through vmap."""
+    for name, array, ndim in named:
+        if array is not None and array.ndim != ndim:
+            raise ValueError(
+                f"{function} takes one run at a time: {name} must have {ndim} axes; got shape "
+                f"{array.shape}. For a batch use jax.vmap or equinox.filter_vmap, or learndyn.sweep."
+            )
+
+
+def checked_times(ts: ArrayLike) -> Array:
+    """Times of at least one entry, one axis, not decreasing, none negative or non-finite."""
+    ts = as_float(ts, "ts")
+    if ts.ndim != 1 or ts.shape[0] < 1:
+        raise ValueError(
+            f"ts must be a one-dimensional array of at least one time; got shape {ts.shape}."
+        )
+    if is_concrete(ts):
+        values = np.asarray(ts)
+        if not np.isfinite(values).all() or values[0] < 0 or (np.diff(values) <= 0).any():
+            raise ValueError(
+                "ts must be finite, >= 0 and strictly increasing (alpha = steps / n); got "
+                f"{_shown(values)}. Sort it and drop repeated times, for example with numpy.unique."
+            )
+    return ts
+
+
+def _shown(value: np.ndarray) -> str:
+    return np.array2string(np.asarray(value), threshold=8, precision=6)

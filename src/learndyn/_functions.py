@@ -1,0 +1,60 @@
+"""User callables as pytrees: plain functions become static, Modules stay trees of leaves."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+
+
+class Function(eqx.Module):
+    """A plain function, held as static structure, so that it may sit in a jitted pytree."""
+
+    fn: Callable = eqx.field(static=True)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.fn(*args)
+
+
+def as_module(value: Any, name: str) -> Any:
+    """`value` itself where it is an `eqx.Module` with `__call__`, else wrapped and static.
+
+    Raises: ValueError where it cannot be called.
+    """
+    if not callable(value) or isinstance(value, type):
+        hint = f" Did you mean {value.__name__}()?" if isinstance(value, type) else ""
+        raise ValueError(f"{name} must be callable; got {value!r}.{hint}")
+    return value if isinstance(value, eqx.Module) else Function(value)
+
+
+def describe(tree: Any) -> Any:
+    """`tree` as plain JSON-ready data: Modules by class and fields, callables by name and repr."""
+    if isinstance(tree, Function):
+        name = getattr(tree.fn, "__qualname__", type(tree.fn).__name__)
+        return {
+            "callable": f"{getattr(tree.fn, '__module__', '?')}.{name}",
+            "repr": _plain_repr(tree.fn),
+        }
+    if isinstance(tree, eqx.Module):
+        fields = {name: describe(getattr(tree, name)) for name in tree.__dataclass_fields__}
+        return {"type": type(tree).__name__, **fields}
+    if isinstance(tree, jax.core.Tracer):
+        return "traced"
+    if hasattr(tree, "tolist"):
+        return tree.tolist()
+    if isinstance(tree, list | tuple):
+        return [describe(item) for item in tree]
+    if isinstance(tree, dict):
+        return {str(key): describe(item) for key, item in tree.items()}
+    return tree if isinstance(tree, str | int | float | bool | None) else repr(tree)
+
+
+def to_json(tree: Any) -> str:
+    """`describe(tree)` as a JSON string."""
+    return json.dumps(describe(tree))
+
+
+def _plain_repr(fn: Callable) -> str:
+    # An address would make two identical runs differ.
+    return repr(fn).split(" at 0x")[0]

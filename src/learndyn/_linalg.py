@@ -1,0 +1,52 @@
+"""Linear algebra that stays finite at singular covariances."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_RELATIVE_PIVOT = 1e-14
+"""A pivot below this times its diagonal entry is rounding: the field depends on earlier ones."""
+
+
+def psd_cholesky(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """Lower-triangular L with L L^T = c for a positive semi-definite c.
+
+    A direction that earlier ones already span gets a zero column, so L, and derivatives of L,
+    stay finite at any rank (LAPACK's factorisation gives NaN there). The columns are written
+    out one by one: d is small, and XLA fuses them under vmap.
+    """
+    columns = []
+    for j in range(c.shape[0]):
+        rest = c[:, j] - sum((col * col[j] for col in columns), jnp.zeros_like(c[:, j]))
+        present = rest[j] > _RELATIVE_PIVOT * jnp.abs(c[j, j])
+        pivot = jnp.sqrt(jnp.where(present, rest[j], 1.0))
+        below = jnp.arange(c.shape[0]) >= j
+        columns.append(jnp.where(present & below, rest / pivot, 0.0))
+    return jnp.stack(columns, axis=1)
+
+
+def psd_solve_lower(
+    lower: Float[Array, "d d"], rhs: Float[Array, "d cols"]
+) -> Float[Array, "d cols"]:
+    """Solve lower @ x = rhs for a factor of `psd_cholesky`, with x = 0 at its zero pivots.
+
+    Those pivots carry no probability, so any value would do; 0 keeps results bounded.
+    """
+    pivots = jnp.diagonal(lower)
+    empty = pivots == 0
+    safe = lower + jnp.diag(jnp.where(empty, 1.0, 0.0))
+    rhs = jnp.where(empty[:, None], 0.0, rhs)
+    solution = jax.scipy.linalg.solve_triangular(safe, rhs, lower=True)
+    return jnp.where(empty[:, None], 0.0, solution)
+
+
+def symmetric_from_triu(values: Float[Array, " pairs"], size: int) -> Float[Array, "size size"]:
+    """The symmetric matrix whose upper triangle, row by row, is `values`."""
+    rows, cols = jnp.triu_indices(size)
+    upper = jnp.zeros((size, size), values.dtype).at[rows, cols].set(values)
+    return upper.at[cols, rows].set(values)
+
+
+def triu(matrix: Float[Array, "size size"]) -> Float[Array, " pairs"]:
+    """The upper triangle of a symmetric matrix, row by row."""
+    return matrix[jnp.triu_indices(matrix.shape[0])]

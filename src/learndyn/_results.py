@@ -1,0 +1,31 @@
+"""Why a run stopped: a number in every trajectory, so that one bad run spoils no sweep."""
+
+from enum import IntEnum
+
+
+class Result(IntEnum):
+    """Outcome of a run. Whatever is not `SUCCESS` comes with NaN after the time it happened."""
+
+    SUCCESS = 0
+    DIVERGED = 1
+    MAX_STEPS = 2
+    INVALID_INPUT = 3
+    SOLVER_FAILED = 4
+
+    @property
+    def meaning(self) -> str:
+        """A sentence for a person."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Result.SUCCESS: "the run reached its last time",
+    Result.DIVERGED: "the state grew beyond bounds or became NaN: the learning rate is too large",
+    Result.MAX_STEPS: "the solver used up max_steps: raise it, or loosen rtol",
+    Result.INVALID_INPUT: "a traced input was invalid: negative noise, NaN, times not "
+    "increasing, or overlaps that are not positive semi-definite",
+    Result.SOLVER_FAILED: "the solver gave up for another reason, such as a vanishing step",
+}
+
+DIVERGENCE_LIMIT = 1e10
+"""A squared norm per input dimension beyond which no learning run ever returns."""

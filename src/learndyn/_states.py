@@ -1,0 +1,250 @@
+"""The two states of learning: weights in n dimensions, and the overlaps that matter."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from learndyn import _activations
+from learndyn._checks import as_float, is_concrete, require_shape, require_unbatched
+from learndyn._problem import Layers, MultiIndex, Problem
+
+_PSD_SLACK = 1e-10
+"""Smallest eigenvalue of C, over its trace, that still counts as rounding."""
+
+
+class Overlaps(eqx.Module):
+    """The macroscopic state: Q_ik = w_i.w_k/n, R_in = w_i.w*_n/n, T_nm = w*_n.w*_m/n.
+
+    Q: (k, k), R: (k, m), T: (m, m), dimensionless, with [[Q, R], [R^T, T]] positive
+        semi-definite (singular is valid: student = teacher, more units than directions).
+    v, v_teacher: (k,), (m,) second layers; ones where not given.
+    b, b_teacher: (k,), (m,) biases; None where there are none. Given one, the other is 0.
+
+    Leading batch axes are allowed here; functions that take one state are vmapped over them.
+    Raises: ValueError for wrong shapes, k or m < 1, asymmetric Q or T, or an eigenvalue below
+    -1e-10 times the trace.
+    Source: Goldt et al. 2020, Eq. (5).
+    """
+
+    Q: Float[Array, "*batch k k"]
+    R: Float[Array, "*batch k m"]
+    T: Float[Array, "*batch m m"]
+    v: Float[Array, "*batch k"]
+    v_teacher: Float[Array, "*batch m"]
+    b: Float[Array, "*batch k"] | None
+    b_teacher: Float[Array, "*batch m"] | None
+
+    def __init__(
+        self,
+        Q: ArrayLike,
+        R: ArrayLike,
+        T: ArrayLike,
+        v: ArrayLike | None = None,
+        v_teacher: ArrayLike | None = None,
+        b: ArrayLike | None = None,
+        b_teacher: ArrayLike | None = None,
+    ):
+        Q, R, T = as_float(Q, "Q"), as_float(R, "R"), as_float(T, "T")
+        k, m = _sizes(Q, T)
+        require_shape(Q, (k, k), "Q", "student by student")
+        require_shape(T, (m, m), "T", "teacher by teacher")
+        require_shape(R, (k, m), "R", "student by teacher, matching Q and T")
+        batch = jnp.broadcast_shapes(Q.shape[:-2], R.shape[:-2], T.shape[:-2])
+        self.Q = jnp.broadcast_to(Q, (*batch, k, k))
+        self.R = jnp.broadcast_to(R, (*batch, k, m))
+        self.T = jnp.broadcast_to(T, (*batch, m, m))
+        self.v = _units(1.0 if v is None else v, k, batch, "v")
+        self.v_teacher = _units(1.0 if v_teacher is None else v_teacher, m, batch, "v_teacher")
+        biased = b is not None or b_teacher is not None
+        self.b = _units(0.0 if b is None else b, k, batch, "b") if biased else None
+        self.b_teacher = (
+            _units(0.0 if b_teacher is None else b_teacher, m, batch, "b_teacher")
+            if biased
+            else None
+        )
+        _require_psd(self)
+
+    @property
+    def k(self) -> int:
+        """Number of student units."""
+        return self.R.shape[-2]
+
+    @property
+    def m(self) -> int:
+        """Number of teacher units."""
+        return self.R.shape[-1]
+
+    @property
+    def covariance(self) -> Float[Array, "*batch d d"]:
+        """C = [[Q, R], [R^T, T]], the covariance of the fields (lambda, rho)."""
+        top = jnp.concatenate([self.Q, self.R], axis=-1)
+        bottom = jnp.concatenate([jnp.swapaxes(self.R, -1, -2), self.T], axis=-1)
+        return jnp.concatenate([top, bottom], axis=-2)
+
+    @property
+    def layers(self) -> Layers:
+        """Second layers and biases, what the fields do not carry."""
+        return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
+
+
+class Weights(eqx.Module):
+    """The microscopic state of student and teacher.
+
+    w: (k, n), w_teacher: (m, n); v, v_teacher, b, b_teacher as in `Overlaps`.
+    Raises: ValueError for wrong shapes or non-finite entries.
+    """
+
+    w: Float[Array, "*batch k n"]
+    w_teacher: Float[Array, "*batch m n"]
+    v: Float[Array, "*batch k"]
+    v_teacher: Float[Array, "*batch m"]
+    b: Float[Array, "*batch k"] | None
+    b_teacher: Float[Array, "*batch m"] | None
+
+    def __init__(
+        self,
+        w: ArrayLike,
+        w_teacher: ArrayLike,
+        v: ArrayLike | None = None,
+        v_teacher: ArrayLike | None = None,
+        b: ArrayLike | None = None,
+        b_teacher: ArrayLike | None = None,
+    ):
+        w, w_teacher = as_float(w, "w"), as_float(w_teacher, "w_teacher")
+        if w.ndim < 2 or w_teacher.ndim < 2 or 0 in w.shape or 0 in w_teacher.shape:
+            raise ValueError(
+                "w and w_teacher must have shapes (k, n) and (m, n) with k, m, n >= 1; got "
+                f"{w.shape} and {w_teacher.shape}."
+            )
+        k, m, n = w.shape[-2], w_teacher.shape[-2], w.shape[-1]
+        require_shape(w_teacher, (m, n), "w_teacher", "same input dimension as w")
+        batch = jnp.broadcast_shapes(w.shape[:-2], w_teacher.shape[:-2])
+        self.w = jnp.broadcast_to(w, (*batch, k, n))
+        self.w_teacher = jnp.broadcast_to(w_teacher, (*batch, m, n))
+        self.v = _units(1.0 if v is None else v, k, batch, "v")
+        self.v_teacher = _units(1.0 if v_teacher is None else v_teacher, m, batch, "v_teacher")
+        biased = b is not None or b_teacher is not None
+        self.b = _units(0.0 if b is None else b, k, batch, "b") if biased else None
+        self.b_teacher = (
+            _units(0.0 if b_teacher is None else b_teacher, m, batch, "b_teacher")
+            if biased
+            else None
+        )
+
+    @property
+    def n(self) -> int:
+        """Input dimension."""
+        return self.w.shape[-1]
+
+    @property
+    def k(self) -> int:
+        """Number of student units."""
+        return self.w.shape[-2]
+
+    @property
+    def m(self) -> int:
+        """Number of teacher units."""
+        return self.w_teacher.shape[-2]
+
+    @property
+    def layers(self) -> Layers:
+        """Second layers and biases, what the fields do not carry."""
+        return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
+
+
+def overlaps(weights: Weights) -> Overlaps:
+    """The order parameters of `weights` (Goldt et al. 2020, Eq. (5))."""
+    w, w_teacher, n = weights.w, weights.w_teacher, weights.n
+    q = jnp.einsum("...in,...kn->...ik", w, w) / n
+    r = jnp.einsum("...in,...kn->...ik", w, w_teacher) / n
+    t = jnp.einsum("...in,...kn->...ik", w_teacher, w_teacher) / n
+    return Overlaps(q, r, t, *weights.layers)
+
+
+class TwoLayer(eqx.Module):
+    """x -> sum_i v_i g(w_i.x/sqrt n + b_i): a network as an Equinox model."""
+
+    w: Float[Array, "units n"]
+    v: Float[Array, " units"]
+    b: Float[Array, " units"] | None
+    activation: _activations.AbstractActivation
+
+    def __call__(self, x: Float[Array, " n"]) -> Float[Array, ""]:
+        fields = self.w @ x / self.w.shape[1] ** 0.5
+        return self.v @ self.activation(fields if self.b is None else fields + self.b)
+
+
+def student(problem: Problem, weights: Weights) -> TwoLayer:
+    """The student network: `student(problem, weights)(x)` with x of shape (n,) is phi."""
+    require_unbatched([("w", weights.w, 2)], "student")
+    return TwoLayer(weights.w, weights.v, weights.b, problem.student)
+
+
+def teacher(problem: Problem, weights: Weights) -> TwoLayer:
+    """The teacher network without label noise.
+
+    Raises: ValueError for a multi-index teacher, which is a function of fields, not a network.
+    """
+    require_unbatched([("w_teacher", weights.w_teacher, 2)], "teacher")
+    if isinstance(problem.teacher, MultiIndex):
+        raise ValueError(
+            "teacher(...) needs a teacher given by an activation; a MultiIndex teacher is a "
+            "function of the fields w_teacher @ x / sqrt(n): call problem.teacher with them."
+        )
+    return TwoLayer(weights.w_teacher, weights.v_teacher, weights.b_teacher, problem.teacher)
+
+
+def require_compatible(
+    problem: Problem, rule_trains_biases: bool, state: Overlaps | Weights
+) -> None:
+    """What problem, rule and state must agree on: biases that are trained must exist."""
+    if rule_trains_biases and state.b is None:
+        raise ValueError(
+            "rule.lr_bias trains biases, but the state has none; give b (for example zeros) or "
+            "set lr_bias=None."
+        )
+    if problem.has_multi_index_teacher and is_concrete(state.b_teacher):
+        if state.b_teacher is not None and bool(np.asarray(state.b_teacher).any()):
+            raise ValueError(
+                "a MultiIndex teacher has no biases; got b_teacher="
+                f"{np.asarray(state.b_teacher)}. Write them into its function."
+            )
+
+
+def _sizes(q: Array, t: Array) -> tuple[int, int]:
+    if q.ndim < 2 or t.ndim < 2 or q.shape[-1] < 1 or t.shape[-1] < 1:
+        raise ValueError(
+            "Q and T must be square matrices with k, m >= 1 units; got shapes "
+            f"{q.shape} and {t.shape}."
+        )
+    return q.shape[-1], t.shape[-1]
+
+
+def _units(value: ArrayLike, size: int, batch: tuple[int, ...], name: str) -> Array:
+    value = as_float(value, name)
+    if value.ndim == 0:
+        value = jnp.broadcast_to(value, (size,))
+    require_shape(value, (size,), name, "one entry per unit")
+    return jnp.broadcast_to(value, (*batch, size))
+
+
+def _require_psd(state: Overlaps) -> None:
+    if not is_concrete(state.Q, state.R, state.T):
+        return
+    q, t, c = np.asarray(state.Q), np.asarray(state.T), np.asarray(state.covariance)
+    if not np.isfinite(c).all():
+        raise ValueError("Q, R and T must be finite; got NaN or infinity among them.")
+    slack = 1e-8 if c.dtype == np.float64 else 1e-4
+    for name, matrix in (("Q", q), ("T", t)):
+        if np.abs(matrix - np.swapaxes(matrix, -1, -2)).max() > slack * (1 + np.abs(matrix).max()):
+            raise ValueError(f"{name} must be symmetric; got\n{matrix}")
+    smallest = np.linalg.eigvalsh(c)[..., 0]
+    trace = np.trace(c, axis1=-2, axis2=-1)
+    allowed = _PSD_SLACK if c.dtype == np.float64 else 1e-5
+    if (smallest < -allowed * trace).any():
+        raise ValueError(
+            "the overlaps [[Q, R], [R^T, T]] must be positive semi-definite, as any real weights "
+            f"make them; got a smallest eigenvalue of {smallest.min():.3g} (trace "
+            f"{trace.max():.3g}). Use overlaps(weights), or check R**2 <= Q T entry by entry."
+        )

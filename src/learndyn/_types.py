@@ -1,0 +1,22 @@
+"""Shapes and dimension names, said once.
+
+Dimensions: `k` student units, `m` teacher units, `d = k + m` fields, `n` input
+dimension, `times` requested times. Symbols follow the literature: Q, R, T are overlaps,
+lambda and rho the local fields of student and teacher, zeta the label noise.
+"""
+
+from collections.abc import Callable
+
+from jaxtyping import Array, Float, Int, Key
+from jaxtyping import ArrayLike as ArrayLike
+
+Scalar = Float[Array, ""]
+Times = Float[Array, " times"]
+Result = Int[Array, ""]
+PRNGKey = Key[Array, ""]
+
+ScalarFunction = Callable[..., Array]
+"""An elementwise function of one real variable, traceable by JAX."""
+
+Schedule = Callable[..., Array]
+"""A learning rate as a function of alpha = steps / n."""

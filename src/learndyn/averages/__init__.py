@@ -1,0 +1,13 @@
+"""Gaussian averages of functions of local fields: the right-hand side of every theory."""
+
+from learndyn.averages._choose import averages_error as averages_error
+from learndyn.averages._choose import choose_averages as choose_averages
+from learndyn.averages._closed import ClosedForm as ClosedForm
+from learndyn.averages._closed import has_closed_form as has_closed_form
+from learndyn.averages._nodes import NodeAverages as NodeAverages
+from learndyn.averages._rules import AbstractNodes as AbstractNodes
+from learndyn.averages._rules import GaussHermite as GaussHermite
+from learndyn.averages._rules import MonteCarlo as MonteCarlo
+from learndyn.averages._rules import QuasiMonteCarlo as QuasiMonteCarlo
+from learndyn.averages._types import AbstractAverages as AbstractAverages
+from learndyn.averages._types import FieldAverages as FieldAverages

@@ -1,0 +1,228 @@
+"""The ODE of the overlaps, n = infinity: an adaptive solve for any problem and rule."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from learndyn._checks import checked_times, require_at_least, require_unbatched, require_x64
+from learndyn._problem import Problem
+from learndyn._results import DIVERGENCE_LIMIT, Result
+from learndyn._rules import SGD
+from learndyn._states import Overlaps, require_compatible
+from learndyn._types import Times
+from learndyn.averages import (
+    AbstractAverages,
+    AbstractNodes,
+    ClosedForm,
+    NodeAverages,
+    averages_error,
+    choose_averages,
+)
+from learndyn.dynamics._drift import OverlapFlow
+from learndyn.dynamics._trajectory import Trajectory
+
+RTOL, ATOL, MAX_STEPS = 1e-9, 1e-11, 100_000
+
+AveragesOption = AbstractNodes | AbstractAverages | str | None
+
+
+def ode_term(
+    problem: Problem, rule: SGD, start: Overlaps, *, averages: AveragesOption = None
+) -> diffrax.ODETerm:
+    """The ODE as a `diffrax.ODETerm`, for users of Diffrax.
+
+    Its `vector_field` is an `OverlapFlow`: `vector_field.pack(start)` is the initial y and
+    `vector_field.unpack(y)` the overlaps. Options and errors as for `solve_ode`.
+    """
+    require_x64("ode_term")
+    _require_one_state(start, "ode_term")
+    require_compatible(problem, rule.lr_bias is not None, start)
+    ready = choose_averages(
+        problem, start.k, start.m, biases=start.b is not None, averages=averages
+    )
+    return diffrax.ODETerm(OverlapFlow(problem, rule, ready, start))
+
+
+def solve_ode(
+    problem: Problem,
+    rule: SGD,
+    start: Overlaps,
+    ts: ArrayLike,
+    *,
+    averages: AveragesOption = None,
+    rtol: ArrayLike = RTOL,
+    atol: ArrayLike = ATOL,
+    solver: diffrax.AbstractSolver | None = None,
+    max_steps: int = MAX_STEPS,
+    jump_ts: ArrayLike | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+) -> Trajectory:
+    """Overlaps and generalisation error in the limit n -> infinity.
+
+    start: the state at ts[0]. ts: (times,) increasing times alpha = steps / n, dimensionless.
+    averages: how to average over the fields (see `learndyn.averages`); None chooses.
+    rtol, atol: tolerances of the adaptive solver. Where the averages are over nodes and the
+        integrand jumps, both are raised to the averages' own standard error, since a solver
+        would only chase the nodes; `stats` tells the values used.
+    solver: a Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
+    jump_ts: times at which a learning-rate schedule jumps.
+    adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
+
+    Returns: a `Trajectory` whose `stats` hold `steps`, `rtol`, and `averages_error`, the
+    standard error of the averages at the start (0 for closed forms).
+    Raises: ValueError for bad values, shapes, times or options, or in float32.
+    Source: Goldt et al. (2020), Eq. (9); `OverlapFlow` has the equations.
+    """
+    ts = checked_times(ts)
+    term = ode_term(problem, rule, start, averages=averages)
+    rtol, atol = jnp.asarray(rtol, float), jnp.asarray(atol, float)
+    require_at_least(rtol, 0.0, "rtol", "a relative tolerance", strict=True)
+    require_at_least(atol, 0.0, "atol", "an absolute tolerance")
+    if jump_ts is not None:
+        jump_ts = jnp.asarray(jump_ts, float)
+    return _solve(
+        term,
+        ts,
+        (rtol, atol),
+        jump_ts,
+        diffrax.Tsit5() if solver is None else solver,
+        max_steps,
+        diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+    )
+
+
+def generalisation_error(
+    problem: Problem, state: Overlaps, *, averages: AveragesOption = None
+) -> Float[Array, ""]:
+    """eg at `state`: half the mean squared difference from the noiseless teacher, or, for
+    classification losses, the probability that student and teacher have opposite signs.
+
+    Raises: ValueError for a batch of states (use vmap), a bad option, or in float32.
+    Source: Goldt et al. (2020), Eq. (4).
+    """
+    require_x64("generalisation_error")
+    _require_one_state(state, "generalisation_error")
+    ready = choose_averages(
+        problem, state.k, state.m, biases=state.b is not None, averages=averages
+    )
+    return ready.generalisation_error(problem, state)
+
+
+@eqx.filter_jit
+def _solve(
+    term: diffrax.ODETerm,
+    ts: Times,
+    tolerances: tuple[Array, Array],
+    jump_ts: Array | None,
+    solver: diffrax.AbstractSolver,
+    max_steps: int,
+    adjoint: diffrax.AbstractAdjoint,
+) -> Trajectory:
+    flow: OverlapFlow = term.vector_field
+    valid = _is_valid(flow, ts)
+    error = averages_error(flow.problem, flow.start, flow.averages)
+    rtol, atol = _capped(tolerances, error, flow.averages)
+    y0 = jnp.where(valid, flow.pack(flow.start), 0.0)
+    ts_safe = jnp.where(valid, ts, jnp.arange(len(ts), dtype=ts.dtype))
+    if len(ts) == 1:
+        ys, reached, result = y0[None], jnp.ones(1, bool), jnp.asarray(Result.SUCCESS.value)
+        steps = jnp.zeros((), int)
+    else:
+        controller = diffrax.PIDController(rtol=rtol, atol=atol)
+        if jump_ts is not None:
+            controller = diffrax.ClipStepSizeController(controller, jump_ts=jump_ts)
+        solution = diffrax.diffeqsolve(
+            term,
+            solver,
+            t0=ts_safe[0],
+            t1=ts_safe[-1],
+            dt0=None,
+            y0=y0,
+            saveat=diffrax.SaveAt(ts=ts_safe),
+            stepsize_controller=controller,
+            max_steps=max_steps,
+            event=diffrax.Event(_has_diverged),
+            adjoint=adjoint,
+            throw=False,
+        )
+        ys, reached = solution.ys, jnp.isfinite(solution.ts)
+        result, steps = _result_code(solution.result), solution.stats["num_steps"]
+    result = jnp.where(valid, result, Result.INVALID_INPUT.value)
+    ys = jnp.where((reached & valid)[:, None], ys, jnp.nan)
+    stats = {"steps": steps, "rtol": rtol, "averages_error": error}
+    return _trajectory(flow, ts, ys, result, stats)
+
+
+def _trajectory(
+    flow: OverlapFlow, ts: Times, ys: Float[Array, "times p"], result: Array, stats: dict
+) -> Trajectory:
+    states = jax.vmap(flow.unpack)(ys)
+    eg = _errors(flow, states)
+    biased = flow.start.b is not None
+    return Trajectory(
+        alpha=ts,
+        Q=states.Q,
+        R=states.R,
+        T=flow.start.T,
+        v=jnp.where(jnp.isnan(eg)[:, None], jnp.nan, states.v),
+        v_teacher=flow.start.v_teacher,
+        b=jnp.where(jnp.isnan(eg)[:, None], jnp.nan, states.b) if biased else None,
+        b_teacher=flow.start.b_teacher,
+        eg=eg,
+        result=result,
+        stats=stats,
+    )
+
+
+def _errors(flow: OverlapFlow, states: Overlaps) -> Times:
+    def error(state: Overlaps) -> Array:
+        return flow.averages.generalisation_error(flow.problem, state)
+
+    if isinstance(flow.averages, ClosedForm):
+        return jax.vmap(error)(states)
+    return jax.lax.map(error, states)  # one state at a time: there are thousands of nodes
+
+
+def _capped(
+    tolerances: tuple[Array, Array], error: Array, averages: AbstractAverages
+) -> tuple[Array, Array]:
+    rtol, atol = tolerances
+    if not (isinstance(averages, NodeAverages) and averages.score):
+        return rtol, atol
+    floor = jnp.nan_to_num(error)
+    return jnp.maximum(rtol, floor), jnp.maximum(atol, floor)
+
+
+def _is_valid(flow: OverlapFlow, ts: Times) -> Array:
+    """Whether traced input is sound, where no exception can be raised."""
+    c, finite = flow.start.covariance, jnp.isfinite
+    smallest = jnp.linalg.eigvalsh(jnp.where(finite(c), c, 0.0))[0]
+    leaves = jax.tree_util.tree_leaves((flow.start, ts, eqx.filter(flow.rule, eqx.is_array)))
+    return (
+        jnp.all(jnp.stack([jnp.all(finite(leaf)) for leaf in leaves]))
+        & (smallest >= -1e-10 * jnp.trace(c))
+        & (flow.problem.noise >= 0)
+        & jnp.all(jnp.diff(ts) > 0)
+        & (ts[0] >= 0)
+    )
+
+
+def _has_diverged(t: Array, y: Array, args: object, **kwargs: object) -> Array:
+    return ~jnp.all(jnp.abs(y) < DIVERGENCE_LIMIT)
+
+
+def _result_code(result: diffrax.RESULTS) -> Array:
+    code = jnp.asarray(Result.SOLVER_FAILED.value)
+    for theirs, ours in (
+        (diffrax.RESULTS.successful, Result.SUCCESS),
+        (diffrax.RESULTS.event_occurred, Result.DIVERGED),
+        (diffrax.RESULTS.max_steps_reached, Result.MAX_STEPS),
+    ):
+        code = jnp.where(result == theirs, ours.value, code)
+    return code
+
+
+def _require_one_state(state: Overlaps, function: str) -> None:
+    require_unbatched([("Q", state.Q, 2), ("R", state.R, 2), ("T", state.T, 2)], function)
