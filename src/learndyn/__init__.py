@@ -28,7 +28,9 @@ from learndyn._states import overlaps as overlaps
 from learndyn._states import student as student
 from learndyn._states import teacher as teacher
 from learndyn._version import __version__ as __version__
+from learndyn.dynamics import Fluctuations as Fluctuations
 from learndyn.dynamics import Trajectory as Trajectory
+from learndyn.dynamics import fluctuations as fluctuations
 from learndyn.dynamics import generalisation_error as generalisation_error
 from learndyn.dynamics import ode_term as ode_term
 from learndyn.dynamics import solve_ode as solve_ode

@@ -1,8 +1,11 @@
 """Averages of any problem over a set of nodes: f = S z with C = S S^T."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._linalg import psd_cholesky, psd_solve_lower
@@ -10,6 +13,8 @@ from learndyn._losses import Squared
 from learndyn._problem import FieldGradient, Layers, MultiIndex, Problem
 from learndyn._states import Overlaps
 from learndyn.averages._types import AbstractAverages, FieldAverages
+
+Observable = Callable[[Array, Array, FieldGradient], Array]
 
 _ZETA_STEP = 1 / 16
 
@@ -56,6 +61,24 @@ class NodeAverages(AbstractAverages):
         if problem.is_classification:
             return weight @ ((phi >= 0) != (phi_teacher >= 0)).astype(phi.dtype)
         return 0.5 * weight @ (phi - phi_teacher) ** 2
+
+    def covariance_of(
+        self, problem: Problem, state: Overlaps, observable: Observable
+    ) -> Float[Array, "q q"]:
+        """Covariance over samples of observable(lam, rho, gradient), a vector of length q.
+
+        Exact in the label noise for observables up to second degree in the gradient.
+        """
+        f, zeta, weight, layers = self._sample(state)
+        lam, rho = f[:, : state.k], f[:, state.k :]
+        mean, second = 0.0, 0.0
+        for probability, y in _labels(problem, rho, zeta, layers, points=3):
+            gradient = jax.vmap(problem.gradient, (0, 0, None))(lam, y, layers)
+            value = jax.vmap(observable)(lam, rho, gradient)
+            weighted = value * (weight * probability)[:, None]
+            mean += jnp.sum(weighted, axis=0)
+            second += weighted.T @ value
+        return second - jnp.outer(mean, mean)
 
     def replicate(self, index: Array) -> "NodeAverages":
         """The same averages over one replicate alone, for error estimates."""
@@ -104,9 +127,17 @@ def needs_zeta_node(problem: Problem) -> bool:
 
 
 def _labels(
-    problem: Problem, rho: Float[Array, "p m"], zeta: Float[Array, " p"], layers: Layers
+    problem: Problem,
+    rho: Float[Array, "p m"],
+    zeta: Float[Array, " p"],
+    layers: Layers,
+    points: int = 2,
 ) -> list[tuple[Float[Array, " p"] | float, Float[Array, " p"]]]:
-    """Labels with their probabilities given the fields; they sum label noise exactly."""
+    """Labels with their probabilities given the fields: a sum over label noise.
+
+    Exact for classification and, with squared loss, for polynomials of c and dloss/dv of
+    degree up to 2 points - 1, since those are linear in the noise.
+    """
     if needs_zeta_node(problem):
         return [(1.0, jax.vmap(problem.label, (0, 0, None))(rho, zeta, layers))]
     clean = jax.vmap(problem.teacher_output, (0, None))(rho, layers)
@@ -114,8 +145,8 @@ def _labels(
         one = jnp.ones_like(clean)
         positive = _probability_positive(clean, problem.noise)
         return [(positive, one), (1 - positive, -one)]
-    # c is linear in zeta and c c^T quadratic, so two-point Gauss-Hermite is exact.
-    return [(0.5, clean + problem.noise), (0.5, clean - problem.noise)]
+    x, w = np.polynomial.hermite_e.hermegauss(points)
+    return [(p, clean + x_i * problem.noise) for x_i, p in zip(x, w / w.sum(), strict=True)]
 
 
 def _probability_positive(

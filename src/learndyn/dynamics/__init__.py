@@ -1,6 +1,8 @@
 """The levels of description: what a run of learning does, exactly or in the limit."""
 
 from learndyn.dynamics._drift import OverlapFlow as OverlapFlow
+from learndyn.dynamics._fluctuations import Fluctuations as Fluctuations
+from learndyn.dynamics._fluctuations import fluctuations as fluctuations
 from learndyn.dynamics._ode import generalisation_error as generalisation_error
 from learndyn.dynamics._ode import ode_term as ode_term
 from learndyn.dynamics._ode import solve_ode as solve_ode

@@ -47,14 +47,14 @@ class OverlapFlow(eqx.Module):
         rates = self.rule.effective_rates(t)
         if velocity is None:
             averages = self.averages.field_averages(self.problem, state)
-            return self._pack(*self._drift(rates, state, averages))
+            return self.coordinates(*self._drift(rates, state, averages))
         cross = _probe_covariance(state, velocity)
         averages = self.averages.field_averages(self.problem, state, cross)
         return self._momentum_drift(rates, state, velocity, averages)
 
     def pack(self, state: Overlaps) -> Float[Array, " p"]:
         """The coordinates y of `state`, with velocities at rest."""
-        parts = self._pack(state.Q, state.R, state.v, state.b)
+        parts = self.coordinates(state.Q, state.R, state.v, state.b)
         if not self.rule.has_slow_momentum:
             return parts
         k, m = state.k, state.m
@@ -98,15 +98,18 @@ class OverlapFlow(eqx.Module):
         dU = dU + gamma**2 / self.rule.batch_size * averages.c_c
         dV = gamma * (c_rho + kappa * state.R - V)
         lr_v, lr_b = (0.0 if rate is None else rate for rate in (rates.v, rates.b))
-        moved = self._pack(
+        moved = self.coordinates(
             -rates.w * (S + S.T), -rates.w * V, -lr_v * velocity.v, -lr_b * velocity.b
         )
-        pushed = self._pack(
+        pushed = self.coordinates(
             dU, dV, gamma * (averages.dv - velocity.v), gamma * (averages.c - velocity.b)
         )
         return jnp.concatenate([moved, dS.ravel(), pushed])
 
-    def _pack(self, q: Array, r: Array, v: Array, b: Array | None) -> Float[Array, " p"]:
+    def coordinates(
+        self, q: Array, r: Array, v: Array | None, b: Array | None
+    ) -> Float[Array, " p"]:
+        """The independent coordinates of a (k, k) symmetric, a (k, m) and two (k,) arrays."""
         parts = [triu(q), r.ravel()]
         if self._trains_v:
             parts.append(v)

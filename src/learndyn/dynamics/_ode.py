@@ -1,5 +1,7 @@
 """The ODE of the overlaps, n = infinity: an adaptive solve for any problem and rule."""
 
+from typing import NamedTuple
+
 import diffrax
 import equinox as eqx
 import jax
@@ -87,9 +89,9 @@ def solve_ode(
         ts,
         (rtol, atol),
         jump_ts,
-        diffrax.Tsit5() if solver is None else solver,
+        solver,
         max_steps,
-        diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+        adjoint,
     )
 
 
@@ -116,63 +118,99 @@ def _solve(
     ts: Times,
     tolerances: tuple[Array, Array],
     jump_ts: Array | None,
-    solver: diffrax.AbstractSolver,
+    solver: diffrax.AbstractSolver | None,
     max_steps: int,
-    adjoint: diffrax.AbstractAdjoint,
+    adjoint: diffrax.AbstractAdjoint | None,
 ) -> Trajectory:
     flow: OverlapFlow = term.vector_field
+    y0 = flow.pack(flow.start)
+    solved = integrate(
+        term,
+        flow,
+        y0,
+        ts,
+        tolerances,
+        max_steps=max_steps,
+        jump_ts=jump_ts,
+        solver=solver,
+        adjoint=adjoint,
+    )
+    return trajectory_from(flow, ts, solved.ys, solved)
+
+
+class Solved(NamedTuple):
+    """A solve, with NaN rows after it stopped, and why it did."""
+
+    ys: Float[Array, "times p"]
+    result: Array
+    stats: dict[str, Array]
+
+
+def integrate(
+    term: diffrax.ODETerm,
+    flow: OverlapFlow,
+    y0: Float[Array, " p"],
+    ts: Times,
+    tolerances: tuple[Array, Array],
+    *,
+    max_steps: int,
+    jump_ts: Array | None = None,
+    solver: diffrax.AbstractSolver | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+) -> Solved:
+    """Solve `term` from y0 over ts without ever raising; `flow` tells what input is valid."""
     valid = _is_valid(flow, ts)
     error = averages_error(flow.problem, flow.start, flow.averages)
     rtol, atol = _capped(tolerances, error, flow.averages)
-    y0 = jnp.where(valid, flow.pack(flow.start), 0.0)
-    ts_safe = jnp.where(valid, ts, jnp.arange(len(ts), dtype=ts.dtype))
+    stats = {"steps": jnp.zeros((), int), "rtol": rtol, "averages_error": error}
+    y0 = jnp.where(valid, y0, 0.0)
+    invalid = jnp.asarray(Result.INVALID_INPUT.value)
     if len(ts) == 1:
-        ys, reached, result = y0[None], jnp.ones(1, bool), jnp.asarray(Result.SUCCESS.value)
-        steps = jnp.zeros((), int)
-    else:
-        controller = diffrax.PIDController(rtol=rtol, atol=atol)
-        if jump_ts is not None:
-            controller = diffrax.ClipStepSizeController(controller, jump_ts=jump_ts)
-        solution = diffrax.diffeqsolve(
-            term,
-            solver,
-            t0=ts_safe[0],
-            t1=ts_safe[-1],
-            dt0=None,
-            y0=y0,
-            saveat=diffrax.SaveAt(ts=ts_safe),
-            stepsize_controller=controller,
-            max_steps=max_steps,
-            event=diffrax.Event(_has_diverged),
-            adjoint=adjoint,
-            throw=False,
-        )
-        ys, reached = solution.ys, jnp.isfinite(solution.ts)
-        result, steps = _result_code(solution.result), solution.stats["num_steps"]
-    result = jnp.where(valid, result, Result.INVALID_INPUT.value)
-    ys = jnp.where((reached & valid)[:, None], ys, jnp.nan)
-    stats = {"steps": steps, "rtol": rtol, "averages_error": error}
-    return _trajectory(flow, ts, ys, result, stats)
+        result = jnp.where(valid, Result.SUCCESS.value, invalid)
+        return Solved(jnp.where(valid, y0, jnp.nan)[None], result, stats)
+    controller = diffrax.PIDController(rtol=rtol, atol=atol)
+    if jump_ts is not None:
+        controller = diffrax.ClipStepSizeController(controller, jump_ts=jump_ts)
+    ts = jnp.where(valid, ts, jnp.arange(len(ts), dtype=ts.dtype))
+    solution = diffrax.diffeqsolve(
+        term,
+        diffrax.Tsit5() if solver is None else solver,
+        t0=ts[0],
+        t1=ts[-1],
+        dt0=None,
+        y0=y0,
+        saveat=diffrax.SaveAt(ts=ts),
+        stepsize_controller=controller,
+        max_steps=max_steps,
+        event=diffrax.Event(_has_diverged),
+        adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+        throw=False,
+    )
+    reached = valid & jnp.isfinite(solution.ts)
+    ys = jnp.where(reached[:, None], solution.ys, jnp.nan)
+    result = jnp.where(valid, _result_code(solution.result), invalid)
+    return Solved(ys, result, stats | {"steps": solution.stats["num_steps"]})
 
 
-def _trajectory(
-    flow: OverlapFlow, ts: Times, ys: Float[Array, "times p"], result: Array, stats: dict
+def trajectory_from(
+    flow: OverlapFlow, ts: Times, ys: Float[Array, "times p"], solved: Solved
 ) -> Trajectory:
+    """The trajectory whose coordinates at ts are ys."""
     states = jax.vmap(flow.unpack)(ys)
-    eg = _errors(flow, states)
+    stopped = jnp.isnan(ys[:, :1])
     biased = flow.start.b is not None
     return Trajectory(
         alpha=ts,
         Q=states.Q,
         R=states.R,
         T=flow.start.T,
-        v=jnp.where(jnp.isnan(eg)[:, None], jnp.nan, states.v),
+        v=jnp.where(stopped, jnp.nan, states.v),
         v_teacher=flow.start.v_teacher,
-        b=jnp.where(jnp.isnan(eg)[:, None], jnp.nan, states.b) if biased else None,
+        b=jnp.where(stopped, jnp.nan, states.b) if biased else None,
         b_teacher=flow.start.b_teacher,
-        eg=eg,
-        result=result,
-        stats=stats,
+        eg=jnp.where(stopped[:, 0], jnp.nan, _errors(flow, states)),
+        result=solved.result,
+        stats=solved.stats,
     )
 
 

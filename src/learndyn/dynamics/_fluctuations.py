@@ -1,0 +1,181 @@
+"""Fluctuations at large n: the covariance of sqrt(n) (m - m_ode), solved with the ODE."""
+
+import math
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from learndyn._checks import checked_times
+from learndyn._linalg import symmetric_from_triu, triu
+from learndyn._problem import Problem
+from learndyn._results import Result
+from learndyn._rules import SGD
+from learndyn._states import Overlaps
+from learndyn._types import Times
+from learndyn.averages import AbstractNodes, NodeAverages
+from learndyn.dynamics._drift import OverlapFlow
+from learndyn.dynamics._noise import diffusion, noise_averages, require_no_slow_momentum
+from learndyn.dynamics._ode import AveragesOption, integrate, ode_term, trajectory_from
+from learndyn.dynamics._trajectory import Trajectory
+
+
+class Spread(eqx.Module):
+    """Standard deviations of sqrt(n) times each quantity about the ODE, shaped like it."""
+
+    Q: Float[Array, "*batch times k k"]
+    R: Float[Array, "*batch times k m"]
+    v: Float[Array, "*batch times k"]
+    b: Float[Array, "*batch times k"] | None
+    eg: Float[Array, "*batch times"]
+
+
+class Fluctuations(eqx.Module):
+    """The Gaussian process that sqrt(n) (m - m_ode) tends to.
+
+    alpha: (times,). std: standard deviations; divide by sqrt(n) for one run's error bar.
+    covariance: (times, p, p) in the independent coordinates: upper triangle of Q row by row,
+        R, then v and b where trained.
+    mean_norm: (times,) E||N(0, covariance)||, the Frobenius norm over the full matrices Q and
+        R and the vectors v and b; constant: its maximum over the times, the C(T) of the
+        concentration theorem. mean: the ODE's `Trajectory`; result: its code.
+    """
+
+    alpha: Float[Array, "*batch times"]
+    std: Spread
+    covariance: Float[Array, "*batch times p p"]
+    mean_norm: Float[Array, "*batch times"]
+    constant: Float[Array, "*batch"]
+    mean: Trajectory
+
+    @property
+    def result(self) -> Array:
+        return self.mean.result
+
+
+def fluctuations(
+    problem: Problem,
+    rule: SGD,
+    start: Overlaps,
+    ts: ArrayLike,
+    *,
+    averages: AveragesOption = None,
+    noise_nodes: AbstractNodes | None = None,
+    rtol: ArrayLike = 1e-6,
+    atol: ArrayLike = 1e-9,
+    max_steps: int = 100_000,
+) -> Fluctuations:
+    """Covariance of sqrt(n) (m - m_ode) from a fixed start, along the ODE.
+
+    Equation: dSigma/dalpha = J Sigma + Sigma J^T + D(m), Sigma = 0 at ts[0], with J the
+    Jacobian of the ODE and D the covariance of one sample's increment.
+
+    start, ts, averages: as for `solve_ode`. noise_nodes: nodes for D; None chooses.
+    Raises: ValueError as `solve_ode`; for `SlowMomentum`, whose velocities fluctuate too.
+    Source: the central limit behind Theorem 1 of Goldt et al. (2020); constant momentum
+    enters as lr / (1 - beta).
+    """
+    require_no_slow_momentum(rule, "fluctuations")
+    ts = checked_times(ts)
+    term = ode_term(problem, rule, start, averages=averages)
+    nodes = noise_averages(problem, start, noise_nodes)
+    tolerances = (jnp.asarray(rtol, float), jnp.asarray(atol, float))
+    return _fluctuations(term.vector_field, nodes, ts, tolerances, max_steps)
+
+
+class _WithCovariance(eqx.Module):
+    """The vector field of (y, upper triangle of Sigma)."""
+
+    flow: OverlapFlow
+    nodes: NodeAverages
+
+    def __call__(self, t: Array, state: Array, args: object) -> Array:
+        y, sigma = self.split(state)
+        drift = self.flow(t, y, None)
+        jacobian = jax.jacfwd(lambda y: self.flow(t, y, None))(y)
+        stretched = jacobian @ sigma
+        growth = stretched + stretched.T + diffusion(self.flow, self.nodes, t, y)
+        return jnp.concatenate([drift, triu(growth)])
+
+    def join(self, y: Array) -> Array:
+        """The packed state with no fluctuations."""
+        return jnp.concatenate([y, jnp.zeros(len(y) * (len(y) + 1) // 2, y.dtype)])
+
+    def split(self, state: Array) -> tuple[Array, Array]:
+        # p + p (p + 1) / 2 entries in all
+        p = (math.isqrt(9 + 8 * len(state)) - 3) // 2
+        return state[:p], symmetric_from_triu(state[p:], p)
+
+
+@eqx.filter_jit
+def _fluctuations(
+    flow: OverlapFlow,
+    nodes: NodeAverages,
+    ts: Times,
+    tolerances: tuple[Array, Array],
+    max_steps: int,
+) -> Fluctuations:
+    field = _WithCovariance(flow, nodes)
+    solved = integrate(
+        diffrax.ODETerm(field),
+        flow,
+        field.join(flow.pack(flow.start)),
+        ts,
+        tolerances,
+        max_steps=max_steps,
+    )
+    ys, sigma = jax.vmap(field.split)(solved.ys)
+    mean = trajectory_from(flow, ts, ys, solved)
+    mean_norm = jax.vmap(lambda s: gaussian_norm(_full_weights(flow, s)))(sigma)
+    finished = mean.result == Result.SUCCESS.value
+    constant = jnp.where(finished, jnp.max(mean_norm), jnp.nan)
+    return Fluctuations(ts, _spread(flow, ys, sigma), sigma, mean_norm, constant, mean)
+
+
+def _spread(flow: OverlapFlow, ys: Array, sigma: Array) -> Spread:
+    variance = jax.vmap(jnp.diagonal)(sigma)
+    std = jnp.sqrt(jnp.maximum(variance, 0.0))
+    shaped = jax.vmap(flow.unpack)(std)
+    still = jnp.zeros_like(shaped.v)
+    gradient = jax.vmap(jax.grad(lambda y: _eg(flow, y)))(ys)
+    eg_variance = jnp.einsum("tp,tpq,tq->t", gradient, sigma, gradient)
+    return Spread(
+        Q=shaped.Q,
+        R=shaped.R,
+        v=still if flow.rule.lr_second is None else shaped.v,
+        b=None
+        if flow.start.b is None
+        else (still if flow.rule.lr_bias is None else shaped.b),
+        eg=jnp.sqrt(jnp.maximum(eg_variance, 0.0)),
+    )
+
+
+def _eg(flow: OverlapFlow, y: Array) -> Array:
+    return flow.averages.generalisation_error(flow.problem, flow.unpack(y))
+
+
+def _full_weights(flow: OverlapFlow, sigma: Float[Array, "p p"]) -> Float[Array, "p p"]:
+    """Sigma scaled so that its trace counts off-diagonal entries of Q twice."""
+    k, m = flow.start.k, flow.start.m
+    twice = jnp.full((k, k), math.sqrt(2.0)) - (math.sqrt(2.0) - 1) * jnp.eye(k)
+    scale = flow.coordinates(twice, jnp.ones((k, m)), jnp.ones(k), jnp.ones(k))
+    return sigma * scale[:, None] * scale[None, :]
+
+
+def gaussian_norm(covariance: Float[Array, "p p"]) -> Float[Array, ""]:
+    """E||z|| for z ~ N(0, covariance), to about 1e-10 relative.
+
+    Equation: E sqrt X = (1 / (2 sqrt pi)) int_0^inf (1 - E exp(-t X)) t^(-3/2) dt with
+    X = |z|^2 and E exp(-t X) = det(1 + 2 t covariance)^(-1/2); trapezoidal in log t, where
+    the integrand is analytic and decays on both sides.
+    """
+    eigenvalues = jnp.maximum(jnp.linalg.eigvalsh(covariance), 0.0)
+    total = jnp.sum(eigenvalues)
+    shares = eigenvalues / jnp.where(total > 0, total, 1.0)
+    log_t = jnp.linspace(-50.0, 50.0, 401)
+    log_det = jnp.sum(jnp.log1p(2 * jnp.exp(log_t)[:, None] * shares), axis=1)
+    integrand = -jnp.expm1(-0.5 * log_det) * jnp.exp(-0.5 * log_t)
+    integral = jnp.sum(integrand) * (log_t[1] - log_t[0]) / (2 * math.sqrt(math.pi))
+    return jnp.sqrt(jnp.where(total > 0, total, 1.0)) * integral * (total > 0)
