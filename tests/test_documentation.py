@@ -1,0 +1,27 @@
+"""The code that the README and the quickstart show runs, on smaller sizes, as it is printed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SMALLER = {
+    "n=784": "n=24",
+    "jnp.sqrt(784.0)": "jnp.sqrt(24.0)",
+    "k=4, m=4": "k=2, m=2",
+    "jnp.linspace(0.0, 300.0, 301)": "jnp.linspace(0.0, 2.0, 3)",
+    "alpha=100.0": "alpha=1.0",
+    "seeds=32": "seeds=2",
+}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_the_code_shown_runs(page):
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+    assert blocks
+    namespace = {}
+    for block in blocks:
+        for shown, smaller in SMALLER.items():
+            block = block.replace(shown, smaller)
+        exec(compile(block, page, "exec"), namespace)
