@@ -33,4 +33,5 @@ from learndyn.dynamics import Trajectory as Trajectory
 from learndyn.dynamics import fluctuations as fluctuations
 from learndyn.dynamics import generalisation_error as generalisation_error
 from learndyn.dynamics import ode_term as ode_term
+from learndyn.dynamics import simulate_langevin as simulate_langevin
 from learndyn.dynamics import solve_ode as solve_ode

@@ -8,21 +8,31 @@ _RELATIVE_PIVOT = 1e-14
 """A pivot below this times its diagonal entry is rounding: the field depends on earlier ones."""
 
 
+_UNROLLED = 12
+"""Factors up to this size are written out column by column; larger ones loop."""
+
+
 def psd_cholesky(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """Lower-triangular L with L L^T = c for a positive semi-definite c.
 
     A direction that earlier ones already span gets a zero column, so L, and derivatives of L,
-    stay finite at any rank (LAPACK's factorisation gives NaN there). The columns are written
-    out one by one: d is small, and XLA fuses them under vmap.
+    stay finite at any rank (LAPACK's factorisation gives NaN there).
     """
-    columns = []
-    for j in range(c.shape[0]):
-        rest = c[:, j] - sum((col * col[j] for col in columns), jnp.zeros_like(c[:, j]))
-        present = rest[j] > _RELATIVE_PIVOT * jnp.abs(c[j, j])
-        pivot = jnp.sqrt(jnp.where(present, rest[j], 1.0))
-        below = jnp.arange(c.shape[0]) >= j
-        columns.append(jnp.where(present & below, rest / pivot, 0.0))
-    return jnp.stack(columns, axis=1)
+    d = c.shape[0]
+    if d > _UNROLLED:
+        return jax.lax.fori_loop(0, d, lambda j, low: _add_column(c, low, j), jnp.zeros_like(c))
+    lower = jnp.zeros_like(c)
+    for j in range(d):  # written out: XLA fuses the columns under vmap
+        lower = _add_column(c, lower, j)
+    return lower
+
+
+def _add_column(c: Float[Array, "d d"], lower: Float[Array, "d d"], j: int | Array) -> Array:
+    rest = c[:, j] - lower @ lower[j]
+    present = rest[j] > _RELATIVE_PIVOT * jnp.abs(c[j, j])
+    pivot = jnp.sqrt(jnp.where(present, rest[j], 1.0))
+    below = jnp.arange(c.shape[0]) >= j
+    return lower.at[:, j].set(jnp.where(present & below, rest / pivot, 0.0))
 
 
 def psd_solve_lower(

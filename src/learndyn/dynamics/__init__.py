@@ -3,6 +3,7 @@
 from learndyn.dynamics._drift import OverlapFlow as OverlapFlow
 from learndyn.dynamics._fluctuations import Fluctuations as Fluctuations
 from learndyn.dynamics._fluctuations import fluctuations as fluctuations
+from learndyn.dynamics._langevin import simulate_langevin as simulate_langevin
 from learndyn.dynamics._ode import generalisation_error as generalisation_error
 from learndyn.dynamics._ode import ode_term as ode_term
 from learndyn.dynamics._ode import solve_ode as solve_ode

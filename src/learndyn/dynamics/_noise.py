@@ -22,7 +22,11 @@ _MAX_EXACT_DIMS = 9
 
 
 def noise_averages(
-    problem: Problem, start: Overlaps, nodes: AbstractNodes | None = None
+    problem: Problem,
+    start: Overlaps,
+    nodes: AbstractNodes | None = None,
+    *,
+    default: AbstractNodes | None = None,
 ) -> NodeAverages:
     """Nodes for the diffusion matrix: it has products of up to four gradients, beyond the
     closed forms. Linear networks need only polynomials of degree 4: three nodes a direction.
@@ -31,11 +35,12 @@ def noise_averages(
     linear = isinstance(problem.student, Linear) and isinstance(problem.teacher, Linear)
     if nodes is None and linear and isinstance(problem.loss, Squared) and dims <= _MAX_EXACT_DIMS:
         nodes = GaussHermite(3)
-    if nodes is None:
+    if nodes is None and default is None:
         chosen = choose_averages(problem, start.k, start.m, biases=biases)
         if isinstance(chosen, NodeAverages):
             return chosen
-        nodes = GaussHermite(48) if dims == 2 and not linear else QuasiMonteCarlo()
+    if nodes is None:
+        nodes = default or QuasiMonteCarlo()
     chosen = choose_averages(problem, start.k, start.m, biases=biases, averages=nodes)
     if not isinstance(chosen, NodeAverages):
         raise ValueError(f"noise averages need a set of nodes, not {nodes!r}.")

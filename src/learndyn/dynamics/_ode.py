@@ -159,14 +159,13 @@ def integrate(
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Solved:
     """Solve `term` from y0 over ts without ever raising; `flow` tells what input is valid."""
-    valid = _is_valid(flow, ts)
+    valid = is_valid(flow, ts)
     error = averages_error(flow.problem, flow.start, flow.averages)
     rtol, atol = _capped(tolerances, error, flow.averages)
     stats = {"steps": jnp.zeros((), int), "rtol": rtol, "averages_error": error}
     y0 = jnp.where(valid, y0, 0.0)
-    invalid = jnp.asarray(Result.INVALID_INPUT.value)
     if len(ts) == 1:
-        result = jnp.where(valid, Result.SUCCESS.value, invalid)
+        result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
         return Solved(jnp.where(valid, y0, jnp.nan)[None], result, stats)
     controller = diffrax.PIDController(rtol=rtol, atol=atol)
     if jump_ts is not None:
@@ -182,13 +181,13 @@ def integrate(
         saveat=diffrax.SaveAt(ts=ts),
         stepsize_controller=controller,
         max_steps=max_steps,
-        event=diffrax.Event(_has_diverged),
+        event=diffrax.Event(has_diverged),
         adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         throw=False,
     )
     reached = valid & jnp.isfinite(solution.ts)
     ys = jnp.where(reached[:, None], solution.ys, jnp.nan)
-    result = jnp.where(valid, _result_code(solution.result), invalid)
+    result = result_code(solution.result, valid)
     return Solved(ys, result, stats | {"steps": solution.stats["num_steps"]})
 
 
@@ -233,7 +232,7 @@ def _capped(
     return jnp.maximum(rtol, floor), jnp.maximum(atol, floor)
 
 
-def _is_valid(flow: OverlapFlow, ts: Times) -> Array:
+def is_valid(flow: OverlapFlow, ts: Times) -> Array:
     """Whether traced input is sound, where no exception can be raised."""
     c, finite = flow.start.covariance, jnp.isfinite
     smallest = jnp.linalg.eigvalsh(jnp.where(finite(c), c, 0.0))[0]
@@ -247,11 +246,13 @@ def _is_valid(flow: OverlapFlow, ts: Times) -> Array:
     )
 
 
-def _has_diverged(t: Array, y: Array, args: object, **kwargs: object) -> Array:
+def has_diverged(t: Array, y: Array, args: object, **kwargs: object) -> Array:
+    """A Diffrax event: the state left every bound, or is NaN."""
     return ~jnp.all(jnp.abs(y) < DIVERGENCE_LIMIT)
 
 
-def _result_code(result: diffrax.RESULTS) -> Array:
+def result_code(result: diffrax.RESULTS, valid: Array) -> Array:
+    """Diffrax's outcome as a `Result` code."""
     code = jnp.asarray(Result.SOLVER_FAILED.value)
     for theirs, ours in (
         (diffrax.RESULTS.successful, Result.SUCCESS),
@@ -259,7 +260,7 @@ def _result_code(result: diffrax.RESULTS) -> Array:
         (diffrax.RESULTS.max_steps_reached, Result.MAX_STEPS),
     ):
         code = jnp.where(result == theirs, ours.value, code)
-    return code
+    return jnp.where(valid, code, Result.INVALID_INPUT.value)
 
 
 def _require_one_state(state: Overlaps, function: str) -> None:

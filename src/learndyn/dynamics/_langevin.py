@@ -1,0 +1,166 @@
+"""The Langevin level: the ODE's drift with the noise of finite n, at a cost independent of n."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from learndyn._checks import as_float, checked_times, require_at_least
+from learndyn._linalg import psd_cholesky, psd_solve_lower
+from learndyn._problem import Problem
+from learndyn._rules import SGD
+from learndyn._states import Overlaps
+from learndyn._types import PRNGKey, Times
+from learndyn.averages import AbstractNodes, NodeAverages, QuasiMonteCarlo
+from learndyn.dynamics._drift import OverlapFlow
+from learndyn.dynamics._noise import diffusion, noise_averages, require_no_slow_momentum
+from learndyn.dynamics._ode import (
+    AveragesOption,
+    Solved,
+    has_diverged,
+    is_valid,
+    ode_term,
+    result_code,
+    trajectory_from,
+)
+from learndyn.dynamics._trajectory import Trajectory
+
+_NODES = QuasiMonteCarlo(points=1024, replicates=2)
+"""Enough for the noise's strength: its relative error is below that of a first-order theory."""
+
+
+def simulate_langevin(
+    problem: Problem,
+    rule: SGD,
+    start: Overlaps,
+    ts: ArrayLike,
+    *,
+    n: ArrayLike,
+    key: PRNGKey,
+    dt: ArrayLike,
+    averages: AveragesOption = None,
+    noise_nodes: AbstractNodes | None = None,
+) -> Trajectory:
+    """One run of dm = f(m) dalpha + n^(-1/2) B(m) dW (Ito), B B^T = D(m), by Euler-Maruyama.
+
+    n: input dimension, any number >= 1, data. dt: fixed step in alpha; halve it to see that
+    nothing changes within error. The numbers of a step depend on key and its index alone.
+    Times between steps are interpolated linearly. After each step the overlaps are kept
+    positive semi-definite: negative eigenvalues of the student's part outside the teacher's
+    span, Q - R T^-1 R^T, are set to 0, and `stats["corrections"]` counts the steps at which.
+    start, ts, averages: as for `solve_ode`. noise_nodes: nodes for D; None chooses.
+
+    Raises: ValueError as `solve_ode`, for n < 1, dt <= 0, or `SlowMomentum`.
+    Source: exact to first order in n^(-1/2); f and D as in `solve_ode` and `fluctuations`.
+    """
+    require_no_slow_momentum(rule, "simulate_langevin")
+    ts = checked_times(ts)
+    n, dt = as_float(n, "n"), as_float(dt, "dt")
+    require_at_least(n, 1.0, "n", "an input dimension")
+    require_at_least(dt, 0.0, "dt", "a step in alpha", strict=True)
+    flow = ode_term(problem, rule, start, averages=averages).vector_field
+    nodes = noise_averages(problem, start, noise_nodes, default=_NODES)
+    return _simulate(flow, nodes, ts, n, key, dt)
+
+
+class _StepNoise(diffrax.AbstractPath):
+    """Brownian increments of fixed steps, each from the key and the step's index alone."""
+
+    t0: Float[Array, ""]
+    t1: Float[Array, ""]
+    dt: Float[Array, ""]
+    key: PRNGKey
+    size: int = eqx.field(static=True)
+
+    def evaluate(self, t0: Any, t1: Any = None, left: bool = True, **kwargs: Any) -> Array:
+        index = jnp.round((t0 - self.t0) / self.dt).astype(jnp.uint32)
+        normal = jax.random.normal(jax.random.fold_in(self.key, index), (self.size,))
+        return normal * jnp.sqrt(t1 - t0)
+
+
+class _ProjectedEuler(diffrax.AbstractItoSolver):
+    """Euler-Maruyama that keeps the overlaps positive semi-definite and counts corrections."""
+
+    flow: OverlapFlow
+
+    term_structure: ClassVar = diffrax.AbstractTerm
+    interpolation_cls: ClassVar[Callable] = diffrax.LocalLinearInterpolation
+
+    def order(self, terms: Any) -> int:
+        return 1
+
+    def strong_order(self, terms: Any) -> float:
+        return 0.5
+
+    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> Array:
+        return jnp.zeros((), int)
+
+    def step(
+        self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
+    ) -> tuple[Array, None, dict, Array, diffrax.RESULTS]:
+        y1 = y0 + terms.vf_prod(t0, y0, args, terms.contr(t0, t1))
+        y1, corrected = _projected(self.flow, y1)
+        dense = {"y0": y0, "y1": y1}
+        return y1, None, dense, solver_state + corrected, diffrax.RESULTS.successful
+
+    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Array:
+        return terms.vf(t0, y0, args)
+
+
+def _projected(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array]:
+    """y with the smallest change of Q that makes C positive semi-definite, and whether any."""
+    state = flow.unpack(y)
+    q, r = state.Q, state.R
+    half = psd_solve_lower(psd_cholesky(state.T), r.T)
+    spanned = half.T @ half  # R T^-1 R^T
+    finite = jnp.all(jnp.isfinite(y))
+    outside = jnp.where(finite, q - spanned, 0.0)
+    eigenvalues, vectors = jnp.linalg.eigh(outside)
+    # Rounding at student = teacher is no correction.
+    negative = eigenvalues[0] < -1e-12 * (1.0 + jnp.trace(spanned))
+    repaired = spanned + (vectors * jnp.maximum(eigenvalues, 0.0)) @ vectors.T
+    needed = finite & negative
+    still = jnp.zeros_like(state.v)
+    change = flow.coordinates(repaired - q, jnp.zeros_like(r), still, still)
+    return jnp.where(needed, y + change, y), needed.astype(int)
+
+
+@eqx.filter_jit
+def _simulate(
+    flow: OverlapFlow, nodes: NodeAverages, ts: Times, n: Array, key: PRNGKey, dt: Array
+) -> Trajectory:
+    valid = is_valid(flow, ts) & (n >= 1) & (dt > 0)
+    y0 = jnp.where(valid, flow.pack(flow.start), 0.0)
+    ts_safe = jnp.where(valid, ts, jnp.arange(len(ts), dtype=ts.dtype))
+    dt = jnp.where(valid, dt, 1.0)
+
+    def noise(t: Array, y: Array, args: Any) -> Array:
+        return psd_cholesky(diffusion(flow, nodes, t, y)) / jnp.sqrt(n)
+
+    path = _StepNoise(ts_safe[0], ts_safe[-1], dt, key, len(y0))
+    terms = diffrax.MultiTerm(diffrax.ODETerm(flow), diffrax.ControlTerm(noise, path))
+    stats = {"corrections": jnp.zeros((), int)}
+    if len(ts) == 1:
+        solved = Solved(y0[None], jnp.zeros((), int), stats)
+        return trajectory_from(flow, ts, y0[None], solved)
+    solution = diffrax.diffeqsolve(
+        terms,
+        _ProjectedEuler(flow),
+        t0=ts_safe[0],
+        t1=ts_safe[-1],
+        dt0=dt,
+        y0=y0,
+        saveat=diffrax.SaveAt(ts=ts_safe, solver_state=True),
+        max_steps=None,
+        event=diffrax.Event(has_diverged),
+        throw=False,
+    )
+    reached = valid & jnp.isfinite(solution.ts)
+    ys = jnp.where(reached[:, None], solution.ys, jnp.nan)
+    result = result_code(solution.result, valid)
+    stats["corrections"] = solution.solver_state
+    return trajectory_from(flow, ts, ys, Solved(ys, result, stats))
