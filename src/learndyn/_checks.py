@@ -10,7 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array
+
+from learndyn._types import RealLike
 
 
 def is_concrete(*values: Any) -> bool:
@@ -19,7 +21,7 @@ def is_concrete(*values: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
-def as_float(value: ArrayLike, name: str) -> Array:
+def as_float(value: RealLike, name: str) -> Array:
     """`value` as a float array in JAX's default float type.
 
     Raises: ValueError where it is not a real number or array of real numbers.
@@ -75,7 +77,7 @@ def require_unbatched(named: Iterable[tuple[str, Array | None, int]], function: 
             )
 
 
-def checked_times(ts: ArrayLike) -> Array:
+def checked_times(ts: RealLike) -> Array:
     """Times of at least one entry, one axis, not decreasing, none negative or non-finite."""
     ts = as_float(ts, "ts")
     if ts.ndim != 1 or ts.shape[0] < 1:

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from learndyn import _activations, _losses
 from learndyn._checks import as_float, is_concrete, require_at_least
 from learndyn._functions import as_module
-from learndyn._types import Scalar, ScalarFunction
+from learndyn._types import RealLike, Scalar, ScalarFunction
 
 
 class MultiIndex(eqx.Module):
@@ -71,7 +71,7 @@ class Problem(eqx.Module):
         student: ScalarFunction | None = None,
         teacher: ScalarFunction | None = None,
         loss: ScalarFunction | None = None,
-        noise: ArrayLike = 0.0,
+        noise: RealLike = 0.0,
     ):
         self.student = as_module(_activations.Erf() if student is None else student, "student")
         self.teacher = as_module(_activations.Erf() if teacher is None else teacher, "teacher")
@@ -83,7 +83,11 @@ class Problem(eqx.Module):
                 "the student must be differentiable: Sign and MultiIndex are teachers only; got "
                 f"student={self.student}."
             )
-        if self.has_multi_index_teacher and is_concrete(self.noise) and bool((self.noise > 0).any()):
+        if (
+            self.has_multi_index_teacher
+            and is_concrete(self.noise)
+            and bool((self.noise > 0).any())
+        ):
             raise ValueError(
                 "a MultiIndex teacher makes its own noise from zeta, so noise must be 0; got "
                 f"noise={self.noise}. Write the noise into its function instead."

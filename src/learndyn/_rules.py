@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, require_at_least
 from learndyn._functions import as_module
-from learndyn._types import Scalar, Schedule
+from learndyn._types import RealLike, Scalar, Schedule
 
 
 class SlowMomentum(eqx.Module):
@@ -20,7 +20,7 @@ class SlowMomentum(eqx.Module):
 
     gamma: Float[Array, "..."]
 
-    def __init__(self, gamma: ArrayLike):
+    def __init__(self, gamma: RealLike):
         self.gamma = as_float(gamma, "gamma")
         require_at_least(self.gamma, 0.0, "gamma", "1 - beta = gamma / n", strict=True)
 
@@ -61,12 +61,12 @@ class SGD(eqx.Module):
 
     def __init__(
         self,
-        lr: ArrayLike | Schedule,
-        lr_second: ArrayLike | Schedule | None = None,
-        lr_bias: ArrayLike | Schedule | None = None,
-        weight_decay: ArrayLike = 0.0,
+        lr: RealLike | Schedule,
+        lr_second: RealLike | Schedule | None = None,
+        lr_bias: RealLike | Schedule | None = None,
+        weight_decay: RealLike = 0.0,
         batch_size: int = 1,
-        momentum: ArrayLike | SlowMomentum | None = None,
+        momentum: RealLike | SlowMomentum | None = None,
     ):
         self.lr = _as_rate(lr, "lr")
         self.lr_second = None if lr_second is None else _as_rate(lr_second, "lr_second")
@@ -80,7 +80,7 @@ class SGD(eqx.Module):
             require_at_least(self.momentum, 0.0, "momentum", "beta, 0 <= beta < 1")
             require_at_least(1.0 - self.momentum, 0.0, "1 - momentum", "beta < 1", strict=True)
 
-    def rates(self, alpha: ArrayLike) -> Rates:
+    def rates(self, alpha: RealLike) -> Rates:
         """Learning rates at time alpha, as the user gave them."""
         return Rates(*(_rate_at(rate, alpha) for rate in (self.lr, self.lr_second, self.lr_bias)))
 
@@ -88,7 +88,7 @@ class SGD(eqx.Module):
     def has_slow_momentum(self) -> bool:
         return isinstance(self.momentum, SlowMomentum)
 
-    def effective_rates(self, alpha: ArrayLike) -> Rates:
+    def effective_rates(self, alpha: RealLike) -> Rates:
         """Rates of the limit n -> infinity: constant momentum acts as lr / (1 - beta)."""
         rates = self.rates(alpha)
         if self.momentum is None or self.has_slow_momentum:
@@ -96,7 +96,7 @@ class SGD(eqx.Module):
         return Rates(*(None if rate is None else rate / (1.0 - self.momentum) for rate in rates))
 
 
-def _as_rate(rate: ArrayLike | Schedule, name: str) -> Any:
+def _as_rate(rate: RealLike | Schedule, name: str) -> Any:
     if callable(rate):
         return as_module(rate, name)
     rate = as_float(rate, name)
@@ -104,7 +104,7 @@ def _as_rate(rate: ArrayLike | Schedule, name: str) -> Any:
     return rate
 
 
-def _rate_at(rate: Any, alpha: ArrayLike) -> Scalar | None:
+def _rate_at(rate: Any, alpha: RealLike) -> Scalar | None:
     if rate is None or not callable(rate):
         return rate
     alpha = jnp.asarray(alpha, jnp.result_type(float))

@@ -3,11 +3,12 @@
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from learndyn import _activations
 from learndyn._checks import as_float, is_concrete, require_shape, require_unbatched
 from learndyn._problem import Layers, MultiIndex, Problem
+from learndyn._types import RealLike
 
 _PSD_SLACK = 1e-10
 """Smallest eigenvalue of C, over its trace, that still counts as rounding."""
@@ -37,13 +38,13 @@ class Overlaps(eqx.Module):
 
     def __init__(
         self,
-        Q: ArrayLike,
-        R: ArrayLike,
-        T: ArrayLike,
-        v: ArrayLike | None = None,
-        v_teacher: ArrayLike | None = None,
-        b: ArrayLike | None = None,
-        b_teacher: ArrayLike | None = None,
+        Q: RealLike,
+        R: RealLike,
+        T: RealLike,
+        v: RealLike | None = None,
+        v_teacher: RealLike | None = None,
+        b: RealLike | None = None,
+        b_teacher: RealLike | None = None,
     ):
         Q, R, T = as_float(Q, "Q"), as_float(R, "R"), as_float(T, "T")
         k, m = _sizes(Q, T)
@@ -104,12 +105,12 @@ class Weights(eqx.Module):
 
     def __init__(
         self,
-        w: ArrayLike,
-        w_teacher: ArrayLike,
-        v: ArrayLike | None = None,
-        v_teacher: ArrayLike | None = None,
-        b: ArrayLike | None = None,
-        b_teacher: ArrayLike | None = None,
+        w: RealLike,
+        w_teacher: RealLike,
+        v: RealLike | None = None,
+        v_teacher: RealLike | None = None,
+        b: RealLike | None = None,
+        b_teacher: RealLike | None = None,
     ):
         w, w_teacher = as_float(w, "w"), as_float(w_teacher, "w_teacher")
         if w.ndim < 2 or w_teacher.ndim < 2 or 0 in w.shape or 0 in w_teacher.shape:
@@ -221,7 +222,7 @@ def _sizes(q: Array, t: Array) -> tuple[int, int]:
     return q.shape[-1], t.shape[-1]
 
 
-def _units(value: ArrayLike, size: int, batch: tuple[int, ...], name: str) -> Array:
+def _units(value: RealLike, size: int, batch: tuple[int, ...], name: str) -> Array:
     value = as_float(value, name)
     if value.ndim == 0:
         value = jnp.broadcast_to(value, (size,))

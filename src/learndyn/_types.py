@@ -6,14 +6,18 @@ lambda and rho the local fields of student and teacher, zeta the label noise.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from jaxtyping import Array, Float, Int, Key
-from jaxtyping import ArrayLike as ArrayLike
 
 Scalar = Float[Array, ""]
 Times = Float[Array, " times"]
 Result = Int[Array, ""]
 PRNGKey = Key[Array, ""]
+
+RealLike = Any
+"""A number, an array or nested lists of numbers. What it may be is checked by `as_float`,
+whose ValueError says more than a type error would."""
 
 ScalarFunction = Callable[..., Array]
 """An elementwise function of one real variable, traceable by JAX."""

@@ -6,7 +6,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from learndyn._checks import checked_times
 from learndyn._linalg import symmetric_from_triu, triu
@@ -14,7 +14,7 @@ from learndyn._problem import Problem
 from learndyn._results import Result
 from learndyn._rules import SGD
 from learndyn._states import Overlaps
-from learndyn._types import Times
+from learndyn._types import RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages
 from learndyn.dynamics._drift import OverlapFlow
 from learndyn.dynamics._noise import diffusion, noise_averages, require_no_slow_momentum
@@ -59,12 +59,12 @@ def fluctuations(
     problem: Problem,
     rule: SGD,
     start: Overlaps,
-    ts: ArrayLike,
+    ts: RealLike,
     *,
     averages: AveragesOption = None,
     noise_nodes: AbstractNodes | None = None,
-    rtol: ArrayLike = 1e-6,
-    atol: ArrayLike = 1e-9,
+    rtol: RealLike = 1e-6,
+    atol: RealLike = 1e-9,
     max_steps: int = 100_000,
 ) -> Fluctuations:
     """Covariance of sqrt(n) (m - m_ode) from a fixed start, along the ODE.
@@ -145,9 +145,7 @@ def _spread(flow: OverlapFlow, ys: Array, sigma: Array) -> Spread:
         Q=shaped.Q,
         R=shaped.R,
         v=still if flow.rule.lr_second is None else shaped.v,
-        b=None
-        if flow.start.b is None
-        else (still if flow.rule.lr_bias is None else shaped.b),
+        b=None if flow.start.b is None else (still if flow.rule.lr_bias is None else shaped.b),
         eg=jnp.sqrt(jnp.maximum(eg_variance, 0.0)),
     )
 

@@ -7,14 +7,14 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, checked_times, require_at_least
 from learndyn._linalg import psd_cholesky, psd_solve_lower
 from learndyn._problem import Problem
 from learndyn._rules import SGD
 from learndyn._states import Overlaps
-from learndyn._types import PRNGKey, Times
+from learndyn._types import PRNGKey, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages, QuasiMonteCarlo
 from learndyn.dynamics._drift import OverlapFlow
 from learndyn.dynamics._noise import diffusion, noise_averages, require_no_slow_momentum
@@ -37,11 +37,11 @@ def simulate_langevin(
     problem: Problem,
     rule: SGD,
     start: Overlaps,
-    ts: ArrayLike,
+    ts: RealLike,
     *,
-    n: ArrayLike,
+    n: RealLike,
     key: PRNGKey,
-    dt: ArrayLike,
+    dt: RealLike,
     averages: AveragesOption = None,
     noise_nodes: AbstractNodes | None = None,
 ) -> Trajectory:

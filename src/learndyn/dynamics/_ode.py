@@ -6,14 +6,14 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from learndyn._checks import checked_times, require_at_least, require_unbatched, require_x64
 from learndyn._problem import Problem
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._rules import SGD
 from learndyn._states import Overlaps, require_compatible
-from learndyn._types import Times
+from learndyn._types import RealLike, Times
 from learndyn.averages import (
     AbstractAverages,
     AbstractNodes,
@@ -51,14 +51,14 @@ def solve_ode(
     problem: Problem,
     rule: SGD,
     start: Overlaps,
-    ts: ArrayLike,
+    ts: RealLike,
     *,
     averages: AveragesOption = None,
-    rtol: ArrayLike = RTOL,
-    atol: ArrayLike = ATOL,
+    rtol: RealLike = RTOL,
+    atol: RealLike = ATOL,
     solver: diffrax.AbstractSolver | None = None,
     max_steps: int = MAX_STEPS,
-    jump_ts: ArrayLike | None = None,
+    jump_ts: RealLike | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Trajectory:
     """Overlaps and generalisation error in the limit n -> infinity.

@@ -12,6 +12,8 @@ class Trajectory(eqx.Module):
     alpha: (times,) true times = steps / n (the requested ones for the ODE), dimensionless.
     Q (times, k, k), R (times, k, m), v (times, k), b (times, k) or None, eg (times,): NaN
         after a run stopped early. T (m, m), v_teacher (m,), b_teacher (m,) or None: constant.
+    Q_field, R_field (times, ...), T_field (m, m): second moments of the fields, w Omega w^T / n,
+        where the inputs' covariance Omega is not 1; else None.
     result: a `Result` code, 0 for success. stats: numbers about the run, by name.
     A vmapped function returns one with batch axes in front of all of these.
     """
@@ -27,6 +29,9 @@ class Trajectory(eqx.Module):
     eg: Float[Array, "*batch times"]
     result: Int[Array, "*batch"]
     stats: dict[str, Array]
+    Q_field: Float[Array, "*batch times k k"] | None = None
+    R_field: Float[Array, "*batch times k m"] | None = None
+    T_field: Float[Array, "*batch m m"] | None = None
 
     def at(self, index: int) -> Overlaps:
         """The state at saved time number `index`, for example -1 for the last one.

@@ -1,0 +1,162 @@
+"""The covariance of sqrt(n) (m - m_ode), its noise term and the Langevin level."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import learndyn as ld
+from learndyn.dynamics._fluctuations import gaussian_norm
+from learndyn.dynamics._noise import diffusion, noise_averages
+
+NEAR = ld.Overlaps([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], jnp.eye(2))
+FAR = ld.Overlaps([[1.0, 0.1], [0.1, 0.8]], [[0.12, 0.02], [-0.03, 0.07]], jnp.eye(2))
+BOTH = ld.Overlaps(NEAR.Q, NEAR.R, NEAR.T, v=[0.8, 0.6])
+NOISY = ld.Problem(noise=0.1)
+TS = jnp.linspace(0.0, 60.0, 61)
+
+
+@pytest.mark.parametrize(
+    ("start", "lr_second", "full", "triangle"),
+    [(FAR, None, 0.504, 0.468), (NEAR, None, 0.297, 0.284), (BOTH, 0.2, 0.3055, 0.2918)],
+)
+def test_constant_of_the_concentration_theorem(start, lr_second, full, triangle):
+    """Values of an independent implementation, to the digits it gave."""
+    fl = ld.fluctuations(NOISY, ld.SGD(lr=0.2, lr_second=lr_second), start, TS)
+    assert fl.result == ld.Result.SUCCESS
+    digits = 4 if lr_second else 3
+    assert fl.constant == pytest.approx(full, abs=0.6 * 10.0**-digits)
+    over_triangle = jax.vmap(gaussian_norm)(fl.covariance)
+    assert jnp.max(over_triangle) == pytest.approx(triangle, abs=0.6 * 10.0**-digits)
+    mean = ld.solve_ode(NOISY, ld.SGD(lr=0.2, lr_second=lr_second), start, TS)
+    np.testing.assert_allclose(fl.mean.Q, mean.Q, atol=2e-5)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 5])
+def test_gaussian_norm_of_white_noise_is_the_chi_mean(dims):
+    from scipy.stats import chi
+
+    assert gaussian_norm(9.0 * jnp.eye(dims)) == pytest.approx(3 * chi.mean(dims), rel=1e-9)
+
+
+def test_gaussian_norm_at_rank_one_and_zero():
+    direction = jnp.array([3.0, 0.0, 4.0])
+    expected = 5 * np.sqrt(2 / np.pi)
+    assert gaussian_norm(jnp.outer(direction, direction)) == pytest.approx(expected, rel=1e-9)
+    assert gaussian_norm(jnp.zeros((3, 3))) == 0.0
+
+
+def linear_diffusion(state, lr, lr_second, noise, batch_size):
+    """Wick: increments of a linear network are quadratic forms x^T A x, Cov = 2 tr(A C B C)."""
+    k, m = state.k, state.m
+    d = k + m
+    c = np.zeros((d + 1, d + 1))
+    c[:d, :d], c[d, d] = state.covariance, 1.0
+    u = np.concatenate([state.v, -state.v_teacher, [-noise]])
+    unit = np.eye(d + 1)
+
+    def form(x, y):
+        return 0.5 * (np.outer(x, y) + np.outer(y, x))
+
+    forms = []
+    for i, j in zip(*np.triu_indices(k), strict=True):
+        pull = u[i] * form(u, unit[j]) + u[j] * form(u, unit[i])
+        forms.append(-lr * pull + lr**2 / batch_size * u[i] * u[j] * np.outer(u, u))
+    forms += [-lr * u[i] * form(u, unit[k + n]) for i in range(k) for n in range(m)]
+    forms += [-lr_second * form(u, unit[i]) for i in range(k)]
+    return np.array([[2 * np.trace(a @ c @ b @ c) for b in forms] for a in forms]) / batch_size
+
+
+def test_diffusion_of_a_linear_network_is_exact():
+    problem = ld.Problem(ld.Linear(), ld.Linear(), noise=0.3)
+    rule = ld.SGD(lr=0.4, lr_second=0.7, batch_size=3)
+    flow = ld.ode_term(problem, rule, BOTH).vector_field
+    got = diffusion(flow, noise_averages(problem, BOTH), jnp.array(0.0), flow.pack(BOTH))
+    np.testing.assert_allclose(got, linear_diffusion(BOTH, 0.4, 0.7, 0.3, 3), rtol=1e-11)
+
+
+def test_diffusion_with_biases_against_plain_monte_carlo():
+    """Every kind of coordinate at once, by a NumPy transcription of one step's increment."""
+    start = ld.Overlaps(NEAR.Q, NEAR.R, NEAR.T, [0.8, 0.6], None, [0.3, -0.1], [0.2, 0.4])
+    problem = ld.Problem(ld.Tanh(), ld.Tanh(), noise=0.5)
+    rule = ld.SGD(lr=0.4, lr_second=0.7, lr_bias=0.5)
+    flow = ld.ode_term(problem, rule, start).vector_field
+    got = diffusion(flow, noise_averages(problem, start), jnp.array(0.0), flow.pack(start))
+
+    rng = np.random.default_rng(1)
+    fields = rng.normal(size=(400_000, 4)) @ np.linalg.cholesky(start.covariance).T
+    lam, rho, zeta = fields[:, :2], fields[:, 2:], rng.normal(size=len(fields))
+    g = np.tanh(lam + np.asarray(start.b))
+    delta = g @ np.asarray(start.v) - np.tanh(rho + np.asarray(start.b_teacher)).sum(1) - 0.5 * zeta
+    c = np.asarray(start.v) * (1 - g**2) * delta[:, None]
+    columns = [
+        -0.4 * (c[:, i] * lam[:, j] + c[:, j] * lam[:, i]) + 0.16 * c[:, i] * c[:, j]
+        for i, j in ((0, 0), (0, 1), (1, 1))
+    ]
+    columns += [-0.4 * c[:, i] * rho[:, n] for i in range(2) for n in range(2)]
+    columns += [-0.7 * g[:, i] * delta for i in range(2)] + [-0.5 * c[:, i] for i in range(2)]
+    xi = np.stack(columns, 1)
+    expected = np.cov(xi.T)
+    scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+    assert np.abs((got - expected) / scale).max() < 0.02  # five standard errors
+
+
+def test_constant_momentum_is_a_larger_rate():
+    short = TS[:11]
+    plain = ld.fluctuations(NOISY, ld.SGD(lr=0.4), NEAR, short)
+    heavy = ld.fluctuations(NOISY, ld.SGD(lr=0.1, momentum=0.75), NEAR, short)
+    np.testing.assert_allclose(heavy.covariance, plain.covariance, rtol=1e-5, atol=1e-9)
+
+
+def langevin(key, n, dt):
+    return ld.simulate_langevin(
+        ld.Problem(ld.Linear(), ld.Linear(), noise=0.3),
+        ld.SGD(lr=0.4),
+        NEAR,
+        jnp.linspace(0.0, 4.0, 5),
+        n=n,
+        key=key,
+        dt=dt,
+    )
+
+
+def test_langevin_scatters_as_fluctuations_predict():
+    keys, n = jax.random.split(jax.random.key(0), 2000), 1e6
+    runs = jax.vmap(langevin, (0, None, None))(keys, n, 0.02)
+    fl = ld.fluctuations(
+        ld.Problem(ld.Linear(), ld.Linear(), noise=0.3), ld.SGD(lr=0.4), NEAR, runs.alpha[0]
+    )
+    for measured, predicted in ((runs.Q, fl.std.Q), (runs.R, fl.std.R), (runs.eg, fl.std.eg)):
+        ratio = np.std(measured, axis=0)[1:] * np.sqrt(n) / predicted[1:]
+        # Standard error 1/sqrt(2 * 2000) = 1.6 %; a step of 0.02 biases by about 1 %.
+        assert np.abs(ratio - 1).max() < 0.09
+
+
+def test_langevin_stays_positive_semi_definite_and_counts_corrections():
+    run = langevin(jax.random.key(3), 3, 0.05)
+    c = jax.vmap(lambda q, r: jnp.block([[q, r], [r.T, run.T]]))(run.Q, run.R)
+    assert np.linalg.eigvalsh(c).min() > -1e-12
+    assert run.stats["corrections"] > 0
+    assert langevin(jax.random.key(3), 1e6, 0.05).stats["corrections"] == 0
+
+
+def test_langevin_noise_depends_on_the_step_alone():
+    rule, ts = ld.SGD(lr=0.2), jnp.array([0.0, 1.0, 2.0])
+    key = jax.random.key(1)
+    every = ld.simulate_langevin(NOISY, rule, NEAR, ts, n=100, key=key, dt=0.1)
+    last = ld.simulate_langevin(NOISY, rule, NEAR, ts[::2], n=100, key=key, dt=0.1)
+    np.testing.assert_allclose(every.Q[-1], last.Q[-1], rtol=1e-10)
+
+
+@pytest.mark.parametrize("call", [ld.fluctuations, ld.simulate_langevin])
+def test_slow_momentum_is_refused(call):
+    options = {} if call is ld.fluctuations else {"n": 100, "key": jax.random.key(0), "dt": 0.1}
+    with pytest.raises(ValueError, match="SlowMomentum"):
+        call(NOISY, ld.SGD(lr=0.2, momentum=ld.SlowMomentum(1.0)), NEAR, TS, **options)
+
+
+@pytest.mark.parametrize(("bad", "words"), [({"dt": 0.0}, "dt"), ({"n": 0}, "n must")])
+def test_langevin_rejects_bad_steps(bad, words):
+    options = {"n": 100, "key": jax.random.key(0), "dt": 0.1} | bad
+    with pytest.raises(ValueError, match=words):
+        ld.simulate_langevin(NOISY, ld.SGD(lr=0.2), NEAR, TS, **options)
