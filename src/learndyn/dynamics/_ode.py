@@ -66,13 +66,13 @@ def solve_ode(
     start: the state at ts[0]. ts: (times,) increasing times alpha = steps / n, dimensionless.
     averages: how to average over the fields (see `learndyn.averages`); None chooses.
     rtol, atol: tolerances of the adaptive solver. Where the averages are over nodes and the
-        integrand jumps, both are raised to the averages' own standard error, since a solver
+        integrand jumps, both are raised to the averages' own relative error, since a solver
         would only chase the nodes; `stats` tells the values used.
     solver: a Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
     jump_ts: times at which a learning-rate schedule jumps.
     adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
 
-    Returns: a `Trajectory` whose `stats` hold `steps`, `rtol`, and `averages_error`, the
+    Returns: a `Trajectory` whose `stats` hold `steps`, `rtol`, `atol`, and `averages_error`, the
     standard error of the averages at the start (0 for closed forms).
     Raises: ValueError for bad values, shapes, times or options, or in float32.
     Source: Goldt et al. (2020), Eq. (9); `OverlapFlow` has the equations.
@@ -161,8 +161,8 @@ def integrate(
     """Solve `term` from y0 over ts without ever raising; `flow` tells what input is valid."""
     valid = is_valid(flow, ts)
     error = averages_error(flow.problem, flow.start, flow.averages)
-    rtol, atol = _capped(tolerances, error, flow.averages)
-    stats = {"steps": jnp.zeros((), int), "rtol": rtol, "averages_error": error}
+    rtol, atol = _capped(tolerances, error, flow)
+    stats = {"steps": jnp.zeros((), int), "rtol": rtol, "atol": atol, "averages_error": error}
     y0 = jnp.where(valid, y0, 0.0)
     if len(ts) == 1:
         result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
@@ -223,12 +223,15 @@ def _errors(flow: OverlapFlow, states: Overlaps) -> Times:
 
 
 def _capped(
-    tolerances: tuple[Array, Array], error: Array, averages: AbstractAverages
+    tolerances: tuple[Array, Array], error: Array, flow: OverlapFlow
 ) -> tuple[Array, Array]:
+    """Tolerances no finer than the averages where those make the drift discontinuous."""
     rtol, atol = tolerances
-    if not (isinstance(averages, NodeAverages) and averages.score):
+    if not (isinstance(flow.averages, NodeAverages) and flow.averages.score):
         return rtol, atol
-    floor = jnp.nan_to_num(error)
+    averages = flow.averages.field_averages(flow.problem, flow.start)
+    scale = jnp.max(jnp.stack([jnp.max(jnp.abs(average)) for average in averages]))
+    floor = jnp.nan_to_num(error / jnp.where(scale > 0, scale, 1.0))
     return jnp.maximum(rtol, floor), jnp.maximum(atol, floor)
 
 
