@@ -5,12 +5,15 @@ needs float64: `jax.config.update("jax_enable_x64", True)`.
 """
 
 from learndyn import averages as averages
+from learndyn import inputs as inputs
 from learndyn._activations import Erf as Erf
 from learndyn._activations import Linear as Linear
 from learndyn._activations import Quadratic as Quadratic
 from learndyn._activations import ReLU as ReLU
 from learndyn._activations import Sign as Sign
 from learndyn._activations import Tanh as Tanh
+from learndyn._initial import init_weights as init_weights
+from learndyn._initial import weights_from_overlaps as weights_from_overlaps
 from learndyn._losses import AbstractLoss as AbstractLoss
 from learndyn._losses import Hinge as Hinge
 from learndyn._losses import Logistic as Logistic
@@ -34,4 +37,10 @@ from learndyn.dynamics import fluctuations as fluctuations
 from learndyn.dynamics import generalisation_error as generalisation_error
 from learndyn.dynamics import ode_term as ode_term
 from learndyn.dynamics import simulate_langevin as simulate_langevin
+from learndyn.dynamics import simulate_sgd as simulate_sgd
 from learndyn.dynamics import solve_ode as solve_ode
+from learndyn.inputs import Gaussian as Gaussian
+from learndyn.inputs import Images as Images
+from learndyn.inputs import Structured as Structured
+from learndyn.inputs import TrainingSet as TrainingSet
+from learndyn.inputs import field_overlaps as field_overlaps

@@ -5,6 +5,7 @@ from learndyn.averages._choose import choose_averages as choose_averages
 from learndyn.averages._closed import ClosedForm as ClosedForm
 from learndyn.averages._closed import has_closed_form as has_closed_form
 from learndyn.averages._nodes import NodeAverages as NodeAverages
+from learndyn.averages._nodes import clean_teacher_output as clean_teacher_output
 from learndyn.averages._rules import AbstractNodes as AbstractNodes
 from learndyn.averages._rules import GaussHermite as GaussHermite
 from learndyn.averages._rules import MonteCarlo as MonteCarlo

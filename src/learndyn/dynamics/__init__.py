@@ -7,4 +7,5 @@ from learndyn.dynamics._langevin import simulate_langevin as simulate_langevin
 from learndyn.dynamics._ode import generalisation_error as generalisation_error
 from learndyn.dynamics._ode import ode_term as ode_term
 from learndyn.dynamics._ode import solve_ode as solve_ode
+from learndyn.dynamics._sgd import simulate_sgd as simulate_sgd
 from learndyn.dynamics._trajectory import Trajectory as Trajectory

@@ -1,0 +1,164 @@
+"""SGD on weights: the experiment."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float, Int, PRNGKeyArray
+
+from learndyn._checks import checked_times
+from learndyn._problem import Problem
+from learndyn._results import DIVERGENCE_LIMIT, Result
+from learndyn._rules import SGD
+from learndyn._states import Overlaps, Weights
+from learndyn._types import Times
+from learndyn.averages import AbstractAverages, AbstractNodes, ClosedForm, choose_averages
+from learndyn.dynamics._sgd_checks import (
+    are_valid_times,
+    are_valid_values,
+    checked_dtype,
+    require_valid,
+)
+from learndyn.dynamics._sgd_loop import run_steps
+from learndyn.dynamics._sgd_measure import Measurement, Row
+from learndyn.dynamics._sgd_step import LearningState, Parameters, initial_state, sgd_step
+from learndyn.dynamics._stream import make_stream
+from learndyn.dynamics._trajectory import Trajectory
+from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, base_of
+
+
+def simulate_sgd(
+    problem: Problem,
+    rule: SGD,
+    weights: Weights,
+    ts: ArrayLike,
+    *,
+    key: PRNGKeyArray,
+    inputs: AbstractInputs | TrainingSet | None = None,
+    input_dtype: DTypeLike | None = None,
+    averages: AbstractNodes | AbstractAverages | str | None = None,
+) -> Trajectory:
+    """SGD on weights in n dimensions: fresh samples, fresh batches or a finite training set.
+
+    weights: the state at ts[0]. ts: (times,) increasing times alpha = steps / n,
+        dimensionless; a time is met at step round(alpha n), and the trajectory's `alpha` is
+        that step / n.
+    key: random key. The samples of a step depend on the key and the step's index alone.
+    inputs: a distribution of inputs, or a `TrainingSet`; None: `Gaussian()`.
+    input_dtype: float type in which inputs are drawn; None: that of the weights. float32
+        draws are faster (each is an exact float64 number; their law is N(0, 1) to 1e-7).
+    averages: how to take the Gaussian averages in eg; see `learndyn.averages`.
+
+    Returns: a `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at
+    the measured overlaps where the inputs are Gaussian, else over all images (or test
+    inputs). Inputs that are not white add Q_field, R_field, T_field, a training set adds
+    `stats["train_error"]`, the mean loss over it. Not differentiable in reverse.
+    Raises: ValueError for bad values, shapes, times or options.
+    Source: Goldt et al. 2020, Eqs. (2)-(3); `sgd_step` has the equations.
+    """
+    inputs = Gaussian() if inputs is None else inputs
+    ts = checked_times(ts)
+    require_valid(problem, rule, weights, ts, inputs)
+    ready = choose_averages(
+        problem, weights.k, weights.m, biases=weights.b is not None, averages=averages
+    )
+    dtype = checked_dtype(input_dtype, weights)
+    return _simulate(problem, rule, weights, ts, key, inputs, ready, dtype)
+
+
+@eqx.filter_jit
+def _simulate(
+    problem: Problem,
+    rule: SGD,
+    weights: Weights,
+    ts: Times,
+    key: PRNGKeyArray,
+    inputs: AbstractInputs | TrainingSet,
+    averages: AbstractAverages,
+    dtype: jnp.dtype,
+) -> Trajectory:
+    n = weights.n
+    times_valid = are_valid_times(ts, n)
+    steps = jnp.round(jnp.where(times_valid, ts, 0.0) * n).astype(int)
+    stream = make_stream(problem, weights, inputs, key, rule.batch_size, dtype)
+    measure = Measurement(problem, weights, base_of(inputs), stream)
+
+    def advance(state: LearningState, x: Array, y: Array, step: Int[Array, ""]) -> LearningState:
+        return sgd_step(problem, rule, state, x, y, step / n)
+
+    start = initial_state(rule, Parameters(weights.w, weights.v, weights.b))
+    rows: Row = run_steps(advance, measure, stream, start, steps)
+    valid = times_valid & are_valid_values(problem, rule, weights, inputs)
+    alpha = jnp.where(times_valid, steps / n, ts)
+    return _trajectory(problem, weights, averages, alpha, rows, valid)
+
+
+def _trajectory(
+    problem: Problem,
+    weights: Weights,
+    averages: AbstractAverages,
+    alpha: Times,
+    rows: Row,
+    valid: Bool[Array, ""],
+) -> Trajectory:
+    """The trajectory of these rows, NaN from the first that is out of bounds."""
+    diverged = jnp.cumsum(~_is_bounded(rows)) > 0
+    gone = diverged | ~valid
+
+    def kept(values: Array | None) -> Array | None:
+        if values is None:
+            return None
+        return jnp.where(gone.reshape(-1, *[1] * (values.ndim - 1)), jnp.nan, values)
+
+    rows = jax.tree.map(kept, rows)
+    k = weights.k
+    q, r, t = _split(rows.overlaps, k)
+    q_field, r_field, t_field = (None,) * 3 if rows.fields is None else _split(rows.fields, k)
+    eg = rows.eg
+    if eg is None:
+        eg = _gaussian_errors(problem, weights, averages, rows)
+    result = jnp.where(jnp.any(diverged), Result.DIVERGED.value, Result.SUCCESS.value)
+    return Trajectory(
+        alpha=alpha,
+        Q=q,
+        R=r,
+        T=t[0],
+        v=rows.v,
+        v_teacher=weights.v_teacher,
+        b=rows.b,
+        b_teacher=weights.b_teacher,
+        eg=eg,
+        result=jnp.where(valid, result, Result.INVALID_INPUT.value),
+        stats={} if rows.train_error is None else {"train_error": rows.train_error},
+        Q_field=q_field,
+        R_field=r_field,
+        T_field=None if t_field is None else t_field[0],
+    )
+
+
+def _gaussian_errors(
+    problem: Problem, weights: Weights, averages: AbstractAverages, rows: Row
+) -> Times:
+    """eg at each row, for inputs with Gaussian fields."""
+    k = weights.k
+
+    def error(row: Row) -> Array:
+        c = row.overlaps if row.fields is None else row.fields
+        state = Overlaps(
+            c[:k, :k], c[:k, k:], c[k:, k:], row.v, weights.v_teacher, row.b, weights.b_teacher
+        )
+        value = averages.generalisation_error(problem, state)
+        return jnp.where(jnp.isnan(c[0, 0]), jnp.nan, value)
+
+    if isinstance(averages, ClosedForm):
+        return jax.vmap(error)(rows)
+    return jax.lax.map(error, rows)  # one state at a time: there are thousands of nodes
+
+
+def _split(c: Float[Array, "times d d"], k: int) -> tuple[Array, Array, Array]:
+    return c[:, :k, :k], c[:, :k, k:], c[:, k:, k:]
+
+
+def _is_bounded(rows: Row) -> Bool[Array, " times"]:
+    """Whether everything is finite and no squared norm per dimension is beyond the limit."""
+    leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(rows)]
+    return jnp.all(jnp.abs(jnp.concatenate(leaves, axis=1)) < DIVERGENCE_LIMIT, axis=1)

@@ -1,0 +1,97 @@
+"""What a run of SGD on weights needs of its input: concrete values raise, traced ones say so."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, DTypeLike
+
+from learndyn._checks import is_concrete, require_unbatched
+from learndyn._problem import Problem
+from learndyn._rules import SGD, SlowMomentum
+from learndyn._states import Weights, require_compatible
+from learndyn._types import Times
+from learndyn.inputs import AbstractInputs, TrainingSet
+
+
+def are_valid_times(ts: Times, n: int) -> Bool[Array, ""]:
+    return jnp.all(jnp.diff(ts) > 0) & (ts[0] >= 0) & (ts[-1] * n < _most_steps())
+
+
+def are_valid_values(*inputs: Any) -> Bool[Array, ""]:
+    problem, rule = inputs[:2]
+    leaves = jax.tree.leaves(eqx.filter(inputs, eqx.is_inexact_array))
+    good = [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]
+    signed = [problem.noise, rule.weight_decay]
+    signed += [rate for rate in (rule.lr, rule.lr_second, rule.lr_bias) if eqx.is_array(rate)]
+    good += [jnp.all(value >= 0) for value in signed]
+    if problem.has_multi_index_teacher:
+        good.append(problem.noise == 0)
+    if isinstance(rule.momentum, SlowMomentum):
+        good.append((rule.momentum.gamma > 0) & (rule.momentum.gamma <= inputs[2].n))
+    elif rule.momentum is not None:
+        good.append((rule.momentum >= 0) & (rule.momentum < 1))
+    return jnp.all(jnp.stack(good))
+
+
+def require_valid(
+    problem: Problem,
+    rule: SGD,
+    weights: Weights,
+    ts: Times,
+    inputs: AbstractInputs | TrainingSet,
+) -> None:
+    named = [("w", weights.w, 2), ("w_teacher", weights.w_teacher, 2), ("v", weights.v, 1)]
+    require_unbatched(named, "simulate_sgd")
+    require_compatible(problem, rule.lr_bias is not None, weights)
+    if not isinstance(inputs, AbstractInputs | TrainingSet):
+        raise ValueError(
+            "inputs must be a distribution of inputs, such as Gaussian(), Structured(omega), "
+            f"Images(x) or TrainingSet(base, p); got {inputs!r}."
+        )
+    inputs.require_dimension(weights.n)
+    if isinstance(inputs, TrainingSet) and not inputs.replace and rule.batch_size > inputs.p:
+        raise ValueError(
+            "batch_size must be at most p, the size of the training set, unless replace=True; "
+            f"got batch_size={rule.batch_size}, p={inputs.p}."
+        )
+    if is_concrete(weights) and not all(np.isfinite(x).all() for x in jax.tree.leaves(weights)):
+        raise ValueError("weights must be finite; got NaN or infinity among them.")
+    if is_concrete(ts) and float(ts[-1]) * weights.n >= _most_steps():
+        raise ValueError(
+            f"a run can have fewer than {_most_steps():.3g} steps; got ts[-1] * n = "
+            f"{float(ts[-1]) * weights.n:.3g}. Counting further needs jax_enable_x64."
+        )
+    _require_slow(rule, weights.n)
+
+
+def _require_slow(rule: SGD, n: int) -> None:
+    if isinstance(rule.momentum, SlowMomentum) and is_concrete(rule.momentum.gamma):
+        if (np.asarray(rule.momentum.gamma) > n).any():
+            raise ValueError(
+                "SlowMomentum means beta = 1 - gamma/n >= 0, so gamma must be at most n; got "
+                f"gamma={rule.momentum.gamma}, n={n}."
+            )
+
+
+def _most_steps() -> float:
+    """Steps are counted through alpha n in the default float type, exact up to here."""
+    return 2.0**52 if jnp.result_type(float) == jnp.float64 else 2.0**24
+
+
+def checked_dtype(dtype: DTypeLike | None, weights: Weights) -> jnp.dtype:
+    if dtype is None:
+        return weights.w.dtype
+    try:
+        dtype = jnp.dtype(dtype)
+    except TypeError:
+        dtype = None
+    if dtype not in (jnp.float32, jnp.float64) or jnp.finfo(dtype).bits > 32 * (
+        1 + jax.config.jax_enable_x64
+    ):
+        raise ValueError(
+            f"input_dtype must be None, float32 or (with jax_enable_x64) float64; got {dtype!r}."
+        )
+    return dtype

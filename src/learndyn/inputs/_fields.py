@@ -1,0 +1,26 @@
+"""Overlaps as the inputs see them."""
+
+import jax.numpy as jnp
+
+from learndyn._checks import require_unbatched
+from learndyn._states import Overlaps, Weights
+from learndyn.inputs._training_set import TrainingSet
+from learndyn.inputs._types import AbstractInputs
+
+
+def base_of(inputs: AbstractInputs | TrainingSet) -> AbstractInputs:
+    """The distribution behind `inputs`."""
+    return inputs.base if isinstance(inputs, TrainingSet) else inputs
+
+
+def field_overlaps(weights: Weights, inputs: AbstractInputs | TrainingSet) -> Overlaps:
+    """Second moments of the fields, w Omega w^T / n, where `inputs` have <x x^T> = Omega.
+
+    For white inputs these are `overlaps(weights)`; otherwise start the ODE from these.
+    Raises: ValueError where weights and inputs differ in dimension.
+    """
+    require_unbatched([("w", weights.w, 2), ("w_teacher", weights.w_teacher, 2)], "field_overlaps")
+    inputs.require_dimension(weights.n)
+    k = weights.k
+    c = base_of(inputs).field_covariance(jnp.concatenate([weights.w, weights.w_teacher]))
+    return Overlaps(c[:k, :k], c[:k, k:], c[k:, k:], *weights.layers)

@@ -1,0 +1,115 @@
+"""Gaussian inputs: white, or with a covariance."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from learndyn._checks import as_float, is_concrete
+from learndyn.inputs._types import AbstractInputs, require_size
+
+_PSD_SLACK = 1e-10
+
+
+class Gaussian(AbstractInputs):
+    """x ~ N(0, 1) in any dimension, the inputs of the theory."""
+
+    gaussian_fields: ClassVar[bool] = True
+    white: ClassVar[bool] = True
+
+    def sample(
+        self, key: PRNGKeyArray, count: int, n: int, dtype: jnp.dtype
+    ) -> Float[Array, "count n"]:
+        return jax.random.normal(key, (count, n), dtype)
+
+    def field_covariance(self, w: Float[Array, "d n"]) -> Float[Array, "d d"]:
+        return w @ w.T / w.shape[1]
+
+
+class Structured(AbstractInputs):
+    """x ~ N(0, omega): Gaussian inputs with a covariance.
+
+    omega: (n, n) symmetric positive semi-definite, singular is valid; or (n,), the diagonal
+        of a diagonal one, which costs no matrix product per sample.
+    factor: (n, r) instead, x = factor z with z ~ N(0, 1) in r dimensions.
+
+    Raises: ValueError unless exactly one of them is given, and for a matrix that is no
+    covariance. A traced one that is none gives NaN.
+    """
+
+    factor: Float[Array, " n *rank"]
+    gaussian_fields: ClassVar[bool] = True
+
+    def __init__(self, omega: ArrayLike | None = None, *, factor: ArrayLike | None = None):
+        if (omega is None) == (factor is None):
+            raise ValueError(
+                "Structured needs a covariance omega or a factor, and not both; got "
+                f"{'neither' if omega is None else 'both'}."
+            )
+        if factor is not None:
+            self.factor = _checked_factor(as_float(factor, "factor"))
+        else:
+            self.factor = _square_root(as_float(omega, "omega"))
+
+    def sample(
+        self, key: PRNGKeyArray, count: int, n: int, dtype: jnp.dtype
+    ) -> Float[Array, "count n"]:
+        z = jax.random.normal(key, (count, self.factor.shape[-1]), dtype)
+        if self.factor.ndim == 1:
+            return z * self.factor.astype(dtype)
+        return z @ self.factor.T.astype(dtype)
+
+    def require_dimension(self, n: int) -> None:
+        require_size(n, self.factor.shape[0], "the covariance")
+
+    def field_covariance(self, w: Float[Array, "d n"]) -> Float[Array, "d d"]:
+        half = w * self.factor if self.factor.ndim == 1 else w @ self.factor
+        return half @ half.T / w.shape[1]
+
+
+def _checked_factor(factor: Array) -> Array:
+    if factor.ndim != 2 or 0 in factor.shape:
+        raise ValueError(f"factor must have shape (n, r), n and r >= 1; got {factor.shape}.")
+    if is_concrete(factor) and not np.isfinite(np.asarray(factor)).all():
+        raise ValueError("factor must be finite; got NaN or infinity among its entries.")
+    return factor
+
+
+def _square_root(omega: Array) -> Array:
+    """F with F F^T = omega (its entries' roots for a diagonal), NaN where there is none."""
+    if omega.ndim not in (1, 2) or omega.shape[0] != omega.shape[-1] or omega.size == 0:
+        raise ValueError(
+            f"omega must have shape (n, n), or (n,) for a diagonal covariance; got {omega.shape}."
+        )
+    _require_covariance(omega)
+    if omega.ndim == 1:
+        return jnp.sqrt(omega)
+    values, vectors = jnp.linalg.eigh(omega)
+    values = jnp.where(values < -_slack(omega) * jnp.trace(omega), jnp.nan, values)
+    return vectors * jnp.sqrt(jnp.maximum(values, 0.0))
+
+
+def _require_covariance(omega: Array) -> None:
+    if not is_concrete(omega):
+        return
+    omega = np.asarray(omega)
+    if not np.isfinite(omega).all():
+        raise ValueError("omega must be finite; got NaN or infinity among its entries.")
+    if omega.ndim == 2 and not np.allclose(omega, omega.T, rtol=1e-6, atol=1e-8):
+        difference = np.abs(omega - omega.T).max()
+        raise ValueError(
+            f"omega must be symmetric; got entries that differ by {difference:.3g}. For "
+            "x = A z pass factor=A instead."
+        )
+    values = omega if omega.ndim == 1 else np.linalg.eigvalsh(omega)
+    if values.min() < (0.0 if omega.ndim == 1 else -_slack(omega) * np.trace(omega)):
+        raise ValueError(
+            "omega must be positive semi-definite, as covariances are; got a smallest eigenvalue "
+            f"of {values.min():.3g}. For x = A z pass factor=A instead."
+        )
+
+
+def _slack(omega: Array | np.ndarray) -> float:
+    return _PSD_SLACK if omega.dtype == np.float64 else 1e-5

@@ -1,0 +1,56 @@
+"""A finite training set: the same samples, with the same labels, again and again."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from learndyn.inputs._gaussian import Gaussian
+from learndyn.inputs._images import Images
+from learndyn.inputs._types import AbstractInputs
+
+
+class TrainingSet(eqx.Module):
+    """p samples drawn once from `base`, label noise included, then used for training.
+
+    base: the distribution; of `Images`, p different rows are taken.
+    p: number of samples, static.
+    replace: True draws each sample of each batch uniformly from the p; False goes through
+        all p in a new random order each epoch. Then batch_size = p is full-batch descent.
+
+    The generalisation error is that of `base`.
+    Raises: ValueError for p < 1, or p beyond the rows of `Images`.
+    """
+
+    base: AbstractInputs
+    p: int = eqx.field(static=True)
+    replace: bool = eqx.field(static=True)
+
+    def __init__(self, base: AbstractInputs | None = None, p: int = 1000, replace: bool = False):
+        self.base = Gaussian() if base is None else base
+        if not isinstance(self.base, AbstractInputs):
+            raise ValueError(
+                f"base must be a distribution of inputs, such as Gaussian(); got {base!r}."
+            )
+        if isinstance(p, bool) or not hasattr(p, "__index__") or p < 1:
+            raise ValueError(f"p, the number of samples, must be an integer >= 1; got {p!r}.")
+        if not isinstance(replace, bool):
+            raise ValueError(f"replace must be True or False; got {replace!r}.")
+        self.p, self.replace = int(p), replace
+        if isinstance(self.base, Images) and self.p > len(self.base.x):
+            raise ValueError(
+                f"p must be at most the number of images, {len(self.base.x)}; got p={p}."
+            )
+
+    def require_dimension(self, n: int) -> None:
+        """Raises: ValueError where the base does not have n dimensions."""
+        self.base.require_dimension(n)
+
+    def draw(
+        self, key: PRNGKeyArray, count: int, n: int, dtype: jnp.dtype
+    ) -> Float[Array, "count n"]:
+        """`count` = p inputs for the set."""
+        if isinstance(self.base, Images):
+            rows = jax.random.permutation(key, len(self.base.x))[:count]
+            return self.base.x[rows].astype(dtype)
+        return self.base.sample(key, count, n, dtype)

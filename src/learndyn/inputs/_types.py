@@ -1,0 +1,59 @@
+"""What a distribution of inputs must be able to do."""
+
+import abc
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+TEST_SAMPLES = 10_000
+"""Samples on which averages over a distribution that can only be sampled are taken."""
+
+
+class AbstractInputs(eqx.Module):
+    """A distribution of inputs x in n dimensions.
+
+    A distribution of your own needs `sample` alone: whatever is averaged over it (the second
+    moments of the fields, the generalisation error) is averaged over `test_inputs`, 10 000
+    samples of a fixed key; override that where the distribution is a finite table.
+
+    gaussian_fields: set it True where x is jointly Gaussian with mean 0, and override
+        `field_covariance` with its exact value: averages are then Gaussian ones, exact too.
+    white: set it True where <x x^T> = 1, so that the fields' second moments are the overlaps.
+    """
+
+    gaussian_fields: ClassVar[bool] = False
+    white: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def sample(
+        self, key: PRNGKeyArray, count: int, n: int, dtype: jnp.dtype
+    ) -> Float[Array, "count n"]:
+        """`count` independent inputs; their bits may depend on the key alone."""
+
+    def require_dimension(self, n: int) -> None:
+        """Raises: ValueError where these inputs do not have n dimensions."""
+
+    def test_inputs(self, n: int) -> Float[Array, "samples n"]:
+        """Inputs that stand for the whole distribution."""
+        return self.sample(jax.random.key(0), TEST_SAMPLES, n, jnp.result_type(float))
+
+    def field_covariance(self, w: Float[Array, "d n"]) -> Float[Array, "d d"]:
+        """w Omega w^T / n, with Omega = <x x^T>: second moments of the fields w x / sqrt n."""
+        return second_moments(self.test_inputs(w.shape[1]) @ w.T / w.shape[1] ** 0.5)
+
+
+def second_moments(fields: Float[Array, "samples d"]) -> Float[Array, "d d"]:
+    """Their averages over samples."""
+    return fields.T @ fields / len(fields)
+
+
+def require_size(n: int, size: int, what: str) -> None:
+    """Raises: ValueError unless the inputs' own dimension is that of the weights."""
+    if n != size:
+        raise ValueError(
+            f"inputs and weights must have the same dimension: {what} has {size} entries per "
+            f"input, the weights have n={n}. Make the weights with n={size}."
+        )
