@@ -161,3 +161,9 @@ def test_langevin_rejects_bad_steps(bad, words):
     options = {"n": 100, "key": jax.random.key(0), "dt": 0.1} | bad
     with pytest.raises(ValueError, match=words):
         ld.simulate_langevin(NOISY, ld.SGD(lr=0.2), NEAR, TS, **options)
+
+
+def test_a_kinked_loss_with_a_trained_second_layer_is_refused():
+    problem = ld.Problem(loss=ld.Hinge())
+    with pytest.raises(ValueError, match="loss without kinks"):
+        ld.fluctuations(problem, ld.SGD(lr=0.2, lr_second=0.1), NEAR, TS)

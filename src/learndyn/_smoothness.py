@@ -41,7 +41,7 @@ def gradient_jumps(problem: Problem, m: int) -> bool:
         return True  # labels are signs
     return (
         _activation_jumps(problem.student, of_derivative=True)
-        or _loss_slope_jumps(problem.loss)
+        or loss_slope_jumps(problem.loss)
         or _teacher_jumps(problem.teacher, m)
     )
 
@@ -90,7 +90,8 @@ def _teacher_jumps(teacher: Callable, m: int) -> bool:
     return any(_jumps(along(*line), leaves=teacher) for line in lines)
 
 
-def _loss_slope_jumps(loss: Callable) -> bool:
+def loss_slope_jumps(loss: Callable) -> bool:
+    """Whether the loss has a kink, so that the gradient jumps where phi crosses some value."""
     if isinstance(loss, _losses.Squared | _losses.Logistic):
         return False
     if isinstance(loss, _losses.Hinge | _losses.Perceptron):

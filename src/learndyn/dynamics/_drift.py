@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float
 from learndyn._linalg import triu
 from learndyn._problem import Problem
 from learndyn._rules import SGD, Rates
+from learndyn._smoothness import loss_slope_jumps
 from learndyn._states import Overlaps
 from learndyn.averages import AbstractAverages, FieldAverages
 
@@ -51,6 +53,20 @@ class OverlapFlow(eqx.Module):
         cross = _probe_covariance(state, velocity)
         averages = self.averages.field_averages(self.problem, state, cross)
         return self._momentum_drift(rates, state, velocity, averages)
+
+    def jacobian(self, t: Float[Array, ""], y: Float[Array, " p"]) -> Float[Array, "p p"]:
+        """J = df/dy in the independent coordinates, by the averages' own derivatives.
+
+        Raises: ValueError where they cannot be right: a kinked loss with a trained second
+        layer, whose jump moves with v while the derivatives act on the fields' measure.
+        """
+        if self._trains_v and loss_slope_jumps(self.problem.loss):
+            raise ValueError(
+                "derivatives of averages need a loss without kinks where the second layer is "
+                f"trained; got {self.problem.loss}. Choose Squared or Logistic, or set "
+                "lr_second=None."
+            )
+        return jax.jacfwd(lambda y: self(t, y, None))(y)
 
     def pack(self, state: Overlaps) -> Float[Array, " p"]:
         """The coordinates y of `state`, with velocities at rest."""

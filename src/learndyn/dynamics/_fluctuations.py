@@ -94,8 +94,7 @@ class _WithCovariance(eqx.Module):
     def __call__(self, t: Array, state: Array, args: object) -> Array:
         y, sigma = self.split(state)
         drift = self.flow(t, y, None)
-        jacobian = jax.jacfwd(lambda y: self.flow(t, y, None))(y)
-        stretched = jacobian @ sigma
+        stretched = self.flow.jacobian(t, y) @ sigma
         growth = stretched + stretched.T + diffusion(self.flow, self.nodes, t, y)
         return jnp.concatenate([drift, triu(growth)])
 

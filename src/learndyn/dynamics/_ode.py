@@ -71,7 +71,8 @@ def solve_ode(
     averages: how to average over the fields (see `learndyn.averages`); None chooses.
     rtol, atol: tolerances of the adaptive solver. Where the averages are over nodes and the
         integrand jumps, both are raised to a hundredth of the averages' relative error, where
-        both errors are alike; finer, a solver would chase single nodes; `stats` tells the values used.
+        both errors are alike; finer, a solver would chase single nodes. `stats` tells the
+        values used.
     solver: a Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
     jump_ts: times at which a learning-rate schedule jumps.
     adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
