@@ -134,7 +134,7 @@ class OverlapFlow(eqx.Module):
         return jnp.concatenate(parts)
 
     def _unpack(self, y: Float[Array, " p"]) -> tuple[Overlaps, Velocity | None]:
-        k, m = self.start.k, self.start.m
+        k = self.start.k
         q, r, v, b, y = self._take(y)
         state = _with_state(self.start, q, r, v, b)
         if not self.rule.has_slow_momentum:
