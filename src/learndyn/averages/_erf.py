@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._linalg import symmetric_from_triu
-from learndyn.averages._special_tmp import arcsin
+from learndyn.averages._special import arcsin
 
 _2_PI = 2 / np.pi
 
