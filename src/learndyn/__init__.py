@@ -31,6 +31,10 @@ from learndyn._states import overlaps as overlaps
 from learndyn._states import student as student
 from learndyn._states import teacher as teacher
 from learndyn._version import __version__ as __version__
+from learndyn.datasets import load as load
+from learndyn.datasets import overlaps_at as overlaps_at
+from learndyn.datasets import save as save
+from learndyn.datasets import to_dataset as to_dataset
 from learndyn.dynamics import Fluctuations as Fluctuations
 from learndyn.dynamics import Trajectory as Trajectory
 from learndyn.dynamics import fluctuations as fluctuations
@@ -44,3 +48,4 @@ from learndyn.inputs import Images as Images
 from learndyn.inputs import Structured as Structured
 from learndyn.inputs import TrainingSet as TrainingSet
 from learndyn.inputs import field_overlaps as field_overlaps
+from learndyn.sweep import sweep as sweep

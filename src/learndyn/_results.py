@@ -11,6 +11,7 @@ class Result(IntEnum):
     MAX_STEPS = 2
     INVALID_INPUT = 3
     SOLVER_FAILED = 4
+    ERROR = 5
 
     @property
     def meaning(self) -> str:
@@ -25,6 +26,7 @@ _MEANINGS = {
     Result.INVALID_INPUT: "a traced input was invalid: negative noise, NaN, times not "
     "increasing, or overlaps that are not positive semi-definite",
     Result.SOLVER_FAILED: "the solver gave up for another reason, such as a vanishing step",
+    Result.ERROR: "the run raised an error; a sweep keeps its message in the attribute errors",
 }
 
 DIVERGENCE_LIMIT = 1e10

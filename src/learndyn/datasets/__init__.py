@@ -1,0 +1,17 @@
+"""Trajectories as labelled datasets: the only place that knows the schema.
+
+xarray is imported inside functions, here and above: it takes as long to load as JAX, and who
+simulates without datasets should not wait for it.
+"""
+
+from learndyn.datasets._build import build as build
+from learndyn.datasets._build import overlaps_at as overlaps_at
+from learndyn.datasets._build import to_dataset as to_dataset
+from learndyn.datasets._files import load as load
+from learndyn.datasets._files import save as save
+from learndyn.datasets._provenance import provenance as provenance
+from learndyn.datasets._provenance import seed_attribute as seed_attribute
+from learndyn.datasets._variables import CONSTANTS as CONSTANTS
+from learndyn.datasets._variables import SCHEMA as SCHEMA
+from learndyn.datasets._variables import Labelled as Labelled
+from learndyn.datasets._variables import labelled_arrays as labelled_arrays

@@ -1,0 +1,141 @@
+"""Datasets out of labelled arrays, and states out of datasets."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import ArrayLike
+
+from learndyn._problem import Problem
+from learndyn._states import Overlaps
+from learndyn.datasets._provenance import provenance
+from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
+from learndyn.dynamics import Fluctuations, Trajectory
+
+if TYPE_CHECKING:
+    import xarray
+
+_LONG_NAMES = {
+    "alpha": "time, steps / n",
+    "seed": "number of the run",
+    "start": "number of the initial state",
+    "lr": "learning rate of the first layer",
+    "lr_second": "learning rate of the second layer",
+    "lr_bias": "learning rate of the biases",
+    "weight_decay": "weight decay of the first layer",
+    "batch_size": "samples per step",
+    "momentum": "momentum",
+    "noise": "standard deviation of the label noise",
+    "n": "input dimension",
+    "k": "number of student units",
+    "m": "number of teacher units",
+}
+
+
+def to_dataset(
+    trajectory: Trajectory | Fluctuations | Mapping[str, Any],
+    problem: Problem | None = None,
+    rule: Any = None,
+    *,
+    level: str | None = None,
+    n: int | None = None,
+    seed: Any = None,
+    ts: ArrayLike | None = None,
+    over: Mapping[str, Any] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> "xarray.Dataset":
+    """A trajectory as a labelled dataset that says where it comes from.
+
+    trajectory: what a level returns, `Fluctuations`, or a dict of arrays.
+    level: "ode", "sgd", "chain" or "langevin". n: the input dimension. seed: an integer or a
+        JAX random key. All are attributes, beside problem and rule as JSON.
+    ts: the requested times, the coordinate `alpha`; None takes the trajectory's own, which for
+        finite n are the true ones, steps / n (they are in `alpha_actual` in any case).
+    over: names and values of the trajectory's leading batch axes, for example
+        {"seed": range(32)} after a vmap over 32 keys.
+    attributes: further ones.
+
+    Raises: ValueError where axes and `over` disagree, or times differ between runs without ts.
+    """
+    over = {name: np.asarray(_listed(values)) for name, values in (over or {}).items()}
+    if ts is None:
+        ts = _times_of(trajectory, len(over))
+    ts = np.asarray(ts, float)
+    variables = labelled_arrays(trajectory, len(ts), len(over))
+    sizes = tuple(len(values) for values in over.values())
+    for name, (dims, array) in variables.items():
+        if array.shape[: len(sizes)] != sizes or array.ndim != len(sizes) + len(dims):
+            raise ValueError(
+                f"{name} has shape {array.shape}, but its dimensions are {(*over, *dims)} with "
+                f"{sizes} runs; name every batch axis, in order, in `over`."
+            )
+        if "alpha" in dims and array.shape[len(sizes) + dims.index("alpha")] != len(ts):
+            raise ValueError(f"{name} has shape {array.shape}, but there are {len(ts)} times ts.")
+    named = {name: Labelled((*over, *dims), array) for name, (dims, array) in variables.items()}
+    notes = provenance(problem, rule, level=level, n=n, seed=seed) | dict(attributes or {})
+    return build(named, {**over, "alpha": ts}, notes)
+
+
+def build(
+    variables: Mapping[str, Labelled],
+    coordinates: Mapping[str, np.ndarray],
+    attributes: Mapping[str, Any],
+) -> "xarray.Dataset":
+    """A dataset of these variables, each described and said to be dimensionless."""
+    import xarray as xr
+
+    coords = {
+        name: (name, values, _describe_coordinate(name, values))
+        for name, values in coordinates.items()
+        if any(name in dims for dims, _ in variables.values()) or name != "alpha"
+    }
+    data = {
+        name: (dims, array, describe_variable(name)) for name, (dims, array) in variables.items()
+    }
+    return xr.Dataset(data, coords, dict(attributes))
+
+
+def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps:
+    """The state at the saved time nearest to `alpha`, of a dataset of one run.
+
+    Raises: ValueError where the dataset holds more than one run, no overlaps, or NaN there.
+    """
+    missing = [name for name in ("Q", "R", "T") if name not in dataset]
+    if missing:
+        raise ValueError(f"the dataset has no variable {missing}; it has {list(dataset)}.")
+    row = dataset.sel(alpha=alpha, method="nearest") if "alpha" in dataset.dims else dataset
+    runs = [dim for dim in row["R"].dims if dim not in ("student", "teacher")]
+    if runs:
+        raise ValueError(
+            f"the dataset holds runs along {runs}; choose one first, for example "
+            f"dataset.isel({runs[0]}=0)."
+        )
+    names = ("Q", "R", "T", "v", "v_teacher", "b", "b_teacher")
+    arrays = [np.asarray(row[name]) if name in row else None for name in names]
+    return Overlaps(*arrays)
+
+
+def _times_of(trajectory: Any, batch: int) -> np.ndarray:
+    if isinstance(trajectory, Mapping):
+        raise ValueError("a dict of arrays has no times of its own: give ts.")
+    alpha = np.asarray(trajectory.alpha, float)
+    rows = alpha.reshape(-1, alpha.shape[-1])
+    if alpha.ndim != batch + 1:
+        raise ValueError(
+            f"the trajectory has {alpha.ndim - 1} batch axes, but `over` names {batch}; name "
+            "every batch axis, in order, in `over`."
+        )
+    if (rows != rows[0]).any():
+        raise ValueError(
+            "the runs of this trajectory have different times; give the requested ones as ts."
+        )
+    return rows[0]
+
+
+def _listed(values: Any) -> Any:
+    return list(values) if isinstance(values, range | Sequence) else values
+
+
+def _describe_coordinate(name: str, values: np.ndarray) -> dict[str, str]:
+    described = {"long_name": _LONG_NAMES.get(name, name)}
+    return described | ({"units": "1"} if values.dtype.kind in "iuf" else {})

@@ -1,0 +1,100 @@
+"""Where a dataset comes from: problem, rule, versions, revision, seed, time and device."""
+
+import functools
+import importlib.metadata
+import json
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from learndyn._functions import to_json
+
+_PACKAGES = ("jax", "jaxlib", "equinox", "diffrax", "numpy", "scipy", "xarray")
+
+
+def provenance(
+    problem: Any = None,
+    rule: Any = None,
+    *,
+    level: str | None = None,
+    n: int | None = None,
+    seed: Any = None,
+) -> dict[str, Any]:
+    """Attributes of a dataset as strings and numbers; what is not known is left out."""
+    from learndyn._version import __version__
+
+    attributes = {
+        "problem": None if problem is None else to_json(problem),
+        "rule": None if rule is None else to_json(rule),
+        "level": level,
+        "n": None if n is None else int(n),
+        "seed": None if seed is None else seed_attribute(seed),
+        "creation_library": "learndyn",
+        "creation_library_version": __version__,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_revision": git_revision(),
+        "versions": json.dumps(versions()),
+        "device": device(),
+        "x64": int(jax.config.jax_enable_x64),
+    }
+    return {name: value for name, value in attributes.items() if value is not None}
+
+
+def seed_attribute(seed: Any) -> int | str:
+    """A seed as an attribute: an integer, or the words of a key that no integer made.
+
+    `jax.random.key(7)` gives 7; any other key gives its kind and words, from which
+    `jax.random.wrap_key_data` makes it again.
+    """
+    if isinstance(seed, int | np.integer):
+        return int(seed)
+    if not isinstance(seed, jax.Array):
+        raise ValueError(f"seed must be an integer or a JAX random key; got {seed!r}.")
+    is_key = jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key)
+    kind = str(jax.random.key_impl(seed)) if is_key else "raw"
+    words = np.asarray(jax.random.key_data(seed) if is_key else seed).ravel()
+    if kind == "fry" or "threefry" in kind:
+        if len(words) == 2 and words[0] == 0:
+            return int(words[1])
+    return " ".join([kind, *map(str, words)])
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide numbers."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def git_revision() -> str | None:
+    """The commit of the library's source, with "-dirty" after changes; None outside of git."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
+    try:
+        # An installed copy may lie inside somebody else's repository.
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def device() -> str:
+    """The default device, for example "cpu: cpu" or "gpu: NVIDIA H200"."""
+    first = jax.devices()[0]
+    return f"{first.platform}: {first.device_kind}"
