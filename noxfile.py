@@ -78,8 +78,9 @@ def bench(session: nox.Session) -> None:
     session.install("-e", f".[{extras}]", *groups("bench"))
     env = cpu() if device == "cpu" else gpu()
     # Run-time shape checks are for tests: `addopts` switches them on, so it is emptied here.
-    arguments = ("-o", "addopts=", "--import-mode=importlib", *targets("benchmarks", session))
-    session.run("pytest", *arguments, *session.posargs, env=env | {"EQX_ON_ERROR": "nan"})
+    plain = ("-o", "addopts=", "--import-mode=importlib", "-o", "python_files=bench_*.py")
+    arguments = (*plain, *targets("benchmarks", session), *session.posargs)
+    session.run("pytest", *arguments, env=env | {"EQX_ON_ERROR": "nan"})
 
 
 @nox.session(default=False)
