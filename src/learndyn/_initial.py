@@ -1,14 +1,13 @@
 """Where runs start: the initialisations people use, and weights with given overlaps."""
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from learndyn._checks import as_float, is_concrete, require_at_least, require_unbatched
 from learndyn._states import Overlaps, Weights
+from learndyn._types import RealLike
 
 _PSD_SLACK = 1e-10
 """Over the trace, the smallest negative eigenvalue that still counts as rounding."""
@@ -19,8 +18,6 @@ _RANK_SLACK = 1e-13
 _STARTS = ("random", "informed", "denoising")
 _LAYERS = ("mean", "sqrt", "gaussian")
 
-SecondLayer = ArrayLike | Literal["mean", "sqrt", "gaussian"]
-
 
 def init_weights(
     key: PRNGKeyArray,
@@ -28,14 +25,14 @@ def init_weights(
     k: int,
     m: int,
     *,
-    start: Literal["random", "informed", "denoising"] = "random",
-    scale: ArrayLike | None = None,
-    teacher_scale: ArrayLike = 1.0,
+    start: str = "random",
+    scale: RealLike = None,
+    teacher_scale: RealLike = 1.0,
     orthonormal_teacher: bool = False,
-    v: SecondLayer | None = None,
-    v_teacher: SecondLayer | None = None,
-    b: ArrayLike | Literal["gaussian"] | None = None,
-    b_teacher: ArrayLike | Literal["gaussian"] | None = None,
+    v: RealLike = None,
+    v_teacher: RealLike = None,
+    b: RealLike = None,
+    b_teacher: RealLike = None,
 ) -> Weights:
     """Random weights of a student with k units and a teacher with m units in n dimensions.
 
@@ -115,7 +112,7 @@ def _copied(w_teacher: Float[Array, "m n"], k: int, start: str) -> Float[Array, 
     return jnp.zeros((k, n), w_teacher.dtype).at[:known].set(w_teacher[:known])
 
 
-def _denoising_layer(v: SecondLayer | None, v_teacher: Array | None, k: int, m: int) -> SecondLayer:
+def _denoising_layer(v: RealLike, v_teacher: Array | None, k: int, m: int) -> RealLike:
     if k % m:
         raise ValueError(
             f'start="denoising" shares the teacher\'s units out evenly, so k must be a multiple of '
@@ -127,7 +124,7 @@ def _denoising_layer(v: SecondLayer | None, v_teacher: Array | None, k: int, m: 
 
 def _units(
     key: PRNGKeyArray,
-    value: SecondLayer | None,
+    value: RealLike,
     units: int,
     scale: Array,
     name: str,
@@ -142,7 +139,7 @@ def _units(
     return jnp.full((units,), 1 / units if value == "mean" else 1 / units**0.5)
 
 
-def _checked_units(value: ArrayLike, units: int, name: str) -> tuple[Array, tuple[int]]:
+def _checked_units(value: RealLike, units: int, name: str) -> tuple[Array, tuple[int]]:
     value = as_float(value, name)
     if value.shape not in ((), (units,)):
         raise ValueError(f"{name} must have shape ({units},), one per unit; got {value.shape}.")

@@ -3,14 +3,14 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, DTypeLike, Int, PRNGKeyArray
 
 from learndyn._checks import checked_times
 from learndyn._problem import Problem
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._rules import SGD
-from learndyn._states import Overlaps, Weights
-from learndyn._types import Times
+from learndyn._states import Overlaps, Weights, overlaps
+from learndyn._types import RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, ClosedForm, choose_averages
 from learndyn.dynamics._sgd_checks import (
     are_valid_times,
@@ -23,17 +23,17 @@ from learndyn.dynamics._sgd_measure import Measurement, Row
 from learndyn.dynamics._sgd_step import LearningState, Parameters, initial_state, sgd_step
 from learndyn.dynamics._stream import make_stream
 from learndyn.dynamics._trajectory import Trajectory
-from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, base_of
+from learndyn.inputs import AbstractInputs, Gaussian, InputsLike, TrainingSet, base_of
 
 
 def simulate_sgd(
     problem: Problem,
     rule: SGD,
     weights: Weights,
-    ts: ArrayLike,
+    ts: RealLike,
     *,
     key: PRNGKeyArray,
-    inputs: AbstractInputs | TrainingSet | None = None,
+    inputs: InputsLike = None,
     input_dtype: DTypeLike | None = None,
     averages: AbstractNodes | AbstractAverages | str | None = None,
 ) -> Trajectory:
@@ -77,7 +77,7 @@ def _simulate(
     dtype: jnp.dtype,
 ) -> Trajectory:
     n = weights.n
-    times_valid = are_valid_times(ts, n)
+    times_valid = are_valid_times(ts, n, rule.batch_size)
     steps = jnp.round(jnp.where(times_valid, ts, 0.0) * n).astype(int)
     stream = make_stream(problem, weights, inputs, key, rule.batch_size, dtype)
     measure = Measurement(problem, weights, base_of(inputs), stream)
@@ -101,27 +101,20 @@ def _trajectory(
     valid: Bool[Array, ""],
 ) -> Trajectory:
     """The trajectory of these rows, NaN from the first that is out of bounds."""
+    k, fields = weights.k, rows.fields
+    t_field = None if fields is None else fields[0, k:, k:]
     diverged = jnp.cumsum(~_is_bounded(rows)) > 0
-    gone = diverged | ~valid
-
-    def kept(values: Array | None) -> Array | None:
-        if values is None:
-            return None
-        return jnp.where(gone.reshape(-1, *[1] * (values.ndim - 1)), jnp.nan, values)
-
-    rows = jax.tree.map(kept, rows)
-    k = weights.k
-    q, r, t = _split(rows.overlaps, k)
-    q_field, r_field, t_field = (None,) * 3 if rows.fields is None else _split(rows.fields, k)
+    rows = jax.tree.map(lambda values: _nan_where(diverged | ~valid, values), rows)
+    fields = rows.fields
     eg = rows.eg
     if eg is None:
         eg = _gaussian_errors(problem, weights, averages, rows)
     result = jnp.where(jnp.any(diverged), Result.DIVERGED.value, Result.SUCCESS.value)
     return Trajectory(
         alpha=alpha,
-        Q=q,
-        R=r,
-        T=t[0],
+        Q=rows.overlaps[:, :k, :k],
+        R=rows.overlaps[:, :k, k:],
+        T=overlaps(weights).T,
         v=rows.v,
         v_teacher=weights.v_teacher,
         b=rows.b,
@@ -129,9 +122,9 @@ def _trajectory(
         eg=eg,
         result=jnp.where(valid, result, Result.INVALID_INPUT.value),
         stats={} if rows.train_error is None else {"train_error": rows.train_error},
-        Q_field=q_field,
-        R_field=r_field,
-        T_field=None if t_field is None else t_field[0],
+        Q_field=None if fields is None else fields[:, :k, :k],
+        R_field=None if fields is None else fields[:, :k, k:],
+        T_field=t_field,
     )
 
 
@@ -154,8 +147,8 @@ def _gaussian_errors(
     return jax.lax.map(error, rows)  # one state at a time: there are thousands of nodes
 
 
-def _split(c: Float[Array, "times d d"], k: int) -> tuple[Array, Array, Array]:
-    return c[:, :k, :k], c[:, :k, k:], c[:, k:, k:]
+def _nan_where(gone: Bool[Array, " times"], values: Array) -> Array:
+    return jnp.where(gone.reshape(-1, *[1] * (values.ndim - 1)), jnp.nan, values)
 
 
 def _is_bounded(rows: Row) -> Bool[Array, " times"]:

@@ -1,7 +1,5 @@
 """What a run of SGD on weights needs of its input: concrete values raise, traced ones say so."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,16 +11,19 @@ from learndyn._problem import Problem
 from learndyn._rules import SGD, SlowMomentum
 from learndyn._states import Weights, require_compatible
 from learndyn._types import Times
-from learndyn.inputs import AbstractInputs, TrainingSet
+from learndyn.inputs import AbstractInputs, InputsLike, TrainingSet
 
 
-def are_valid_times(ts: Times, n: int) -> Bool[Array, ""]:
-    return jnp.all(jnp.diff(ts) > 0) & (ts[0] >= 0) & (ts[-1] * n < _most_steps())
+def are_valid_times(ts: Times, n: int, batch_size: int) -> Bool[Array, ""]:
+    """Whether ts can be met: only then may steps be counted from them."""
+    return jnp.all(jnp.diff(ts) > 0) & (ts[0] >= 0) & (ts[-1] * n < _most_steps(batch_size))
 
 
-def are_valid_values(*inputs: Any) -> Bool[Array, ""]:
-    problem, rule = inputs[:2]
-    leaves = jax.tree.leaves(eqx.filter(inputs, eqx.is_inexact_array))
+def are_valid_values(
+    problem: Problem, rule: SGD, weights: Weights, inputs: AbstractInputs | TrainingSet
+) -> Bool[Array, ""]:
+    """Whether every float is finite and in its range: what the constructors cannot raise."""
+    leaves = jax.tree.leaves(eqx.filter((problem, rule, weights, inputs), eqx.is_inexact_array))
     good = [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]
     signed = [problem.noise, rule.weight_decay]
     signed += [rate for rate in (rule.lr, rule.lr_second, rule.lr_bias) if eqx.is_array(rate)]
@@ -30,7 +31,7 @@ def are_valid_values(*inputs: Any) -> Bool[Array, ""]:
     if problem.has_multi_index_teacher:
         good.append(problem.noise == 0)
     if isinstance(rule.momentum, SlowMomentum):
-        good.append((rule.momentum.gamma > 0) & (rule.momentum.gamma <= inputs[2].n))
+        good.append((rule.momentum.gamma > 0) & (rule.momentum.gamma <= weights.n))
     elif rule.momentum is not None:
         good.append((rule.momentum >= 0) & (rule.momentum < 1))
     return jnp.all(jnp.stack(good))
@@ -41,8 +42,9 @@ def require_valid(
     rule: SGD,
     weights: Weights,
     ts: Times,
-    inputs: AbstractInputs | TrainingSet,
+    inputs: InputsLike,
 ) -> None:
+    """Raises: ValueError for concrete values that no run can have."""
     named = [("w", weights.w, 2), ("w_teacher", weights.w_teacher, 2), ("v", weights.v, 1)]
     require_unbatched(named, "simulate_sgd")
     require_compatible(problem, rule.lr_bias is not None, weights)
@@ -59,12 +61,17 @@ def require_valid(
         )
     if is_concrete(weights) and not all(np.isfinite(x).all() for x in jax.tree.leaves(weights)):
         raise ValueError("weights must be finite; got NaN or infinity among them.")
-    if is_concrete(ts) and float(ts[-1]) * weights.n >= _most_steps():
-        raise ValueError(
-            f"a run can have fewer than {_most_steps():.3g} steps; got ts[-1] * n = "
-            f"{float(ts[-1]) * weights.n:.3g}. Counting further needs jax_enable_x64."
-        )
+    _require_countable(ts, weights.n, rule.batch_size)
     _require_slow(rule, weights.n)
+
+
+def _require_countable(ts: Times, n: int, batch_size: int) -> None:
+    most = _most_steps(batch_size)
+    if is_concrete(ts) and float(np.asarray(ts)[-1]) * n >= most:
+        raise ValueError(
+            f"a run can have fewer than {most:.3g} steps; got ts[-1] * n = "
+            f"{float(np.asarray(ts)[-1]) * n:.3g}. jax_enable_x64 counts further."
+        )
 
 
 def _require_slow(rule: SGD, n: int) -> None:
@@ -76,22 +83,24 @@ def _require_slow(rule: SGD, n: int) -> None:
             )
 
 
-def _most_steps() -> float:
-    """Steps are counted through alpha n in the default float type, exact up to here."""
-    return 2.0**52 if jnp.result_type(float) == jnp.float64 else 2.0**24
+def _most_steps(batch_size: int) -> float:
+    """Steps are counted through alpha n, and samples in integers: exact up to here."""
+    if jnp.result_type(float) == jnp.float64:
+        return 2.0**52 / batch_size
+    return min(2.0**24, 2.0**31 / batch_size)
 
 
 def checked_dtype(dtype: DTypeLike | None, weights: Weights) -> jnp.dtype:
+    """The float type of the inputs, by default that of the weights."""
     if dtype is None:
         return weights.w.dtype
+    allowed = (jnp.float32, jnp.float64) if jax.config.jax_enable_x64 else (jnp.float32,)
     try:
-        dtype = jnp.dtype(dtype)
+        known = jnp.dtype(dtype) in allowed
     except TypeError:
-        dtype = None
-    if dtype not in (jnp.float32, jnp.float64) or jnp.finfo(dtype).bits > 32 * (
-        1 + jax.config.jax_enable_x64
-    ):
+        known = False
+    if not known:
         raise ValueError(
             f"input_dtype must be None, float32 or (with jax_enable_x64) float64; got {dtype!r}."
         )
-    return dtype
+    return jnp.dtype(dtype)

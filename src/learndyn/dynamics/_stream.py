@@ -21,6 +21,9 @@ from learndyn.inputs import AbstractInputs, TrainingSet
 BLOCK_ENTRIES = 2**17
 """Numbers in a block of inputs: 1 MB in float64, so that it stays in a core's cache."""
 
+BLOCK_STEPS = 128
+"""Most steps in a block: enough to amortise it, few enough for thousands of runs at once."""
+
 _SAMPLES, _LABEL_NOISE, _ORDER = 0, 1, 2
 
 Batch = tuple[Float[Array, "batch n"], Float[Array, " batch"]]
@@ -51,7 +54,9 @@ class FreshStream(AbstractStream):
     dtype: jnp.dtype = eqx.field(static=True)
     steps_per_block: int = eqx.field(static=True)
 
-    def block(self, index: Int[Array, ""]) -> Batch:
+    def block(
+        self, index: Int[Array, ""]
+    ) -> tuple[Float[Array, "steps batch n"], Float[Array, "steps batch"]]:
         key = jax.random.fold_in(self.key, index)
         count = self.steps_per_block * self.batch_size
         x, y = _labelled(self.problem, self.weights, self.inputs, key, count, self.dtype)
@@ -60,7 +65,7 @@ class FreshStream(AbstractStream):
             y.reshape(self.steps_per_block, self.batch_size),
         )
 
-    def batch(self, block: Batch, position: Int[Array, ""]) -> Batch:
+    def batch(self, block: tuple[Array, Array], position: Int[Array, ""]) -> Batch:
         return block[0][position], block[1][position]
 
 
@@ -80,8 +85,8 @@ class StoredStream(AbstractStream):
         if self.replace:
             return jax.random.randint(jax.random.fold_in(self.key, index), shape, 0, p)
         # Epoch e is a permutation from fold_in(key, e). A block need not begin with an epoch.
-        first = index * count
-        epochs = first // p + jnp.arange(1 + math.ceil((count - 1) / p))
+        first, aligned = index * count, count % p == 0
+        epochs = first // p + jnp.arange(count // p if aligned else 1 + math.ceil(count / p))
         keys = jax.vmap(jax.random.fold_in, (None, 0))(self.key, epochs)
         rows = jax.vmap(lambda key: jax.random.permutation(key, p))(keys).reshape(-1)
         return jax.lax.dynamic_slice_in_dim(rows, first % p, count).reshape(shape)
@@ -104,10 +109,10 @@ def make_stream(
     """The stream of batches for `inputs`, inputs drawn in `dtype`."""
     if isinstance(inputs, TrainingSet):
         x, y = _labelled(problem, weights, inputs, key, inputs.p, dtype)
-        steps = max(math.ceil(inputs.p / batch_size), 128)
+        steps = max(math.ceil(inputs.p / batch_size), BLOCK_STEPS)
         key = jax.random.fold_in(key, _ORDER)
         return StoredStream(x, y, key, inputs.replace, batch_size, steps)
-    steps = max(BLOCK_ENTRIES // (weights.n * batch_size), 1)
+    steps = min(max(BLOCK_ENTRIES // (weights.n * batch_size), 1), BLOCK_STEPS)
     return FreshStream(problem, weights, inputs, key, batch_size, dtype, steps)
 
 

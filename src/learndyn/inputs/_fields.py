@@ -1,11 +1,17 @@
 """Overlaps as the inputs see them."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from learndyn._checks import require_unbatched
 from learndyn._states import Overlaps, Weights
 from learndyn.inputs._training_set import TrainingSet
 from learndyn.inputs._types import AbstractInputs
+
+InputsLike = Any
+"""`AbstractInputs`, a `TrainingSet`, or None for `Gaussian()`: checked where it is used, whose
+ValueError says more than a type error would."""
 
 
 def base_of(inputs: AbstractInputs | TrainingSet) -> AbstractInputs:

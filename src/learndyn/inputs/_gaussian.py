@@ -2,12 +2,13 @@
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from learndyn._checks import as_float, is_concrete
+from learndyn._random import normal
+from learndyn._types import RealLike
 from learndyn.inputs._types import AbstractInputs, require_size
 
 _PSD_SLACK = 1e-10
@@ -22,7 +23,7 @@ class Gaussian(AbstractInputs):
     def sample(
         self, key: PRNGKeyArray, count: int, n: int, dtype: jnp.dtype
     ) -> Float[Array, "count n"]:
-        return jax.random.normal(key, (count, n), dtype)
+        return normal(key, (count, n), dtype)
 
     def field_covariance(self, w: Float[Array, "d n"]) -> Float[Array, "d d"]:
         return w @ w.T / w.shape[1]
@@ -42,7 +43,7 @@ class Structured(AbstractInputs):
     factor: Float[Array, " n *rank"]
     gaussian_fields: ClassVar[bool] = True
 
-    def __init__(self, omega: ArrayLike | None = None, *, factor: ArrayLike | None = None):
+    def __init__(self, omega: RealLike = None, *, factor: RealLike = None):
         if (omega is None) == (factor is None):
             raise ValueError(
                 "Structured needs a covariance omega or a factor, and not both; got "
@@ -56,7 +57,7 @@ class Structured(AbstractInputs):
     def sample(
         self, key: PRNGKeyArray, count: int, n: int, dtype: jnp.dtype
     ) -> Float[Array, "count n"]:
-        z = jax.random.normal(key, (count, self.factor.shape[-1]), dtype)
+        z = normal(key, (count, self.factor.shape[-1]), dtype)
         if self.factor.ndim == 1:
             return z * self.factor.astype(dtype)
         return z @ self.factor.T.astype(dtype)

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from learndyn._checks import as_float, is_concrete
+from learndyn._types import RealLike
 from learndyn.inputs._types import AbstractInputs, require_size
 
 _RANK_TOLERANCE = 1e-10
@@ -22,7 +23,7 @@ class Images(AbstractInputs):
 
     x: Float[Array, "samples n"]
 
-    def __init__(self, x: ArrayLike):
+    def __init__(self, x: RealLike):
         x = as_float(x, "x")
         if x.ndim < 2 or x.size == 0:
             raise ValueError(
@@ -49,7 +50,7 @@ class Images(AbstractInputs):
         return self.x
 
 
-def standardise(x: ArrayLike) -> Float[Array, "samples n"]:
+def standardise(x: RealLike) -> Float[Array, "samples n"]:
     """Each column to mean 0 and variance 1; columns that never change are left out.
 
     x: (samples, ...), flattened to (samples, columns). Not for traced arrays: the number of
@@ -62,7 +63,7 @@ def standardise(x: ArrayLike) -> Float[Array, "samples n"]:
     return jnp.asarray((x - x.mean(axis=0)) / x.std(axis=0))
 
 
-def pca_whiten(x: ArrayLike) -> Float[Array, "samples n"]:
+def pca_whiten(x: RealLike) -> Float[Array, "samples n"]:
     """The principal components of `standardise(x)`, each with variance 1: covariance 1.
 
     Directions without variance are left out.
