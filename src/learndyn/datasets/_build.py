@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import ArrayLike
 
 from learndyn._problem import Problem
 from learndyn._states import Overlaps
+from learndyn._types import RealLike
 from learndyn.datasets._provenance import provenance
 from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
 from learndyn.dynamics import Fluctuations, Trajectory
@@ -40,7 +40,7 @@ def to_dataset(
     level: str | None = None,
     n: int | None = None,
     seed: Any = None,
-    ts: ArrayLike | None = None,
+    ts: RealLike | None = None,
     over: Mapping[str, Any] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> "xarray.Dataset":

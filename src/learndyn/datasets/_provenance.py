@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from learndyn._functions import to_json
@@ -40,7 +41,7 @@ def provenance(
         "git_revision": git_revision(),
         "versions": json.dumps(versions()),
         "device": device(),
-        "x64": int(jax.config.jax_enable_x64),
+        "x64": int(jnp.result_type(float) == jnp.float64),
     }
     return {name: value for name, value in attributes.items() if value is not None}
 
@@ -55,7 +56,7 @@ def seed_attribute(seed: Any) -> int | str:
         return int(seed)
     if not isinstance(seed, jax.Array):
         raise ValueError(f"seed must be an integer or a JAX random key; got {seed!r}.")
-    is_key = jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key)
+    is_key = jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
     kind = str(jax.random.key_impl(seed)) if is_key else "raw"
     words = np.asarray(jax.random.key_data(seed) if is_key else seed).ravel()
     if kind == "fry" or "threefry" in kind:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
+from learndyn._checks import is_concrete
 from learndyn._results import Result
 from learndyn.dynamics import Fluctuations, Trajectory
 
@@ -131,12 +131,12 @@ def _are_dims(value: Any) -> bool:
 
 
 def _as_numpy(name: str, value: Any) -> np.ndarray:
-    if isinstance(value, jax.core.Tracer):
+    if not is_concrete(value):
         raise ValueError(
             f"{name} is being traced; make datasets outside of jit, vmap and grad, and give batch "
             "axes through `over`."
         )
-    array = np.asarray(value)
+    array = np.array(value)  # a copy: JAX's own buffers cannot be written to
     if array.dtype == object:
         raise ValueError(f"{name} must be an array of numbers; got {value!r}.")
     return array

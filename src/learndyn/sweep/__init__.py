@@ -5,7 +5,7 @@ order, and `assemble` puts them in grid order. A store or a cluster stands betwe
 """
 
 from learndyn.sweep._assemble import assemble as assemble
-from learndyn.sweep._plan import Item as Item
+from learndyn.sweep._items import Item as Item
 from learndyn.sweep._plan import Plan as Plan
 from learndyn.sweep._plan import make_plan as make_plan
 from learndyn.sweep._run import Outcome as Outcome

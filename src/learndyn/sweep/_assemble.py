@@ -40,7 +40,7 @@ def assemble(plan: Plan, outcomes: Iterable[Outcome]) -> "xarray.Dataset":
         codes[np.concatenate([outcome.cells for outcome in finished])] = Result.SUCCESS.value
         flat["result"] = Labelled((), codes)
     variables = {
-        name: _without_idle_dims(plan, name, dims, array.reshape(*plan.shape, *array.shape[1:]))
+        name: _without_idle_dims(plan, name, dims, array.reshape((*plan.shape, *array.shape[1:])))
         for name, (dims, array) in flat.items()
     }
     return build(variables, _coordinates(plan), _attributes(plan, errors))
@@ -48,21 +48,22 @@ def assemble(plan: Plan, outcomes: Iterable[Outcome]) -> "xarray.Dataset":
 
 def _gathered(cells: int, name: str, outcomes: list[Outcome]) -> Labelled:
     """One array over all cells; shorter axes and cells without outcome are filled up."""
-    found = [(o.cells, *o.arrays[name]) for o in outcomes if name in o.arrays]
-    _, dims, first = found[0]
-    if any(other != dims for _, other, _ in found):
+    found = [
+        (outcome.cells, outcome.arrays[name]) for outcome in outcomes if name in outcome.arrays
+    ]
+    dims = found[0][1].dims
+    if any(labelled.dims != dims for _, labelled in found):
         raise ValueError(f"{name} has different dimensions in different runs.")
-    shape = tuple(max(array.shape[1 + i] for _, _, array in found) for i in range(len(dims)))
-    complete = sum(len(rows) for rows, _, _ in found) == cells
-    even = all(array.shape[1:] == shape for _, _, array in found)
-    dtype = np.result_type(*(array for _, _, array in found))
-    fill: Any = 0
+    arrays = [labelled.array for _, labelled in found]
+    shape = tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
+    complete = sum(len(rows) for rows, _ in found) == cells
+    dtype, fill = np.result_type(*arrays), 0.0
     if name == "result":
         fill = Result.ERROR.value
-    elif not (complete and even):
-        dtype, fill = np.result_type(dtype, np.float32 if dtype == bool else dtype, 0.0), np.nan
+    elif not complete or any(array.shape[1:] != shape for array in arrays):
+        dtype, fill = np.result_type(dtype, np.float64), np.nan
     whole = np.full((cells, *shape), fill, dtype)
-    for rows, _, array in found:
+    for (rows, _), array in zip(found, arrays, strict=True):
         whole[(rows, *(slice(size) for size in array.shape[1:]))] = array
     return Labelled(dims, whole)
 

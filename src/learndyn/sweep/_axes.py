@@ -1,7 +1,7 @@
 """The axes of a grid: which name means what, and which values a compiled program can share."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -28,9 +28,7 @@ class Axis(NamedTuple):
     data: bool
 
 
-def find_axis(
-    name: str, values: Iterable[Any], problem: Any, rule: Any, keywords: set[str] | None
-) -> Axis:
+def find_axis(name: str, values: Any, problem: Any, rule: Any, keywords: set[str] | None) -> Axis:
     """The axis of a name in `over`: looked up in rule, then problem, then keywords.
 
     keywords: the names that level or start take; None: any name.
@@ -45,7 +43,8 @@ def find_axis(
             "for seeds, a list as start for initial states, or rename the keyword."
         )
     listed = _listed(name, values)
-    for kind, tree in (("rule", rule), ("problem", problem)):
+    trees: dict[Kind, Any] = {"rule": rule, "problem": problem}
+    for kind, tree in trees.items():
         if has_path(tree, path):
             traced = _is_numeric(listed) and not _is_static_field(tree, path)
             return Axis(dim, kind, path, listed, label(listed), traced)
@@ -94,7 +93,7 @@ def label(values: list[Any]) -> np.ndarray:
     return np.array(names)
 
 
-def _listed(name: str, values: Iterable[Any]) -> list[Any]:
+def _listed(name: str, values: Any) -> list[Any]:
     try:
         listed = [] if isinstance(values, str) else list(values)
     except TypeError:
@@ -110,7 +109,7 @@ def _listed(name: str, values: Iterable[Any]) -> list[Any]:
 def _is_numeric(values: list[Any]) -> bool:
     def numeric(value: Any) -> bool:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number or (eqx.is_array(value) and np.issubdtype(value.dtype, np.number))
+        return number or (eqx.is_array(value) and np.issubdtype(np.result_type(value), np.number))
 
     return all(map(numeric, values)) and len({np.shape(value) for value in values}) == 1
 

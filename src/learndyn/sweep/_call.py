@@ -60,7 +60,7 @@ class Call(eqx.Module):
         start = values.get("start", self.start)
         start_key, level_key = self._keys(key, start)
         if isinstance(start, StartFunction):
-            start = start(start_key, named)
+            start = start(start_key, {**values, **named})
         known = level_keywords(self.level)
         passed = {name: x for name, x in named.items() if self._is_for_level(name, known)}
         if self.level_takes_key:

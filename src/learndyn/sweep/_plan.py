@@ -1,17 +1,17 @@
 """From a grid to independent work items, those of similar cost together."""
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from learndyn._checks import checked_times
+from learndyn._types import RealLike
 from learndyn.sweep._axes import Axis, find_axis, start_axis
 from learndyn.sweep._call import (
     Call,
@@ -23,20 +23,7 @@ from learndyn.sweep._call import (
     takes_key,
     with_value,
 )
-
-
-class Item(NamedTuple):
-    """Runs that share one compiled program and are done together.
-
-    number: its place in the plan. static: the values that the program is compiled for.
-    cells: which cells of the grid, counted in C order. size: runs in the program, >= the
-        number of cells; the last cell fills the rest, so that all items compile alike.
-    """
-
-    number: int
-    static: dict[str, Any]
-    cells: np.ndarray
-    size: int
+from learndyn.sweep._items import Item, default_cost, grid_shape, make_items, values_at
 
 
 class Plan(NamedTuple):
@@ -52,7 +39,7 @@ class Plan(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         """Sizes of the grid: the axes in order, then the seeds."""
-        return _shape(self.axes, self.seeds)
+        return grid_shape(self.axes, self.seeds)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -65,8 +52,7 @@ class Plan(NamedTuple):
 
     def values(self, cell: int) -> dict[str, Any]:
         """The value of every axis at a cell."""
-        where = np.unravel_index(cell, self.shape) if self.shape else ()
-        return {axis.dim: axis.values[i] for axis, i in zip(self.axes, where, strict=False)}
+        return values_at(self.axes, self.seeds, cell)
 
     def key_of(self, cell: int) -> Any:
         """The key of a cell: that of its seed."""
@@ -78,9 +64,9 @@ def make_plan(
     problem: Any,
     rule: Any,
     start: Any,
-    ts: ArrayLike,
+    ts: RealLike,
     *,
-    over: Mapping[str, Iterable[Any]],
+    over: Mapping[str, Any],
     seeds: int | None,
     key: PRNGKeyArray | None,
     chunk: int | None,
@@ -109,18 +95,8 @@ def make_plan(
     )
     _check_values(axes, problem, rule)
     axes = _traceable(call, axes, keys if seeds is None else keys[0])
-    items = _items(axes, seeds, chunk, cost or default_cost)
+    items = make_items(axes, seeds, chunk, cost or default_cost)
     return Plan(call, axes, seeds, key, keys, items)
-
-
-def default_cost(values: dict[str, Any]) -> float:
-    """A guess for any level: steps grow with n, and stiffness with the effective rates."""
-    rates = [values.get(name) for name in ("lr", "lr_second", "lr_bias")]
-    rate = sum(rate for rate in rates if isinstance(rate, int | float))
-    momentum = values.get("momentum", 0.0)
-    slowness = 1.0 - momentum if isinstance(momentum, float) else 1.0
-    n = values.get("n", 1)
-    return (n if isinstance(n, int | float) else 1) * (1e-6 + rate / slowness)
 
 
 def _wrapped(start: Any, named: set[str]) -> Any:
@@ -157,9 +133,11 @@ def _keys(level: Any, starts: list[Any], seeds: int | None, key: Any) -> Any:
                 f"seeds={seeds}, but neither the level nor start takes a key, so that all runs "
                 "would be the same. Give start as a function of a key, or drop seeds."
             )
-    needed = requires_key(level) or any(isinstance(s, StartFunction) and s.key_name for s in starts)
-    if key is None and (needed or seeds is not None):
-        raise ValueError("the runs are random: give key, for example jax.random.key(0).")
+    if key is None:
+        makers = [start for start in starts if isinstance(start, StartFunction)]
+        if seeds is not None or requires_key(level) or any(maker.key_name for maker in makers):
+            raise ValueError("the runs are random: give key, for example jax.random.key(0).")
+        return None
     return key if seeds is None else jax.random.split(key, seeds)
 
 
@@ -195,53 +173,3 @@ def _traceable(call: Call, axes: list[Axis], key: Any) -> list[Axis]:
         axis._replace(data=axis.data and (axis.dim not in doubtful or axis.dim in good))
         for axis in axes
     ]
-
-
-def _items(
-    axes: list[Axis],
-    seeds: int | None,
-    chunk: int | None,
-    cost: Callable[[dict[str, Any]], float],
-) -> list[Item]:
-    chunk = _checked_chunk(chunk)
-    grid = np.arange(math.prod(_shape(axes, seeds))).reshape(_shape(axes, seeds))
-    static = [axis for axis in axes if not axis.data]
-    items: list[Item] = []
-    for choice in itertools.product(*(range(len(axis.values)) for axis in static)):
-        chosen = {axis.dim: i for axis, i in zip(static, choice, strict=True)}
-        index = tuple(chosen.get(axis.dim, slice(None)) for axis in axes)
-        cells = grid[index].ravel()
-        costs = [_cost(cost, axes, seeds, grid.shape, cell) for cell in cells]
-        cells = cells[np.argsort(costs, kind="stable")]
-        count = math.ceil(len(cells) / chunk)
-        size = math.ceil(len(cells) / count)
-        values = {axis.dim: axis.values[chosen[axis.dim]] for axis in static}
-        for first in range(0, len(cells), size):
-            items.append(Item(len(items), values, cells[first : first + size], size))
-    return items
-
-
-def _cost(
-    cost: Callable[[dict[str, Any]], float],
-    axes: list[Axis],
-    seeds: int | None,
-    shape: tuple[int, ...],
-    cell: int,
-) -> float:
-    where = np.unravel_index(cell, shape) if shape else ()
-    values = {axis.dim: axis.values[i] for axis, i in zip(axes, where, strict=False)}
-    if seeds is not None:
-        values["seed"] = int(where[-1])
-    return float(cost(values))
-
-
-def _checked_chunk(chunk: int | None) -> int:
-    if chunk is None:
-        return 64 if jax.default_backend() == "cpu" else 1024
-    if isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1:
-        raise ValueError(f"chunk must be an integer >= 1 or None; got {chunk!r}.")
-    return int(chunk)
-
-
-def _shape(axes: list[Axis], seeds: int | None) -> tuple[int, ...]:
-    return (*(len(axis.values) for axis in axes), *(() if seeds is None else (int(seeds),)))

@@ -11,7 +11,8 @@ import numpy as np
 
 from learndyn.datasets import Labelled, labelled_arrays
 from learndyn.sweep._call import Call
-from learndyn.sweep._plan import Item, Plan
+from learndyn.sweep._items import Item
+from learndyn.sweep._plan import Plan
 
 _NOT_TRACEABLE = (
     jax.errors.ConcretizationTypeError,
@@ -44,14 +45,7 @@ def run(plan: Plan, items: Iterable[Item], *, progress: bool | None = None) -> I
     together = True
     with tqdm(total=total, unit="run", desc="sweep", disable=hidden) as bar:
         for item in items:
-            outcome = None
-            if together and item.size > 1:
-                try:
-                    outcome = _run_together(plan, item)
-                except _NOT_TRACEABLE:
-                    together = False  # a property of the function: no need to try again
-                except Exception:  # whatever a user's function raises; told run by run
-                    outcome = None
+            outcome, together = _run_together(plan, item) if together else (None, False)
             if outcome is not None:
                 yield outcome
                 bar.update(len(item.cells))
@@ -61,20 +55,28 @@ def run(plan: Plan, items: Iterable[Item], *, progress: bool | None = None) -> I
                 bar.update(1)
 
 
-def _run_together(plan: Plan, item: Item) -> Outcome:
-    padded = np.resize(item.cells, item.size)
-    padded[len(item.cells) :] = item.cells[-1]
-    values = [plan.values(cell) for cell in padded]
+def _run_together(plan: Plan, item: Item) -> tuple[Outcome | None, bool]:
+    """All runs of an item in one program; None where it raised. And whether it can be traced."""
+    if item.size == 1:
+        return None, True
+    padded = np.full(item.size, item.cells[-1])
+    padded[: len(item.cells)] = item.cells
+    values = [plan.values(int(cell)) for cell in padded]
     data = {
         axis.dim: _stacked([value[axis.dim] for value in values]) for axis in plan.axes if axis.data
     }
     key, keys = (plan.keys, None) if plan.seeds is None else (None, plan.keys[padded % plan.seeds])
-    result = _program(plan.call, item.static, data, keys, key)
+    try:
+        result = jax.block_until_ready(_program(plan.call, item.static, data, keys, key))
+    except _NOT_TRACEABLE:
+        return None, False
+    except Exception:  # whatever a user's function raises; told when it is run alone
+        return None, True
     arrays = labelled_arrays(result, len(plan.call.ts), batch=1)
     kept = {
         name: Labelled(dims, array[: len(item.cells)]) for name, (dims, array) in arrays.items()
     }
-    return Outcome(item.cells, kept, {})
+    return Outcome(item.cells, kept, {}), True
 
 
 def _run_alone(plan: Plan, cell: int) -> Outcome:

@@ -1,10 +1,11 @@
 """The one function most users need."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import ArrayLike, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
+from learndyn._types import RealLike
 from learndyn.sweep._assemble import assemble
 from learndyn.sweep._plan import make_plan
 from learndyn.sweep._run import run
@@ -18,9 +19,9 @@ def sweep(
     problem: Any,
     rule: Any,
     start: Any,
-    ts: ArrayLike,
+    ts: RealLike,
     *,
-    over: Mapping[str, Iterable[Any]] | None = None,
+    over: Mapping[str, Any] | None = None,
     seeds: int | None = None,
     key: PRNGKeyArray | None = None,
     progress: bool | None = None,
