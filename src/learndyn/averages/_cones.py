@@ -7,59 +7,64 @@ diag(sigma_1, sigma_2), the vectors are
 
     0, 1: (cos a_j, sin a_j)                2, 3: (cos b_l, sin b_l)
 
-and with gamma_i = 1 - sigma_i**2 every minor of the correlation matrix is a short sum, for
-example 1 - r_jl**2 and the conditional covariances, in which nothing cancels. So correlations,
-partial correlations and P4 all belong to one and the same positive semi-definite matrix however
-singular it is, and errors in them cannot disagree: they amount to rounding of the covariance.
+and with gamma_i = 1 - sigma_i**2 every minor of the correlation matrix is a short sum in which
+nothing cancels. So correlations, partial correlations and P4 all belong to one and the same
+positive semi-definite matrix, however singular it is; their errors cannot disagree, and amount to
+rounding of the covariance.
 """
 
-from typing import NamedTuple
-
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Float
 
+from learndyn.averages._correlations import Angles
 from learndyn.averages._special import arctan2
 
+PAIRS = ((0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2))
+"""The six pairs of four fields; each stands beside the two fields that it leaves."""
+
+REST = np.array([1, 0, 3, 2, 5, 4])
+"""Where in `PAIRS` to find the two fields that a pair leaves."""
+
+_J = np.array([0, 1, 0, 1])
+_L = np.array([0, 1, 1, 0])
+_SIDE = np.array([1.0, 1.0, -1.0, -1.0])
+"""The four pairs across, as (j, 2 + l), and the sign of: the side of j on which its partner in
+{0, 1} lies, times the same for l."""
+
 _FLOOR = 1e-100
-"""Replaces gamma = 0, so that partial correlations keep the limit they have there."""
+"""Stands for gamma = 0, so that partial correlations keep the limit that they have there."""
 
 _NODES, _DEPTH = 48, 42.0
-"""Gauss-Legendre nodes in x, 1 - t**2 = exp(-x), 0 <= x <= depth. Empirical: P4 within 2e-11
-over pairs with 1 - |r| from 1e-1 to 1e-14 and matrices of rank 2, 3 and 4."""
-
-_SIGNS = np.array([[1.0, -1.0], [-1.0, 1.0]])
-"""Which side of a vector its partner lies on, times the same for the other pair."""
+"""Gauss-Legendre nodes in x, 1 - t**2 = exp(-x), 0 <= x <= depth. Empirical: P4 within 3e-11
+over pairs with 1 - |r| from 1e-2 to 1e-14 and matrices of rank 2, 3 and 4."""
 
 
-class Frame(NamedTuple):
+class Frame(eqx.Module):
     """Canonical frame of the pairs {0, 1} and {2, 3}.
 
-    sigma, gamma: (2,) canonical correlations and 1 - sigma**2; first, second: (2,) the unit
-    vectors of each pair as complex numbers in the basis of their plane; r, q: (2,) correlation
-    within each pair and sqrt(1 - r**2).
+    sigma, gamma: (2,) canonical correlations and 1 - sigma**2; a, b: (2, 2) columns
+    (cos, sin) of the vectors 0, 1 and 2, 3; within: (2, 2) columns (r_01, sqrt(1 - r_01**2))
+    and the same of 2, 3.
     """
 
     sigma: Float[Array, "2"]
     gamma: Float[Array, "2"]
-    first: Complex[Array, "2"]
-    second: Complex[Array, "2"]
-    r: Float[Array, "2"]
-    q: Float[Array, "2"]
+    a: Float[Array, "2 2"]
+    b: Float[Array, "2 2"]
+    within: Float[Array, "2 2"]
 
 
-class Cone(NamedTuple):
-    """What ReLU averages need of four unit vectors: symmetric (4, 4) matrices, zero diagonal.
+class Cone(eqx.Module):
+    """Four unit vectors as ReLU averages need them; six entries in the order of `PAIRS`.
 
-    r, q: correlation and sqrt(1 - r**2); partial: arcsin of the correlation given that the other
-    two fields are 0; volume: sqrt(det) of the correlation matrix; p4: the probability
-    that all four fields are positive.
+    partial: arcsin of the correlation given that the two fields left are 0; volume: sqrt(det) of
+    the correlation matrix; p4: the probability that all four fields are positive.
     """
 
-    r: Float[Array, "4 4"]
-    q: Float[Array, "4 4"]
-    partial: Float[Array, "4 4"]
+    angles: Angles
+    partial: Float[Array, "6"]
     volume: Float[Array, ""]
     p4: Float[Array, ""]
 
@@ -76,50 +81,51 @@ def unit_rows(r: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
 def cone(x: Float[Array, "4 d"]) -> Cone:
     """The cone of four unit vectors, the rows of x. Not to be differentiated."""
-    frame = canonical_frame(x)
-    r, q = _cross_correlations(frame)
-    return Cone(
-        r=_matrix(frame.r, r),
-        q=_matrix(frame.q, q),
-        # The partial correlation of 1 and 3 is what remains when 0 and 2 are given, and so on.
-        partial=_matrix(_partial_within(frame), _partial_across(frame, q)[::-1, ::-1]),
-        volume=jnp.prod(frame.q) * _root(frame.gamma),
-        p4=_p4(frame, r, q),
-    )
+    f = canonical_frame(x)
+    across, q_across = _correlations_across(f)
+    r = jnp.concatenate([f.within[0], across])
+    q = jnp.concatenate([f.within[1], q_across])
+    root = jnp.sqrt(f.gamma[0] * f.gamma[1])
+    # What is left of a pair across beside j, l is the pair of their partners: hence the `REST`.
+    left = jnp.concatenate([_covariance_within(f), _covariance_across(f, f.gamma)[REST[:4]]])
+    beside = jnp.concatenate([f.within[1], q_across[REST[:4]]])
+    theta, partial = arctan2(jnp.stack([r, left]), jnp.stack([q, root * beside]))
+    volume = f.within[1, 0] * f.within[1, 1] * root
+    return Cone(Angles(r, q, theta), partial, volume, _p4(f, theta, across, q_across))
 
 
 def canonical_frame(x: Float[Array, "4 d"]) -> Frame:
     """Principal angles between the planes of rows 0, 1 and of rows 2, 3 of x.
 
-    Equation: the singular values of a 2 x 2 matrix M, from its parts that keep and that
-    reverse orientation, of norms (sigma_1 + sigma_2)/2 and (sigma_1 - sigma_2)/2.
+    Equation: the singular value decomposition of a 2 x 2 matrix M, from its part that keeps
+    orientation, a turn by phi - psi times (sigma_1 + sigma_2)/2, and its part that reverses it,
+    a reflection at (phi + psi)/2 times (sigma_1 - sigma_2)/2. The pairs' vectors are then turned
+    back by phi and psi.
     """
     e, first = _plane(x[0], x[1])
     f, second = _plane(x[2], x[3])
     m = e @ f.T
-    keep = jax.lax.complex(m[0, 0] + m[1, 1], m[1, 0] - m[0, 1])
-    reverse = jax.lax.complex(m[0, 0] - m[1, 1], m[1, 0] + m[0, 1])
-    total, difference = jnp.abs(keep), jnp.abs(reverse)
+    keep = jnp.stack([m[0, 0] + m[1, 1], m[1, 0] - m[0, 1]])
+    reverse = jnp.stack([m[0, 0] - m[1, 1], m[1, 0] + m[0, 1]])
+    (total, difference), phases = _polar(jnp.stack([keep, reverse]))
     # 1 - sigma_1, on which 1 -+ sigma_2 build: rounding can then not make gamma negative.
     deficit = jnp.maximum(1.0 - 0.5 * (total + difference), 0.0)
+    sigma = jnp.stack([1.0 - deficit, 0.5 * (total - difference)])
     gamma_1 = deficit * (2.0 - deficit)
     gamma_2 = (deficit + difference) * (deficit + total)
-    turn = _root_of_phase(_phase(keep) * _phase(reverse))
-    turn_second = jnp.conj(_phase(keep)) * turn
-    return Frame(
-        sigma=jnp.stack([1.0 - deficit, 0.5 * (total - difference)]),
-        gamma=jnp.maximum(jnp.stack([gamma_1, gamma_2]), _FLOOR),
-        first=jnp.stack([jnp.ones_like(first), first]) * jnp.conj(turn),
-        second=jnp.stack([jnp.ones_like(second), second]) * jnp.conj(turn_second),
-        r=jnp.stack([first.real, second.real]),
-        q=jnp.stack([first.imag, second.imag]),
-    )
+    gamma = jnp.maximum(jnp.stack([gamma_1, gamma_2]), _FLOOR)
+    phi = _half(_times(phases[0], phases[1]))
+    psi = _over(phi, phases[0])
+    one = jnp.array([1.0, 0.0])
+    a = jnp.stack([_over(one, phi), _over(first, phi)], axis=1)
+    b = jnp.stack([_over(one, psi), _over(second, psi)], axis=1)
+    return Frame(sigma, gamma, a, b, jnp.stack([first, second], axis=1))
 
 
 def _plane(
     a: Float[Array, " d"], b: Float[Array, " d"]
-) -> tuple[Float[Array, "2 d"], Complex[Array, ""]]:
-    """An orthonormal basis (a, b without a) of a plane, and b in it as a complex number.
+) -> tuple[Float[Array, "2 d"], Float[Array, "2"]]:
+    """An orthonormal basis of a plane, a and what is left of b beside a, and b in it.
 
     Where b is parallel to a the second basis vector is 0.
     """
@@ -127,50 +133,52 @@ def _plane(
     rest = rest - (a @ rest) * a  # Gram-Schmidt, twice
     length = jnp.linalg.norm(rest)
     other = rest / jnp.where(length > 0, length, 1.0)
-    return jnp.stack([a, other]), jax.lax.complex(a @ b, length)
+    return jnp.stack([a, other]), jnp.stack([a @ b, length])
 
 
-def _cross_correlations(f: Frame) -> tuple[Float[Array, "2 2"], Float[Array, "2 2"]]:
-    """r_jl = sigma_1 cos a cos b + sigma_2 sin a sin b, and sqrt(1 - r**2)."""
-    cos_a, sin_a, cos_b, sin_b = _components(f)
+def _correlations_across(f: Frame) -> tuple[Float[Array, "4"], Float[Array, "4"]]:
+    """sigma_1 cos a cos b + sigma_2 sin a sin b = r, and sqrt(1 - r**2)."""
+    (cos_a, sin_a), (cos_b, sin_b) = f.a[:, _J], f.b[:, _L]
     r = f.sigma[0] * cos_a * cos_b + f.sigma[1] * sin_a * sin_b
     in_plane = f.sigma[1] * cos_a * sin_b - f.sigma[0] * sin_a * cos_b
     out_of_plane = f.gamma[0] * cos_b**2 + f.gamma[1] * sin_b**2
     return r, jnp.sqrt(in_plane**2 + out_of_plane)
 
 
-def _partial_within(f: Frame) -> Float[Array, "2"]:
-    """Partial correlation of each pair given the other pair, as an angle.
-
-    The conditional covariance is gamma_1 cos cos + gamma_2 sin sin.
-    """
-    pairs = jnp.stack([f.first, f.second])
-    along, across = jnp.prod(pairs.real, axis=1), jnp.prod(pairs.imag, axis=1)
-    return arctan2(f.gamma[0] * along + f.gamma[1] * across, _root(f.gamma) * f.q)
+def _covariance_within(f: Frame) -> Float[Array, "2"]:
+    """Of 0, 1 given 2, 3 and the reverse: gamma_1 cos cos + gamma_2 sin sin."""
+    return f.gamma @ jnp.stack([f.a[:, 0] * f.a[:, 1], f.b[:, 0] * f.b[:, 1]], axis=1)
 
 
-def _partial_across(f: Frame, q: Float[Array, "2 2"]) -> Float[Array, "2 2"]:
-    """Entry (j, l): partial correlation, given j and l, of their two partners, as an angle."""
-    return arctan2(_partner_covariance(f, f.gamma), _root(f.gamma) * q)
+def _covariance_across(f: Frame, gamma: Float[Array, "2 ..."]) -> Float[Array, "4 ..."]:
+    """Of the partners of j, l given j, l, up to a factor q_01 q_23 / q_jl**2:
+    +-(sigma_2 gamma_1 cos a cos b + sigma_1 gamma_2 sin a sin b)."""
+    along, across = _SIDE * f.sigma[::-1, None] * f.a[:, _J] * f.b[:, _L]
+    if gamma.ndim == 2:
+        along, across = along[:, None], across[:, None]
+    return along * gamma[0] + across * gamma[1]
 
 
-def _p4(f: Frame, r: Float[Array, "2 2"], q: Float[Array, "2 2"]) -> Float[Array, ""]:
+def _p4(
+    f: Frame, theta: Float[Array, "6"], r: Float[Array, "4"], q: Float[Array, "4"]
+) -> Float[Array, ""]:
     """P(all four > 0), by Plackett's identity (1954).
 
     Correlations t r_jl between the pairs are switched on from t = 0 (independent pairs) to 1:
     dP4/dt = sum_jl r_jl P2(partners given j, l at t) / (2 pi sqrt(1 - t**2 r_jl**2)). The
     quarter in P2 integrates to arcsin r_jl / 8 pi. The rest is a function of y = 1 - t**2,
     analytic but for y <= 0, where it can be singular however close: hence y = exp(-x).
-    Along the way sigma becomes t sigma, and gamma becomes gamma + y sigma**2.
+    On the way sigma becomes t sigma, so that gamma becomes gamma + y sigma**2.
     """
     y, weight = path_nodes(_NODES, _DEPTH)
     t = np.sqrt(1.0 - y)
     gamma = f.gamma[:, None] + f.sigma[:, None] ** 2 * y
-    q_at_t = jnp.sqrt(q[..., None] ** 2 + r[..., None] ** 2 * y)
-    partial = arctan2(t * _partner_covariance(f, gamma), _root(gamma) * q_at_t)
-    added = (r[..., None] / q_at_t * partial) @ (weight / t)
-    independent = jnp.prod(0.25 + arctan2(f.r, f.q) / (2 * np.pi))
-    return independent + jnp.sum(np.pi * arctan2(r, q) + added) / (8 * np.pi**2)
+    q_at_t = jnp.sqrt(q[:, None] ** 2 + r[:, None] ** 2 * y)
+    left = t * _covariance_across(f, gamma)
+    partial = arctan2(left, jnp.sqrt(gamma[0] * gamma[1]) * q_at_t)
+    added = (r[:, None] / q_at_t * partial) @ (weight / t)
+    independent = jnp.prod(0.25 + theta[:2] / (2 * np.pi))
+    return independent + jnp.sum(np.pi * theta[2:] + added) / (8 * np.pi**2)
 
 
 def path_nodes(count: int, depth: float) -> tuple[np.ndarray, np.ndarray]:
@@ -180,38 +188,25 @@ def path_nodes(count: int, depth: float) -> tuple[np.ndarray, np.ndarray]:
     return y, 0.5 * depth * weight * y
 
 
-def _partner_covariance(f: Frame, gamma: Float[Array, "2 *nodes"]) -> Float[Array, "2 2 *nodes"]:
-    """Conditional covariance of the partners of j and l, up to q_01 q_23 / q_jl**2:
-    +-(sigma_2 gamma_1 cos a cos b + sigma_1 gamma_2 sin a sin b)."""
-    cos_a, sin_a, cos_b, sin_b = _components(f)
-    along, across = _SIGNS * f.sigma[1] * cos_a * cos_b, _SIGNS * f.sigma[0] * sin_a * sin_b
-    if gamma.ndim > 1:
-        along, across = along[..., None], across[..., None]
-    return along * gamma[0] + across * gamma[1]
+def _polar(z: Float[Array, "n 2"]) -> tuple[Float[Array, " n"], Float[Array, "n 2"]]:
+    """Lengths and directions of plane vectors; the direction of 0 is (1, 0)."""
+    size = jnp.hypot(z[:, 0], z[:, 1])
+    direction = z / jnp.where(size > 0, size, 1.0)[:, None]
+    return size, jnp.where(size[:, None] > 0, direction, jnp.array([1.0, 0.0]))
 
 
-def _components(f: Frame) -> tuple[Array, Array, Array, Array]:
-    """cos a, sin a as columns and cos b, sin b as rows."""
-    a, b = f.first[:, None], f.second[None, :]
-    return a.real, a.imag, b.real, b.imag
+def _times(z: Float[Array, "2"], w: Float[Array, "2"]) -> Float[Array, "2"]:
+    """z turned by the angle of w."""
+    return jnp.stack([z[0] * w[0] - z[1] * w[1], z[0] * w[1] + z[1] * w[0]])
 
 
-def _root(gamma: Float[Array, "2 *nodes"]) -> Float[Array, "*nodes"]:
-    return jnp.sqrt(gamma[0] * gamma[1])
+def _over(z: Float[Array, "2"], w: Float[Array, "2"]) -> Float[Array, "2"]:
+    """z turned back by the angle of w."""
+    return jnp.stack([z[0] * w[0] + z[1] * w[1], z[1] * w[0] - z[0] * w[1]])
 
 
-def _phase(z: Complex[Array, ""]) -> Complex[Array, ""]:
-    size = jnp.abs(z)
-    return jnp.where(size > 0, z / jnp.where(size > 0, size, 1.0), 1.0)
-
-
-def _root_of_phase(z: Complex[Array, ""]) -> Complex[Array, ""]:
-    """Square root of a unit complex number, as its normalised mean with 1 or -1."""
-    right = z.real >= 0
-    return jnp.where(right, 1.0, 1j) * _phase(jnp.where(right, 1.0 + z, 1.0 - z))
-
-
-def _matrix(within: Float[Array, "2"], across: Float[Array, "2 2"]) -> Float[Array, "4 4"]:
-    """Entries (0, 1), (2, 3) and the block between the pairs as one symmetric matrix."""
-    swap = np.array([[0.0, 1.0], [1.0, 0.0]])
-    return jnp.block([[within[0] * swap, across], [across.T, within[1] * swap]])
+def _half(z: Float[Array, "2"]) -> Float[Array, "2"]:
+    """The direction of half the angle of z, |z| = 1: that of z + 1, or of z - 1 a quarter back."""
+    right = z[0] >= 0
+    x, y = jnp.where(right, 1.0 + z[0], z[1]), jnp.where(right, z[1], 1.0 - z[0])
+    return jnp.stack([x, y]) / jnp.hypot(x, y)

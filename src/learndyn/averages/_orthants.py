@@ -1,17 +1,11 @@
 """Orthant probabilities: that two, three or four centred Gaussian fields are all positive."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn.averages._cones import cone, unit_rows
+from learndyn.averages._cones import PAIRS, REST, cone, unit_rows
 from learndyn.averages._correlations import angles_from, inverse
-
-PARTNERS = np.array(
-    [[0, 1, 2, 3], [2, 3, 0, 1], [0, 2, 1, 3], [1, 3, 0, 2], [0, 3, 1, 2], [1, 2, 0, 3]]
-)
-"""The six ways to take two of four fields, and the two that are left."""
 
 
 def P2(r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -52,9 +46,9 @@ def P4(r: Float[Array, "4 4"]) -> Float[Array, ""]:
 def _p4_jvp(primals, tangents):
     (r,), (dr,) = primals, tangents
     found = cone(unit_rows(r))
-    x, y, z, w = PARTNERS.T
-    slope = quadrant(found.partial[z, w]) * inverse(found.q[x, y]) / (2 * np.pi)
-    return found.p4, slope @ (0.5 * (dr[x, y] + dr[y, x]))
+    x, y = np.array(PAIRS).T
+    slopes = quadrant(found.partial[REST]) * inverse(found.angles.q) / (2 * np.pi)
+    return found.p4, slopes @ (0.5 * (dr[x, y] + dr[y, x]))
 
 
 def quadrant(theta: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -20,14 +20,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from learndyn.averages._correlations import Correlations, correlations
-from learndyn.averages._orthants import PARTNERS, quadrant
+from learndyn.averages._orthants import quadrant
 from learndyn.averages._relu_forms import (
     relu_relu,
     step_field_relu,
     step_relu_relu,
     step_step_square,
 )
-from learndyn.averages._relu_quadruples import quadruples
+from learndyn.averages._relu_quadruples import WAYS, quadruples
 
 Scalar = Float[Array, ""]
 Covariance = Float[Array, "d d"]
@@ -129,9 +129,9 @@ def _one_step(f: Correlations, y: Float[Array, " d"], k: int) -> Float[Array, "k
 
 def _two_steps(f: Correlations, y: Float[Array, " d"], k: int) -> Float[Array, "k k"]:
     """The rest: a = b, or four different fields; 0 on the diagonal."""
-    index = _indices(k, y.shape[0])
-    if not len(index.i):
+    if k < 2:
         return jnp.zeros((k, k))
+    index = _indices(k, y.shape[0])
     ik, ia, ka = f.angles[index.i, index.k], f.angles[index.i], f.angles[index.k]
     total = step_step_square(ik[:, None], ia, ka) @ y**2
     if len(index.fields):
@@ -158,17 +158,19 @@ class _Indices(NamedTuple):
 
 @lru_cache
 def _indices(k: int, d: int) -> _Indices:
-    i, j = np.triu_indices(k, 1)
+    pairs = list(combinations(range(k), 2))
+    i, j = np.array(pairs).T
     pair = np.zeros((k, k), int)
-    pair[i, j] = pair[j, i] = np.arange(len(i))
-    sets = [s for s in combinations(range(d), 4) if s[1] < k]
+    pair[i, j] = pair[j, i] = np.arange(len(pairs))
+    sets = [four for four in combinations(range(d), 4) if four[1] < k]
     place = {
-        (s[x], s[y], s[z], s[w]): 6 * n + way
-        for n, s in enumerate(sets)
-        for way, (x, y, z, w) in enumerate(PARTNERS)
+        tuple(four[x] for x in way): 6 * n + m
+        for n, four in enumerate(sets)
+        for m, way in enumerate(WAYS)
     }
-    rest = [[ab for ab in combinations(range(d), 2) if not {*ab} & {*ik}] for ik in zip(i, j)]
-    a, b = np.array(rest, int).reshape(len(i), -1, 2).transpose(2, 0, 1)
-    where = [[place[*ik, *ab] for ab in abs_] for ik, abs_ in zip(zip(i, j), rest)]
+    shape = len(pairs), (d - 2) * (d - 3) // 2
+    rest = [[ab for ab in combinations(range(d), 2) if not {*ab} & {*ik}] for ik in pairs]
+    where = [[place[ik + ab] for ab in beside] for ik, beside in zip(pairs, rest, strict=True)]
+    a, b = np.array(rest, int).reshape(*shape, 2).transpose(2, 0, 1)
     fields = np.array(sets, int).reshape(-1, 4)
-    return _Indices(i, j, pair, a, b, fields, np.array(where, int).reshape(len(i), -1))
+    return _Indices(i, j, pair, a, b, fields, np.array(where, int).reshape(shape))

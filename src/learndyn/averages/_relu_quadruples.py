@@ -1,121 +1,130 @@
 """<theta_i theta_k a_+ b_+> of four different fields of unit variance, and its derivatives.
 
-All six ways to choose the pair {i, k} out of four fields share one `Cone`: one P4, six partial
-correlations. To our knowledge not published in closed form; the notation is that of
-`_relu_forms.py`.
+All six ways to choose the pair i, k out of four fields share one `Cone`: one P4 and six partial
+correlations. To our knowledge this average was not published in closed form; the notation is
+that of `_relu_forms.py`.
 """
 
-from typing import NamedTuple
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from learndyn.averages._cones import Cone, cone, unit_rows
+from learndyn.averages._cones import PAIRS, REST, Cone, cone, unit_rows
 from learndyn.averages._correlations import inverse
-from learndyn.averages._orthants import PARTNERS, quadrant
+from learndyn.averages._orthants import quadrant
+from learndyn.averages._relu_forms import slant
 
-Ways = Float[Array, "6"]
+WAYS = np.array([(*PAIRS[way], *PAIRS[REST[way]]) for way in range(6)])
+"""The six ways to let four fields take the places i, k, a, b: i, k are the pairs of `PAIRS`."""
+
+Values = Float[Array, "6"]
+
+
+class Pairs(eqx.Module):
+    """Something for each pair of the places i, k, a, b, with one entry for each way of `WAYS`."""
+
+    ik: Any
+    ab: Any
+    ia: Any
+    ib: Any
+    ka: Any
+    kb: Any
+
+
+_PLACES = ((0, 1), (2, 3), (0, 2), (0, 3), (1, 2), (1, 3))
+_FIND = np.array([[PAIRS.index(tuple(sorted(way[[*xy]]))) for way in WAYS] for xy in _PLACES])
+"""Which of `PAIRS` each pair of places is, in each way."""
 
 
 def quadruples(r: Float[Array, "d d"], fields: Int[np.ndarray, "sets 4"]) -> Float[Array, "sets 6"]:
-    """Average for each set of four fields and each way (i, k, a, b) of `PARTNERS` to split it.
+    """The average for each set of four fields, in each of the six ways of `WAYS`.
 
     r: correlations of d fields; fields: indices of four different fields in each row.
     Error: as `P4`. Derivatives: exact; those with respect to r_ik grow like 1/q_ik and are
     bounded as in `correlations`.
     """
-
-    def cones(r: Array) -> Cone:
-        return jax.vmap(cone)(unit_rows(r)[fields])
+    first, second = fields[:, PAIRS].T.swapaxes(1, 2)
 
     @jax.custom_jvp
-    def average(r):
-        return jax.vmap(_value)(cones(r))
+    def average(r: Array) -> Array:
+        return jax.vmap(_value)(_cones(r, fields))
 
     @average.defjvp
     def _average_jvp(primals, tangents):
         (r,), (dr,) = primals, tangents
-        found = cones(r)
-        slopes = jax.vmap(_slopes)(found)
-        i, k, a, b = fields[:, PARTNERS.T].transpose(1, 0, 2)  # each (sets, 6)
-        pairs = ((i, k), (a, b), (i, a), (i, b), (k, a), (k, b))
-        change = sum(slope * dr[x, y] for slope, (x, y) in zip(slopes, pairs, strict=True))
-        return jax.vmap(_value)(found), change
+        cones = _cones(r, fields)
+        return jax.vmap(_value)(cones), jax.vmap(_change)(cones, dr[first, second])
 
     return average(r)
 
 
-class Slopes(NamedTuple):
-    """Derivatives with respect to the six correlations, for each of the six ways."""
-
-    ik: Ways
-    ab: Ways
-    ia: Ways
-    ib: Ways
-    ka: Ways
-    kb: Ways
+def _cones(r: Float[Array, "d d"], fields: Int[np.ndarray, "sets 4"]) -> Cone:
+    return jax.vmap(cone)(unit_rows(r)[fields])
 
 
-def _value(f: Cone) -> Ways:
+def _by_way(values: Any) -> Pairs:
+    """Entries in the order of `PAIRS`, sorted into places for each way."""
+    sorted_in = jax.tree.map(lambda value: value[_FIND], values)
+    return Pairs(*(jax.tree.map(lambda value: value[n], sorted_in) for n in range(6)))  # noqa: B023
+
+
+def _value(cone: Cone) -> Values:
     """r_ab P4 + {q_ab P2(ik|ab) + r_ia q_ib P2(ka|ib) + r_ib q_ia P2(kb|ia) + r_ka q_kb P2(ia|kb)
     + r_kb q_ka P2(ib|ka) + [r_ia r_kb + r_ka r_ib - r_ik (r_ia r_ib + r_ka r_kb)] P2(ab|ik)/q_ik}
     / 2 pi.
     """
-    i, k, a, b = PARTNERS.T
-    r, q, p2 = f.r, f.q, quadrant(f.partial)
+    f, p2 = _by_way(cone.angles), _by_way(quadrant(cone.partial))
     edges = (
-        q[a, b] * p2[i, k]
-        + r[i, a] * q[i, b] * p2[k, a]
-        + r[i, b] * q[i, a] * p2[k, b]
-        + r[k, a] * q[k, b] * p2[i, a]
-        + r[k, b] * q[k, a] * p2[i, b]
-        + _both_steps(f) * p2[a, b]
+        f.ab.q * p2.ik
+        + f.ia.r * f.ib.q * p2.ka
+        + f.ib.r * f.ia.q * p2.kb
+        + f.ka.r * f.kb.q * p2.ia
+        + f.kb.r * f.ka.q * p2.ib
+        + _through_both_steps(f) * p2.ab
     )
-    return r[a, b] * f.p4 + edges / (2 * np.pi)
+    return f.ab.r * cone.p4 + edges / (2 * np.pi)
 
 
-def _both_steps(f: Cone) -> Ways:
+def _through_both_steps(f: Pairs) -> Values:
     """[r_ia r_kb + r_ka r_ib - r_ik (r_ia r_ib + r_ka r_kb)] / q_ik, without small divisors."""
-    i, k, a, b = PARTNERS.T
-    r, q, a_slant, b_slant = f.r, f.q, _slant(f, a, i, k), _slant(f, b, i, k)
-    aligned = r[i, a] * r[i, b] - a_slant * b_slant
-    crossed = r[i, a] * b_slant + a_slant * r[i, b]
-    return q[i, k] * (r[i, k] * aligned + q[i, k] * crossed)
+    a, b = slant(f.ia, f.ik, f.ka), slant(f.ib, f.ik, f.kb)
+    along = f.ia.r * f.ib.r - a * b
+    across = f.ia.r * b + a * f.ib.r
+    return f.ik.q * (f.ik.r * along + f.ik.q * across)
 
 
-def _slopes(f: Cone) -> Slopes:
-    i, k, a, b = PARTNERS.T
-    return Slopes(
-        ik=_relu_relu_given(f, i, k, a, b) * inverse(f.q[i, k]) / (2 * np.pi),
-        ab=jnp.broadcast_to(f.p4, (6,)),
-        ia=_step_step_relu_given(f, i, k, a, b),
-        ib=_step_step_relu_given(f, i, k, b, a),
-        ka=_step_step_relu_given(f, k, i, a, b),
-        kb=_step_step_relu_given(f, k, i, b, a),
+def _change(cone: Cone, dr: Values) -> Values:
+    """Derivative of `_value` in the direction dr of the six correlations."""
+    dr_by_way = _by_way(dr)
+    terms = jax.tree.map(lambda slope, change: slope * change, _slopes(cone), dr_by_way)
+    return sum(jax.tree.leaves(terms))
+
+
+def _slopes(cone: Cone) -> Pairs:
+    """Derivatives of `_value` with respect to the correlation of each pair.
+
+    Of two steps: <a_+ b_+ | i = k = 0> / (2 pi q_ik). Of two ReLUs: P4. Of a step and a ReLU:
+    <theta_k theta_a b_+ | i = 0> / sqrt(2 pi), and the same for the other such pairs.
+    """
+    f, theta = _by_way(cone.angles), _by_way(cone.partial)
+    p2 = jax.tree.map(quadrant, theta)
+    # Slants of a field along another, beside a step: <b k|i> is that of b along k beside i.
+    a_k, b_k = slant(f.ia, f.ik, f.ka), slant(f.ib, f.ik, f.kb)
+    a_i, b_i = slant(f.ka, f.ik, f.ia), slant(f.kb, f.ik, f.ib)
+    b_a_beside_i, a_b_beside_i = slant(f.ib, f.ia, f.ab), slant(f.ia, f.ib, f.ab)
+    b_a_beside_k, a_b_beside_k = slant(f.kb, f.ka, f.ab), slant(f.ka, f.kb, f.ab)
+    covariance = f.ab.r - f.ia.r * f.ib.r - a_k * b_k
+    complement = jnp.minimum(cone.volume * inverse(f.ik.q), 1.0)
+    given_steps = complement + covariance * (0.5 * np.pi + theta.ab)
+    return Pairs(
+        ik=given_steps * inverse(f.ik.q) / (2 * np.pi) ** 2,
+        ab=jnp.broadcast_to(cone.p4, (6,)),
+        ia=(f.ib.q * p2.ka + b_k * p2.ab + b_a_beside_i * p2.kb) / (2 * np.pi),
+        ib=(f.ia.q * p2.kb + a_k * p2.ab + a_b_beside_i * p2.ka) / (2 * np.pi),
+        ka=(f.kb.q * p2.ia + b_i * p2.ab + b_a_beside_k * p2.ib) / (2 * np.pi),
+        kb=(f.ka.q * p2.ib + a_i * p2.ab + a_b_beside_k * p2.ia) / (2 * np.pi),
     )
-
-
-def _relu_relu_given(f: Cone, i: np.ndarray, k: np.ndarray, a: np.ndarray, b: np.ndarray) -> Ways:
-    """<a_+ b_+ | i = k = 0>."""
-    covariance = f.r[a, b] - f.r[i, a] * f.r[i, b] - _slant(f, a, i, k) * _slant(f, b, i, k)
-    complement = jnp.minimum(f.volume * inverse(f.q[i, k]), 1.0)
-    return (complement + covariance * (0.5 * np.pi + f.partial[a, b])) / (2 * np.pi)
-
-
-def _step_step_relu_given(
-    f: Cone, i: np.ndarray, x: np.ndarray, y: np.ndarray, b: np.ndarray
-) -> Ways:
-    """<theta_x theta_y b_+ | i = 0> / sqrt(2 pi) = {q_ib P2(xy|ib) + <b x|i> P2(yb|ix)
-    + <b y|i> P2(xb|iy)} / 2 pi, where <b x|i> is the component of b along x without i."""
-    p2 = quadrant(f.partial)
-    terms = f.q[i, b] * p2[x, y] + _slant(f, b, i, x) * p2[y, b] + _slant(f, b, i, y) * p2[x, b]
-    return terms / (2 * np.pi)
-
-
-def _slant(f: Cone, w: np.ndarray, x: np.ndarray, y: np.ndarray) -> Ways:
-    """Component of w along what is left of y beside x, 0 where nothing is left."""
-    q = f.q[x, y]
-    left = jnp.where(q > 0, (f.r[w, y] - f.r[w, x] * f.r[x, y]) / jnp.where(q > 0, q, 1.0), 0.0)
-    return jnp.clip(left, -f.q[w, x], f.q[w, x])
