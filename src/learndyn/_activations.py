@@ -4,6 +4,8 @@ Any elementwise callable works as well; these have names because the literature 
 and because some have closed-form averages. At a kink the derivative is 0.
 """
 
+import abc
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,10 @@ from learndyn._types import ScalarFunction
 
 class AbstractActivation(eqx.Module):
     """An elementwise function g. `derivative` is automatic unless a class knows better."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """g(x), elementwise."""
 
     def derivative(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """g'(x), elementwise; 0 at a kink."""

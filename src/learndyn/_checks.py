@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -41,7 +42,7 @@ def as_float(value: RealLike, name: str) -> Array:
 
 def require_x64(what: str) -> None:
     """Theory in single precision is silently wrong near convergence, so it is refused."""
-    if not jax.config.jax_enable_x64:
+    if jnp.result_type(float) != jnp.float64:
         raise ValueError(
             f"{what} needs float64, but JAX runs in float32. Put this line before any "
             'computation: jax.config.update("jax_enable_x64", True), or set JAX_ENABLE_X64=1.'
@@ -52,12 +53,12 @@ def require_at_least(value: Array, lower: float, name: str, why: str, *, strict:
     """Concrete `value` must be finite and >= lower (> lower where strict)."""
     if not is_concrete(value):
         return
-    value = np.asarray(value)
-    good = np.isfinite(value) & ((value > lower) if strict else (value >= lower))
+    values = np.asarray(value)
+    good = np.isfinite(values) & ((values > lower) if strict else (values >= lower))
     if not good.all():
         sign = ">" if strict else ">="
         raise ValueError(
-            f"{name} must be finite and {sign} {lower:g} ({why}); got {_shown(value)}."
+            f"{name} must be finite and {sign} {lower:g} ({why}); got {_shown(values)}."
         )
 
 

@@ -4,6 +4,7 @@ A loss with `classification = True` has labels y = sign(phi* + sigma zeta) and i
 generalisation error is a probability of disagreement; every other loss is regression.
 """
 
+import abc
 from typing import ClassVar
 
 import equinox as eqx
@@ -19,9 +20,13 @@ class AbstractLoss(eqx.Module):
 
     classification: ClassVar[bool] = False
 
+    @abc.abstractmethod
+    def __call__(self, phi: Float[Array, ""], y: Float[Array, ""]) -> Float[Array, ""]:
+        """The loss of one sample."""
+
     def slope(self, phi: Scalar, y: Scalar) -> Scalar:
         """d loss / d phi."""
-        return jax.grad(self)(phi, y)  # ty: ignore
+        return jax.grad(self)(phi, y)
 
 
 class Squared(AbstractLoss):

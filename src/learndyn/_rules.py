@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -82,7 +83,11 @@ class SGD(eqx.Module):
 
     def rates(self, alpha: RealLike) -> Rates:
         """Learning rates at time alpha, as the user gave them."""
-        return Rates(*(_rate_at(rate, alpha) for rate in (self.lr, self.lr_second, self.lr_bias)))
+        return Rates(
+            jnp.asarray(_rate_at(self.lr, alpha)),
+            _rate_at(self.lr_second, alpha),
+            _rate_at(self.lr_bias, alpha),
+        )
 
     @property
     def has_slow_momentum(self) -> bool:
@@ -93,7 +98,8 @@ class SGD(eqx.Module):
         rates = self.rates(alpha)
         if self.momentum is None or self.has_slow_momentum:
             return rates
-        return Rates(*(None if rate is None else rate / (1.0 - self.momentum) for rate in rates))
+        gain = 1.0 / (1.0 - self.momentum)
+        return jax.tree.map(lambda rate: gain * rate, rates)
 
 
 def _as_rate(rate: RealLike | Schedule, name: str) -> Any:

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn import _activations
 from learndyn._checks import as_float, is_concrete, require_shape, require_unbatched
 from learndyn._problem import Layers, MultiIndex, Problem
-from learndyn._types import RealLike
+from learndyn._types import RealLike, ScalarFunction
 
 _PSD_SLACK = 1e-10
 """Smallest eigenvalue of C, over its trace, that still counts as rounding."""
@@ -51,7 +50,7 @@ class Overlaps(eqx.Module):
         require_shape(Q, (k, k), "Q", "student by student")
         require_shape(T, (m, m), "T", "teacher by teacher")
         require_shape(R, (k, m), "R", "student by teacher, matching Q and T")
-        batch = jnp.broadcast_shapes(Q.shape[:-2], R.shape[:-2], T.shape[:-2])
+        batch = np.broadcast_shapes(Q.shape[:-2], R.shape[:-2], T.shape[:-2])
         self.Q = jnp.broadcast_to(Q, (*batch, k, k))
         self.R = jnp.broadcast_to(R, (*batch, k, m))
         self.T = jnp.broadcast_to(T, (*batch, m, m))
@@ -120,7 +119,7 @@ class Weights(eqx.Module):
             )
         k, m, n = w.shape[-2], w_teacher.shape[-2], w.shape[-1]
         require_shape(w_teacher, (m, n), "w_teacher", "same input dimension as w")
-        batch = jnp.broadcast_shapes(w.shape[:-2], w_teacher.shape[:-2])
+        batch = np.broadcast_shapes(w.shape[:-2], w_teacher.shape[:-2])
         self.w = jnp.broadcast_to(w, (*batch, k, n))
         self.w_teacher = jnp.broadcast_to(w_teacher, (*batch, m, n))
         self.v = _units(1.0 if v is None else v, k, batch, "v")
@@ -169,7 +168,7 @@ class TwoLayer(eqx.Module):
     w: Float[Array, "units n"]
     v: Float[Array, " units"]
     b: Float[Array, " units"] | None
-    activation: _activations.AbstractActivation
+    activation: ScalarFunction
 
     def __call__(self, x: Float[Array, " n"]) -> Float[Array, ""]:
         fields = self.w @ x / self.w.shape[1] ** 0.5

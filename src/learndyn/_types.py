@@ -5,7 +5,6 @@ dimension, `times` requested times. Symbols follow the literature: Q, R, T are o
 lambda and rho the local fields of student and teacher, zeta the label noise.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from jaxtyping import Array, Float, Int, Key
@@ -19,8 +18,12 @@ RealLike = Any
 """A number, an array or nested lists of numbers. What it may be is checked by `as_float`,
 whose ValueError says more than a type error would."""
 
-ScalarFunction = Callable[..., Array]
-"""An elementwise function of one real variable, traceable by JAX."""
+CountLike = Any
+"""A Python integer, checked by `as_count`."""
 
-Schedule = Callable[..., Array]
+ScalarFunction = Any
+"""A function that JAX can trace: elementwise for activations, of (phi, y) for losses. Checked
+by `as_module` and where it is first used."""
+
+Schedule = Any
 """A learning rate as a function of alpha = steps / n."""

@@ -38,7 +38,8 @@ class NodeAverages(AbstractAverages):
     ) -> FieldAverages:
         f, zeta, weight, layers = self._sample(state)
         lam, rho = f[:, : state.k], f[:, state.k :]
-        c_f, c_c, dv, c = 0.0, 0.0, 0.0, 0.0
+        k, d = state.k, state.k + state.m
+        c_f, c_c, dv, c = (jnp.zeros(shape) for shape in ((k, d), (k, k), k, k))
         for probability, y in _labels(problem, rho, zeta, layers):
             gradient: FieldGradient = jax.vmap(problem.gradient, (0, 0, None))(lam, y, layers)
             weighted = gradient.c * (weight * probability)[:, None]
@@ -71,13 +72,13 @@ class NodeAverages(AbstractAverages):
         """
         f, zeta, weight, layers = self._sample(state)
         lam, rho = f[:, : state.k], f[:, state.k :]
-        mean, second = 0.0, 0.0
+        mean, second = jnp.zeros(()), jnp.zeros(())
         for probability, y in _labels(problem, rho, zeta, layers, points=3):
             gradient = jax.vmap(problem.gradient, (0, 0, None))(lam, y, layers)
             value = jax.vmap(observable)(lam, rho, gradient)
             weighted = value * (weight * probability)[:, None]
-            mean += jnp.sum(weighted, axis=0)
-            second += weighted.T @ value
+            mean = mean + jnp.sum(weighted, axis=0)
+            second = second + weighted.T @ value
         return second - jnp.outer(mean, mean)
 
     def replicate(self, index: Array) -> "NodeAverages":
@@ -149,9 +150,7 @@ def _labels(
     return [(p, clean + x_i * problem.noise) for x_i, p in zip(x, w / w.sum(), strict=True)]
 
 
-def _probability_positive(
-    clean: Float[Array, " p"], noise: Float[Array, ""]
-) -> Float[Array, " p"]:
+def _probability_positive(clean: Float[Array, " p"], noise: Float[Array, ""]) -> Float[Array, " p"]:
     """P(clean + noise zeta >= 0), a step where noise = 0."""
     noisy = noise > 0
     smooth = jax.scipy.special.ndtr(clean / jnp.where(noisy, noise, 1.0))
@@ -168,5 +167,6 @@ def _score(
     score = 0.5 * (jnp.sum((z @ whitened) * z, axis=1) - jnp.trace(whitened))
     if state.b is None:
         return score
-    shift = jnp.concatenate([state.b - frozen.b, state.b_teacher - frozen.b_teacher])
+    shift = jnp.concatenate(jax.tree.leaves((state.b, state.b_teacher)))
+    shift = shift - jax.lax.stop_gradient(shift)
     return score + z @ psd_solve_lower(factor, shift[:, None])[:, 0]

@@ -127,9 +127,9 @@ class OverlapFlow(eqx.Module):
     ) -> Float[Array, " p"]:
         """The independent coordinates of a (k, k) symmetric, a (k, m) and two (k,) arrays."""
         parts = [triu(q), r.ravel()]
-        if self._trains_v:
+        if self._trains_v and v is not None:
             parts.append(v)
-        if self._trains_b:
+        if self._trains_b and b is not None:
             parts.append(b)
         return jnp.concatenate(parts)
 
