@@ -4,6 +4,7 @@ Only concrete values are checked here. A traced value cannot raise; functions th
 traced values turn bad ones into NaN and a result code instead.
 """
 
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from learndyn._types import RealLike
+from learndyn._types import CountLike, RealLike
 
 
 def is_concrete(*values: Any) -> bool:
@@ -40,11 +41,27 @@ def as_float(value: RealLike, name: str) -> Array:
     return array.astype(jnp.result_type(float))
 
 
-def require_x64(what: str) -> None:
-    """Theory in single precision is silently wrong near convergence, so it is refused."""
-    if jnp.result_type(float) != jnp.float64:
+def as_count(value: CountLike, name: str, why: str, lower: int = 1) -> int:
+    """`value` as a Python integer >= lower. Raises: ValueError where it is not one."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = None
+    if count is None or isinstance(value, bool) or count < lower:
+        raise ValueError(f"{name} must be a Python integer >= {lower} ({why}); got {value!r}.")
+    return count
+
+
+def require_x64(what: str, *trees: Any) -> None:
+    """Theory in single precision is silently wrong near convergence, so it is refused, and so
+    are trees that were built before double precision was switched on.
+    """
+    runs_double = jnp.result_type(float) == jnp.float64
+    dtypes = {getattr(leaf, "dtype", None) for leaf in jax.tree_util.tree_leaves(trees)}
+    if not runs_double or dtypes & {np.dtype("float16"), np.dtype("float32")}:
+        found = "one of its arguments was made" if runs_double else "JAX runs"
         raise ValueError(
-            f"{what} needs float64, but JAX runs in float32. Put this line before any "
+            f"{what} needs float64, but {found} in float32. Put this line before any "
             'computation: jax.config.update("jax_enable_x64", True), or set JAX_ENABLE_X64=1.'
         )
 
@@ -62,6 +79,13 @@ def require_at_least(value: Array, lower: float, name: str, why: str, *, strict:
         )
 
 
+def require_finite(**named: Array | None) -> None:
+    """Concrete arrays must hold neither NaN nor infinity."""
+    for name, value in named.items():
+        if value is not None and is_concrete(value) and not np.isfinite(np.asarray(value)).all():
+            raise ValueError(f"{name} must be finite; got NaN or infinity among its entries.")
+
+
 def require_shape(value: Array, shape: tuple[int, ...], name: str, why: str) -> None:
     """The trailing axes of `value` must have exactly this shape."""
     if value.shape[len(value.shape) - len(shape) :] != shape or value.ndim < len(shape):
@@ -74,12 +98,12 @@ def require_unbatched(named: Iterable[tuple[str, Array | None, int]], function: 
         if array is not None and array.ndim != ndim:
             raise ValueError(
                 f"{function} takes one run at a time: {name} must have {ndim} axes; got shape "
-                f"{array.shape}. For a batch use jax.vmap or equinox.filter_vmap, or learndyn.sweep."
+                f"{array.shape}. For a batch use jax.vmap or filter_vmap, or learndyn.sweep."
             )
 
 
 def checked_times(ts: RealLike) -> Array:
-    """Times of at least one entry, one axis, not decreasing, none negative or non-finite."""
+    """Times of at least one entry, one axis, strictly increasing, none negative."""
     ts = as_float(ts, "ts")
     if ts.ndim != 1 or ts.shape[0] < 1:
         raise ValueError(
@@ -96,4 +120,6 @@ def checked_times(ts: RealLike) -> Array:
 
 
 def _shown(value: np.ndarray) -> str:
+    if np.ndim(value) == 0:
+        return f"{float(value):g}"
     return np.array2string(np.asarray(value), threshold=8, precision=6)

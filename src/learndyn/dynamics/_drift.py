@@ -1,6 +1,6 @@
 """The limit n -> infinity: the drift of the overlaps, as a vector field for Diffrax."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -44,7 +44,7 @@ class OverlapFlow(eqx.Module):
     averages: AbstractAverages
     start: Overlaps
 
-    def __call__(self, t: Float[Array, ""], y: Float[Array, " p"], args: object) -> Array:
+    def __call__(self, t: Any, y: Any, args: Any) -> Float[Array, " p"]:
         state, velocity = self._unpack(y)
         rates = self.rule.effective_rates(t)
         if velocity is None:

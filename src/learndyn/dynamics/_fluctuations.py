@@ -1,6 +1,7 @@
 """Fluctuations at large n: the covariance of sqrt(n) (m - m_ode), solved with the ODE."""
 
 import math
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -18,7 +19,7 @@ from learndyn._types import RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages
 from learndyn.dynamics._drift import OverlapFlow
 from learndyn.dynamics._noise import diffusion, noise_averages, require_no_slow_momentum
-from learndyn.dynamics._ode import AveragesOption, integrate, ode_term, trajectory_from
+from learndyn.dynamics._ode import AveragesOption, integrate, overlap_flow, trajectory_from
 from learndyn.dynamics._trajectory import Trajectory
 
 
@@ -79,10 +80,10 @@ def fluctuations(
     """
     require_no_slow_momentum(rule, "fluctuations")
     ts = checked_times(ts)
-    term = ode_term(problem, rule, start, averages=averages)
+    flow = overlap_flow(problem, rule, start, averages=averages)
     nodes = noise_averages(problem, start, noise_nodes)
     tolerances = (jnp.asarray(rtol, float), jnp.asarray(atol, float))
-    return _fluctuations(term.vector_field, nodes, ts, tolerances, max_steps)
+    return _fluctuations(flow, nodes, ts, tolerances, max_steps)
 
 
 class _WithCovariance(eqx.Module):
@@ -91,8 +92,8 @@ class _WithCovariance(eqx.Module):
     flow: OverlapFlow
     nodes: NodeAverages
 
-    def __call__(self, t: Array, state: Array, args: object) -> Array:
-        y, sigma = self.split(state)
+    def __call__(self, t: Any, y: Any, args: Any) -> Array:
+        y, sigma = self.split(y)
         drift = self.flow(t, y, None)
         stretched = self.flow.jacobian(t, y) @ sigma
         growth = stretched + stretched.T + diffusion(self.flow, self.nodes, t, y)

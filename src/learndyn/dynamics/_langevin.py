@@ -23,7 +23,8 @@ from learndyn.dynamics._ode import (
     Solved,
     has_diverged,
     is_valid,
-    ode_term,
+    overlap_flow,
+    reached_rows,
     result_code,
     trajectory_from,
 )
@@ -62,7 +63,7 @@ def simulate_langevin(
     n, dt = as_float(n, "n"), as_float(dt, "dt")
     require_at_least(n, 1.0, "n", "an input dimension")
     require_at_least(dt, 0.0, "dt", "a step in alpha", strict=True)
-    flow = ode_term(problem, rule, start, averages=averages).vector_field
+    flow = overlap_flow(problem, rule, start, averages=averages)
     nodes = noise_averages(problem, start, noise_nodes, default=_NODES)
     return _simulate(flow, nodes, ts, n, key, dt)
 
@@ -138,7 +139,7 @@ def _simulate(
     ts_safe = jnp.where(valid, ts, jnp.arange(len(ts), dtype=ts.dtype))
     dt = jnp.where(valid, dt, 1.0)
 
-    def noise(t: Array, y: Array, args: Any) -> Array:
+    def noise(t: Any, y: Any, args: Any) -> Array:
         return psd_cholesky(diffusion(flow, nodes, t, y)) / jnp.sqrt(n)
 
     path = _StepNoise(ts_safe[0], ts_safe[-1], dt, key, len(y0))
@@ -159,8 +160,7 @@ def _simulate(
         event=diffrax.Event(has_diverged),
         throw=False,
     )
-    reached = valid & jnp.isfinite(solution.ts)
-    ys = jnp.where(reached[:, None], solution.ys, jnp.nan)
+    ys = reached_rows(solution, valid)
     result = result_code(solution.result, valid)
-    stats["corrections"] = solution.solver_state
+    stats = {"corrections": jnp.asarray(solution.solver_state)}
     return trajectory_from(flow, ts, ys, Solved(ys, result, stats))

@@ -8,7 +8,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import checked_times, require_at_least, require_unbatched, require_x64
+from learndyn._checks import (
+    as_count,
+    as_float,
+    checked_times,
+    require_at_least,
+    require_finite,
+    require_unbatched,
+    require_x64,
+)
 from learndyn._problem import Problem
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._rules import SGD
@@ -42,13 +50,20 @@ def ode_term(
     Its `vector_field` is an `OverlapFlow`: `vector_field.pack(start)` is the initial y and
     `vector_field.unpack(y)` the overlaps. Options and errors as for `solve_ode`.
     """
-    require_x64("ode_term")
-    _require_one_state(start, "ode_term")
+    return diffrax.ODETerm(overlap_flow(problem, rule, start, averages=averages))
+
+
+def overlap_flow(
+    problem: Problem, rule: SGD, start: Overlaps, *, averages: AveragesOption = None
+) -> OverlapFlow:
+    """The vector field of `ode_term`, checked and with its averages chosen."""
+    require_x64("the theory")
+    _require_one_state(start, "the theory")
     require_compatible(problem, rule.lr_bias is not None, start)
     ready = choose_averages(
         problem, start.k, start.m, biases=start.b is not None, averages=averages
     )
-    return diffrax.ODETerm(OverlapFlow(problem, rule, ready, start))
+    return OverlapFlow(problem, rule, ready, start)
 
 
 def solve_ode(
@@ -83,14 +98,14 @@ def solve_ode(
     Source: Goldt et al. (2020), Eq. (9); `OverlapFlow` has the equations.
     """
     ts = checked_times(ts)
-    term = ode_term(problem, rule, start, averages=averages)
+    flow = overlap_flow(problem, rule, start, averages=averages)
     rtol, atol = jnp.asarray(rtol, float), jnp.asarray(atol, float)
     require_at_least(rtol, 0.0, "rtol", "a relative tolerance", strict=True)
     require_at_least(atol, 0.0, "atol", "an absolute tolerance")
     if jump_ts is not None:
         jump_ts = jnp.asarray(jump_ts, float)
     return _solve(
-        term,
+        flow,
         ts,
         (rtol, atol),
         jump_ts,
@@ -119,7 +134,7 @@ def generalisation_error(
 
 @eqx.filter_jit
 def _solve(
-    term: diffrax.ODETerm,
+    flow: OverlapFlow,
     ts: Times,
     tolerances: tuple[Array, Array],
     jump_ts: Array | None,
@@ -127,10 +142,9 @@ def _solve(
     max_steps: int,
     adjoint: diffrax.AbstractAdjoint | None,
 ) -> Trajectory:
-    flow: OverlapFlow = term.vector_field
     y0 = flow.pack(flow.start)
     solved = integrate(
-        term,
+        diffrax.ODETerm(flow),
         flow,
         y0,
         ts,
@@ -152,7 +166,7 @@ class Solved(NamedTuple):
 
 
 def integrate(
-    term: diffrax.ODETerm,
+    term: diffrax.AbstractTerm,
     flow: OverlapFlow,
     y0: Float[Array, " p"],
     ts: Times,
@@ -190,10 +204,15 @@ def integrate(
         adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         throw=False,
     )
-    reached = valid & jnp.isfinite(solution.ts)
-    ys = jnp.where(reached[:, None], solution.ys, jnp.nan)
+    ys = reached_rows(solution, valid)
     result = result_code(solution.result, valid)
     return Solved(ys, result, stats | {"steps": solution.stats["num_steps"]})
+
+
+def reached_rows(solution: diffrax.Solution, valid: Array) -> Float[Array, "times p"]:
+    """The saved rows, NaN from where the solve stopped."""
+    reached = valid & jnp.isfinite(jnp.asarray(solution.ts))
+    return jnp.where(reached[:, None], jnp.asarray(solution.ys), jnp.nan)
 
 
 def trajectory_from(
@@ -202,7 +221,6 @@ def trajectory_from(
     """The trajectory whose coordinates at ts are ys."""
     states = jax.vmap(flow.unpack)(ys)
     stopped = jnp.isnan(ys[:, :1])
-    biased = flow.start.b is not None
     return Trajectory(
         alpha=ts,
         Q=states.Q,
@@ -210,7 +228,7 @@ def trajectory_from(
         T=flow.start.T,
         v=jnp.where(stopped, jnp.nan, states.v),
         v_teacher=flow.start.v_teacher,
-        b=jnp.where(stopped, jnp.nan, states.b) if biased else None,
+        b=None if states.b is None else jnp.where(stopped, jnp.nan, states.b),
         b_teacher=flow.start.b_teacher,
         eg=jnp.where(stopped[:, 0], jnp.nan, _errors(flow, states)),
         result=solved.result,
