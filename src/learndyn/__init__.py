@@ -4,8 +4,10 @@ The whole public API is on this page. Importing it leaves JAX's configuration al
 needs float64: `jax.config.update("jax_enable_x64", True)`.
 """
 
+from learndyn import asymptotics as asymptotics
 from learndyn import averages as averages
 from learndyn import inputs as inputs
+from learndyn import plot as plot
 from learndyn._activations import Erf as Erf
 from learndyn._activations import Linear as Linear
 from learndyn._activations import Quadratic as Quadratic

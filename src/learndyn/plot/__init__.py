@@ -1,0 +1,15 @@
+"""Figures from datasets, and from nothing else: what is drawn can be saved, and drawn again.
+
+Every function draws into given axes or makes a figure, and returns the axes. Colours are safe
+for the colour-blind, curves carry their labels, and nothing changes Matplotlib's settings.
+"""
+
+from learndyn.plot._curves import learning_curve as learning_curve
+from learndyn.plot._matrices import overlap_insets as overlap_insets
+from learndyn.plot._matrices import overlap_matrices as overlap_matrices
+from learndyn.plot._overlaps import overlap_trajectories as overlap_trajectories
+from learndyn.plot._scaling import Slope as Slope
+from learndyn.plot._scaling import fitted_slope as fitted_slope
+from learndyn.plot._scaling import scaling as scaling
+from learndyn.plot._style import save as save
+from learndyn.plot._style import style as style

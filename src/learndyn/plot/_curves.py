@@ -1,0 +1,154 @@
+"""Learning curves: theory as lines, experiments as markers with the band of their ensemble."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from learndyn.plot._data import Curve, curves_of
+from learndyn.plot._style import GREY, colours, label_ends, new_axes, style
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.axes import Axes
+
+TIME = r"$\alpha$ = steps / $N$"
+_LEVELS = {"ode": "ODE", "sgd": "SGD", "chain": "overlap chain", "langevin": "Langevin"}
+_MARKERS = 22
+"""Markers along a curve: enough to follow it, few enough to see the line under them."""
+
+
+def learning_curve(
+    theory: "xarray.Dataset | Mapping[Any, xarray.Dataset] | None" = None,
+    experiment: "xarray.Dataset | Mapping[Any, xarray.Dataset] | None" = None,
+    *,
+    quantity: str = "eg",
+    by: str | None = None,
+    log_time: bool | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """`quantity` against time: theory as lines, experiments as markers.
+
+    theory, experiment: datasets, or dicts of them by label. Several seeds show as their
+        median and, shaded, the range of the middle 68 % of runs.
+    by: the dimension that tells the curves apart; None: the only one besides alpha and seed.
+    log_time: whether time is logarithmic; None: where the saved times are.
+
+    Runs that stopped early are left out after they did, and counted in the figure.
+    Raises: ValueError for anything but datasets, or dimensions left to choose.
+    """
+    lines = curves_of(theory, "theory", quantity, by)
+    points = curves_of(experiment, "experiment", quantity, by)
+    if not lines + points:
+        raise ValueError("there is nothing to draw: give theory, experiment, or both.")
+    values = dict.fromkeys(curve.value for curve in lines + points)
+    with style():
+        ax = new_axes(ax)
+        palette = dict(zip(values, colours(list(values)), strict=True))
+        _set_scales(ax, lines + points, log_time)
+        for curve in lines:
+            _draw_line(ax, curve, palette[curve.value])
+        for curve in points:
+            _draw_points(ax, curve, palette[curve.value])
+        ax.set_xlabel(TIME)
+        ax.set_ylabel(r"generalisation error $\epsilon_g$" if quantity == "eg" else quantity)
+        _label(ax, lines, points, palette)
+        _tell_failures(ax, lines + points)
+    return ax
+
+
+def _draw_line(ax: "Axes", curve: Curve, colour: Any) -> None:
+    ax.plot(curve.times, curve.quantile(0.5), color=colour, zorder=2)
+    _draw_band(ax, curve, colour)
+
+
+def _draw_points(ax: "Axes", curve: Curve, colour: Any) -> None:
+    shown = _thinned(ax, curve.times)
+    ax.plot(
+        curve.times[shown],
+        curve.quantile(0.5)[shown],
+        linestyle="none",
+        marker="o",
+        markersize=3.6,
+        markerfacecolor="white",
+        markeredgecolor=colour,
+        markeredgewidth=1.0,
+        zorder=3,
+        clip_on=False,
+    )
+    _draw_band(ax, curve, colour)
+
+
+def _draw_band(ax: "Axes", curve: Curve, colour: Any) -> None:
+    if len(curve.values) > 1:
+        low, high = curve.quantile(0.16), curve.quantile(0.84)
+        ax.fill_between(curve.times, low, high, color=colour, alpha=0.2, linewidth=0, zorder=1)
+
+
+def _set_scales(ax: "Axes", curves: list[Curve], log_time: bool | None) -> None:
+    if all((curve.values[np.isfinite(curve.values)] > 0).all() for curve in curves):
+        ax.set_yscale("log")
+    times = np.unique(np.concatenate([curve.times for curve in curves]))
+    if _are_geometric(curves[0].times) if log_time is None else log_time:
+        ax.set_xscale("log")
+        times = times[times > 0]
+    if len(times) > 1:
+        ax.set_xlim(times[0], times[-1])
+
+
+def _are_geometric(times: np.ndarray) -> bool:
+    steps = np.diff(times[times > 0])
+    return len(steps) > 2 and steps[-1] > 20 * steps[0]
+
+
+def _thinned(ax: "Axes", times: np.ndarray) -> np.ndarray:
+    """Indices of times that lie evenly along the axis, whatever its scale."""
+    low, high = ax.get_xlim()
+    if ax.get_xscale() == "log":
+        wanted = np.geomspace(low, high, _MARKERS)
+    else:
+        wanted = np.linspace(low, high, _MARKERS)
+    # An exact zero has no place on a logarithmic axis.
+    inside = np.flatnonzero((times >= low) & (times <= high))
+    nearest = np.abs(times[inside][:, None] - wanted).argmin(axis=0)
+    return np.unique(inside[nearest])
+
+
+def _label(ax: "Axes", lines: list[Curve], points: list[Curve], palette: dict[Any, Any]) -> None:
+    """Names at the ends of the curves; a legend for what lines and markers are."""
+    named = {curve.value: curve for curve in lines + points if curve.label}
+    if len(named) > 1:
+        ends = [(_last(curve), curve.label, palette[value]) for value, curve in named.items()]
+        label_ends(ax, [end for end in ends if np.isfinite(end[0])])
+    dark = GREY if len(palette) > 1 else next(iter(palette.values()))
+    handles = [*_handle(lines, dark, marker=False), *_handle(points, dark, marker=True)]
+    if any(handle.get_label() for handle in handles):
+        ax.legend(handles=handles, loc="best")
+
+
+def _handle(curves: list[Curve], colour: Any, *, marker: bool) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    if not curves:
+        return []
+    level, runs = curves[0].level, len(curves[0].values)
+    name = _LEVELS.get(level, level) or ("experiment" if marker else "theory")
+    name += f", {runs} runs" if runs > 1 else ""
+    if marker:
+        shape = {"linestyle": "none", "marker": "o", "markersize": 3.6, "markerfacecolor": "white"}
+    else:
+        shape = {"linewidth": 1.5}
+    return [Line2D([], [], color=colour, label=name, **shape)]
+
+
+def _last(curve: Curve) -> float:
+    finite = curve.quantile(0.5)
+    finite = finite[np.isfinite(finite)]
+    return float(finite[-1]) if len(finite) else np.nan
+
+
+def _tell_failures(ax: "Axes", curves: list[Curve]) -> None:
+    failed, runs = sum(c.failed for c in curves), sum(len(c.values) for c in curves)
+    if failed:
+        text = f"{failed} of {runs} runs stopped early"
+        ax.set_title(text, loc="right", fontsize=7.5, color=GREY, style="italic")

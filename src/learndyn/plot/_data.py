@@ -1,0 +1,106 @@
+"""From datasets to the few numbers that a curve is drawn from."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from learndyn.plot._style import require_dataset
+
+if TYPE_CHECKING:
+    pass
+
+_NAMES = {
+    "lr": r"$\eta$",
+    "lr_second": r"$\eta_v$",
+    "noise": r"$\sigma$",
+    "weight_decay": r"$\kappa$",
+    "momentum": r"$\beta$",
+    "batch_size": "$B$",
+    "n": "$N$",
+    "k": "$K$",
+    "m": "$M$",
+}
+
+
+class Curve(NamedTuple):
+    """One quantity against time: `values` (runs, times), NaN where a run had stopped."""
+
+    label: str | None
+    value: Any
+    times: np.ndarray
+    values: np.ndarray
+    failed: int
+    level: str
+
+    def quantile(self, q: float) -> np.ndarray:
+        """Over the runs still going; NaN where there is none."""
+        going = np.isfinite(self.values).any(axis=0)
+        result = np.full(len(self.times), np.nan)
+        result[going] = np.nanquantile(self.values[:, going], q, axis=0)
+        return result
+
+
+def curves_of(source: Any, name: str, quantity: str, by: str | None) -> list[Curve]:
+    """The curves of a dataset, one per value of `by`, or of a dict of datasets, one each.
+
+    Raises: ValueError for what is no dataset, a missing quantity, or dimensions left to choose.
+    """
+    if source is None:
+        return []
+    if isinstance(source, Mapping) and not hasattr(source, "data_vars"):
+        return [_single(dataset, name, quantity, label) for label, dataset in source.items()]
+    require_dataset(source, name)
+    others = [str(dim) for dim in _variable(source, name, quantity).dims if dim not in _OWN]
+    by = others[0] if by is None and len(others) == 1 else by
+    if others and others != [by]:
+        raise ValueError(
+            f"{name}[{quantity!r}] has the dimensions {others} beside alpha and seed; choose one "
+            "with by= and select values of the others with .sel or .isel."
+        )
+    if not others:
+        return [_curve(source, quantity, None, None)]
+    values = np.asarray(source[by])
+    return [
+        _curve(source.isel({by: i}), quantity, _text(str(by), value), value.item())
+        for i, value in enumerate(values)
+    ]
+
+
+def symbol(name: str) -> str:
+    """A swept name as the literature writes it."""
+    return _NAMES.get(name, name)
+
+
+_OWN = ("alpha", "seed")
+
+
+def _single(dataset: Any, name: str, quantity: str, label: Any) -> Curve:
+    curves = curves_of(dataset, f"{name}[{label!r}]", quantity, None)
+    if len(curves) != 1:
+        raise ValueError(f"{name}[{label!r}] holds {len(curves)} curves; give one dataset each.")
+    return curves[0]._replace(label=str(label), value=label)
+
+
+def _curve(dataset: Any, quantity: str, label: str | None, value: Any) -> Curve:
+    array = dataset[quantity]
+    values = np.atleast_2d(array.transpose(..., "alpha").values)
+    actual = dataset.get("alpha_actual", dataset.alpha)
+    times = np.asarray(actual if actual.dims == ("alpha",) else dataset.alpha)
+    failed = int((np.asarray(dataset["result"]) != 0).sum()) if "result" in dataset else 0
+    return Curve(label, value, times, values, failed, dataset.attrs.get("level", ""))
+
+
+def _variable(dataset: Any, name: str, quantity: str) -> Any:
+    if quantity not in dataset or "alpha" not in dataset[quantity].dims:
+        found = [v for v in dataset.data_vars if "alpha" in dataset[v].dims]
+        raise ValueError(
+            f"{name} has no variable {quantity!r} along alpha; those it has are {found}."
+        )
+    return dataset[quantity]
+
+
+def _text(by: str, value: Any) -> str:
+    shown = f"{value:g}" if np.issubdtype(np.asarray(value).dtype, np.number) else str(value)
+    plain = by in ("start", "student_activation", "teacher_activation")
+    return shown if plain else f"{symbol(by)} = {shown}"

@@ -1,0 +1,107 @@
+"""Overlaps against time: which student unit learns which teacher unit, and when."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from learndyn.plot._curves import TIME, _are_geometric, _thinned
+from learndyn.plot._data import curves_of
+from learndyn.plot._style import COLOURS, GREY, label_ends, require_dataset, style
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.axes import Axes
+
+
+def overlap_trajectories(
+    theory: "xarray.Dataset | None" = None,
+    experiment: "xarray.Dataset | None" = None,
+    *,
+    log_time: bool | None = None,
+    axes: "tuple[Axes, Axes] | None" = None,
+) -> "np.ndarray":
+    """R (one colour per teacher unit) and Q (norms dark, others light) against time.
+
+    theory: lines; experiment: markers, the median over its seeds. Other dimensions must have
+    been selected away. axes: two of them, for R and for Q.
+    Raises: ValueError for anything but datasets of one setting.
+    """
+    import matplotlib.pyplot as plt
+
+    given = {"theory": theory, "experiment": experiment}
+    given = {name: dataset for name, dataset in given.items() if dataset is not None}
+    if not given:
+        raise ValueError("there is nothing to draw: give theory, experiment, or both.")
+    for name, dataset in given.items():
+        require_dataset(dataset, name)
+    with style():
+        if axes is None:
+            axes = plt.subplots(1, 2, figsize=(6.6, 2.9), sharex=True)[1]
+        for ax, quantity in zip(np.ravel(np.asarray(axes, object)), "RQ", strict=True):
+            _draw(ax, quantity, given, log_time)
+    return np.asarray(axes, object)
+
+
+def _draw(ax: "Axes", quantity: str, given: dict[str, Any], log_time: bool | None) -> None:
+    first = next(iter(given.values()))
+    times = np.asarray(first.alpha)
+    if _are_geometric(times) if log_time is None else log_time:
+        ax.set_xscale("log")
+        times = times[times > 0]
+    ax.set_xlim(times[0], times[-1])
+    for name, dataset in given.items():
+        rows, columns = (dataset.sizes[dim] for dim in dataset[quantity].dims[-2:])
+        for i in range(rows):
+            for j in range(columns if quantity == "R" else i + 1):
+                _draw_entry(ax, quantity, name, dataset, i, j)
+    ax.axhline(0.0, color=GREY, linewidth=0.5, zorder=0)
+    ax.set_xlabel(TIME)
+    ax.set_title("student-teacher overlaps $R$" if quantity == "R" else "student overlaps $Q$")
+    _label(ax, quantity, first)
+
+
+def _draw_entry(
+    ax: "Axes", quantity: str, name: str, dataset: "xarray.Dataset", i: int, j: int
+) -> None:
+    entry = dataset[[quantity]].isel(dict(zip(dataset[quantity].dims[-2:], (i, j), strict=True)))
+    (curve,) = curves_of(entry.assign_attrs(dataset.attrs), name, quantity, None)
+    colour = _colour(quantity, i, j)
+    front = 3 if quantity == "R" or i == j else 2
+    if name == "theory":
+        ax.plot(curve.times, curve.quantile(0.5), color=colour, linewidth=1.2, zorder=front)
+        return
+    shown = _thinned(ax, curve.times)
+    ax.plot(
+        curve.times[shown],
+        curve.quantile(0.5)[shown],
+        linestyle="none",
+        marker="o",
+        markersize=2.8,
+        markerfacecolor="white",
+        markeredgecolor=colour,
+        markeredgewidth=0.8,
+        zorder=front + 2,
+        clip_on=False,
+    )
+
+
+def _colour(quantity: str, i: int, j: int) -> str:
+    if quantity == "R":
+        return COLOURS[j % len(COLOURS)]
+    return COLOURS[0] if i == j else "#8FB8D6"
+
+
+def _label(ax: "Axes", quantity: str, dataset: "xarray.Dataset") -> None:
+    values = dataset[quantity]
+    values = values.median("seed") if "seed" in values.dims else values
+    last = np.asarray(values)[-1]
+    if not np.isfinite(last).all():
+        return
+    if quantity == "R":
+        units = range(last.shape[1])
+        label_ends(ax, [(last[:, j].max(), f"$R_{{i{j + 1}}}$", _colour("R", 0, j)) for j in units])
+        return
+    labels = [(float(np.median(np.diag(last))), "$Q_{ii}$", _colour("Q", 0, 0))]
+    off = last[np.tril_indices(len(last), -1)]
+    labels += [(float(np.median(off)), "$Q_{ik}$", _colour("Q", 1, 0))] if len(off) else []
+    label_ends(ax, labels)

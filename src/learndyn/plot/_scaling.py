@@ -1,0 +1,112 @@
+"""Power laws: log-log plots with the slope that fits, and its uncertainty."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from learndyn.plot._data import symbol
+from learndyn.plot._style import COLOURS, GREY, new_axes, require_dataset, style
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.axes import Axes
+
+
+class Slope(NamedTuple):
+    """y = exp(offset) x**slope, with the standard error of the slope (NaN for two points)."""
+
+    slope: float
+    error: float
+    offset: float
+
+
+def fitted_slope(dataset: "xarray.Dataset", x: str, y: str) -> Slope:
+    """The power law of variable y in coordinate x, by least squares in logarithms.
+
+    Over `seed`, y is averaged and points weigh as their standard errors allow.
+    Raises: ValueError for fewer than two positive points, or dimensions beside x and seed.
+    """
+    xs, means, errors = _points(dataset, x, y)
+    weights = np.where(errors > 0, means / np.where(errors > 0, errors, 1.0), np.nan)
+    weights = weights if np.isfinite(weights).all() else np.ones(len(xs))
+    design = np.stack([np.log(xs), np.ones(len(xs))], axis=1)
+    fit, *_ = np.linalg.lstsq(design * weights[:, None], np.log(means) * weights)
+    inverse = np.linalg.inv(design.T @ (design * weights[:, None] ** 2))
+    residuals = (np.log(means) - design @ fit) * weights
+    free = len(xs) - 2
+    spread = residuals @ residuals / free if free else np.nan
+    return Slope(float(fit[0]), float(np.sqrt(inverse[0, 0] * spread)), float(fit[1]))
+
+
+def scaling(
+    dataset: "xarray.Dataset",
+    x: str,
+    y: str,
+    *,
+    expected: float | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Variable y against coordinate x, log-log, with the fitted power law.
+
+    Over `seed` the mean is shown with its standard error. expected: a slope to compare with,
+    drawn as a dashed line through the first point.
+    Raises: ValueError as `fitted_slope`.
+    """
+    xs, means, errors = _points(dataset, x, y)
+    slope, error, offset = fitted_slope(dataset, x, y)
+    with style():
+        ax = new_axes(ax, 3.6, 3.0)
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        grid = np.geomspace(xs.min() / 1.15, xs.max() * 1.15, 50)
+        shown = f"slope ${slope:.3f}" + (rf" \pm {error:.3f}$" if np.isfinite(error) else "$")
+        ax.plot(grid, np.exp(offset) * grid**slope, color=COLOURS[0], label=shown, zorder=2)
+        if expected is not None:
+            reference = means[0] * (grid / xs[0]) ** expected
+            ax.plot(grid, reference, "--", color=GREY, linewidth=1.0, label=f"slope ${expected:g}$")
+        ax.errorbar(
+            xs,
+            means,
+            yerr=errors if (errors > 0).any() else None,
+            fmt="o",
+            color=COLOURS[0],
+            markerfacecolor="white",
+            markersize=4.5,
+            elinewidth=1.0,
+            zorder=3,
+        )
+        ax.set_xlim(grid[0], grid[-1])
+        ax.set_xlabel(_axis_label(dataset, x))
+        ax.set_ylabel(_axis_label(dataset, y))
+        ax.legend()
+    return ax
+
+
+def _points(dataset: Any, x: str, y: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions, means and standard errors, sorted by position."""
+    require_dataset(dataset, "dataset")
+    for name in (x, y):
+        if name not in dataset:
+            raise ValueError(f"the dataset has no {name!r}; it has {list(dataset.variables)}.")
+    values = dataset[y]
+    others = [dim for dim in values.dims if dim not in (x, "seed")]
+    if others or x not in values.dims:
+        raise ValueError(
+            f"{y!r} must have the dimension {x!r}, and seed at most; it has {values.dims}. Select "
+            "values of the others with .sel or .isel."
+        )
+    runs = np.atleast_2d(values.transpose(..., x).values)
+    counts = np.isfinite(runs).sum(axis=0)
+    means = np.nanmean(runs, axis=0)
+    several = (counts > 1).all()
+    errors = np.nanstd(runs, axis=0, ddof=1) / np.sqrt(counts) if several else 0.0 * means
+    xs = np.asarray(dataset[x], float)
+    if len(xs) < 2 or not ((xs > 0).all() and (means > 0).all()):
+        raise ValueError(f"a power law needs at least two points, all positive; got {xs}, {means}.")
+    order = np.argsort(xs)
+    return xs[order], means[order], errors[order]
+
+
+def _axis_label(dataset: Any, name: str) -> str:
+    long_name = dataset[name].attrs.get("long_name", name)
+    return long_name if symbol(name) in (name, long_name) else f"{long_name} {symbol(name)}"
