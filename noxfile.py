@@ -78,7 +78,7 @@ def bench(session: nox.Session) -> None:
     session.install("-e", f".[{extras}]", *groups("bench"))
     env = cpu() if device == "cpu" else gpu()
     # Run-time shape checks are for tests: `addopts` switches them on, so it is emptied here.
-    plain = ("-o", "addopts=", "--import-mode=importlib", "-o", "python_files=bench_*.py")
+    plain = ("-o", "addopts=", "--import-mode=importlib")
     arguments = (*plain, *targets("benchmarks", session), *session.posargs)
     session.run("pytest", *arguments, env=env | {"EQX_ON_ERROR": "nan"})
 
