@@ -7,6 +7,7 @@ three functions of `Problem`: `label`, `loss_at` and `gradient`.
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -29,7 +30,13 @@ class MultiIndex(eqx.Module):
         self.f = as_module(f, "MultiIndex's f")
 
     def __call__(self, rho: Float[Array, " m"], zeta: Scalar) -> Scalar:
-        return jnp.reshape(self.f(rho, zeta), ())
+        y = jnp.asarray(self.f(rho, zeta))
+        if y.size != 1:
+            raise ValueError(
+                "MultiIndex's f must return one number for one sample, rho of shape (m,) and a "
+                f"scalar zeta; got shape {y.shape} at rho of shape {rho.shape}."
+            )
+        return jnp.reshape(y, ()).astype(rho.dtype)
 
 
 class Layers(NamedTuple):
@@ -57,7 +64,8 @@ class Problem(eqx.Module):
     noise: standard deviation sigma of the label noise, >= 0, dimensionless.
 
     Raises: ValueError for a negative noise, a student without derivative (`Sign`), noise
-    beside a `MultiIndex` teacher, or anything that cannot be called.
+    beside a `MultiIndex` teacher, anything that cannot be called, or a function that does not
+    work on JAX arrays with the right shapes.
     Source: Goldt et al. 2020, Eqs. (1)-(3), with any activation, loss and teacher.
     """
 
@@ -92,6 +100,10 @@ class Problem(eqx.Module):
                 "a MultiIndex teacher makes its own noise from zeta, so noise must be 0; got "
                 f"noise={self.noise}. Write the noise into its function instead."
             )
+        _require_shapes(self.student, "student", "elementwise", (3,))
+        if not self.has_multi_index_teacher:
+            _require_shapes(self.teacher, "teacher", "elementwise", (3,))
+        _require_shapes(self.loss, "loss", "a function (phi, y) -> number", (), ())
 
     @property
     def has_multi_index_teacher(self) -> bool:
@@ -130,6 +142,27 @@ class Problem(eqx.Module):
         g = self.student(x)
         slope = _losses.slope(self.loss, layers.v @ g, y)
         return FieldGradient(layers.v * _activations.derivative(self.student, x) * slope, g * slope)
+
+
+def _require_shapes(fn: Any, name: str, what: str, *shapes: tuple[int, ...]) -> None:
+    """Whether `fn` maps float arrays of these shapes to one of the first shape, without running it.
+
+    Raises: ValueError where it does not, or where it is not written with JAX.
+    """
+    inputs = [jax.ShapeDtypeStruct(shape, jnp.result_type(float)) for shape in shapes]
+    try:
+        output = jax.eval_shape(lambda *x: fn(*x), *inputs)
+    except Exception as error:
+        raise ValueError(
+            f"{name} must be {what} and work on JAX arrays (write it with jax.numpy); got {fn}, "
+            f"which raised {type(error).__name__} for shapes {shapes}."
+        ) from error
+    shape, dtype = getattr(output, "shape", None), getattr(output, "dtype", None)
+    if shape != shapes[0] or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"{name} must be {what} and return floats; got {fn}, which maps shapes {shapes} to "
+            f"shape {shape}, dtype {dtype}."
+        )
 
 
 def _shifted(field: Float[Array, " k"], bias: Float[Array, " k"] | None) -> Float[Array, " k"]:

@@ -21,11 +21,12 @@ class Result(IntEnum):
 
 _MEANINGS = {
     Result.SUCCESS: "the run reached its last time",
-    Result.DIVERGED: "the state grew beyond bounds or became NaN: the learning rate is too large",
+    Result.DIVERGED: "the state grew beyond bounds or became NaN, or time could not resolve how "
+    "fast it moved: the learning rate is too large",
     Result.MAX_STEPS: "the solver used up max_steps: raise it, or loosen rtol",
-    Result.INVALID_INPUT: "a traced input was invalid: negative noise, NaN, times not "
-    "increasing, or overlaps that are not positive semi-definite",
-    Result.SOLVER_FAILED: "the solver gave up for another reason, such as a vanishing step",
+    Result.INVALID_INPUT: "a traced input was invalid: NaN, a negative noise or rate, times not "
+    "increasing, or overlaps that are not symmetric and positive semi-definite",
+    Result.SOLVER_FAILED: "the solver gave up for another reason",
     Result.ERROR: "the run raised an error; a sweep keeps its message in the attribute errors",
 }
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, require_at_least
+from learndyn._checks import as_count, as_float, require_at_least
 from learndyn._functions import as_module
-from learndyn._types import RealLike, Scalar, Schedule
+from learndyn._types import CountLike, RealLike, Scalar, Schedule
 
 
 class SlowMomentum(eqx.Module):
@@ -66,14 +66,14 @@ class SGD(eqx.Module):
         lr_second: RealLike | Schedule | None = None,
         lr_bias: RealLike | Schedule | None = None,
         weight_decay: RealLike = 0.0,
-        batch_size: int = 1,
+        batch_size: CountLike = 1,
         momentum: RealLike | SlowMomentum | None = None,
     ):
         self.lr = _as_rate(lr, "lr")
         self.lr_second = None if lr_second is None else _as_rate(lr_second, "lr_second")
         self.lr_bias = None if lr_bias is None else _as_rate(lr_bias, "lr_bias")
         self.weight_decay = as_float(weight_decay, "weight_decay")
-        self.batch_size = _checked_batch_size(batch_size)
+        self.batch_size = as_count(batch_size, "batch_size", "it sets array shapes")
         self.momentum = momentum
         require_at_least(self.weight_decay, 0.0, "weight_decay", "it shrinks the weights")
         if momentum is not None and not isinstance(momentum, SlowMomentum):
@@ -114,12 +114,9 @@ def _rate_at(rate: Any, alpha: RealLike) -> Scalar | None:
     if rate is None or not callable(rate):
         return rate
     alpha = jnp.asarray(alpha, jnp.result_type(float))
-    return jnp.asarray(rate(alpha), jnp.result_type(float))
-
-
-def _checked_batch_size(batch_size: int) -> int:
-    if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
+    value = jnp.asarray(rate(alpha), jnp.result_type(float))
+    if value.shape != ():
         raise ValueError(
-            f"batch_size must be a Python integer >= 1 (it sets array shapes); got {batch_size!r}."
+            f"a learning-rate schedule must return one number; got shape {value.shape}."
         )
-    return int(batch_size)
+    return jnp.where(value >= 0, value, jnp.nan)  # traced: it cannot raise

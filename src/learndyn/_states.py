@@ -1,11 +1,18 @@
 """The two states of learning: weights in n dimensions, and the overlaps that matter."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, is_concrete, require_shape, require_unbatched
+from learndyn._checks import (
+    as_float,
+    is_concrete,
+    require_finite,
+    require_shape,
+    require_unbatched,
+)
 from learndyn._problem import Layers, MultiIndex, Problem
 from learndyn._types import RealLike, ScalarFunction
 
@@ -21,9 +28,10 @@ class Overlaps(eqx.Module):
     v, v_teacher: (k,), (m,) second layers; ones where not given.
     b, b_teacher: (k,), (m,) biases; None where there are none. Given one, the other is 0.
 
-    Leading batch axes are allowed here; functions that take one state are vmapped over them.
-    Raises: ValueError for wrong shapes, k or m < 1, asymmetric Q or T, or an eigenvalue below
-    -1e-10 times the trace.
+    Leading batch axes are allowed here and broadcast; functions that take one state are vmapped
+    over them.
+    Raises: ValueError for wrong shapes, k or m < 1, non-finite entries, asymmetric Q or T, or
+    an eigenvalue below -1e-10 times the trace.
     Source: Goldt et al. 2020, Eq. (5).
     """
 
@@ -50,19 +58,12 @@ class Overlaps(eqx.Module):
         require_shape(Q, (k, k), "Q", "student by student")
         require_shape(T, (m, m), "T", "teacher by teacher")
         require_shape(R, (k, m), "R", "student by teacher, matching Q and T")
-        batch = np.broadcast_shapes(Q.shape[:-2], R.shape[:-2], T.shape[:-2])
+        layers = _checked_layers(k, m, v, v_teacher, b, b_teacher)
+        batch = _common_batch({"Q": Q, "R": R, "T": T}, layers)
         self.Q = jnp.broadcast_to(Q, (*batch, k, k))
         self.R = jnp.broadcast_to(R, (*batch, k, m))
         self.T = jnp.broadcast_to(T, (*batch, m, m))
-        self.v = _units(1.0 if v is None else v, k, batch, "v")
-        self.v_teacher = _units(1.0 if v_teacher is None else v_teacher, m, batch, "v_teacher")
-        biased = b is not None or b_teacher is not None
-        self.b = _units(0.0 if b is None else b, k, batch, "b") if biased else None
-        self.b_teacher = (
-            _units(0.0 if b_teacher is None else b_teacher, m, batch, "b_teacher")
-            if biased
-            else None
-        )
+        self.v, self.v_teacher, self.b, self.b_teacher = _broadcast(layers, batch)
         _require_psd(self)
 
     @property
@@ -119,18 +120,12 @@ class Weights(eqx.Module):
             )
         k, m, n = w.shape[-2], w_teacher.shape[-2], w.shape[-1]
         require_shape(w_teacher, (m, n), "w_teacher", "same input dimension as w")
-        batch = np.broadcast_shapes(w.shape[:-2], w_teacher.shape[:-2])
+        require_finite(w=w, w_teacher=w_teacher)
+        layers = _checked_layers(k, m, v, v_teacher, b, b_teacher)
+        batch = _common_batch({"w": w, "w_teacher": w_teacher}, layers)
         self.w = jnp.broadcast_to(w, (*batch, k, n))
         self.w_teacher = jnp.broadcast_to(w_teacher, (*batch, m, n))
-        self.v = _units(1.0 if v is None else v, k, batch, "v")
-        self.v_teacher = _units(1.0 if v_teacher is None else v_teacher, m, batch, "v_teacher")
-        biased = b is not None or b_teacher is not None
-        self.b = _units(0.0 if b is None else b, k, batch, "b") if biased else None
-        self.b_teacher = (
-            _units(0.0 if b_teacher is None else b_teacher, m, batch, "b_teacher")
-            if biased
-            else None
-        )
+        self.v, self.v_teacher, self.b, self.b_teacher = _broadcast(layers, batch)
 
     @property
     def n(self) -> int:
@@ -221,12 +216,49 @@ def _sizes(q: Array, t: Array) -> tuple[int, int]:
     return q.shape[-1], t.shape[-1]
 
 
-def _units(value: RealLike, size: int, batch: tuple[int, ...], name: str) -> Array:
+def _checked_layers(
+    k: int,
+    m: int,
+    v: RealLike | None,
+    v_teacher: RealLike | None,
+    b: RealLike | None,
+    b_teacher: RealLike | None,
+) -> Layers:
+    """Second layers, ones by default, and biases, 0 where only the other one is given."""
+    no_biases = b is None and b_teacher is None
+    layers = Layers(
+        _units(v, k, 1.0, "v"),
+        _units(v_teacher, m, 1.0, "v_teacher"),
+        None if no_biases else _units(b, k, 0.0, "b"),
+        None if no_biases else _units(b_teacher, m, 0.0, "b_teacher"),
+    )
+    require_finite(**layers._asdict())
+    return layers
+
+
+def _units(value: RealLike | None, size: int, default: float, name: str) -> Array:
+    if value is None:
+        return jnp.full(size, default, jnp.result_type(float))
     value = as_float(value, name)
     if value.ndim == 0:
         value = jnp.broadcast_to(value, (size,))
     require_shape(value, (size,), name, "one entry per unit")
-    return jnp.broadcast_to(value, (*batch, size))
+    return value
+
+
+def _common_batch(matrices: dict[str, Array], layers: Layers) -> tuple[int, ...]:
+    """The batch axes of all of these, broadcast."""
+    vectors = {name: x for name, x in layers._asdict().items() if x is not None}
+    shapes = {name: x.shape[:-2] for name, x in matrices.items()}
+    shapes |= {name: x.shape[:-1] for name, x in vectors.items()}
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError as error:
+        raise ValueError(f"batch axes must broadcast; got {shapes}.") from error
+
+
+def _broadcast(layers: Layers, batch: tuple[int, ...]) -> Layers:
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (*batch, x.shape[-1])), layers)
 
 
 def _require_psd(state: Overlaps) -> None:

@@ -1,5 +1,7 @@
 """Which averages to take: closed forms where they exist, else the cheapest rule that is right."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ def choose_averages(
     m: int,
     *,
     biases: bool,
-    averages: AbstractNodes | AbstractAverages | str | None = None,
+    averages: AbstractNodes | AbstractAverages | str | Any = None,
 ) -> AbstractAverages:
     """Averages ready for `problem` with k student and m teacher units.
 

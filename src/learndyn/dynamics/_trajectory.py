@@ -1,8 +1,10 @@
 """What every level of description returns."""
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from learndyn._checks import is_concrete
 from learndyn._states import Overlaps
 
 
@@ -38,6 +40,11 @@ class Trajectory(eqx.Module):
 
         Raises: ValueError where that state is not finite (a run that stopped earlier).
         """
+        if is_concrete(self.Q) and not np.isfinite(np.asarray(self.Q[..., index, :, :])).all():
+            raise ValueError(
+                f"no state at saved time number {index}: the run stopped before (result "
+                f"{np.asarray(self.result)}; learndyn.Result says why)."
+            )
         b = None if self.b is None else self.b[..., index, :]
         return Overlaps(
             self.Q[..., index, :, :],
