@@ -118,7 +118,7 @@ def _label(ax: "Axes", lines: list[Curve], points: list[Curve], palette: dict[An
     """Names at the ends of the curves; a legend for what lines and markers are."""
     named = {curve.value: curve for curve in lines + points if curve.label}
     if len(named) > 1:
-        ends = [(_last(curve), curve.label, palette[value]) for value, curve in named.items()]
+        ends = [(_last(c), str(c.label), palette[value]) for value, c in named.items()]
         label_ends(ax, [end for end in ends if np.isfinite(end[0])])
     dark = GREY if len(palette) > 1 else next(iter(palette.values()))
     handles = [*_handle(lines, dark, marker=False), *_handle(points, dark, marker=True)]
@@ -134,11 +134,10 @@ def _handle(curves: list[Curve], colour: Any, *, marker: bool) -> list[Any]:
     level, runs = curves[0].level, len(curves[0].values)
     name = _LEVELS.get(level, level) or ("experiment" if marker else "theory")
     name += f", {runs} runs" if runs > 1 else ""
+    line = Line2D([], [], color=colour, label=name)
     if marker:
-        shape = {"linestyle": "none", "marker": "o", "markersize": 3.6, "markerfacecolor": "white"}
-    else:
-        shape = {"linewidth": 1.5}
-    return [Line2D([], [], color=colour, label=name, **shape)]
+        line.set(linestyle="none", marker="o", markersize=3.6, markerfacecolor="white")
+    return [line]
 
 
 def _last(curve: Curve) -> float:

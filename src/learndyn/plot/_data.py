@@ -50,7 +50,7 @@ def curves_of(source: Any, name: str, quantity: str, by: str | None) -> list[Cur
         return []
     if isinstance(source, Mapping) and not hasattr(source, "data_vars"):
         return [_single(dataset, name, quantity, label) for label, dataset in source.items()]
-    require_dataset(source, name)
+    source = require_dataset(source, name)
     others = [str(dim) for dim in _variable(source, name, quantity).dims if dim not in _OWN]
     by = others[0] if by is None and len(others) == 1 else by
     if others and others != [by]:

@@ -45,16 +45,17 @@ def overlap_matrices(
             height_ratios=heights,
             layout="compressed",
         )
+        images = []
         for row, name in zip(axes, quantities, strict=True):
             for ax, state in zip(row, states, strict=True):
-                image = _heat_map(ax, state[name].values, limit)
+                images.append(_heat_map(ax, state[name].values, limit))
             row[0].set_ylabel(f"${name}$\n{_SIDES[name][1]}")
             for ax in row:
                 ax.set_xlabel(_SIDES[name][0])
         for ax, state in zip(axes[0], states, strict=True):
             ax.set_title(rf"$\alpha$ = {short(float(state.alpha))}", loc="center")
-        bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=18, pad=0.02)
-        bar.outline.set_visible(False)
+        bar = figure.colorbar(images[0], ax=axes, shrink=0.7, aspect=18, pad=0.02)
+        bar.outline.set(visible=False)
         bar.ax.tick_params(length=2)
     return axes
 
@@ -95,7 +96,7 @@ def overlap_insets(
 
 
 def _states(dataset: Any, alphas: Sequence[float]) -> "list[xarray.Dataset]":
-    require_dataset(dataset, "dataset")
+    dataset = require_dataset(dataset, "dataset")
     if len(alphas) == 0:
         raise ValueError("alphas is empty: give at least one time to show.")
     one = dataset.isel(seed=0) if "seed" in dataset.dims else dataset
@@ -165,7 +166,7 @@ def _move_legend(ax: "Axes", insets: "list[Axes]") -> None:
         legend.set_loc(place)
         figure.draw_without_rendering()
         box = legend.get_window_extent()
-        covered = any(box.overlaps(inset.get_tightbbox()) for inset in insets)
+        covered = any(box.overlaps(inset.get_window_extent()) for inset in insets)
         if not covered and not box.count_contains(lines):
             return
 

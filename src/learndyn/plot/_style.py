@@ -17,7 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 GREY = "#6E6E6E"
 
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: dict[Any, Any] = {
     "figure.dpi": 120,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 220,
@@ -76,7 +76,7 @@ def save(axes: "Axes | np.ndarray", path: str | os.PathLike[str]) -> Path:
 
 def figure_of(axes: "Axes | np.ndarray") -> "Figure":
     """The figure that axes, or an array of them, belong to."""
-    first = axes.flat[0] if isinstance(axes, np.ndarray) else axes
+    first: Any = axes.flat[0] if isinstance(axes, np.ndarray) else axes
     return first.get_figure(root=True)
 
 
@@ -87,8 +87,11 @@ def new_axes(ax: "Axes | None", width: float = 4.6, height: float = 3.1) -> "Axe
     return plt.subplots(figsize=(width, height))[1] if ax is None else ax
 
 
-def require_dataset(value: Any, name: str) -> None:
-    """Figures take datasets, since these know what they hold."""
+def require_dataset(value: Any, name: str) -> Any:
+    """`value`, if it is a dataset: figures take nothing else, since datasets know what they hold.
+
+    Raises: ValueError that says how to make one.
+    """
     import xarray as xr
 
     if not isinstance(value, xr.Dataset):
@@ -96,6 +99,7 @@ def require_dataset(value: Any, name: str) -> None:
             f"{name} must be a dataset; got {type(value).__name__}. Make one with "
             "learndyn.to_dataset or learndyn.sweep."
         )
+    return value
 
 
 def colours(values: Sequence[Any]) -> list[Any]:
