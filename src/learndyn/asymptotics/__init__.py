@@ -1,0 +1,31 @@
+"""Where learning ends and how it gets there: fixed points, asymptotic errors, stability."""
+
+from learndyn.asymptotics._eq10 import critical_lr_specialised as critical_lr_specialised
+from learndyn.asymptotics._eq10 import eg_denoising as eg_denoising
+from learndyn.asymptotics._eq10 import eg_specialised as eg_specialised
+from learndyn.asymptotics._linear import critical_lr_linear as critical_lr_linear
+from learndyn.asymptotics._linear import eg_linear as eg_linear
+from learndyn.asymptotics._linear import eg_linear_curve as eg_linear_curve
+from learndyn.asymptotics._linear import eg_linear_finite_n as eg_linear_finite_n
+from learndyn.asymptotics._linear import eg_linear_small_lr as eg_linear_small_lr
+from learndyn.asymptotics._linear import linear_gain as linear_gain
+from learndyn.asymptotics._linear import linear_variance_is_finite as linear_variance_is_finite
+from learndyn.asymptotics._linearise import Direction as Direction
+from learndyn.asymptotics._linearise import Linearisation as Linearisation
+from learndyn.asymptotics._linearise import linearise as linearise
+from learndyn.asymptotics._perturb import Response as Response
+from learndyn.asymptotics._perturb import eg_response as eg_response
+from learndyn.asymptotics._perturb import perturb as perturb
+from learndyn.asymptotics._ridge import Ridge as Ridge
+from learndyn.asymptotics._ridge import critical_lr_ridge as critical_lr_ridge
+from learndyn.asymptotics._ridge import ridge as ridge
+from learndyn.asymptotics._ridge import ridge_curve as ridge_curve
+from learndyn.asymptotics._ridge import ridge_finite_n as ridge_finite_n
+from learndyn.asymptotics._small_lr import eg_denoising_small_lr as eg_denoising_small_lr
+from learndyn.asymptotics._small_lr import eg_normalised_small_lr as eg_normalised_small_lr
+from learndyn.asymptotics._small_lr import eg_relu_unit as eg_relu_unit
+from learndyn.asymptotics._small_lr import eg_specialised_small_lr as eg_specialised_small_lr
+from learndyn.asymptotics._small_lr import eg_zero_error_small_lr as eg_zero_error_small_lr
+from learndyn.asymptotics._states import denoising_state as denoising_state
+from learndyn.asymptotics._states import specialised_state as specialised_state
+from learndyn.asymptotics._states import symmetric_state as symmetric_state

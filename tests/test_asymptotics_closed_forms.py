@@ -1,0 +1,265 @@
+"""Closed forms of the literature against their digits, the ODE, and direct recursions."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import learndyn as ld
+from learndyn import asymptotics
+
+SPECIALISED = [  # m, l, lr, eg / noise**2
+    (2, 0, 0.05, 0.00939090589422),
+    (2, 1, 0.05, 0.01778652814525),
+    (2, 3, 0.05, 0.03543629176598),
+    (2, 3, 0.01, 0.00670221736926),
+    (2, 3, 0.5, 1.00289007597319),
+]
+DENOISING = [  # m, z, v_teacher, lr, eg / noise**2
+    (1, 1, 2.0, 0.01, 0.00371214),
+    (1, 2, 2.0, 0.01, 0.00184687),
+    (1, 4, 2.0, 0.01, 0.00092115),
+    (1, 8, 2.0, 0.01, 0.00046001),
+    (2, 2, 2.0, 0.2, 0.08881605),
+    (2, 4, 2.0, 0.2, 0.04021871),
+]
+CRITICAL = [  # m, l, lr
+    (1, 0, 4.055779),
+    (2, 0, 2.306828),
+    (3, 0, 1.620675),
+    (4, 0, 1.249393),
+    (1, 1, 1.892594),
+    (2, 1, 1.384025),
+    (2, 2, 0.971889),
+    (2, 3, 0.745684),
+]
+LINEAR = ld.Problem(student=ld.Linear(), teacher=ld.Linear(), noise=0.3)
+TS = jnp.linspace(0.0, 12.0, 25)
+
+
+def close(actual, expected, *, rel=0.0, abs=0.0):
+    np.testing.assert_allclose(actual, expected, rtol=rel, atol=abs)
+
+
+@eqx.filter_jit
+def linear_ode(rule, start):
+    return ld.solve_ode(LINEAR, rule, start, TS, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("m", "l", "lr", "eg"), SPECIALISED)
+def test_specialised_error_to_its_digits(m, l, lr, eg):
+    close(asymptotics.eg_specialised(m=m, l=l, lr=lr, noise=1.0), eg, abs=5e-15)
+    scaled = asymptotics.eg_specialised(m, l, lr, noise=0.1)
+    close(scaled, 0.01 * eg, rel=1e-12)
+
+
+@pytest.mark.parametrize(("m", "z", "v", "lr", "eg"), DENOISING)
+def test_denoising_error_to_its_digits(m, z, v, lr, eg):
+    close(asymptotics.eg_denoising(m, z, v, lr), eg, abs=5.1e-9)
+
+
+@pytest.mark.parametrize(("m", "l", "lr"), CRITICAL)
+def test_critical_rate_is_the_pole_of_the_error(m, l, lr):
+    close(asymptotics.critical_lr_specialised(m, l), lr, abs=5.1e-7)
+    near = asymptotics.eg_specialised(m, l, lr * (1 - 1e-5))
+    assert near > 1e4
+
+
+def test_small_rates_of_the_specialised_error():
+    # Eq. (11) as the slope at 0, and its measured distance at finite rates.
+    m, l = jnp.array([1.0, 2.0, 5.0]), jnp.array([0.0, 3.0, 1.0])
+    slope = jax.vmap(jax.grad(asymptotics.eg_specialised, argnums=2))(m, l, jnp.zeros(3))
+    close(slope, asymptotics.eg_specialised_small_lr(m, l, 1.0), rel=1e-12)
+    ratio = asymptotics.eg_specialised(2, 0, 0.05) / asymptotics.eg_specialised_small_lr(2, 0, 0.05)
+    close(ratio, 1.022, abs=5e-4)
+    ratio = asymptotics.eg_specialised(2, 3, 0.01) / asymptotics.eg_specialised_small_lr(2, 3, 0.01)
+    close(ratio, 1.0136, abs=5e-5)
+
+
+def test_small_rates_of_every_zero_error_state():
+    erf, relu = ld.Problem(noise=0.2), ld.Problem(ld.ReLU(), ld.ReLU(), noise=0.2)
+    rule = ld.SGD(lr=0.03)
+    special = asymptotics.specialised_state(3, 2)
+    general = asymptotics.eg_zero_error_small_lr(erf, rule, special)
+    close(general, asymptotics.eg_specialised_small_lr(3, 2, 0.03, 0.2), rel=1e-12)
+    shared = asymptotics.denoising_state(2, 3, 1.5)
+    general = asymptotics.eg_zero_error_small_lr(erf, rule, shared)
+    closed = asymptotics.eg_denoising_small_lr(2, 3, 1.5, 0.03, 0.2)
+    close(general, closed, rel=1e-12)
+    close(
+        asymptotics.eg_zero_error_small_lr(relu, rule, shared),
+        0.03 * 0.04 / 8 * 6 * 0.25,
+        rel=1e-12,
+    )
+    # An activation without a closed form goes by quadrature; erf under another name checks it.
+    unnamed = ld.Problem(lambda x: jax.scipy.special.erf(x / 2**0.5), noise=0.2)
+    by_nodes = asymptotics.eg_zero_error_small_lr(unnamed, rule, shared)
+    close(by_nodes, closed, rel=1e-12)
+    batch = ld.SGD(lr=0.03, batch_size=4, momentum=0.5)
+    quicker = asymptotics.eg_zero_error_small_lr(erf, batch, special)
+    close(quicker, 0.5 * asymptotics.eg_specialised_small_lr(3, 2, 0.03, 0.2))
+
+
+def test_normalised_committees():
+    for name, problem in (
+        ("erf", ld.Problem(noise=0.1)),
+        ("relu", ld.Problem(ld.ReLU(), ld.ReLU(), noise=0.1)),
+        ("linear", ld.Problem(ld.Linear(), ld.Linear(), noise=0.1)),
+    ):
+        state = asymptotics.denoising_state(2, 3, 0.5)  # v = 1/6 for each of 6 units
+        general = asymptotics.eg_zero_error_small_lr(problem, ld.SGD(lr=0.05), state)
+        closed = asymptotics.eg_normalised_small_lr(6, 0.05, 0.1, activation=name)
+        close(closed, general, rel=1e-12)
+    exact = asymptotics.eg_linear(0.05, 0.1, v=jnp.full(6, 1 / 6))
+    small = asymptotics.eg_normalised_small_lr(6, 0.05, 0.1, activation="linear")
+    close(exact, small / (1 - 0.05 / 12), rel=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_linear_committee_against_the_ode(batch_size):
+    start = ld.Overlaps(jnp.diag(jnp.array([0.5, 0.3, 0.4])), jnp.zeros((3, 2)), jnp.eye(2))
+    rule = ld.SGD(lr=0.3, batch_size=batch_size)
+    ode = linear_ode(rule, start)
+    curve = asymptotics.eg_linear_curve(TS, ode.eg[0], 0.3, 0.3, k=3, batch_size=batch_size)
+    close(ode.eg, np.asarray(curve), abs=1e-10)
+    end = asymptotics.eg_linear(0.3, 0.3, k=3, batch_size=batch_size)
+    close(
+        asymptotics.eg_linear_curve(1e3, 1.0, 0.3, 0.3, k=3, batch_size=batch_size), end, abs=1e-14
+    )
+
+
+def test_linear_committee_is_unstable_exactly_at_two():
+    late = asymptotics.eg_linear_curve(1e5, 1.0, jnp.array([0.6666, 0.6667]), k=3)
+    assert late[0] < 1e-8
+    assert late[1] > 1e2
+    assert asymptotics.critical_lr_linear(k=3) == pytest.approx(2 / 3, rel=1e-15)
+    # At H = 2 itself the error neither grows nor shrinks without noise.
+    assert asymptotics.eg_linear_curve(1e5, 1.0, 1.0, k=2) == 1.0
+    with pytest.raises(ValueError, match="diverges"):
+        asymptotics.eg_linear(lr=2 / 3, k=3)
+
+
+def test_linear_error_at_small_rates():
+    slope = jax.grad(lambda lr: asymptotics.eg_linear(lr, 0.7, k=4))(0.0)
+    close(slope, asymptotics.eg_linear_small_lr(1.0, 0.7, k=4), rel=1e-12)
+
+
+def test_linear_mean_at_finite_n_is_the_recursion():
+    n, batch, gain, noise = 3, 2, 0.9, 0.2
+    e = 0.5
+    for _ in range(11):
+        e *= 1 - 2 * gain / n + gain**2 * (n + batch + 1) / (batch * n**2)
+        e += gain**2 * noise**2 / (2 * n * batch)
+    mean = asymptotics.eg_linear_finite_n(11, 0.5, n, 0.3, noise, k=3, batch_size=batch)
+    close(mean, e, rel=1e-13)
+    # One step of SGD, averaged over inputs by brute force.
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400_000, n))
+    w = np.array([0.3, -0.5, 0.8])
+    moved = w - 0.7 / n * (x @ w - 0.1 * rng.normal(size=len(x)) * n**0.5)[:, None] * x
+    sampled = 0.5 * np.sum(moved**2, axis=1) / n
+    closed = asymptotics.eg_linear_finite_n(1, 0.5 * w @ w / n, n, 0.7, 0.1, k=1)
+    assert abs(sampled.mean() - closed) < 4 * sampled.std() / len(x) ** 0.5
+
+
+def test_linear_variance_condition():
+    rates = jnp.array([0.87, 0.879, 0.881, 1.0])
+    assert asymptotics.linear_variance_is_finite(3, rates, k=1).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.1, 0.5, 2.0])
+def test_ridge_against_the_ode(kappa):
+    start = ld.Overlaps([[0.7]], [[0.1]], [[1.3]])
+    ode = linear_ode(ld.SGD(lr=0.8, weight_decay=kappa), start)
+    curve = asymptotics.ridge_curve(TS, 0.8, kappa, 0.3, rho=1.3, m_start=0.1, q_start=0.7)
+    close(curve.m, ode.R[:, 0, 0], abs=1e-10)
+    close(curve.q, np.asarray(ode.Q[:, 0, 0]), abs=1e-10)
+    close(curve.eg, np.asarray(ode.eg), abs=1e-10)
+    end = asymptotics.ridge(0.8, kappa, 0.3, rho=1.3)
+    late = asymptotics.ridge_curve(1e4, 0.8, kappa, 0.3, rho=1.3)
+    close(np.array(end), np.array(late), abs=1e-13)
+
+
+def test_ridge_where_its_two_rates_meet():
+    # lr = 1 + kappa: exp(-slow alpha) and exp(-fast alpha) coincide.
+    below, at, above = (
+        asymptotics.ridge_curve(2.0, lr, 0.2, 0.1, m_start=0.3)
+        for lr in (1.2 - 1e-7, 1.2, 1.2 + 1e-7)
+    )
+    close(at.q, 0.5 * (below.q + above.q), rel=1e-10)
+
+
+def test_ridge_measured_and_printed_forms_rejected():
+    # A direct simulation, n = 1000, gave m = 0.661 and q = 0.516.
+    end = asymptotics.ridge(0.8, 0.5, 0.1**0.5)
+    close(end.m, 0.667, abs=5e-4)
+    close(end.q, 0.521, abs=5e-4)
+    wrong_q = 1 / 1.5 + 0.8 * 0.1 / (2 * 1.5 - 0.8 * 1.5**2)
+    close(wrong_q, 0.733, abs=5e-4)
+    assert abs(end.q - wrong_q) > 0.2
+    # Decay raises the critical rate; the printed 2 / (1 + kappa) would lower it.
+    assert asymptotics.critical_lr_ridge(0.5) == 3.0
+    assert asymptotics.ridge_curve(1e4, 2.9, 0.5, 0.1).q < 10
+    assert asymptotics.ridge_curve(1e3, 3.1, 0.5, 0.1).q > 1e10
+
+
+def test_ridge_means_at_finite_n_are_the_recursion():
+    lr, kappa, noise, n, rho = 0.8, 0.5, 0.3, 7, 1.3
+    m, q, a = 0.1, 0.7, lr * kappa / n
+    for _ in range(13):
+        squared = (n + 2) * (q - 2 * m + rho) + n * noise**2
+        q = (1 - a) ** 2 * q - 2 * (1 - a) * (lr / n) * (q - m) + (lr / n) ** 2 * squared
+        m = (1 - a) * m - (lr / n) * (m - rho)
+    means = asymptotics.ridge_finite_n(13, n, lr, kappa, noise, rho=rho, m_start=0.1, q_start=0.7)
+    close(means.m, m, rel=1e-13)
+    close(means.q, q, rel=1e-13)
+
+
+def test_relu_unit():
+    close(asymptotics.eg_relu_unit(0.5, 0.1), 0.01 * 0.5 / 6, rel=1e-14)
+    with pytest.raises(ValueError, match="diverges"):
+        asymptotics.eg_relu_unit(2.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: asymptotics.eg_specialised(0, 1, 0.1), "m must be"),
+        (lambda: asymptotics.eg_specialised(2, -1, 0.1), "l must be"),
+        (lambda: asymptotics.eg_specialised(2, 0.5, 0.1), "integer"),
+        (lambda: asymptotics.eg_specialised(2, 3, 0.75), "critical rate 0.745684"),
+        (lambda: asymptotics.eg_specialised(2, 3, -0.1), "lr must be"),
+        (lambda: asymptotics.eg_denoising(1, 0, 1.0, 0.1), "z must be"),
+        (lambda: asymptotics.eg_linear(0.1, k=2, v=jnp.ones(2)), "either k"),
+        (lambda: asymptotics.eg_linear(0.1, -1.0, k=2), "noise"),
+        (lambda: asymptotics.ridge(3.0, 0.5), "diverges"),
+        (lambda: asymptotics.ridge(0.5, -0.5), "weight_decay"),
+        (lambda: asymptotics.eg_normalised_small_lr(2, 0.1, activation="tanh"), "activation"),
+        (lambda: asymptotics.specialised_state(0), "m must be a Python integer"),
+        (lambda: asymptotics.denoising_state(2, 2, 1.0, shares=[0.5, 0.6]), "sum to 1"),
+        (lambda: asymptotics.symmetric_state(2, 2, q=0.1, c=0.5, r=0.1), "semi-definite"),
+    ],
+)
+def test_bad_values(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_states():
+    state = asymptotics.specialised_state(2, 1, v_superfluous=0.3)
+    assert state.Q.tolist() == np.diag([1.0, 1, 0]).tolist()
+    assert state.R.tolist() == [[1.0, 0], [0, 1], [0, 0]]
+    assert state.v.tolist() == [1.0, 1.0, 0.3]
+    state = asymptotics.denoising_state(2, 2, v_teacher=3.0, shares=[0.25, 0.75])
+    assert state.v.tolist() == [0.75, 2.25, 0.75, 2.25]
+    assert state.R.tolist() == [[1.0, 0], [1, 0], [0, 1], [0, 1]]
+    assert ld.generalisation_error(ld.Problem(), state) == pytest.approx(0.0, abs=1e-15)
+    state = asymptotics.symmetric_state(2, 3, q=0.5, c=0.2, r=0.1, t=2.0)
+    assert state.Q.tolist() == [[0.5, 0.2], [0.2, 0.5]]
+    assert state.T.tolist() == (2 * np.eye(3)).tolist()
