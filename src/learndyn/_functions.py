@@ -1,6 +1,7 @@
 """User callables as pytrees: plain functions become static, Modules stay trees of leaves."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +49,7 @@ def describe(tree: Any) -> Any:
         return [describe(item) for item in tree]
     if isinstance(tree, dict):
         return {str(key): describe(item) for key, item in tree.items()}
-    return tree if isinstance(tree, str | int | float | bool | None) else repr(tree)
+    return tree if isinstance(tree, str | int | float | bool | None) else _plain_repr(tree)
 
 
 def to_json(tree: Any) -> str:
@@ -56,6 +57,6 @@ def to_json(tree: Any) -> str:
     return json.dumps(describe(tree))
 
 
-def _plain_repr(fn: Callable) -> str:
+def _plain_repr(value: Any) -> str:
     # An address would make two identical runs differ.
-    return repr(fn).split(" at 0x")[0]
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
