@@ -1,5 +1,6 @@
 """SGD on weights: each step, its bookkeeping, and the physics that must come out."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +34,15 @@ SLOPES = {
 }
 
 
+@eqx.filter_jit
+def compiled_block(stream, index):
+    return stream.block(index)
+
+
+def block_of(stream, index):
+    return compiled_block(stream, jnp.asarray(index))
+
+
 def transcription(problem, student, slope, rule, weights, inputs, ts, key):
     """(w, v, b) at ts, as the papers write it: w <- w - lr/sqrt(n) c x - lr kappa/n w, ..."""
     g, dg = student
@@ -47,8 +57,8 @@ def transcription(problem, student, slope, rule, weights, inputs, ts, key):
             rows.append((w, v, b))
         position = step % stream.steps_per_block
         if position == 0:
-            block = stream.block(jnp.asarray(step // stream.steps_per_block))
-        x, y = map(np.asarray, stream.batch(block, jnp.asarray(position)))
+            xs, ys = map(np.asarray, block_of(stream, step // stream.steps_per_block))
+        x, y = xs[position], ys[position]
         g_w, g_v, g_b = 0 * w, 0 * v, 0 * b
         for x_one, y_one in zip(x, y, strict=True):
             field = w @ x_one / np.sqrt(n) + b
@@ -110,12 +120,12 @@ def test_run_is_the_steps_written_out(case, key):
     w, v, b = transcription(problem, student, slope, rule, weights, ld.Gaussian(), TS, key)
     assert run.result == ld.Result.SUCCESS
     np.testing.assert_allclose(run.alpha, np.round(TS * N) / N)
-    np.testing.assert_allclose(run.Q, w @ w.mT / N, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(run.R, w @ weights.w_teacher.T / N, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(run.v, v, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(run.Q, w @ w.mT / N, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(run.R, w @ weights.w_teacher.T / N, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(run.v, v, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(run.T, ld.overlaps(weights).T)
     if biases:
-        np.testing.assert_allclose(run.b, b, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(run.b, b, rtol=1e-8, atol=1e-10)
     else:
         assert run.b is None
     assert not np.allclose(run.Q[0], run.Q[-1], rtol=1e-3)
@@ -128,10 +138,10 @@ def test_run_on_images_measures_on_all_of_them(key):
     inputs = ld.Images(x)
     run = ld.simulate_sgd(problem, rule, weights, TS, key=key, inputs=inputs)
     w, v, _ = transcription(problem, ERF, SLOPES[ld.Squared], rule, weights, inputs, TS, key)
-    np.testing.assert_allclose(run.Q, w @ w.mT / N, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(run.Q, w @ w.mT / N, rtol=1e-8, atol=1e-10)
     lam, rho = x @ w.mT / N**0.5, x @ weights.w_teacher.T / N**0.5
-    np.testing.assert_allclose(run.Q_field, lam.mT @ lam / 40, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(run.R_field, lam.mT @ rho / 40, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(run.Q_field, lam.mT @ lam / 40, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(run.R_field, lam.mT @ rho / 40, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(run.T_field, rho.T @ rho / 40, rtol=1e-10)
     phi = np.einsum("tpk,tk->tp", ERF[0](lam), v)
     difference = phi - ERF[0](rho) @ weights.v_teacher
@@ -228,7 +238,7 @@ def test_float32_draws_are_used_in_float64(key):
     assert single.Q.dtype == jnp.float64
     assert not np.allclose(single.Q[-1], double.Q[-1])
     stream = make_stream(PROBLEM, make_weights(), ld.Gaussian(), key, 2, jnp.dtype("float32"))
-    x, _ = stream.block(jnp.asarray(0))
+    x, _ = block_of(stream, 0)
     np.testing.assert_array_equal(x, np.asarray(x, np.float32))
 
 
@@ -257,24 +267,28 @@ def test_divergence_is_nan_after_its_time_and_spoils_no_other_run(key):
     assert np.isfinite(runs.alpha).all()
 
 
-@pytest.mark.parametrize("name", ["noise", "lr", "decay", "ts", "weights", "gamma"])
-def test_traced_bad_values_give_nan_and_a_code(name, key):
+def test_traced_bad_values_give_nan_and_a_code(key):
+    """One good run and one for each value that cannot be, side by side."""
     good = {"noise": 0.1, "lr": 0.2, "decay": 0.0, "ts": 1.0, "weights": 1.0, "gamma": 1.0}
-    bad = {"ts": -1.0, "weights": np.nan, "gamma": N + 1.0}.get(name, -0.1)
+    bad = dict.fromkeys(good, -0.1) | {"ts": -1.0, "weights": np.nan, "gamma": N + 1.0}
+    lanes = {
+        name: jnp.full(7, value).at[i].set(bad[name])
+        for i, (name, value) in enumerate(good.items())
+    }
 
-    def run(value):
-        x = good | {name: value}
+    def run(x):
         weights = make_weights()
         weights = ld.Weights(weights.w * x["weights"], weights.w_teacher)
         rule = ld.SGD(x["lr"], weight_decay=x["decay"], momentum=ld.SlowMomentum(x["gamma"]))
         ts = jnp.array([0.0, 1.0]) * x["ts"]
         return ld.simulate_sgd(ld.Problem(noise=x["noise"]), rule, weights, ts, key=key)
 
-    runs = jax.vmap(run)(jnp.array([good[name], bad]))
-    assert list(runs.result) == [ld.Result.SUCCESS, ld.Result.INVALID_INPUT]
-    assert np.isfinite(runs.Q[0]).all()
-    assert np.isnan(runs.Q[1]).all()
-    assert np.isnan(runs.eg[1]).all()
+    runs = jax.vmap(run)(lanes)
+    assert list(runs.result) == [ld.Result.INVALID_INPUT] * 6 + [ld.Result.SUCCESS]
+    assert np.isfinite(runs.Q[6]).all()
+    assert np.isfinite(runs.eg[6]).all()
+    assert np.isnan(runs.Q[:6]).all()
+    assert np.isnan(runs.eg[:6]).all()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Where runs start: the initialisations people use, and weights with given overlaps."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,8 +66,9 @@ def init_weights(
     v_teacher = _units(keys[2], v_teacher, m, teacher_scale, "v_teacher", _LAYERS)
     if start == "denoising":
         v = _denoising_layer(v, v_teacher, k, m)
+    w = scale * jax.random.normal(keys[1], (k, n))
     return Weights(
-        _copied(w_teacher, k, start) + scale * jax.random.normal(keys[1], (k, n)),
+        w if start == "random" else w + _copied(w_teacher, k, start),
         w_teacher,
         _units(keys[3], v, k, scale, "v", _LAYERS),
         v_teacher,
@@ -90,8 +93,7 @@ def weights_from_overlaps(key: PRNGKeyArray, start: Overlaps, n: int) -> Weights
         [("Q", start.Q, 2), ("R", start.R, 2), ("T", start.T, 2)], "weights_from_overlaps"
     )
     root = _square_root(start.covariance, n)
-    frame = _orthonormal_rows(key, root.shape[1], n)
-    w = n**0.5 * root @ frame
+    w = n**0.5 * root @ _orthonormal_rows(key, root.shape[1], n)
     return Weights(w[: start.k], w[start.k :], *start.layers)
 
 
@@ -108,8 +110,7 @@ def _copied(w_teacher: Float[Array, "m n"], k: int, start: str) -> Float[Array, 
     m, n = w_teacher.shape
     if start == "denoising":
         return jnp.tile(w_teacher, (k // m, 1))
-    known = min(k, m) if start == "informed" else 0
-    return jnp.zeros((k, n), w_teacher.dtype).at[:known].set(w_teacher[:known])
+    return jnp.zeros((k, n), w_teacher.dtype).at[: min(k, m)].set(w_teacher[:k])
 
 
 def _denoising_layer(v: RealLike, v_teacher: Array | None, k: int, m: int) -> RealLike:
@@ -146,6 +147,7 @@ def _checked_units(value: RealLike, units: int, name: str) -> tuple[Array, tuple
     return value, (units,)
 
 
+@partial(jax.jit, static_argnames=("rows", "n"))
 def _orthonormal_rows(key: PRNGKeyArray, rows: int, n: int) -> Float[Array, "rows n"]:
     """Orthonormal vectors of uniformly random orientation (Haar measure)."""
     q, r = jnp.linalg.qr(jax.random.normal(key, (n, rows)))
@@ -155,20 +157,22 @@ def _orthonormal_rows(key: PRNGKeyArray, rows: int, n: int) -> Float[Array, "row
 
 def _square_root(c: Float[Array, "d d"], n: int) -> Float[Array, "d rank"]:
     """F with F F^T = c and at most n columns; NaN, or ValueError, where there is none."""
-    values, vectors = jnp.linalg.eigh(c)
-    trace, is_double = jnp.trace(c), c.dtype == jnp.float64
-    slack = (_PSD_SLACK if is_double else 1e-5) * trace
-    zero = (_RANK_SLACK if is_double else 1e-5) * trace
-    kept = min(n, len(values))
-    dropped = values[: len(values) - kept]
-    if is_concrete(dropped) and (np.asarray(dropped) > zero).any():
-        rank = int((np.asarray(values) > zero).sum())
+    is_double = c.dtype == jnp.float64
+    if is_concrete(c):
+        c = np.asarray(c)  # nothing to compile
+    xp = np if isinstance(c, np.ndarray) else jnp
+    values, vectors = xp.linalg.eigh(c)
+    slack = (_PSD_SLACK if is_double else 1e-5) * xp.trace(c)
+    zero = (_RANK_SLACK if is_double else 1e-5) * xp.trace(c)
+    dropped, kept = values[: max(len(c) - n, 0)], values[max(len(c) - n, 0) :]
+    if xp is np and (dropped > zero).any():
+        rank = int((values > zero).sum())
         raise ValueError(
             f"overlaps of rank {rank} need n >= {rank} dimensions; got n={n}. Take a larger n."
         )
-    possible = jnp.all(dropped <= zero) & jnp.all(values >= -slack)
-    root = vectors * jnp.sqrt(jnp.maximum(values, 0.0))
-    return jnp.where(possible, root, jnp.nan)[:, len(values) - kept :]
+    possible = xp.all(dropped <= zero) & xp.all(values >= -slack)
+    root = vectors[:, len(dropped) :] * xp.sqrt(xp.maximum(kept, 0.0))
+    return jnp.asarray(xp.where(possible, root, np.nan))
 
 
 def _require_size(size: int, name: str) -> None:

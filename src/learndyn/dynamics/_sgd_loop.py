@@ -19,6 +19,7 @@ class _Carry(NamedTuple):
     row: Int[Array, ""]
     state: LearningState
     block: Any
+    block_index: Int[Array, ""]
     rows: Any
 
 
@@ -39,35 +40,35 @@ def run_steps(
     size, times = stream.steps_per_block, len(save_steps)
 
     def event(carry: _Carry) -> _Carry:
+        index = carry.step // size
+        block = jax.lax.cond(
+            index == carry.block_index, lambda: carry.block, lambda: stream.block(index)
+        )
         saved_step = save_steps[carry.row]
-        block_end = (carry.step // size + 1) * size
-        step = jnp.minimum(saved_step, block_end)
+        step = jnp.minimum(saved_step, (index + 1) * size)
         state = jax.lax.fori_loop(
             carry.step,
             step,
-            lambda t, state: advance(state, *stream.batch(carry.block, t % size), t),
+            lambda t, state: advance(state, *stream.batch(block, t % size), t),
             carry.state,
         )
+        saves = step == saved_step
         rows = jax.lax.cond(
-            step == saved_step,
-            lambda rows: jax.tree.map(
-                lambda all_, one: all_.at[carry.row].set(one), rows, measure(state)
-            ),
-            lambda rows: rows,
-            carry.rows,
+            saves, lambda: _with_row(carry.rows, carry.row, measure(state)), lambda: carry.rows
         )
-        row = carry.row + (step == saved_step)
-        needs_block = (step == block_end) & (row < times)
-        block = jax.lax.cond(
-            needs_block, lambda _: stream.block(step // size), lambda block: block, carry.block
-        )
-        return _Carry(step, row, state, block, rows)
+        return _Carry(step, carry.row + saves, state, block, index, rows)
 
-    empty = jax.tree.map(
-        lambda leaf: jnp.full((times, *leaf.shape), jnp.nan, leaf.dtype),
-        jax.eval_shape(measure, state),
-    )
-    start = save_steps[0]
+    rows = _filled(jax.eval_shape(measure, state), jnp.nan, (times,))
     zero = jnp.zeros((), save_steps.dtype)
-    first = _Carry(start, zero, state, stream.block(start // size), empty)
+    no_block = _filled(jax.eval_shape(stream.block, zero), 0.0)
+    first = _Carry(save_steps[0], zero, state, no_block, zero - 1, rows)
     return jax.lax.while_loop(lambda carry: carry.row < times, event, first).rows
+
+
+def _filled(shapes: Any, value: float, batch: tuple[int, ...] = ()) -> Any:
+    """Arrays of these shapes, behind the axes of `batch`."""
+    return jax.tree.map(lambda leaf: jnp.full((*batch, *leaf.shape), value, leaf.dtype), shapes)
+
+
+def _with_row(rows: Any, index: Int[Array, ""], row: Any) -> Any:
+    return jax.tree.map(lambda all_, one: all_.at[index].set(one), rows, row)

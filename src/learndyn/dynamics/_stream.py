@@ -79,9 +79,15 @@ class StoredStream(AbstractStream):
     batch_size: int = eqx.field(static=True)
     steps_per_block: int = eqx.field(static=True)
 
+    @property
+    def is_full_batch(self) -> bool:
+        return not self.replace and self.batch_size == len(self.x)
+
     def block(self, index: Int[Array, ""]) -> Int[Array, "steps batch"]:
         count, p = self.steps_per_block * self.batch_size, len(self.x)
         shape = (self.steps_per_block, self.batch_size)
+        if self.is_full_batch:
+            return jnp.zeros(shape, int)
         if self.replace:
             return jax.random.randint(jax.random.fold_in(self.key, index), shape, 0, p)
         # Epoch e is a permutation from fold_in(key, e). A block need not begin with an epoch.
@@ -92,8 +98,8 @@ class StoredStream(AbstractStream):
         return jax.lax.dynamic_slice_in_dim(rows, first % p, count).reshape(shape)
 
     def batch(self, block: Int[Array, "steps batch"], position: Int[Array, ""]) -> Batch:
-        if not self.replace and self.batch_size == len(self.x):
-            return self.x, self.y  # full batch: the order does not matter
+        if self.is_full_batch:
+            return self.x, self.y  # the order does not matter
         rows = block[position]
         return self.x[rows], self.y[rows]
 
