@@ -1,0 +1,54 @@
+"""`pytest validation`: options, progress, and the report at the end."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from validation.lab import PROFILES, Lab
+
+jax.config.update("jax_enable_x64", True)
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("validation")
+    group.addoption("--profile", choices=PROFILES, default="standard", help="how large a study")
+    group.addoption("--seed", type=int, default=0, help="redo everything with other numbers")
+    group.addoption("--fresh", action="store_true", help="measure again what is stored")
+    group.addoption(
+        "--output", type=Path, default=ROOT / "results" / "validation", help="where to write"
+    )
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """The place where claims are measured."""
+    option = request.config.getoption
+    return Lab(option("--output"), option("--profile"), option("--seed"), fresh=option("--fresh"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_STARTED] = time.time()
+
+
+_STARTED = pytest.StashKey[float]()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """One screen: a line per claim; then where the report is."""
+    from validation import report
+
+    output = config.getoption("--output")
+    if not (output / "data").exists():
+        return
+    started = config.stash[_STARTED]
+    card = report.build(output, seconds=time.time() - started)
+    if card is None:
+        return
+    terminalreporter.section("theory against experiment")
+    for line in report.lines(card):
+        terminalreporter.write_line(line)
+    terminalreporter.write_line(f"Report: {output / 'index.html'}")

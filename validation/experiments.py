@@ -1,0 +1,147 @@
+"""Learning curves on both sides: ensembles of SGD from one macroscopic state, and the ODE."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from validation.claims import Claim, Verdict
+from validation.lab import Lab
+from validation.statistics import in_units_of_one_run
+
+import learndyn as ld
+
+MARGIN = 0.5
+"""Allowed distance of ensemble mean and ODE, in standard deviations of a single run."""
+
+NO_FLUCTUATION = 1_000_000
+"""The wrong theory of most controls: batches so large that the lr^2 term of dQ vanishes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One setting: theory and experiment from exactly the same overlaps.
+
+    times: at which the claim is decided. horizon: end of the drawn curves, reached by one
+    more run, to show what lies beyond. runs: size of the ensemble. wrong_rule: the control's
+    theory; None: the same rule without the lr^2 term.
+    """
+
+    problem: ld.Problem
+    rule: ld.SGD
+    start: ld.Overlaps
+    n: int
+    times: tuple[float, ...]
+    runs: int
+    horizon: float
+    averages: Any = None
+    wrong_rule: ld.SGD | None = None
+
+
+def sgd_run(
+    problem: ld.Problem,
+    rule: ld.SGD,
+    start: ld.Overlaps,
+    ts: jax.Array,
+    n: int,
+    key: jax.Array,
+    inputs: Any = None,
+) -> ld.Trajectory:
+    """SGD from weights with exactly the overlaps `start`, at random orientation."""
+    weights_key, run_key = jax.random.split(key)
+    weights = ld.weights_from_overlaps(weights_key, start, n=n)
+    return ld.simulate_sgd(
+        problem, rule, weights, ts, key=run_key, inputs=inputs, input_dtype=jnp.float32
+    )
+
+
+def measure_curve(curve: Curve, key: jax.Array) -> xr.Dataset:
+    """Ensemble at `times`, one run and the ODE to `horizon`, and the wrong theory.
+
+    Variables: eg (seed, alpha), theory and wrong (alpha); long_eg and long_R on `alpha_long`;
+    theory_curve on `alpha_curve`.
+    """
+    ts = jnp.array([0.0, *curve.times])
+    long_ts = jnp.linspace(0.0, curve.horizon, 101)
+    fine = np.linspace(0.0, curve.horizon, 401)
+    wrong_rule = curve.wrong_rule or without_fluctuation(curve.rule)
+    ensemble_key, long_key = jax.random.split(key)
+    run = _runner(curve)
+    ensemble = [run(ts, one) for one in jax.random.split(ensemble_key, curve.runs)]
+    solve = functools.partial(ld.solve_ode, averages=curve.averages)
+    right = solve(curve.problem, curve.rule, curve.start, ensemble[0].alpha)
+    wrong = solve(curve.problem, wrong_rule, curve.start, ensemble[0].alpha)
+    smooth = solve(curve.problem, curve.rule, curve.start, fine)
+    long = run(long_ts, long_key)
+    eg = np.stack([np.asarray(trajectory.eg) for trajectory in ensemble])
+    return xr.Dataset(
+        {
+            "eg": (("seed", "alpha"), eg[:, 1:]),
+            "theory": ("alpha", np.asarray(right.eg)[1:]),
+            "wrong": ("alpha", np.asarray(wrong.eg)[1:]),
+            "long_eg": ("alpha_long", np.asarray(long.eg)),
+            "long_R": (("alpha_long", "student", "teacher"), np.asarray(long.R)),
+            "theory_curve": ("alpha_curve", np.asarray(smooth.eg)),
+        },
+        coords={
+            "alpha": np.asarray(ensemble[0].alpha)[1:],
+            "alpha_long": np.asarray(long.alpha),
+            "alpha_curve": fine,
+        },
+    )
+
+
+def judge_curve(dataset: xr.Dataset) -> Verdict:
+    """Equivalence of ensemble mean and ODE at every time, before the plateau's exit."""
+    samples = dataset.eg.values
+    right = in_units_of_one_run(samples, dataset.theory.values, MARGIN)
+    wrong = in_units_of_one_run(samples, dataset.wrong.values, MARGIN)
+    scatter = samples.std(axis=0, ddof=1) / samples.mean(axis=0)
+    worst = right.worst
+    before_exit = bool((scatter < 0.2).all())
+    detail = (
+        f"Furthest at alpha = {dataset.alpha.values[worst]:.3g}: mean - ODE = "
+        f"{right.estimate[worst]:+.3f} +- {right.error[worst]:.3f} standard deviations of a run "
+        f"(margin {MARGIN}); {samples.shape[0]} runs, a run scatters by at most "
+        f"{100 * scatter.max():.1f} %. Wrong theory: up to {np.abs(wrong.estimate).max():.1f}."
+    )
+    return Verdict(
+        predicted=float(dataset.theory.values[worst]),
+        measured=float(samples[:, worst].mean()),
+        error=float(samples[:, worst].std(ddof=1) / np.sqrt(samples.shape[0])),
+        passed=right.equal and before_exit,
+        control_rejected=not wrong.equal,
+        detail=detail,
+    )
+
+
+def without_fluctuation(rule: ld.SGD) -> ld.SGD:
+    """The same rule with infinite batches: no lr^2 term in dQ/dalpha."""
+    rates = (rule.lr, rule.lr_second, rule.lr_bias, rule.weight_decay)
+    return ld.SGD(*rates, batch_size=NO_FLUCTUATION, momentum=rule.momentum)
+
+
+RULE = (
+    f"At every listed time the ensemble's mean eg differs from the ODE by less than {MARGIN} "
+    "standard deviations of a single run (two one-sided tests, 5 % each), and a run scatters by "
+    "less than 20 %: before the exit from the plateau."
+)
+CONTROL = "The ODE without the lr² term of dQ/dalpha (infinite batches)."
+
+
+def settle_curve(lab: Lab, claim: Claim, curve: Curve, draw: Any) -> None:
+    """Measure, judge and draw one learning curve."""
+    lab.settle(claim, lambda: measure_curve(curve, lab.key(claim.id)), judge_curve, draw)
+
+
+def _runner(curve: Curve) -> Any:
+    """One compiled run (times, key) -> trajectory; runs in sequence keep caches warm on CPUs."""
+
+    @jax.jit
+    def run(ts: jax.Array, key: jax.Array) -> ld.Trajectory:
+        return sgd_run(curve.problem, curve.rule, curve.start, ts, curve.n, key)
+
+    return run

@@ -1,0 +1,54 @@
+"""Figures of claims, drawn from stored datasets alone."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from learndyn import plot
+
+ODE, SGD, WRONG = "#1f1f1f", "#0072B2", "#D55E00"
+
+
+def learning_curve(dataset: xr.Dataset, insets: tuple[float, ...] = ()) -> Figure:
+    """Theory as a line, the ensemble as points with bars, one long run as crosses."""
+    with plot.style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+        _draw_long(left, dataset, insets)
+        _draw_deviations(right, dataset)
+    return figure
+
+
+def _draw_long(ax: plt.Axes, dataset: xr.Dataset, insets: tuple[float, ...]) -> None:
+    ax.plot(dataset.alpha_curve, dataset.theory_curve, color=ODE, lw=1.5, label="ODE")
+    ax.plot(dataset.alpha_long, dataset.long_eg, "x", color=SGD, ms=4, label="SGD, one run")
+    mean, spread = dataset.eg.mean("seed"), dataset.eg.std("seed")
+    ax.errorbar(
+        dataset.alpha, mean, spread, fmt="o", ms=3, color=WRONG, label="SGD, mean ± one run"
+    )
+    ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel=r"$\epsilon_g$")
+    ax.legend(frameon=False, loc="lower left" if not insets else "upper right")
+    for number, alpha in enumerate(insets):
+        state = dataset.long_R.sel(alpha_long=alpha, method="nearest")
+        inset = ax.inset_axes((0.08 + 0.24 * number, 0.06, 0.2, 0.3))
+        inset.imshow(state, vmin=-1, vmax=1, cmap="RdBu_r")
+        inset.set(xticks=[], yticks=[])
+        inset.set_title(rf"$R$, $\alpha$ = {float(state.alpha_long):.0f}", fontsize=7)
+
+
+def _draw_deviations(ax: plt.Axes, dataset: xr.Dataset) -> None:
+    runs, spread = dataset.sizes["seed"], dataset.eg.std("seed", ddof=1)
+    mean = dataset.eg.mean("seed")
+    ax.axhspan(-0.5, 0.5, color="0.92", zorder=0)
+    for name, colour, label in (("theory", SGD, "ODE"), ("wrong", WRONG, "wrong theory (control)")):
+        deviation = (mean - dataset[name]) / spread
+        ax.errorbar(
+            dataset.alpha, deviation, 2 / np.sqrt(runs), fmt="o", ms=4, color=colour, label=label
+        )
+    ax.set(
+        xscale="log",
+        xlabel=r"$\alpha$ = steps / $N$",
+        ylabel="(mean SGD - theory) / std of a run",
+    )
+    ax.set_yscale("symlog", linthresh=1)
+    ax.legend(frameon=False)

@@ -1,0 +1,36 @@
+"""A network without closed forms: tanh with biases, averages by quasi-Monte Carlo."""
+
+from validation.claims import Claim
+from validation.experiments import CONTROL, RULE, Curve, settle_curve
+from validation.figures import learning_curve
+from validation.lab import Lab
+
+import learndyn as ld
+from learndyn.averages import QuasiMonteCarlo
+
+
+def test_learning_curve(lab: Lab) -> None:
+    claim = Claim(
+        id="tanh-biases",
+        family="other networks",
+        statement="A tanh network with trained biases and second layer follows the ODE, with "
+        "averages by quasi-Monte Carlo",
+        source="Biehl & Schwarze 1995, Goldt et al. 2020, Eq. (9), for any activation",
+        setting="tanh, N = 500, K = M = 2, lr = 0.5, lr_second = lr_bias = 0.25, noise 0.1; "
+        "teacher biases (0.5, -0.5), student biases start at 0",
+        rule=RULE,
+        control=CONTROL,
+    )
+    state = ld.overlaps(ld.init_weights(lab.key("tanh"), n=500, k=2, m=2))
+    start = ld.Overlaps(state.Q, state.R, state.T, b=[0.0, 0.0], b_teacher=[0.5, -0.5])
+    curve = Curve(
+        ld.Problem(ld.Tanh(), ld.Tanh(), noise=0.1),
+        ld.SGD(lr=0.5, lr_second=0.25, lr_bias=0.25),
+        start,
+        n=500,
+        times=(0.5, 1.0, 2.0, 5.0, 10.0),
+        runs=lab.pick(100, 200, 1000),
+        horizon=lab.pick(30.0, 100.0, 100.0),
+        averages=QuasiMonteCarlo(points=8192),
+    )
+    settle_curve(lab, claim, curve, learning_curve)
