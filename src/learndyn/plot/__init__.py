@@ -8,6 +8,7 @@ from learndyn.plot._curves import learning_curve as learning_curve
 from learndyn.plot._matrices import overlap_insets as overlap_insets
 from learndyn.plot._matrices import overlap_matrices as overlap_matrices
 from learndyn.plot._overlaps import overlap_trajectories as overlap_trajectories
+from learndyn.plot._overview import overview as overview
 from learndyn.plot._scaling import Slope as Slope
 from learndyn.plot._scaling import fitted_slope as fitted_slope
 from learndyn.plot._scaling import scaling as scaling

@@ -63,7 +63,7 @@ def _draw_line(ax: "Axes", curve: Curve, colour: Any) -> None:
 
 
 def _draw_points(ax: "Axes", curve: Curve, colour: Any) -> None:
-    shown = _thinned(ax, curve.times)
+    shown = thinned(ax, curve.times)
     ax.plot(
         curve.times[shown],
         curve.quantile(0.5)[shown],
@@ -89,19 +89,20 @@ def _set_scales(ax: "Axes", curves: list[Curve], log_time: bool | None) -> None:
     if all((curve.values[np.isfinite(curve.values)] > 0).all() for curve in curves):
         ax.set_yscale("log")
     times = np.unique(np.concatenate([curve.times for curve in curves]))
-    if _are_geometric(curves[0].times) if log_time is None else log_time:
+    if are_geometric(curves[0].times) if log_time is None else log_time:
         ax.set_xscale("log")
         times = times[times > 0]
     if len(times) > 1:
         ax.set_xlim(times[0], times[-1])
 
 
-def _are_geometric(times: np.ndarray) -> bool:
+def are_geometric(times: np.ndarray) -> bool:
+    """Whether saved times spread so much that they were meant for a logarithmic axis."""
     steps = np.diff(times[times > 0])
-    return len(steps) > 2 and steps[-1] > 20 * steps[0]
+    return len(steps) > 2 and bool(steps[-1] > 20 * steps[0])
 
 
-def _thinned(ax: "Axes", times: np.ndarray) -> np.ndarray:
+def thinned(ax: "Axes", times: np.ndarray) -> np.ndarray:
     """Indices of times that lie evenly along the axis, whatever its scale."""
     low, high = ax.get_xlim()
     if ax.get_xscale() == "log":

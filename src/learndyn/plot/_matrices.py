@@ -79,7 +79,7 @@ def overlap_insets(
     states = _states(dataset, alphas)
     limit = _limit(states, [quantity])
     figure_of(ax).draw_without_rendering()  # settles limits and positions
-    width = size * ax.bbox.height / ax.bbox.width
+    width = float(size * ax.bbox.height / ax.bbox.width)
     if places is None:
         places = _places(ax, dataset, [float(state.alpha) for state in states], (width, size))
     inside = []

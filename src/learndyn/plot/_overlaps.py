@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn.plot._curves import TIME, _are_geometric, _thinned
+from learndyn.plot._curves import TIME, are_geometric, thinned
 from learndyn.plot._data import curves_of
 from learndyn.plot._style import COLOURS, GREY, label_ends, require_dataset, style
 
@@ -45,7 +45,7 @@ def overlap_trajectories(
 def _draw(ax: "Axes", quantity: str, given: dict[str, Any], log_time: bool | None) -> None:
     first = next(iter(given.values()))
     times = np.asarray(first.alpha)
-    if _are_geometric(times) if log_time is None else log_time:
+    if are_geometric(times) if log_time is None else log_time:
         ax.set_xscale("log")
         times = times[times > 0]
     ax.set_xlim(times[0], times[-1])
@@ -70,7 +70,7 @@ def _draw_entry(
     if name == "theory":
         ax.plot(curve.times, curve.quantile(0.5), color=colour, linewidth=1.2, zorder=front)
         return
-    shown = _thinned(ax, curve.times)
+    shown = thinned(ax, curve.times)
     ax.plot(
         curve.times[shown],
         curve.quantile(0.5)[shown],
@@ -99,7 +99,9 @@ def _label(ax: "Axes", quantity: str, dataset: "xarray.Dataset") -> None:
         return
     if quantity == "R":
         units = range(last.shape[1])
-        label_ends(ax, [(last[:, j].max(), f"$R_{{i{j + 1}}}$", _colour("R", 0, j)) for j in units])
+        label_ends(
+            ax, [(float(last[:, j].max()), f"$R_{{i{j + 1}}}$", _colour("R", 0, j)) for j in units]
+        )
         return
     labels = [(float(np.median(np.diag(last))), "$Q_{ii}$", _colour("Q", 0, 0))]
     off = last[np.tril_indices(len(last), -1)]

@@ -147,7 +147,7 @@ def spread(positions: np.ndarray, spacing: float) -> np.ndarray:
     order = np.argsort(positions, kind="stable")
     # Groups of touching labels, each centred on the mean of what its members want.
     groups: list[list[float]] = []
-    for wish in positions[order]:
+    for wish in positions[order].tolist():
         groups.append([wish, 1.0])
         while len(groups) > 1 and _touch(groups[-2], groups[-1], spacing):
             (below, m), (above, n) = groups[-2], groups[-1]

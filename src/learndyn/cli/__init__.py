@@ -1,0 +1,43 @@
+"""What the command line does, once `learndyn_cli` has read it.
+
+A new level is a class of options there, and one line in `LEVELS` here.
+"""
+
+import contextlib
+import importlib
+import threading
+import time
+from typing import Any
+
+import jax
+
+from learndyn.cli._report import report, show_files
+from learndyn.cli._runs import LEVELS
+from learndyn.cli._settings import settings_from
+from learndyn.cli._write import write
+from learndyn_cli import main as main
+
+
+def run(options: Any) -> int:
+    """Run the level that these options are for, write its files, and say what came out.
+
+    Returns: 0, or 1 where a run stopped early.
+    Raises: ValueError for options that do not go together, OSError for files.
+    """
+    began = time.perf_counter()
+    jax.config.update("jax_enable_x64", True)
+    loading = threading.Thread(target=_load_slow_libraries, args=(options.output.png,))
+    loading.start()
+    level = type(options).__name__.lower()
+    settings = settings_from(options, level)
+    datasets = LEVELS[level](options, settings)
+    failed = report(datasets, options, settings)
+    show_files(write(datasets, settings), time.perf_counter() - began)
+    return 1 if failed else 0
+
+
+def _load_slow_libraries(png: bool) -> None:
+    """What writes the files, loaded while XLA compiles: seconds that nobody has to wait for."""
+    for name in ("xarray", "h5netcdf", *(["matplotlib.pyplot"] if png else [])):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)

@@ -1,0 +1,190 @@
+"""From options to the objects of the library."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from learndyn import _activations, _losses
+from learndyn._problem import Problem
+from learndyn._rules import SGD, SlowMomentum
+from learndyn._states import Overlaps, Weights
+from learndyn.averages import GaussHermite, MonteCarlo, QuasiMonteCarlo
+from learndyn.cli._start import initial_state
+from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, digits
+
+_UNITS = {
+    "erf": _activations.Erf,
+    "relu": _activations.ReLU,
+    "linear": _activations.Linear,
+    "quadratic": _activations.Quadratic,
+    "tanh": _activations.Tanh,
+    "sign": _activations.Sign,
+}
+_LOSSES = {
+    "squared": _losses.Squared,
+    "logistic": _losses.Logistic,
+    "hinge": _losses.Hinge,
+    "perceptron": _losses.Perceptron,
+}
+
+
+class Power(eqx.Module):
+    """rate (1 + alpha / scale)**-power."""
+
+    rate: float
+    scale: float
+    power: float
+
+    def __call__(self, alpha: Float[Array, ""]) -> Float[Array, ""]:
+        return self.rate * (1.0 + alpha / self.scale) ** -self.power
+
+
+class Cosine(eqx.Module):
+    """From rate at alpha = 0 to final * rate at scale, by half a cosine; then constant."""
+
+    rate: float
+    scale: float
+    final: float
+
+    def __call__(self, alpha: Float[Array, ""]) -> Float[Array, ""]:
+        fall = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(alpha / self.scale, 1.0)))
+        return self.rate * (self.final + (1.0 - self.final) * fall)
+
+
+class Settings(NamedTuple):
+    """Everything a run needs, and where its results go."""
+
+    problem: Problem
+    rule: SGD
+    start: Weights | Overlaps
+    ts: np.ndarray
+    inputs: AbstractInputs | TrainingSet
+    averages: Any
+    n: int
+    key: jax.Array
+    output: Path
+    png: bool
+    progress: bool | None
+    attributes: dict[str, Any]
+
+
+def settings_from(options: Any, level: str) -> Settings:
+    """Build and check everything that can be checked before a run.
+
+    Raises: ValueError for options that do not go together.
+    """
+    key = jax.random.key(options.start.seed)
+    inputs = _inputs(getattr(options, "experiment", None))
+    size = getattr(getattr(inputs, "base", inputs), "n", None)
+    start, n = initial_state(options.start, jax.random.fold_in(key, 0), size)
+    return Settings(
+        _problem(options.problem),
+        _rule(options.rule, options.times.alpha_max),
+        start,
+        save_times(options.times),
+        inputs,
+        _averages(options.averages),
+        n,
+        jax.random.fold_in(key, 1),
+        _output(options.output.output, level),
+        options.output.png,
+        {"auto": None, "on": True, "off": False}[options.output.progress],
+        {"options": json.dumps(dataclasses.asdict(options), default=str)},
+    )
+
+
+def save_times(options: Any) -> np.ndarray:
+    """0 and the others, linear or logarithmic, the last one exactly alpha_max."""
+    if options.points < 2:
+        raise ValueError(f"--points must be at least 2, for 0 and alpha-max; got {options.points}.")
+    if not options.alpha_max > 0:
+        raise ValueError(f"--alpha-max must be > 0; got {options.alpha_max}.")
+    if options.spacing == "linear":
+        return np.linspace(0.0, options.alpha_max, options.points)
+    if not 0 < options.alpha_min < options.alpha_max:
+        raise ValueError(
+            f"--alpha-min must lie between 0 and alpha-max = {options.alpha_max:g}; got "
+            f"{options.alpha_min:g}."
+        )
+    if options.points == 2:
+        return np.array([0.0, options.alpha_max])
+    return np.r_[0.0, np.geomspace(options.alpha_min, options.alpha_max, options.points - 1)]
+
+
+def _problem(options: Any) -> Problem:
+    teacher = options.student if options.teacher is None else options.teacher
+    return Problem(
+        _UNITS[options.student](), _UNITS[teacher](), _LOSSES[options.loss](), options.noise
+    )
+
+
+def _rule(options: Any, alpha_max: float) -> SGD:
+    if options.momentum is not None and options.slow_momentum is not None:
+        raise ValueError("give either --momentum or --slow-momentum, not both.")
+    slow = options.slow_momentum
+    rates = (options.lr, options.lr_second, options.lr_bias)
+    SGD(*rates)  # checks the numbers before they are wrapped in schedules
+    return SGD(
+        *(_scheduled(rate, options, alpha_max) for rate in rates),
+        weight_decay=options.weight_decay,
+        batch_size=options.batch_size,
+        momentum=options.momentum if slow is None else SlowMomentum(slow),
+    )
+
+
+def _scheduled(rate: float | None, options: Any, alpha_max: float) -> Any:
+    if rate is None or options.schedule == "constant":
+        return rate
+    scale = alpha_max if options.schedule_scale is None else options.schedule_scale
+    if not scale > 0:
+        raise ValueError(f"--schedule-scale must be > 0; got {scale:g}.")
+    if options.schedule == "power":
+        return Power(rate, scale, options.schedule_power)
+    if not options.schedule_final >= 0:
+        raise ValueError(f"--schedule-final must be >= 0; got {options.schedule_final:g}.")
+    return Cosine(rate, scale, options.schedule_final)
+
+
+def _averages(options: Any) -> Any:
+    nodes = options.nodes
+    kinds = {"hermite": GaussHermite, "qmc": QuasiMonteCarlo, "mc": MonteCarlo}
+    if options.averages in kinds:
+        kind = kinds[options.averages]
+        return kind() if nodes is None else kind(nodes)
+    if nodes is not None:
+        raise ValueError(f"--nodes goes with --averages hermite, qmc or mc; got {nodes}.")
+    return None if options.averages == "auto" else options.averages
+
+
+def _inputs(options: Any) -> AbstractInputs | TrainingSet:
+    if options is None:
+        return Gaussian()
+    base = Gaussian() if options.inputs == "gaussian" else _digits(options.inputs)
+    if options.train_size is None:
+        return base
+    return TrainingSet(base, options.train_size, options.replace)
+
+
+def _digits(name: str) -> AbstractInputs:
+    try:
+        return digits(whiten=name == "digits-whitened")
+    except ImportError:
+        raise ValueError(
+            "--inputs digits needs scikit-learn: pip install 'learndyn[images]'."
+        ) from None
+
+
+def _output(path: Path | None, level: str) -> Path:
+    path = Path(f"learndyn-{level}.nc") if path is None else path
+    if path.suffix != ".nc":
+        raise ValueError(f"--output must end in .nc, for NetCDF; got {str(path)!r}.")
+    if path.is_dir() or (path.parent.exists() and not path.parent.is_dir()):
+        raise ValueError(f"--output {str(path)!r} cannot be written: a folder is in the way.")
+    return path

@@ -1,0 +1,314 @@
+"""The command line: what it writes, what it says, and how it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import learndyn as ld
+import learndyn_cli
+from learndyn.cli import main
+from learndyn.cli._settings import save_times, settings_from
+
+SMALL = ["--k", "2", "--m", "1", "--n", "20", "--alpha-max", "1", "--points", "5"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Every test writes into a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def forget_figures():
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
+
+
+def settings(*arguments, level="ode"):
+    return settings_from(learndyn_cli.parse([level, *arguments]), level)
+
+
+def start_of(seed, **keywords):
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    return ld.init_weights(key, **({"n": 20, "k": 2, "m": 1} | keywords))
+
+
+def test_ode_writes_what_the_library_computes(folder, capsys):
+    assert main(["ode", *SMALL, "--lr", "0.3", "--noise", "0.1", "--seed", "5"]) == 0
+    ds = ld.load("learndyn-ode.nc")
+    ts = jnp.linspace(0.0, 1.0, 5)
+    start = ld.overlaps(start_of(5))
+    expected = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.3), start, ts)
+    np.testing.assert_array_equal(ds.alpha, ts)
+    np.testing.assert_allclose(ds.R, expected.R, rtol=1e-12)
+    np.testing.assert_allclose(ds.eg, expected.eg, rtol=1e-12)
+    assert json.loads(ds.attrs["problem"])["noise"] == 0.1
+    assert json.loads(ds.attrs["options"])["start"]["seed"] == 5
+    assert (folder / "learndyn-ode.png").read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert "result 0, the run reached its last time" in said
+    assert "learndyn-ode.nc, learndyn-ode.png" in said
+    assert f"{float(expected.eg[-1]):.6g}" in said
+
+
+def test_sgd_writes_runs_and_their_theory(folder, capsys):
+    code = main(["sgd", *SMALL, "--runs", "2", "--theory", "-o", "out/run.nc", "--seed", "5"])
+    assert code == 0
+    sgd, ode = ld.load("out/run.nc"), ld.load("out/run-ode.nc")
+    assert (folder / "out" / "run.png").exists()
+    assert sgd.R.dims == ("seed", "alpha", "student", "teacher")
+    assert (sgd.attrs["level"], ode.attrs["level"]) == ("sgd", "ode")
+    assert (sgd.attrs["n"], sgd.attrs["seed"]) == (20, 5)
+    np.testing.assert_allclose(sgd.R.isel(alpha=0, seed=1), ode.R[0], rtol=1e-12)
+    assert not np.allclose(sgd.R[0, -1], sgd.R[1, -1])
+    assert "2 of 2 runs: result 0" in capsys.readouterr().out
+
+
+def test_the_same_seed_is_the_same_start_at_every_level():
+    main(["ode", *SMALL, "--seed", "3", "--no-png"])
+    main(["sgd", *SMALL, "--seed", "3", "--no-png"])
+    ode, sgd = ld.load("learndyn-ode.nc"), ld.load("learndyn-sgd.nc")
+    assert sgd.R.dims == ("alpha", "student", "teacher")
+    for name in ("Q", "R", "v"):
+        np.testing.assert_allclose(sgd[name][0], ode[name][0], rtol=1e-12)
+    assert sgd.alpha_actual[-1] == 1.0
+
+
+def test_a_run_that_stops_early_is_told_and_exits_with_1(capsys):
+    arguments = ["--student", "linear", "--lr", "50", "--alpha-max", "40", "--no-png"]
+    assert main(["ode", *SMALL, *arguments]) == 1
+    assert "result 1, the state grew beyond bounds" in capsys.readouterr().out
+    assert np.isnan(ld.load("learndyn-ode.nc").eg[-1])
+
+
+def test_progress_goes_to_stderr(capsys):
+    main(["sgd", *SMALL, "--no-png", "--progress", "on"])
+    assert "100%" in capsys.readouterr().err
+    main(["sgd", *SMALL, "--no-png"])
+    assert capsys.readouterr().err == ""
+
+
+def test_without_matplotlib_there_is_no_figure(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    assert main(["ode", *SMALL]) == 0
+    assert "learndyn[plot]" in capsys.readouterr().err
+    assert not (folder / "learndyn-ode.png").exists()
+
+
+class TestOptions:
+    def test_of_the_problem(self):
+        problem = settings(
+            "--student", "tanh", "--teacher", "sign", "--loss", "hinge", "--noise", "0.5"
+        ).problem  # fmt: skip
+        assert isinstance(problem.student, ld.Tanh)
+        assert isinstance(problem.teacher, ld.Sign)
+        assert isinstance(problem.loss, ld.Hinge)
+        assert problem.noise == 0.5
+        assert isinstance(settings("--student", "relu").problem.teacher, ld.ReLU)
+
+    def test_of_the_rule(self):
+        rule = settings(
+            "--lr", "0.1", "--lr-second", "0.2", "--lr-bias", "0.3", "--weight-decay", "0.4",
+            "--batch-size", "5", "--momentum", "0.6",
+        ).rule  # fmt: skip
+        expected = ld.SGD(0.1, 0.2, 0.3, weight_decay=0.4, batch_size=5, momentum=0.6)
+        assert str(rule) == str(expected)
+        assert (rule.lr, rule.weight_decay, rule.momentum) == (0.1, 0.4, 0.6)
+        assert settings("--slow-momentum", "2").rule.momentum.gamma == 2.0
+
+    def test_of_schedules(self):
+        power = settings("--schedule", "power", "--schedule-scale", "3", "--lr-second", "0.1").rule
+        assert power.rates(9.0).w == pytest.approx(0.2 * 4.0**-0.5)
+        assert power.rates(9.0).v == pytest.approx(0.1 * 4.0**-0.5)
+        cosine = settings(
+            "--schedule", "cosine", "--alpha-max", "8", "--schedule-final", "0.1"
+        ).rule
+        rates = [float(cosine.rates(alpha).w) for alpha in (0.0, 4.0, 8.0, 9.0)]
+        np.testing.assert_allclose(rates, [0.2, 0.11, 0.02, 0.02])
+
+    def test_of_the_start(self):
+        found = settings(
+            "--k", "4", "--m", "2", "--n", "30", "--init", "denoising", "--init-scale", "0.5",
+            "--teacher-scale", "2", "--orthonormal-teacher", "--v-teacher", "sqrt", "--b", "0.3",
+        ).start  # fmt: skip
+        expected = start_of(
+            0, n=30, k=4, m=2, start="denoising", scale=0.5, teacher_scale=2.0,
+            orthonormal_teacher=True, v=1.0, v_teacher="sqrt", b=0.3, b_teacher=0.0,
+        )  # fmt: skip
+        for name in ("w", "w_teacher", "v", "v_teacher", "b", "b_teacher"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+    def test_of_times(self):
+        def times(*arguments):
+            return save_times(learndyn_cli.parse(["ode", *arguments]).times)
+
+        np.testing.assert_allclose(times("--points", "3", "--alpha-max", "4"), [0, 2, 4])
+        log = times("--spacing", "log", "--points", "4", "--alpha-max", "100", "--alpha-min", "1")
+        np.testing.assert_allclose(log, [0, 1, 10, 100])
+
+    def test_of_averages(self):
+        assert settings().averages is None
+        assert settings("--averages", "closed").averages == "closed"
+        assert settings("--averages", "hermite", "--nodes", "9").averages.order == 9
+        assert settings("--averages", "qmc").averages.points == 4096
+
+    def test_of_inputs(self):
+        digits = settings("--inputs", "digits", level="sgd")
+        assert digits.n == digits.start.n == 61
+        finite = settings("--train-size", "50", "--no-replace", level="sgd").inputs
+        assert (finite.p, finite.replace) == (50, False)
+
+
+class TestInitFile:
+    state = ld.Overlaps(
+        Q=[[1.0, 0.1], [0.1, 0.8]], R=[[0.2], [0.3]], T=[[1.0]], v=[0.5, -0.5], v_teacher=[4.0]
+    )
+
+    def check(self, path, *arguments):
+        found = settings("--init-file", str(path), *arguments).start
+        for name in ("Q", "R", "T", "v", "v_teacher"):
+            np.testing.assert_allclose(getattr(found, name), getattr(self.state, name))
+
+    def test_csv(self):
+        rows = ["name,i,j,value"]
+        for name in ("Q", "R", "T", "v", "v_teacher"):
+            for index, value in np.ndenumerate(getattr(self.state, name)):
+                i, j = (*index, "")[:2]
+                rows.append(f"{'A' if name == 'v_teacher' else name},{i},{j},{value}")
+        Path("start.csv").write_text("\n".join(rows))
+        self.check("start.csv")
+
+    def test_npz(self):
+        arrays = {name: getattr(self.state, name) for name in ("Q", "R", "T", "v", "v_teacher")}
+        np.savez("start.npz", **arrays)
+        self.check("start.npz")
+
+    def test_npz_of_weights(self):
+        weights = start_of(1)
+        np.savez("start.npz", w=weights.w, w_teacher=weights.w_teacher)
+        found = settings("--init-file", "start.npz")
+        np.testing.assert_array_equal(found.start.w, weights.w)
+        assert found.n == 20
+        with pytest.raises(ValueError, match="n = 20"):
+            settings("--init-file", "start.npz", "--n", "30")
+
+    def test_netcdf_at_a_time(self):
+        rows = [jnp.stack([x, 2 * x]) for x in (self.state.Q, self.state.R, self.state.v)]
+        trajectory = ld.Trajectory(
+            alpha=jnp.array([0.0, 1.0]), Q=rows[0] / 2, R=rows[1] / 2, T=self.state.T,
+            v=rows[2] / 2, v_teacher=self.state.v_teacher, b=None, b_teacher=None,
+            eg=jnp.zeros(2), result=jnp.array(0), stats={},
+        )  # fmt: skip
+        ld.save(ld.to_dataset(trajectory), "start.nc")
+        self.check("start.nc", "--init-alpha", "0.9")
+
+    def test_sgd_starts_from_weights_with_these_overlaps(self):
+        np.savez("start.npz", Q=self.state.Q, R=self.state.R, T=self.state.T)
+        main(["sgd", "--init-file", "start.npz", *SMALL, "--no-png"])
+        np.testing.assert_allclose(ld.load("learndyn-sgd.nc").Q[0], self.state.Q, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ode", "--noise", "-1"], "noise must be finite and >= 0"),
+        (["ode", "--lr", "-0.1", "--schedule", "power"], "lr must be"),
+        (["ode", "--lr", "fast"], "could not convert"),
+        (["ode", "--learning-rate", "1"], "Unrecognized options"),
+        (["ode", "--student", "sign"], "invalid choice"),
+        (["ode", "--momentum", "1"], "beta < 1"),
+        (["ode", "--momentum", "0.5", "--slow-momentum", "1"], "not both"),
+        (["ode", "--k", "0"], "k must be"),
+        (["ode", "--lr-bias", "0.1"], "lr_bias trains biases"),
+        (["ode", "--alpha-max", "0"], "--alpha-max must be > 0"),
+        (["ode", "--points", "1"], "--points must be at least 2"),
+        (["ode", "--spacing", "log", "--alpha-min", "200"], "--alpha-min must lie"),
+        (["ode", "--schedule", "cosine", "--schedule-scale", "0"], "--schedule-scale"),
+        (["ode", "--schedule", "cosine", "--schedule-final", "-1"], "--schedule-final"),
+        (["ode", "--nodes", "10"], "--nodes goes with"),
+        (["ode", "--student", "tanh", "--averages", "closed"], "closed-form averages exist"),
+        (["ode", "--output", "run.txt"], "must end in .nc"),
+        (["ode", "--init-file", "absent.csv"], "does not exist"),
+        (["ode", "--init-file", "bad.txt"], "must end in"),
+        (["ode", "--init-file", "bad.csv"], "positive semi-definite"),
+        (["ode", "--init-file", "holes.csv"], "Q has no finite entry [0, 1]"),
+        (["ode", "--init-file", "header.csv"], "columns name,i,j,value"),
+        (["ode", "--init-file", "word.csv"], "line 2"),
+        (["ode", "--init-file", "part.csv"], "has no ['R', 'T']"),
+        (["sgd", "--inputs", "digits", "--n", "10"], "61"),
+        (["sgd", "--runs", "0"], "--runs must be at least 1"),
+        (["chian"], "Available subcommands: ode, sgd"),
+        ([], "Expected one of"),
+    ],
+)
+def test_usage_errors_exit_with_2_and_a_message(arguments, message, folder, capsys):
+    files = {
+        "bad.txt": "",
+        "bad.csv": "name,i,j,value\nQ,0,0,1\nR,0,0,2\nT,0,0,1\n",
+        "holes.csv": "name,i,j,value\nQ,0,0,1\nQ,1,1,1\nR,0,0,0\nT,0,0,1\n",
+        "header.csv": "a,b\n1,2\n",
+        "word.csv": "name,i,j,value\nQ,0,0,one\n",
+        "part.csv": "name,i,j,value\nQ,0,0,1\n",
+    }
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert message in said
+    assert "Traceback" not in said
+    assert not list(folder.glob("*.nc"))
+
+
+@pytest.mark.parametrize("command", list(learndyn_cli.COMMANDS))
+def test_help_shows_examples_that_parse(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    for line in learndyn_cli.EXAMPLES[command].splitlines():
+        assert line in said
+        program, *arguments = line.split()
+        assert program == "learndyn"
+        learndyn_cli.parse(arguments)
+
+
+def test_help_is_there_before_jax(tmp_path):
+    script = """
+import sys
+import learndyn_cli
+try:
+    learndyn_cli.main(["sgd", "--help"])
+except SystemExit:
+    pass
+assert "jax" not in sys.modules and "numpy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_a_process_of_its_own_switches_on_float64_and_the_cache(folder, monkeypatch):
+    for name in ("JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "EQX_ON_ERROR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    command = [sys.executable, "-m", "learndyn_cli", "ode", *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ld.load("learndyn-ode.nc").attrs["x64"] == 1
+    assert list((folder / "cache" / "learndyn").glob("jax-*/jit__solve-*"))
+
+
+def test_inside_another_program_its_settings_are_left_alone(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    before = dict(jax.config.values)
+    learndyn_cli.configure()
+    assert dict(jax.config.values) == before

@@ -1,0 +1,253 @@
+"""Figures: what is drawn is what the datasets hold. How it looks, a person has to judge."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+
+import learndyn as ld
+from learndyn import plot
+from learndyn.plot._style import spread
+
+LINEAR = np.linspace(0.0, 10.0, 41)
+LOG = np.r_[0.0, np.geomspace(0.1, 100.0, 60)]
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Figures change no settings, and none stays open."""
+    before = dict(mpl.rcParams)
+    yield
+    assert dict(mpl.rcParams) == before
+    plt.close("all")
+
+
+def run(alpha=LINEAR, seeds=None, level="ode", rate=0.3, k=2, m=2, lr=None):
+    """A dataset with the schema of a run: eg falls exponentially, R and Q are told apart."""
+    alpha = np.asarray(alpha)
+    scale = np.ones(1) if lr is None else np.asarray(lr)
+    shape = () if lr is None else (len(lr),)
+    eg = np.exp(-rate * scale[:, None] * alpha).reshape((*shape, len(alpha)))
+    dims = () if lr is None else ("lr",)
+    coords = {"alpha": alpha} | ({} if lr is None else {"lr": scale})
+    units = np.arange(k)[:, None] + 0.1 * np.arange(m)
+    ds = xr.Dataset(
+        {
+            "eg": ((*dims, "alpha"), eg),
+            "R": (("alpha", "student", "teacher"), units + alpha[:, None, None]),
+            "Q": (("alpha", "student", "student_"), np.eye(k) + 0 * alpha[:, None, None]),
+            "alpha_actual": ("alpha", alpha),
+            "result": (dims, np.zeros(shape, np.int8)),
+        },
+        coords,
+        {"level": level},
+    )
+    if seeds is not None:
+        factors = xr.DataArray(np.linspace(0.5, 1.5, seeds), dims="seed")
+        ds["eg"] = (ds.eg * factors).transpose("seed", ...)
+        ds["result"] = ds.result * (0 * factors).astype(np.int8)
+    return ds
+
+
+def lines(ax, marker="None"):
+    return [line for line in ax.lines if line.get_marker() == marker]
+
+
+class TestLearningCurve:
+    def test_theory_is_a_line_and_experiment_markers_on_it(self):
+        ax = plot.learning_curve(run(), run(level="sgd"))
+        (line,), (points,) = lines(ax), lines(ax, "o")
+        np.testing.assert_allclose(line.get_xydata(), np.c_[LINEAR, run().eg])
+        assert 15 < len(points.get_xdata()) < len(LINEAR)
+        np.testing.assert_allclose(points.get_ydata(), np.exp(-0.3 * points.get_xdata()))
+        labels = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert labels == ["ODE", "SGD"]
+        assert ax.get_yscale() == "log"
+        assert ax.get_xscale() == "linear"
+
+    def test_an_ensemble_is_its_median_in_a_band(self):
+        ax = plot.learning_curve(experiment=run(seeds=21, level="sgd"))
+        (points,), (band,) = lines(ax, "o"), ax.collections
+        np.testing.assert_allclose(points.get_ydata(), np.exp(-0.3 * points.get_xdata()))
+        start = [y for x, y in band.get_paths()[0].vertices if x == 0.0]
+        factors = np.linspace(0.5, 1.5, 21)
+        assert min(start) == pytest.approx(np.quantile(factors, 0.16))
+        assert max(start) == pytest.approx(np.quantile(factors, 0.84))
+        assert "21 runs" in ax.get_legend().get_texts()[0].get_text()
+
+    def test_true_times_are_used(self):
+        late = run(level="sgd").assign(alpha_actual=("alpha", LINEAR + 0.01))
+        (points,) = lines(plot.learning_curve(experiment=late), "o")
+        assert set(points.get_xdata()) <= set(LINEAR + 0.01)
+
+    def test_curves_of_a_sweep_are_labelled_at_their_ends(self):
+        rates = [0.1, 0.2, 0.4]
+        ax = plot.learning_curve(run(lr=rates), run(lr=rates, seeds=3, level="sgd"))
+        assert len(lines(ax)) == len(lines(ax, "o")) == 3
+        texts = {text.get_text(): text for text in ax.texts}
+        assert set(texts) == {rf"$\eta$ = {rate:g}" for rate in rates}
+        for line, points, rate in zip(lines(ax), lines(ax, "o"), rates, strict=True):
+            label = texts[rf"$\eta$ = {rate:g}"]
+            assert line.get_color() == points.get_markeredgecolor() == label.get_color()
+        heights = [texts[rf"$\eta$ = {rate:g}"].xy[1] for rate in rates]
+        assert heights == sorted(heights, reverse=True)  # as the curves themselves
+
+    def test_a_dict_of_datasets_is_labelled_by_its_names(self):
+        ax = plot.learning_curve({"slow": run(rate=0.1), "fast": run(rate=0.9)})
+        assert {text.get_text() for text in ax.texts} == {"slow", "fast"}
+
+    def test_logarithmic_times_get_a_logarithmic_axis_without_zero(self):
+        ax = plot.learning_curve(run(LOG), run(LOG, level="sgd"))
+        assert ax.get_xscale() == "log"
+        assert ax.get_xlim()[0] == pytest.approx(0.1)
+        assert (lines(ax, "o")[0].get_xdata() > 0).all()
+        assert plot.learning_curve(run(LOG), log_time=False).get_xscale() == "linear"
+
+    def test_runs_that_stopped_are_left_out_and_told(self):
+        ds = run(seeds=4, level="sgd")
+        ds["result"][1] = 1
+        ds["eg"][1, 20:] = np.nan
+        ax = plot.learning_curve(experiment=ds)
+        assert "1 of 4 runs stopped early" in ax.get_title(loc="right")
+        (points,) = lines(ax, "o")
+        expected = np.median(ds.eg.values[[0, 2, 3], -1])
+        assert points.get_ydata()[-1] == pytest.approx(expected)
+
+    def test_a_run_that_stopped_at_once_can_be_drawn(self):
+        ds = run(level="sgd")
+        ds["eg"][:] = np.nan
+        plot.learning_curve(run(), ds)
+
+    def test_given_axes_are_used(self):
+        _, ax = plt.subplots()
+        assert plot.learning_curve(run(), ax=ax) is ax
+
+    def test_other_quantities(self):
+        ds = run().assign(exit=("alpha", LINEAR - 5.0))
+        ax = plot.learning_curve(ds, quantity="exit")
+        assert ax.get_ylabel() == "exit"
+        assert ax.get_yscale() == "linear"  # it has negative values
+
+    def test_what_cannot_be_drawn_is_refused(self):
+        with pytest.raises(ValueError, match="nothing to draw"):
+            plot.learning_curve()
+        with pytest.raises(ValueError, match="to_dataset"):
+            plot.learning_curve(np.ones(3))
+        with pytest.raises(ValueError, match="no variable 'loss'"):
+            plot.learning_curve(run(), quantity="loss")
+        with pytest.raises(ValueError, match="by="):
+            plot.learning_curve(run(lr=[0.1]).expand_dims(noise=[0.0, 0.1]))
+        with pytest.raises(ValueError, match="2 curves"):
+            plot.learning_curve({"both": run(lr=[0.1, 0.2])})
+
+
+class TestOverlaps:
+    def test_trajectories_have_a_line_per_entry(self):
+        axes = plot.overlap_trajectories(run(k=3), run(k=3, level="sgd"))
+        r, q = axes
+        drawn = [line for line in lines(r) if len(line.get_xdata()) == len(LINEAR)]
+        assert len(drawn) == len(lines(r, "o")) == 3 * 2
+        np.testing.assert_allclose(drawn[0].get_ydata(), run().R[:, 0, 0])
+        assert len(lines(q, "o")) == 3 * 4 / 2
+        assert {text.get_text() for text in r.texts} == {"$R_{i1}$", "$R_{i2}$"}
+        assert {text.get_text() for text in q.texts} == {"$Q_{ii}$", "$Q_{ik}$"}
+
+    def test_matrices_show_the_nearest_times_on_one_scale(self):
+        axes = plot.overlap_matrices(run(k=3), [0.0, 4.9])
+        assert axes.shape == (2, 2)
+        images = [ax.get_images()[0] for ax in axes.ravel()]
+        np.testing.assert_array_equal(images[1].get_array(), run(k=3).R.sel(alpha=5.0))
+        assert {image.get_clim() for image in images} == {(-7.1, 7.1)}
+        assert [ax.get_title() for ax in axes[0]] == [r"$\alpha$ = 0", r"$\alpha$ = 5"]
+
+    def test_insets_lie_inside_and_apart(self):
+        ax = plot.learning_curve(run(LOG, rate=0.05), run(LOG, rate=0.05, level="sgd"))
+        insets = plot.overlap_insets(ax, run(LOG, rate=0.05), [0.0, 10.0, 100.0])
+        ax.figure.draw_without_rendering()
+        boxes = [inset.get_window_extent() for inset in insets]
+        for i, box in enumerate(boxes):
+            assert ax.bbox.x0 <= box.x0 < box.x1 <= ax.bbox.x1 + 1
+            assert ax.bbox.y0 <= box.y0 < box.y1 <= ax.bbox.y1
+            assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+            assert not box.overlaps(ax.get_legend().get_window_extent())
+        np.testing.assert_array_equal(
+            insets[2].get_images()[0].get_array(), run(LOG).R.isel(alpha=-1)
+        )
+
+    def test_an_overview_has_three_panels(self, tmp_path):
+        axes = plot.overview(run(), run(level="sgd", seeds=3))
+        assert len(axes) == 3
+        path = plot.save(axes, tmp_path / "new" / "run.png")
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert not plt.get_fignums()
+
+    def test_what_cannot_be_drawn_is_refused(self):
+        with pytest.raises(ValueError, match="nothing to draw"):
+            plot.overlap_trajectories()
+        with pytest.raises(ValueError, match="to_dataset"):
+            plot.overlap_matrices(ld.Problem(), [0.0])
+        with pytest.raises(ValueError, match="alphas is empty"):
+            plot.overlap_matrices(run(), [])
+        with pytest.raises(ValueError, match="lr"):
+            plot.overlap_matrices(run(lr=[0.1, 0.2]), [0.0])
+
+
+class TestScaling:
+    sizes = np.array([10, 20, 40, 80])
+
+    def dataset(self, rng, spread=0.0, seeds=50, slope=-0.5):
+        noise = np.exp(spread * rng.normal(size=(seeds, len(self.sizes))))
+        values = 3.0 * self.sizes**slope * noise
+        return xr.Dataset({"distance": (("seed", "n"), values)}, {"n": self.sizes})
+
+    def test_an_exact_power_law_is_found(self, rng):
+        slope = plot.fitted_slope(self.dataset(rng), "n", "distance")
+        assert slope.slope == pytest.approx(-0.5)
+        assert slope.offset == pytest.approx(np.log(3.0))
+        assert slope.error < 1e-10
+
+    def test_the_error_of_the_slope_covers_it(self, rng):
+        fits = [
+            plot.fitted_slope(self.dataset(rng, spread=0.2), "n", "distance") for _ in range(200)
+        ]
+        scores = np.array([(fit.slope + 0.5) / fit.error for fit in fits])
+        # Student's t with two degrees of freedom: 58 % within one standard error.
+        assert 0.48 < (np.abs(scores) < 1).mean() < 0.68
+
+    def test_drawn_in_logarithms_with_its_slope(self, rng):
+        ax = plot.scaling(self.dataset(rng, spread=0.1), "n", "distance", expected=-0.5)
+        assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+        labels = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert labels[0].startswith("slope $-0.")
+        assert labels[1] == "slope $-0.5$"
+
+    def test_two_points_have_a_slope_without_error(self, rng):
+        ds = self.dataset(rng).isel(n=[0, 1])
+        assert np.isnan(plot.fitted_slope(ds, "n", "distance").error)
+        plot.scaling(ds.isel(seed=0), "n", "distance")
+
+    def test_what_has_no_power_law_is_refused(self, rng):
+        ds = self.dataset(rng)
+        with pytest.raises(ValueError, match="no 'm'"):
+            plot.scaling(ds, "m", "distance")
+        with pytest.raises(ValueError, match="two points"):
+            plot.scaling(ds.isel(n=[0]), "n", "distance")
+        with pytest.raises(ValueError, match="positive"):
+            plot.scaling(-ds.assign_coords(n=self.sizes), "n", "distance")
+        with pytest.raises(ValueError, match="dimension"):
+            plot.scaling(ds.expand_dims(lr=[0.1, 0.2]), "n", "distance")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "placed"),
+    [
+        ([0.0, 5.0, 9.0], [0.0, 5.0, 9.0]),
+        ([5.0, 5.0], [4.5, 5.5]),
+        ([9.0, 1.0, 1.2], [9.0, 0.6, 1.6]),
+        ([0.0, 0.9, 1.8], [-0.1, 0.9, 1.9]),
+        ([2.0], [2.0]),
+    ],
+)
+def test_labels_move_as_little_as_they_must(wanted, placed):
+    np.testing.assert_allclose(spread(np.array(wanted), 1.0), placed)
