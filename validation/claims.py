@@ -46,17 +46,16 @@ Judge = Callable[[xr.Dataset], Verdict]
 Draw = Callable[[xr.Dataset], Any]
 
 
-def to_attributes(claim: Claim, verdict: Verdict, seconds: float) -> dict[str, Any]:
+def to_attributes(claim: Claim, verdict: Verdict) -> dict[str, Any]:
     """What a stored dataset carries, so that the report needs nothing else."""
     return {
         "claim": json.dumps(dataclasses.asdict(claim)),
         "verdict": json.dumps(dataclasses.asdict(verdict)),
-        "seconds": float(seconds),
     }
 
 
 def from_attributes(dataset: xr.Dataset) -> tuple[Claim, Verdict, float]:
-    """The inverse of `to_attributes`."""
+    """The inverse of `to_attributes`, and the seconds it took to measure."""
     claim = Claim(**json.loads(dataset.attrs["claim"]))
     verdict = Verdict(**json.loads(dataset.attrs["verdict"]))
     return claim, verdict, float(dataset.attrs["seconds"])

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
-from validation.claims import Claim, Draw, Judge, Measure, Verdict, from_attributes, to_attributes
+from validation.claims import Claim, Draw, Judge, Measure, Verdict, to_attributes
 
 from learndyn.datasets import provenance
 
@@ -45,15 +45,12 @@ class Lab:
         """
         path = self.output / "data" / f"{claim.id}.nc"
         fingerprint = _fingerprint(Path(inspect.getfile(judge)), self)
-        found = self._stored(path, fingerprint)
-        started = time.perf_counter()
-        dataset = measure() if found is None else found
+        dataset = self._stored(path, fingerprint)
+        if dataset is None:
+            dataset = self._measured(measure, fingerprint)
+            _save(dataset, path)  # before it is judged: what was measured is never lost
         verdict = judge(dataset)
-        seconds = time.perf_counter() - started
-        if found is not None:
-            seconds = from_attributes(found)[2]
-        attributes = to_attributes(claim, verdict, seconds) | self._settings(fingerprint)
-        dataset = dataset.assign_attrs(attributes)
+        dataset = dataset.assign_attrs(to_attributes(claim, verdict))
         _save(dataset, path)
         _draw(draw, dataset, self.output / "figures" / f"{claim.id}.png")
         _assert(claim, verdict)
@@ -66,12 +63,18 @@ class Lab:
             same = stored.attrs.get("fingerprint") == fingerprint
             return stored.load() if same else None
 
-    def _settings(self, fingerprint: str) -> dict[str, Any]:
-        return provenance() | {
-            "fingerprint": fingerprint,
-            "profile": self.profile,
-            "seed": self.seed,
-        }
+    def _measured(self, measure: Measure, fingerprint: str) -> xr.Dataset:
+        started = time.perf_counter()
+        dataset = measure()
+        return dataset.assign_attrs(
+            provenance()
+            | {
+                "seconds": time.perf_counter() - started,
+                "fingerprint": fingerprint,
+                "profile": self.profile,
+                "seed": self.seed,
+            }
+        )
 
 
 def _fingerprint(file: Path, lab: Lab) -> str:
@@ -97,9 +100,9 @@ def _save(dataset: xr.Dataset, path: Path) -> None:
 
 
 def _draw(draw: Draw, dataset: xr.Dataset, path: Path) -> None:
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
+    mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     figure = draw(dataset)

@@ -48,7 +48,8 @@ def _rows(output: Path) -> list[Row]:
     rows = []
     for path in sorted((output / "data").glob("*.nc")):
         with xr.open_dataset(path, engine="h5netcdf") as dataset:
-            rows.append((*from_attributes(dataset), dict(dataset.attrs)))
+            if "verdict" in dataset.attrs:  # else it was stopped before it was judged
+                rows.append((*from_attributes(dataset), dict(dataset.attrs)))
     return sorted(rows, key=lambda row: (row[0].family, row[0].id))
 
 

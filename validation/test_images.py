@@ -41,7 +41,7 @@ def test_discrepancy(lab: Lab, whitened: bool) -> None:
 
 
 def measure(lab: Lab, name: str, whitened: bool) -> xr.Dataset:
-    images = Images(digits(whiten=whitened))
+    images = digits(whiten=whitened)
     x = np.asarray(images.x)
     twin = Structured(jnp.asarray(x.T @ x / len(x)))
     weights = ld.init_weights(lab.key("digits"), n=images.n, k=2, m=2)
@@ -84,7 +84,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
     twin, twin_error = log_ratio(dataset.gaussian_twin, dataset.theory)
     wrong, wrong_error = log_ratio(dataset.eg, dataset.wrong)
     largest = np.log(dataset.eg.mean("seed") / dataset.theory)
-    at = int(np.abs(largest).argmax())
+    at = int(np.argmax(np.abs(largest.values)))
     detail = (
         f"Images: eg of SGD / eg of the ODE = exp({value:+.3f} +- {error:.3f}) on average, at "
         f"most a factor {np.exp(float(largest[at])):.2f} (alpha = {float(dataset.alpha[at]):.2g})."
