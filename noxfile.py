@@ -45,7 +45,12 @@ def validate(session: nox.Session) -> None:
     extras = "sweep,plot,images" if device == "cpu" else f"sweep,plot,images,{device}"
     session.install("-e", f".[{extras}]", *groups("validate"))
     env = cpu() if device == "cpu" else gpu()
-    session.run("pytest", *targets("validation", session), *session.posargs, env=env | cached())
+    # Two processes, because a run of SGD keeps one core busy; on a GPU one, which it has to
+    # itself. Run-time shape checks are for tests: `addopts` switches them on.
+    workers = ("-n", "2", "--dist", "load") if device == "cpu" else ()
+    arguments = ("-o", "addopts=", "--import-mode=importlib", *workers)
+    arguments += (*targets("validation", session), *session.posargs)
+    session.run("pytest", *arguments, env=env | cached())
 
 
 @nox.session

@@ -30,11 +30,26 @@ def lab(request: pytest.FixtureRequest) -> Lab:
     return Lab(option("--output"), option("--profile"), option("--seed"), fresh=option("--fresh"))
 
 
+_STARTED = pytest.StashKey[float]()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_STARTED] = time.time()
+    if not config.option.xmlpath and not hasattr(config, "workerinput"):
+        config.option.xmlpath = str(config.getoption("--output") / "junit.xml")
 
 
-_STARTED = pytest.StashKey[float]()
+def pytest_report_teststatus(
+    report: pytest.TestReport, config: pytest.Config
+) -> tuple[str, str, str] | None:
+    """Progress: a line per claim as it is settled, instead of a dot."""
+    if report.when != "call":
+        return None
+    word = "holds" if report.passed else "FAILS"
+    name = report.nodeid.split("validation/")[-1]
+    line = f"\n  {name}: {word} ({report.duration:.0f} s)"
+    return report.outcome, line, line
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
