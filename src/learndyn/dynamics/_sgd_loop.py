@@ -14,7 +14,9 @@ Advance = Callable[[LearningState, Array, Array, Array], LearningState]
 Measure = Callable[[LearningState], Any]
 
 
-class _Carry(NamedTuple):
+class Carry(NamedTuple):
+    """Where a run stands; the loop can be left and taken up again without changing a bit."""
+
     step: Int[Array, ""]
     row: Int[Array, ""]
     state: LearningState
@@ -23,14 +25,29 @@ class _Carry(NamedTuple):
     rows: Any
 
 
-def run_steps(
-    advance: Advance,
+def first_carry(
     measure: Measure,
     stream: AbstractStream,
     state: LearningState,
     save_steps: Int[Array, " times"],
-) -> Any:
-    """`measure(state)` stacked over save_steps, the first of which is that of `state`.
+) -> Carry:
+    """A run at its first saved step, where `state` is, with nothing measured yet."""
+    rows = _filled(jax.eval_shape(measure, state), jnp.nan, (len(save_steps),))
+    zero = jnp.zeros((), save_steps.dtype)
+    no_block = _filled(jax.eval_shape(stream.block, zero), 0.0)
+    return Carry(save_steps[0], zero, state, no_block, zero - 1, rows)
+
+
+def run_steps(
+    advance: Advance,
+    measure: Measure,
+    stream: AbstractStream,
+    carry: Carry,
+    save_steps: Int[Array, " times"],
+    stop: Int[Array, ""] | None = None,
+) -> Carry:
+    """The run with its rows `measure(state)` at save_steps filled in: all of them, or, given
+    `stop`, until that many steps are made and the block or the way to the next row is done.
 
     advance(state, x, y, step) makes one step. The loop runs over events, the next saved step
     or the end of a block, and over the steps between them: both counts are data, so one
@@ -39,7 +56,7 @@ def run_steps(
     """
     size, times = stream.steps_per_block, len(save_steps)
 
-    def event(carry: _Carry) -> _Carry:
+    def event(carry: Carry) -> Carry:
         index = carry.step // size
         block = jax.lax.cond(
             index == carry.block_index, lambda: carry.block, lambda: stream.block(index)
@@ -56,13 +73,13 @@ def run_steps(
         rows = jax.lax.cond(
             saves, lambda: _with_row(carry.rows, carry.row, measure(state)), lambda: carry.rows
         )
-        return _Carry(step, carry.row + saves, state, block, index, rows)
+        return Carry(step, carry.row + saves, state, block, index, rows)
 
-    rows = _filled(jax.eval_shape(measure, state), jnp.nan, (times,))
-    zero = jnp.zeros((), save_steps.dtype)
-    no_block = _filled(jax.eval_shape(stream.block, zero), 0.0)
-    first = _Carry(save_steps[0], zero, state, no_block, zero - 1, rows)
-    return jax.lax.while_loop(lambda carry: carry.row < times, event, first).rows
+    def goes_on(carry: Carry) -> Array:
+        more = carry.row < times
+        return more if stop is None else more & (carry.step < stop)
+
+    return jax.lax.while_loop(goes_on, event, carry)
 
 
 def _filled(shapes: Any, value: float, batch: tuple[int, ...] = ()) -> Any:
