@@ -158,10 +158,8 @@ def _orthonormal_rows(key: PRNGKeyArray, rows: int, n: int) -> Float[Array, "row
 def _square_root(c: Float[Array, "d d"], n: int) -> Float[Array, "d rank"]:
     """F with F F^T = c and at most n columns; NaN, or ValueError, where there is none."""
     is_double = c.dtype == jnp.float64
-    if is_concrete(c):
-        c = np.asarray(c)  # nothing to compile
-    xp = np if isinstance(c, np.ndarray) else jnp
-    values, vectors = xp.linalg.eigh(c)
+    xp = np if is_concrete(c) else jnp  # NumPy compiles nothing
+    values, vectors = xp.linalg.eigh(xp.asarray(c))
     slack = (_PSD_SLACK if is_double else 1e-5) * xp.trace(c)
     zero = (_RANK_SLACK if is_double else 1e-5) * xp.trace(c)
     dropped, kept = values[: max(len(c) - n, 0)], values[max(len(c) - n, 0) :]

@@ -73,7 +73,7 @@ def _random_words(
     key: PRNGKeyArray, count: int, bits: int
 ) -> tuple[UInt[Array, " count"], UInt[Array, " count"]]:
     """Two arrays of random words."""
-    if bits == 64 or not jax.config.jax_enable_x64:
+    if bits == 64 or jnp.result_type(float) != jnp.float64:
         words = jax.random.bits(key, (2, count), jnp.dtype(f"uint{bits}"))
         return words[0], words[1]
     # JAX makes 32-bit words from 64-bit ones and throws half of them away.

@@ -94,7 +94,7 @@ def checked_dtype(dtype: DTypeLike | None, weights: Weights) -> jnp.dtype:
     """The float type of the inputs, by default that of the weights."""
     if dtype is None:
         return weights.w.dtype
-    allowed = (jnp.float32, jnp.float64) if jax.config.jax_enable_x64 else (jnp.float32,)
+    allowed = (jnp.float32, jnp.result_type(float))  # float64 where JAX has it
     try:
         known = jnp.dtype(dtype) in allowed
     except TypeError:

@@ -12,10 +12,15 @@ from learndyn._types import Scalar
 
 
 class Parameters(NamedTuple):
-    """What SGD moves: the student's weights, second layer and biases (None: there are none).
+    """What SGD moves: the student's weights, second layer and biases (None: there are none)."""
 
-    Also used for gradients and velocities, None where a layer is not trained.
-    """
+    w: Float[Array, "k n"]
+    v: Float[Array, " k"]
+    b: Float[Array, " k"] | None
+
+
+class Gradient(NamedTuple):
+    """What the rates multiply, gradients or velocities: None where a layer is not trained."""
 
     w: Float[Array, "k n"]
     v: Float[Array, " k"] | None
@@ -26,14 +31,14 @@ class LearningState(NamedTuple):
     """Parameters and velocity (None without momentum)."""
 
     parameters: Parameters
-    velocity: Parameters | None
+    velocity: Gradient | None
 
 
 def initial_state(rule: SGD, parameters: Parameters) -> LearningState:
     """The state before the first step: at rest."""
     if rule.momentum is None:
         return LearningState(parameters, None)
-    moving = Parameters(
+    moving = Gradient(
         parameters.w,
         None if rule.lr_second is None else parameters.v,
         None if rule.lr_bias is None else parameters.b,
@@ -63,7 +68,12 @@ def sgd_step(
         if beta is None
         else jax.tree.map(lambda u, g: beta * u + g, state.velocity, gradient)
     )
-    parameters = Parameters(*map(_moved, state.parameters, rates, velocity))
+    w, v, b = state.parameters
+    parameters = Parameters(
+        w - rates.w * velocity.w,
+        _moved(v, rates.v, velocity.v),
+        None if b is None else _moved(b, rates.b, velocity.b),
+    )
     return LearningState(parameters, None if beta is None else velocity)
 
 
@@ -73,8 +83,8 @@ def batch_gradient(
     parameters: Parameters,
     x: Float[Array, "batch n"],
     y: Float[Array, " batch"],
-) -> Parameters:
-    """What the rates multiply: the scaled gradient, None where a layer is not trained."""
+) -> Gradient:
+    """The gradient averaged over the batch, scaled as in `sgd_step`, with the decay of w."""
     w, v, b = parameters
     batch, n = x.shape
     lam = x @ w.T / n**0.5
@@ -84,7 +94,7 @@ def batch_gradient(
         c_x = c[0][:, None] * x[0][None, :]
     else:
         c_x = c.T @ x / batch
-    return Parameters(
+    return Gradient(
         c_x / n**0.5 + (rule.weight_decay / n) * w,
         None if rule.lr_second is None else dv.mean(axis=0) / n,
         None if rule.lr_bias is None else c.mean(axis=0) / n,
@@ -99,5 +109,5 @@ def _rates_and_beta(rule: SGD, alpha: Scalar, n: int) -> tuple[Rates, Scalar | N
     return jax.tree.map(lambda rate: rate * slow, rates), 1.0 - slow
 
 
-def _moved(parameter: Array | None, rate: Scalar | None, velocity: Array | None) -> Array | None:
-    return parameter if velocity is None else parameter - rate * velocity
+def _moved(parameter: Array, rate: Scalar | None, velocity: Array | None) -> Array:
+    return parameter if rate is None or velocity is None else parameter - rate * velocity

@@ -115,11 +115,23 @@ def make_stream(
     """The stream of batches for `inputs`, inputs drawn in `dtype`."""
     if isinstance(inputs, TrainingSet):
         x, y = _labelled(problem, weights, inputs, key, inputs.p, dtype)
-        steps = max(math.ceil(inputs.p / batch_size), BLOCK_STEPS)
-        key = jax.random.fold_in(key, _ORDER)
-        return StoredStream(x, y, key, inputs.replace, batch_size, steps)
-    steps = min(max(BLOCK_ENTRIES // (weights.n * batch_size), 1), BLOCK_STEPS)
-    return FreshStream(problem, weights, inputs, key, batch_size, dtype, steps)
+        return StoredStream(
+            x=x,
+            y=y,
+            key=jax.random.fold_in(key, _ORDER),
+            replace=inputs.replace,
+            batch_size=batch_size,
+            steps_per_block=max(math.ceil(inputs.p / batch_size), BLOCK_STEPS),
+        )
+    return FreshStream(
+        problem=problem,
+        weights=weights,
+        inputs=inputs,
+        key=key,
+        batch_size=batch_size,
+        dtype=dtype,
+        steps_per_block=min(max(BLOCK_ENTRIES // (weights.n * batch_size), 1), BLOCK_STEPS),
+    )
 
 
 def _labelled(

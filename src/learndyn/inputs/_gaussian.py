@@ -95,22 +95,22 @@ def _square_root(omega: Array) -> Array:
 def _require_covariance(omega: Array) -> None:
     if not is_concrete(omega):
         return
-    omega = np.asarray(omega)
-    if not np.isfinite(omega).all():
+    matrix = np.asarray(omega)
+    if not np.isfinite(matrix).all():
         raise ValueError("omega must be finite; got NaN or infinity among its entries.")
-    if omega.ndim == 2 and not np.allclose(omega, omega.T, rtol=1e-6, atol=1e-8):
-        difference = np.abs(omega - omega.T).max()
+    if matrix.ndim == 2 and not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-8):
+        difference = np.abs(matrix - matrix.T).max()
         raise ValueError(
             f"omega must be symmetric; got entries that differ by {difference:.3g}. For "
             "x = A z pass factor=A instead."
         )
-    values = omega if omega.ndim == 1 else np.linalg.eigvalsh(omega)
-    if values.min() < (0.0 if omega.ndim == 1 else -_slack(omega) * np.trace(omega)):
+    values = matrix if matrix.ndim == 1 else np.linalg.eigvalsh(matrix)
+    if values.min() < (0.0 if matrix.ndim == 1 else -_slack(omega) * np.trace(matrix)):
         raise ValueError(
             "omega must be positive semi-definite, as covariances are; got a smallest eigenvalue "
             f"of {values.min():.3g}. For x = A z pass factor=A instead."
         )
 
 
-def _slack(omega: Array | np.ndarray) -> float:
+def _slack(omega: Array) -> float:
     return _PSD_SLACK if omega.dtype == np.float64 else 1e-5

@@ -82,5 +82,5 @@ def digits(whiten: bool = False) -> Images:
     """
     from sklearn.datasets import load_digits
 
-    x = load_digits().data
+    x, _ = load_digits(return_X_y=True)
     return Images(pca_whiten(x) if whiten else standardise(x))
