@@ -147,7 +147,7 @@ def test_run_on_images_measures_on_all_of_them(loss, key):
     phi = np.einsum("tpk,tk->tp", ERF[0](lam), v)
     phi_teacher = ERF[0](rho) @ weights.v_teacher
     squared = 0.5 * np.mean((phi - phi_teacher) ** 2, axis=1)
-    wrong = np.mean(phi * phi_teacher < 0, axis=1)
+    wrong = np.mean(np.asarray(phi * phi_teacher) < 0, axis=1)
     eg = wrong if problem.is_classification else squared
     np.testing.assert_allclose(run.eg, eg, rtol=1e-8)
     start = ld.field_overlaps(weights, inputs)
