@@ -237,8 +237,10 @@ def covariance(x):
 
 
 def nearly(v, size, rng):
-    """A vector parallel to v but for `size`."""
-    return rng.uniform(0.5, 2.0) * v + size * rng.normal(size=v.shape)
+    """A vector at about this angle to v, of another length."""
+    other = rng.normal(size=v.shape)
+    other -= (other @ v) / (v @ v) * v
+    return rng.uniform(0.5, 2.0) * (v + size * np.linalg.norm(v) / np.linalg.norm(other) * other)
 
 
 def singular_cases(rng, size):
@@ -268,14 +270,14 @@ def test_every_average_at_random_covariances(rng, dims):
 
 @pytest.mark.parametrize("size", [1e-1, 1e-3, 1e-5, 1e-7])
 def test_nearly_singular_covariances(rng, size):
-    # 1 - |r| is about size**2, down to 1e-14, where rounding of C itself moves J2 by 1e-10 and
-    # I4 by up to 1e-9 (through the eigenvectors of C).
+    # 1 - |r| = size**2 / 2, down to 5e-15. There rounding of C moves the probability of two
+    # parallel steps by 1e-10 and more, whatever the formula.
+    steps = 2e-9 if size < 1e-6 else 1e-10
     for name, x in singular_cases(rng, size):
         error = errors(np.array(x))
-        assert error["J2"].max() < 5e-10, name
-        assert max(error["I2"].max(), error["I3"].max()) < 1e-12, name
-        assert error["I4"][0] < 2e-9, name
-        assert error["I4"][1:].max() < 1e-10, name
+        assert error["J2"].max() < steps, name
+        assert error["I4"].max() < steps, name
+        assert max(error["I2"].max(), error["I3"].max(), error["I4"][2:].max()) < 1e-12, name
 
 
 def test_equal_fields_give_the_form_of_equal_indices(rng):
@@ -468,18 +470,17 @@ def test_derivatives_against_differences(rng, name):
 
 
 @pytest.mark.parametrize(
-    "order",
-    [[0, 1, 0, 1], [0, 1, 2, 2], [0, 0, 1, 2], [0, 0, 0, 1], [0, 0, 0, 0]],
-    ids=["student = teacher", "parallel teachers", "parallel students", "three parallel", "all"],
+    ("order", "bound"),
+    [([0, 1, 0, 1], 20), ([0, 1, 2, 2], 20), ([0, 0, 1, 2], 1e8), ([0, 0, 0, 0], 1e8)],
+    ids=["student = teacher", "parallel teachers", "parallel students", "all parallel"],
 )
-def test_finite_with_bounded_derivatives_at_singular_covariances(rng, order):
-    """Four fields, two students, in three directions or fewer."""
-    x = rng.normal(size=(3, 3))[order]
-    u = jnp.array([1.0, 0.7, -1.2, -0.4])
-    value, slopes = value_and_slopes(covariance(x), u)
+def test_finite_with_bounded_derivatives_at_singular_covariances(rng, order, bound):
+    """Four fields, two students; the true slopes of parallel students are infinite."""
+    x = rng.normal(size=(3, 3))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True))[order]
+    value, slopes = value_and_slopes(covariance(x), jnp.array([1.0, 0.7, -1.2, -0.4]))
     assert np.isfinite(value).all()
-    assert np.isfinite(slopes).all()
-    assert np.abs(slopes).max() < 20 * max(1.0, 1.0 / np.sum(x**2, axis=1).min())
+    assert np.abs(slopes).max() < bound
 
 
 def test_fields_that_vanish(rng):
