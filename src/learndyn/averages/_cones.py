@@ -95,31 +95,37 @@ def cone(x: Float[Array, "4 d"]) -> Cone:
 
 
 def canonical_frame(x: Float[Array, "4 d"]) -> Frame:
-    """Principal angles between the planes of rows 0, 1 and of rows 2, 3 of x.
-
-    Equation: the singular value decomposition of a 2 x 2 matrix M, from its part that keeps
-    orientation, a turn by phi - psi times (sigma_1 + sigma_2)/2, and its part that reverses it,
-    a reflection at (phi + psi)/2 times (sigma_1 - sigma_2)/2. The pairs' vectors are then turned
-    back by phi and psi.
-    """
+    """Principal angles between the planes of rows 0, 1 and of rows 2, 3 of x, and the four
+    vectors in bases along them."""
     e, first = _plane(x[0], x[1])
     f, second = _plane(x[2], x[3])
-    m = e @ f.T
-    keep = jnp.stack([m[0, 0] + m[1, 1], m[1, 0] - m[0, 1]])
-    reverse = jnp.stack([m[0, 0] - m[1, 1], m[1, 0] + m[0, 1]])
-    (total, difference), phases = _polar(jnp.stack([keep, reverse]))
-    # 1 - sigma_1, on which 1 -+ sigma_2 build: rounding can then not make gamma negative.
-    deficit = jnp.maximum(1.0 - 0.5 * (total + difference), 0.0)
-    sigma = jnp.stack([1.0 - deficit, 0.5 * (total - difference)])
-    gamma_1 = deficit * (2.0 - deficit)
-    gamma_2 = (deficit + difference) * (deficit + total)
-    gamma = jnp.maximum(jnp.stack([gamma_1, gamma_2]), _FLOOR)
-    phi = _half(_times(phases[0], phases[1]))
-    psi = _over(phi, phases[0])
+    sigma, gamma, phi, psi = _singular_values(e @ f.T)
     one = jnp.array([1.0, 0.0])
     a = jnp.stack([_over(one, phi), _over(first, phi)], axis=1)
     b = jnp.stack([_over(one, psi), _over(second, psi)], axis=1)
     return Frame(sigma, gamma, a, b, jnp.stack([first, second], axis=1))
+
+
+def _singular_values(
+    m: Float[Array, "2 2"],
+) -> tuple[Float[Array, "2"], Float[Array, "2"], Float[Array, "2"], Float[Array, "2"]]:
+    """sigma, 1 - sigma**2, and phi, psi as directions: m = turn(phi) diag(sigma) turn(-psi).
+
+    m is the sum of a part that keeps orientation, (sigma_1 + sigma_2)/2 times a turn by
+    phi - psi, and one that reverses it, (sigma_1 - sigma_2)/2 times a reflection, of angle
+    phi + psi.
+    """
+    keep = jnp.stack([m[0, 0] + m[1, 1], m[1, 0] - m[0, 1]])
+    reverse = jnp.stack([m[0, 0] - m[1, 1], m[1, 0] + m[0, 1]])
+    (total, difference), directions = _polar(jnp.stack([keep, reverse]))
+    # From 1 - sigma_1 follow 1 - sigma_2 and 1 + sigma_2: no gamma is negative or has lost digits.
+    deficit = jnp.maximum(1.0 - 0.5 * (total + difference), 0.0)
+    sigma = jnp.stack([1.0 - deficit, 0.5 * (total - difference)])
+    gamma_1 = deficit * (2.0 - deficit)
+    gamma_2 = (deficit + difference) * (deficit + total)
+    phi = _half(_times(directions[0], directions[1]))
+    gamma = jnp.maximum(jnp.stack([gamma_1, gamma_2]), _FLOOR)
+    return sigma, gamma, phi, _over(phi, directions[0])
 
 
 def _plane(

@@ -20,7 +20,7 @@ Values = Float[Array, "..."]
 
 
 def relu_relu(ab: Angles) -> Values:
-    """I2 = <a_+ b_+> = [q + r (pi/2 + arcsin r)] / 2 pi; Cho & Saul (2009), Eq. (6)."""
+    """I2 = <a_+ b_+> = [q + r (pi/2 + arcsin r)] / 2 pi (Cho & Saul 2009, degree 1)."""
     return (ab.q + ab.r * (0.5 * np.pi + ab.theta)) / (2 * np.pi)
 
 
@@ -56,8 +56,9 @@ def step_step_square(ik: Angles, ia: Angles, ka: Angles) -> Values:
 def _step_step_square_jvp(primals, tangents):
     ik, ia, ka = primals
     s = slant(ia, ik, ka)
-    d_ik = jnp.maximum(1.0 - ia.r**2 - s**2, 0.0) * inverse(ik.q) / (4 * np.pi)  # <a^2|i=k=0>
-    d_ia = (ia.q + s) / (2 * np.pi)  # 2 <theta_k a_+ | i = 0> / sqrt(2 pi)
+    # <a_+^2 | i = k = 0> / (2 pi q_ik), and 2 <theta_k a_+ | i = 0> / sqrt(2 pi)
+    d_ik = jnp.maximum(1.0 - ia.r**2 - s**2, 0.0) * inverse(ik.q) / (4 * np.pi)
+    d_ia = (ia.q + s) / (2 * np.pi)
     d_ka = (ka.q + slant(ka, ik, ia)) / (2 * np.pi)
     slopes = zip((d_ik, d_ia, d_ka), tangents, strict=True)
     return step_step_square(ik, ia, ka), sum(slope * dt.r for slope, dt in slopes)
