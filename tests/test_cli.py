@@ -89,11 +89,17 @@ def test_a_run_that_stops_early_is_told_and_exits_with_1(capsys):
     assert np.isnan(ld.load("learndyn-ode.nc").eg[-1])
 
 
-def test_progress_goes_to_stderr(capsys):
-    main(["sgd", *SMALL, "--no-png", "--progress", "on"])
+@pytest.mark.parametrize("arguments", [["--theory"], ["--runs", "2"]])
+def test_progress_goes_to_stderr_and_changes_nothing(arguments, capsys):
+    def eg(progress):
+        main(["sgd", *SMALL, *arguments, "--no-png", "--progress", progress])
+        return ld.load("learndyn-sgd.nc").eg.values
+
+    with_bar = eg("on")
     assert "100%" in capsys.readouterr().err
-    main(["sgd", *SMALL, "--no-png"])
+    without = eg("off")
     assert capsys.readouterr().err == ""
+    np.testing.assert_array_equal(with_bar, without)
 
 
 def test_without_matplotlib_there_is_no_figure(folder, capsys, monkeypatch):

@@ -79,7 +79,7 @@ def read_state(path: Path, alpha: float) -> Weights | Overlaps:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
-        return {_SECOND_NAMES.get(name, name): file[name] for name in file.files}
+        return {_SECOND_NAMES.get(str(name), str(name)): file[name] for name in file.files}
 
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
