@@ -51,4 +51,5 @@ def _draw_deviations(ax: plt.Axes, dataset: xr.Dataset) -> None:
         ylabel="(mean SGD - theory) / std of a run",
     )
     ax.set_yscale("symlog", linthresh=1)
+    ax.margins(x=0.08, y=0.15)
     ax.legend(frameon=False)

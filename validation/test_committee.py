@@ -3,7 +3,7 @@
 import jax
 import pytest
 from validation.claims import Claim
-from validation.experiments import CONTROL, RULE, Curve, settle_curve
+from validation.experiments import CONTROL, RULE, RUNS, Curve, settle_curve
 from validation.figures import learning_curve
 from validation.lab import Lab
 
@@ -30,8 +30,8 @@ def test_learning_curve(lab: Lab, k: int) -> None:
         ld.SGD(lr=LR),
         ld.overlaps(weights),
         n=N,
-        times=(0.5, 1.0, 2.0, 5.0, 10.0),
-        runs=lab.pick(100, 200, 1000),
+        times=(0.5, 1.0, 2.0, 5.0, 10.0)[: lab.pick(4, 5, 5)],
+        runs=RUNS[lab.profile],
         horizon=lab.pick(60.0, 1000.0, 1000.0),
     )
     insets = lab.pick((10.0, 60.0), (100.0, 1000.0), (100.0, 1000.0)) if k == M else ()
@@ -60,8 +60,8 @@ def test_both_layers(lab: Lab, k: int) -> None:
         ld.SGD(lr=0.05, lr_second=0.05),
         start,
         n=500,
-        times=(1.0, 2.0, 5.0, 10.0, 20.0),
-        runs=lab.pick(100, 200, 1000),
+        times=(1.0, 2.0, 5.0, 10.0, 20.0)[: lab.pick(4, 5, 5)],
+        runs=RUNS[lab.profile],
         horizon=lab.pick(60.0, 500.0, 500.0),
         wrong_rule=ld.SGD(lr=0.05, lr_second=0.025),
     )

@@ -2,7 +2,7 @@
 
 import pytest
 from validation.claims import Claim
-from validation.experiments import CONTROL, RULE, Curve, settle_curve
+from validation.experiments import CONTROL, RULE, RUNS, Curve, settle_curve
 from validation.figures import learning_curve
 from validation.lab import Lab
 
@@ -28,8 +28,8 @@ def test_learning_curve(lab: Lab, k: int) -> None:
         ld.SGD(lr=0.2),
         ld.overlaps(weights),
         n=784,
-        times=(0.5, 1.0, 2.0, 5.0, 10.0),
-        runs=lab.pick(100, 200, 1000),
+        times=(0.5, 1.0, 2.0, 5.0, 10.0)[: lab.pick(4, 5, 5)],
+        runs=RUNS[lab.profile],
         horizon=lab.pick(30.0, 200.0, 200.0),
     )
     settle_curve(lab, claim, curve, learning_curve)
