@@ -42,6 +42,7 @@ from learndyn.dynamics import Trajectory as Trajectory
 from learndyn.dynamics import fluctuations as fluctuations
 from learndyn.dynamics import generalisation_error as generalisation_error
 from learndyn.dynamics import ode_term as ode_term
+from learndyn.dynamics import simulate_chain as simulate_chain
 from learndyn.dynamics import simulate_langevin as simulate_langevin
 from learndyn.dynamics import simulate_sgd as simulate_sgd
 from learndyn.dynamics import solve_ode as solve_ode

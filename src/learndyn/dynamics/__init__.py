@@ -1,5 +1,6 @@
 """The levels of description: what a run of learning does, exactly or in the limit."""
 
+from learndyn.dynamics._chain import simulate_chain as simulate_chain
 from learndyn.dynamics._drift import OverlapFlow as OverlapFlow
 from learndyn.dynamics._fluctuations import Fluctuations as Fluctuations
 from learndyn.dynamics._fluctuations import fluctuations as fluctuations

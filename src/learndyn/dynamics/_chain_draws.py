@@ -1,0 +1,67 @@
+"""The random numbers of the overlap chain, block by block, outside the sequential loop."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt32
+
+from learndyn.dynamics._chain_step import ChainSetting, Draw
+from learndyn.dynamics._lane_fields import lane_labels
+from learndyn.dynamics._lane_random import LaneRandom, chi_square
+from learndyn.dynamics._lanes import inner
+
+_BLOCK_NUMBERS = 1024
+"""Most normal numbers in a block and lane, so that some hundred lanes fit into a cache."""
+
+_BLOCK_STEPS = 64
+"""Most steps in a block: enough to amortise it."""
+
+
+def steps_per_block(batch: int, d: int) -> int:
+    """A function of the sizes alone: else random numbers would depend on more than the step."""
+    return max(1, min(_BLOCK_STEPS, _BLOCK_NUMBERS // (batch * (d + 1))))
+
+
+def draw_block(
+    setting: ChainSetting,
+    seeds: UInt32[Array, "2 lanes"],
+    block: Int[Array, ""],
+    *,
+    k: int,
+    rows: int,
+) -> Draw:
+    """The draws of all steps of a block, with labels, for k units and `rows` student rows."""
+    m, batch = setting.teacher.shape[0], setting.rule.batch_size
+    d, steps, lanes = m + rows, steps_per_block(batch, m + rows), seeds.shape[1]
+    random = LaneRandom(seeds, block)
+    z = random.normal(steps * batch * d).reshape(steps, batch, d, lanes)
+    zeta = random.normal(steps * batch).reshape(steps, batch, lanes)
+    rho = inner(setting.teacher, z[:, :, None, :m])
+    y = lane_labels(
+        setting.problem,
+        rho.reshape(-1, m, lanes),
+        zeta.reshape(-1, lanes),
+        setting.v_teacher,
+        setting.b_teacher,
+    ).reshape(zeta.shape)
+    return Draw(z, y, _outside(random, setting.n - d, steps, min(batch, k)))
+
+
+def _outside(
+    random: LaneRandom, dof: Float[Array, " #lanes"], steps: int, size: int
+) -> Float[Array, "steps size size lanes"]:
+    """Bartlett's factor of a Wishart matrix: chi numbers of dof, dof - 1, ... degrees of freedom
+    on the diagonal, normal numbers below it, and no column beyond number dof.
+
+    Source: Bartlett (1933), Proc. R. Soc. Edinb. 53, 260; with fewer degrees of freedom than
+    rows it is the triangular factor of a (size, dof) matrix all the same.
+    """
+    left = jnp.maximum(dof - jnp.arange(size, dtype=dof.dtype)[:, None], 0.0)
+    below = random.normal(steps * (size * (size - 1) // 2)).reshape(steps, -1, random.lanes)
+    chi = jnp.sqrt(chi_square(random, left, steps))
+    below = jnp.where(left[jnp.tril_indices(size, -1)[1]] > 0, below, 0.0)
+    zeros = jnp.zeros_like(chi)
+    rows, first = [], 0
+    for i in range(size):
+        row = [below[:, first : first + i], chi[:, i : i + 1], zeros[:, i + 1 :]]
+        rows.append(jnp.concatenate(row, axis=1))
+        first += i
+    return jnp.stack(rows, axis=1)

@@ -1,0 +1,71 @@
+"""Many runs side by side as lanes of one program: `vmap` turns into a trailing axis.
+
+A batch axis that comes last and is contiguous keeps every small loop over units vectorised,
+and loops over steps and saved times keep real branches, which a plain `vmap` would turn into
+selections. In a tree of lanes each array ends in an axis of 1 (the same for all) or `lanes`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_WRITTEN_OUT = 16
+"""Sums over up to this many terms are written out, so that the lanes fill the vector units."""
+
+
+def by_lanes(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """fn, a function of one tree of lanes that returns one, as a function of plain trees.
+
+    However often and over whatever arguments it is vmapped, fn is called once, with all runs
+    as its lanes. The trees hold arrays alone.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def on_lanes(tree: Any) -> Any:
+        return fn(tree)
+
+    @on_lanes.def_vmap
+    def merged(size: int, in_batched: list, tree: Any) -> tuple[Any, Any]:
+        (batched,) = in_batched
+        lanes = max(leaf.shape[-1] for leaf in jax.tree.leaves(tree))
+        merge = lambda leaf, is_batched: _merged(leaf, is_batched, size, lanes)
+        result = on_lanes(jax.tree.map(merge, tree, batched))
+        split = lambda leaf: jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], size, lanes), -2, 0)
+        return jax.tree.map(split, result), jax.tree.map(lambda leaf: True, result)
+
+    def call(tree: Any) -> Any:
+        result = on_lanes(jax.tree.map(lambda leaf: leaf[..., None], tree))
+        return jax.tree.map(lambda leaf: leaf[..., 0], result)
+
+    return call
+
+
+def per_lane(fn: Callable, *trees: Any, lanes: int) -> Any:
+    """fn of one lane's values, over all lanes."""
+    leaves, structure = jax.tree.flatten(trees)
+    axes = [-1 if leaf.shape[-1] == lanes else None for leaf in leaves]
+    leaves = [leaf if axis else leaf[..., 0] for leaf, axis in zip(leaves, axes, strict=True)]
+    call = lambda *leaves: fn(*jax.tree.unflatten(structure, leaves))
+    return jax.vmap(call, in_axes=axes, out_axes=-1, axis_size=lanes)(*leaves)
+
+
+def inner(a: Float[Array, "*#batch p #lanes"], b: Float[Array, "*#batch p #lanes"]) -> Array:
+    """Sum of products over the last axis but one, in every lane."""
+    terms = a.shape[-2]
+    if terms > _WRITTEN_OUT:
+        return jnp.sum(a * b, axis=-2)
+    return sum(a[..., p, :] * b[..., p, :] for p in range(terms))
+
+
+def _merged(leaf: Array, batched: bool, size: int, lanes: int) -> Array:
+    """(size, ..., 1 or lanes) as (..., size * lanes); what all runs share stays as it is."""
+    if not batched and leaf.shape[-1] == 1:
+        return leaf
+    if not batched:
+        leaf = jnp.broadcast_to(leaf, (size, *leaf.shape))
+    leaf = jnp.broadcast_to(leaf, (*leaf.shape[:-1], lanes))
+    leaf = jnp.moveaxis(leaf, 0, -2)
+    return leaf.reshape(*leaf.shape[:-2], size * lanes)
