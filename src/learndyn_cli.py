@@ -166,11 +166,20 @@ class SolverOptions:
 
 
 @dataclass(frozen=True)
-class ExperimentOptions:
-    """The experiment."""
+class EnsembleOptions:
+    """How many runs, and what to compare them with."""
 
     runs: int = 1
     """Independent runs from the same start; the figure shows their median and spread."""
+    theory: bool = False
+    """Also solve the ODE from the same overlaps; it is drawn under the runs and saved as
+    OUTPUT-ode.nc."""
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """What the samples are."""
+
     inputs: Literal["gaussian", "digits", "digits-whitened"] = "gaussian"
     """Inputs: N(0, 1), or images of digits (standardised, N = 61), raw or PCA-whitened."""
     train_size: int | None = None
@@ -179,9 +188,14 @@ class ExperimentOptions:
     """Draw from the training set with replacement; otherwise in epochs."""
     input_dtype: Literal["float64", "float32"] = "float64"
     """Precision in which inputs are drawn; float32 is faster."""
-    theory: bool = False
-    """Also solve the ODE from the same overlaps; it is drawn under the runs and saved as
-    OUTPUT-ode.nc."""
+
+
+@dataclass(frozen=True)
+class LangevinOptions:
+    """The stochastic differential equation."""
+
+    dt: float = 0.01
+    """Step in alpha; halve it to see that nothing changes."""
 
 
 @dataclass(frozen=True)
@@ -193,9 +207,25 @@ class Ode(Common):
 
 @dataclass(frozen=True)
 class Sgd(Common):
-    """The experiment: SGD on weights at finite N."""
+    """The experiment: SGD on weights at finite N, for any inputs."""
 
+    ensemble: EnsembleOptions = field(default_factory=EnsembleOptions)
     experiment: ExperimentOptions = field(default_factory=ExperimentOptions)
+
+
+@dataclass(frozen=True)
+class Chain(Common):
+    """Exactly the law of SGD with Gaussian inputs at any N, at a cost that N does not change."""
+
+    ensemble: EnsembleOptions = field(default_factory=EnsembleOptions)
+
+
+@dataclass(frozen=True)
+class Langevin(Common):
+    """The ODE with the noise of finite N, to first order in 1 / sqrt N."""
+
+    ensemble: EnsembleOptions = field(default_factory=EnsembleOptions)
+    langevin: LangevinOptions = field(default_factory=LangevinOptions)
 
 
 EXAMPLES = {
@@ -211,9 +241,14 @@ EXAMPLES = {
   learndyn sgd --runs 20 --n 500 --theory --spacing log -o ensemble.nc
   learndyn sgd --inputs digits --lr 0.1
   learndyn sgd --train-size 5000 --batch-size 10 --lr 0.5""",
+    "chain": """\
+  learndyn chain --n 10000 --alpha-max 300 --theory
+  learndyn chain --runs 500 --n 100 --k 2 --m 2 --theory""",
+    "langevin": """\
+  learndyn langevin --n 1000 --dt 0.005 --theory""",
 }
 
-COMMANDS: dict[str, type] = {"ode": Ode, "sgd": Sgd}
+COMMANDS: dict[str, type] = {"ode": Ode, "sgd": Sgd, "chain": Chain, "langevin": Langevin}
 
 DESCRIPTION = """\
 Learning dynamics of two-layer neural networks that learn from a teacher: simulate them, and

@@ -72,6 +72,18 @@ def test_sgd_writes_runs_and_their_theory(folder, capsys):
     assert "2 of 2 runs: result 0" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("level", ["chain", "langevin"])
+def test_levels_on_overlaps_start_where_theory_does(level):
+    """At n = 1e6 they follow it, which they could not if an option were lost on the way."""
+    size = ["--k", "1", "--m", "1", "--n", "1000000", "--alpha-max", "0.01", "--points", "2"]
+    assert main([level, *size, "--theory", "--lr", "0.5", "--noise", "1", "--no-png"]) == 0
+    run, theory = ld.load(f"learndyn-{level}.nc"), ld.load(f"learndyn-{level}-ode.nc")
+    assert (run.attrs["level"], run.attrs["n"]) == (level, 1_000_000)
+    np.testing.assert_allclose(run.Q[0], theory.Q[0], rtol=1e-12)
+    np.testing.assert_allclose(run.Q[1], theory.Q[1], atol=1e-3)
+    assert (run.Q[1] != theory.Q[1]).all()
+
+
 def test_the_same_seed_is_the_same_start_at_every_level():
     main(["ode", *SMALL, "--seed", "3", "--no-png"])
     main(["sgd", *SMALL, "--seed", "3", "--no-png"])
@@ -89,7 +101,7 @@ def test_a_run_that_stops_early_is_told_and_exits_with_1(capsys):
     assert np.isnan(ld.load("learndyn-ode.nc").eg[-1])
 
 
-@pytest.mark.parametrize("arguments", [["--theory"], ["--runs", "2"]])
+@pytest.mark.parametrize("arguments", [[], ["--runs", "2"]])
 def test_progress_goes_to_stderr_and_changes_nothing(arguments, capsys):
     def eg(progress):
         main(["sgd", *SMALL, *arguments, "--no-png", "--progress", progress])
@@ -252,7 +264,7 @@ class TestInitFile:
         (["ode", "--init-file", "part.csv"], "has no ['R', 'T']"),
         (["sgd", "--inputs", "digits", "--n", "10"], "61"),
         (["sgd", "--runs", "0"], "--runs must be at least 1"),
-        (["chian"], "Available subcommands: ode, sgd"),
+        (["chian"], "Available subcommands: ode, sgd, chain, langevin"),
         ([], "Expected one of"),
     ],
 )

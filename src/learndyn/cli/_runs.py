@@ -12,7 +12,7 @@ from learndyn._initial import weights_from_overlaps
 from learndyn._states import Overlaps, Weights, overlaps
 from learndyn.cli._settings import Settings
 from learndyn.datasets import to_dataset
-from learndyn.dynamics import simulate_sgd, solve_ode
+from learndyn.dynamics import simulate_chain, simulate_langevin, simulate_sgd, solve_ode
 from learndyn.dynamics._sgd import simulate_sgd_in_parts
 from learndyn.inputs import field_overlaps
 from learndyn.sweep import sweep
@@ -29,66 +29,91 @@ def run_ode(options: Any, settings: Settings) -> Datasets:
 
 
 def run_sgd(options: Any, settings: Settings) -> Datasets:
-    """The experiment, and the theory from the same overlaps where it is asked for."""
-    experiment, weights = options.experiment, _as_weights(settings)
-    if experiment.runs < 1:
-        raise ValueError(f"--runs must be at least 1; got {experiment.runs}.")
-    keywords = {
-        "key": settings.key,
-        "inputs": settings.inputs,
-        "input_dtype": experiment.input_dtype,
-        "averages": settings.averages,
-    }
+    """The experiment, on weights."""
+    weights = _as_weights(settings)
+    keywords = {"inputs": settings.inputs, "input_dtype": options.experiment.input_dtype}
+    fields = field_overlaps(weights, settings.inputs)
+    return _ensemble("sgd", simulate_sgd, weights, fields, options, settings, keywords)
+
+
+def run_chain(options: Any, settings: Settings) -> Datasets:
+    """The same law as the experiment with Gaussian inputs, on overlaps."""
+    start = _as_overlaps(settings.start)
+    return _ensemble("chain", simulate_chain, start, start, options, settings, {"n": settings.n})
+
+
+def run_langevin(options: Any, settings: Settings) -> Datasets:
+    """The experiment to first order in 1/sqrt N."""
+    start, keywords = _as_overlaps(settings.start), {"n": settings.n, "dt": options.langevin.dt}
+    return _ensemble("langevin", simulate_langevin, start, start, options, settings, keywords)
+
+
+LEVELS: dict[str, Callable[[Any, Settings], Datasets]] = {
+    "ode": run_ode,
+    "sgd": run_sgd,
+    "chain": run_chain,
+    "langevin": run_langevin,
+}
+"""By the name of the subcommand. The last dataset is the one that was asked for."""
+
+
+def _ensemble(
+    name: str,
+    level: Callable[..., Any],
+    start: Any,
+    fields: Overlaps,
+    options: Any,
+    settings: Settings,
+    keywords: dict[str, Any],
+) -> Datasets:
+    """Runs from the same start, and the theory of its fields where it is asked for."""
+    runs = options.ensemble.runs
+    if runs < 1:
+        raise ValueError(f"--runs must be at least 1; got {runs}.")
+    keywords = {"key": settings.key, "averages": settings.averages, **keywords}
     datasets = {}
-    if experiment.theory:
-        datasets["ode"] = _solve(settings, field_overlaps(weights, settings.inputs), None)
-    simulate = _simulate_one if experiment.runs == 1 else _simulate_many
-    found = simulate(settings, weights, experiment.runs, keywords)
-    datasets["sgd"] = found.assign_attrs(settings.attributes, seed=options.start.seed)
+    if options.ensemble.theory:
+        datasets["ode"] = _solve(settings, fields, None)
+    arguments = (settings.problem, settings.rule, start, settings.ts)
+    if runs == 1:
+        found = _one_run(name, level, arguments, settings, keywords)
+    else:
+        chunk = min(64, max(1, runs // 10))
+        found = sweep(
+            level,
+            *arguments,
+            seeds=runs,
+            progress=settings.progress,
+            chunk=chunk,
+            **keywords,
+        )
+    datasets[name] = found.assign_attrs(settings.attributes, seed=options.start.seed)
     return datasets
 
 
-def _simulate_one(settings: Settings, weights: Weights, runs: int, keywords: Any) -> Any:
-    """One run, with a bar that follows its steps."""
+def _one_run(
+    name: str, level: Callable[..., Any], arguments: Any, settings: Settings, keywords: Any
+) -> Any:
+    shown = _shows_progress(settings)
+    if level is simulate_sgd and shown:
+        trajectory = _with_bar(arguments, keywords)
+    else:
+        with _elapsed_time(name, shown):
+            trajectory = jax.block_until_ready(level(*arguments, **keywords))
+    problem, rule, _, ts = arguments
+    return to_dataset(trajectory, problem, rule, level=name, n=settings.n, ts=ts)
+
+
+def _with_bar(arguments: Any, keywords: Any) -> Any:
     from tqdm import tqdm
 
-    arguments = (settings.problem, settings.rule, weights, settings.ts)
-    if not _shows_progress(settings):
-        trajectory = simulate_sgd(*arguments, **keywords)
-    else:
-        with tqdm(total=100, unit="%", desc="sgd", bar_format=_BAR) as bar:
+    with tqdm(total=100, desc="sgd", bar_format=_BAR) as bar:
 
-            def tell(fraction: float) -> None:
-                bar.update(100 * fraction - bar.n)
+        def tell(fraction: float) -> None:
+            bar.update(100 * fraction - bar.n)
 
-            trajectory = simulate_sgd_in_parts(*arguments, tell, parts=_PARTS, **keywords)
-    return to_dataset(
-        trajectory,
-        settings.problem,
-        settings.rule,
-        level="sgd",
-        n=weights.n,
-        ts=settings.ts,
-    )
-
-
-def _simulate_many(settings: Settings, weights: Weights, runs: int, keywords: Any) -> Any:
-    """Independent runs from the same weights, a few at a time."""
-    return sweep(
-        simulate_sgd,
-        settings.problem,
-        settings.rule,
-        weights,
-        settings.ts,
-        seeds=runs,
-        progress=settings.progress,
-        chunk=min(64, max(1, runs // 10)),
-        **keywords,
-    )
-
-
-LEVELS: dict[str, Callable[[Any, Settings], Datasets]] = {"ode": run_ode, "sgd": run_sgd}
-"""By the name of the subcommand. The last dataset is the one that was asked for."""
+        problem, rule, weights, ts = arguments
+        return simulate_sgd_in_parts(problem, rule, weights, ts, tell, parts=_PARTS, **keywords)
 
 
 def _solve(settings: Settings, start: Overlaps, solver: Any) -> Any:
