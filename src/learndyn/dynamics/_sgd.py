@@ -9,11 +9,10 @@ from jaxtyping import Array, Bool, DTypeLike, Int, PRNGKeyArray
 
 from learndyn._checks import checked_times
 from learndyn._problem import Problem
-from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._rules import SGD
-from learndyn._states import Overlaps, Weights, overlaps
+from learndyn._states import Weights
 from learndyn._types import RealLike, Times
-from learndyn.averages import AbstractAverages, AbstractNodes, ClosedForm, choose_averages
+from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
 from learndyn.dynamics._sgd_checks import (
     are_valid_times,
     are_valid_values,
@@ -22,6 +21,7 @@ from learndyn.dynamics._sgd_checks import (
 )
 from learndyn.dynamics._sgd_loop import Carry, first_carry, run_steps
 from learndyn.dynamics._sgd_measure import Measurement, Row
+from learndyn.dynamics._sgd_rows import trajectory_of_rows
 from learndyn.dynamics._sgd_step import LearningState, Parameters, initial_state, sgd_step
 from learndyn.dynamics._stream import AbstractStream, make_stream
 from learndyn.dynamics._trajectory import Trajectory
@@ -151,7 +151,7 @@ def _start(run: _Run) -> LearningState:
 def _result(run: _Run, rows: Row) -> Trajectory:
     valid = run.times_valid & are_valid_values(run.problem, run.rule, run.weights, run.inputs)
     alpha = jnp.where(run.times_valid, run.steps / run.weights.n, run.ts)
-    return _trajectory(run.problem, run.weights, run.averages, alpha, rows, valid)
+    return trajectory_of_rows(run.problem, run.weights, run.averages, alpha, rows, valid)
 
 
 def _checked(
@@ -173,68 +173,3 @@ def _checked(
     )
     dtype = checked_dtype(input_dtype, weights)
     return _Run(problem, rule, weights, ts, key, inputs, ready, dtype)
-
-
-def _trajectory(
-    problem: Problem,
-    weights: Weights,
-    averages: AbstractAverages,
-    alpha: Times,
-    rows: Row,
-    valid: Bool[Array, ""],
-) -> Trajectory:
-    """The trajectory of these rows, NaN from the first that is out of bounds."""
-    k, fields = weights.k, rows.fields
-    t_field = None if fields is None else fields[0, k:, k:]
-    diverged = jnp.cumsum(~_is_bounded(rows)) > 0
-    rows = jax.tree.map(lambda values: _nan_where(diverged | ~valid, values), rows)
-    fields = rows.fields
-    eg = rows.eg
-    if eg is None:
-        eg = _gaussian_errors(problem, weights, averages, rows)
-    result = jnp.where(jnp.any(diverged), Result.DIVERGED.value, Result.SUCCESS.value)
-    return Trajectory(
-        alpha=alpha,
-        Q=rows.overlaps[:, :k, :k],
-        R=rows.overlaps[:, :k, k:],
-        T=overlaps(weights).T,
-        v=rows.v,
-        v_teacher=weights.v_teacher,
-        b=rows.b,
-        b_teacher=weights.b_teacher,
-        eg=eg,
-        result=jnp.where(valid, result, Result.INVALID_INPUT.value),
-        stats={} if rows.train_error is None else {"train_error": rows.train_error},
-        Q_field=None if fields is None else fields[:, :k, :k],
-        R_field=None if fields is None else fields[:, :k, k:],
-        T_field=t_field,
-    )
-
-
-def _gaussian_errors(
-    problem: Problem, weights: Weights, averages: AbstractAverages, rows: Row
-) -> Times:
-    """eg at each row, for inputs with Gaussian fields."""
-    k = weights.k
-
-    def error(row: Row) -> Array:
-        c = row.overlaps if row.fields is None else row.fields
-        state = Overlaps(
-            c[:k, :k], c[:k, k:], c[k:, k:], row.v, weights.v_teacher, row.b, weights.b_teacher
-        )
-        value = averages.generalisation_error(problem, state)
-        return jnp.where(jnp.isnan(c[0, 0]), jnp.nan, value)
-
-    if isinstance(averages, ClosedForm):
-        return jax.vmap(error)(rows)
-    return jax.lax.map(error, rows)  # one state at a time: there are thousands of nodes
-
-
-def _nan_where(gone: Bool[Array, " times"], values: Array) -> Array:
-    return jnp.where(gone.reshape(-1, *[1] * (values.ndim - 1)), jnp.nan, values)
-
-
-def _is_bounded(rows: Row) -> Bool[Array, " times"]:
-    """Whether everything is finite and no squared norm per dimension is beyond the limit."""
-    leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(rows)]
-    return jnp.all(jnp.abs(jnp.concatenate(leaves, axis=1)) < DIVERGENCE_LIMIT, axis=1)
