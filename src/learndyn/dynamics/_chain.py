@@ -16,15 +16,10 @@ from learndyn.dynamics._chain_draws import steps_per_block
 from learndyn.dynamics._chain_loop import Row, run_chain
 from learndyn.dynamics._chain_step import ChainSetting, ChainState
 from learndyn.dynamics._drift import OverlapFlow
+from learndyn.dynamics._integrate import Solved, is_valid, trajectory_from
 from learndyn.dynamics._lane_random import lane_seeds
 from learndyn.dynamics._lanes import by_lanes
-from learndyn.dynamics._ode import (
-    AveragesOption,
-    Solved,
-    is_valid,
-    overlap_flow,
-    trajectory_from,
-)
+from learndyn.dynamics._ode import AveragesOption, overlap_flow
 from learndyn.dynamics._trajectory import Trajectory
 
 

@@ -18,8 +18,9 @@ from learndyn._states import Overlaps
 from learndyn._types import RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages
 from learndyn.dynamics._drift import OverlapFlow
+from learndyn.dynamics._integrate import integrate, trajectory_from
 from learndyn.dynamics._noise import diffusion, noise_averages, require_no_slow_momentum
-from learndyn.dynamics._ode import AveragesOption, integrate, overlap_flow, trajectory_from
+from learndyn.dynamics._ode import AveragesOption, overlap_flow
 from learndyn.dynamics._trajectory import Trajectory
 
 

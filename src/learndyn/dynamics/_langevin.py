@@ -17,17 +17,16 @@ from learndyn._states import Overlaps
 from learndyn._types import PRNGKey, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages, QuasiMonteCarlo
 from learndyn.dynamics._drift import OverlapFlow
-from learndyn.dynamics._noise import diffusion, noise_averages, require_no_slow_momentum
-from learndyn.dynamics._ode import (
-    AveragesOption,
+from learndyn.dynamics._integrate import (
     Solved,
     has_diverged,
     is_valid,
-    overlap_flow,
     reached_rows,
     result_code,
     trajectory_from,
 )
+from learndyn.dynamics._noise import diffusion, noise_averages, require_no_slow_momentum
+from learndyn.dynamics._ode import AveragesOption, overlap_flow
 from learndyn.dynamics._trajectory import Trajectory
 
 _NODES = QuasiMonteCarlo(points=256, replicates=2)
