@@ -16,7 +16,9 @@ import pytest
 from scipy.optimize import root
 from scipy.special import ndtr, owens_t
 
+from learndyn.averages._cones import cone
 from learndyn.averages._relu import I2, I3, I4, J2, first_layer, pair
+from learndyn.averages._relu_quadruples import average_by_way
 
 PATTERNS = (
     (0, 1, 2, 3),
@@ -300,6 +302,15 @@ def test_equal_fields_give_the_form_of_equal_indices(rng):
         assert float(value) == pytest.approx(float(expected), abs=1e-8)
 
 
+@pytest.mark.parametrize("last", [[0.8, 0.6], [0.28, 0.96], [-0.6, 0.8]])
+def test_four_vectors_in_one_plane(last):
+    """Free of rounding, so that all conditional variances are exactly zero."""
+    x = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], last])
+    value = jax.jit(lambda x: average_by_way(cone(x)))(jnp.array(x))
+    assert float(value[0]) == pytest.approx(oracle_I4(x, 0, 1, 2, 3), abs=1e-12)
+    assert float(value[1]) == pytest.approx(oracle_I4(x, 2, 3, 0, 1), abs=1e-12)
+
+
 def test_symmetries_of_the_four_field_average(rng):
     x = rng.normal(size=(4, 6))
     value = every(covariance(x))["I4"][0]
@@ -503,6 +514,14 @@ def test_fields_that_vanish(rng):
             expected = layer(rest, u[:3], 2, 0.3)
             np.testing.assert_allclose(gradient[:, :3], expected[0], atol=1e-12)
             np.testing.assert_allclose(product, expected[1], atol=1e-10)
+
+
+def test_nan_stays_nan():
+    c = jnp.eye(4).at[1, 2].set(jnp.nan).at[2, 1].set(jnp.nan)
+    for bad in (c, jnp.full((4, 4), jnp.nan)):
+        gradient, product = layer(bad, np.ones(4), 2, 0.1)
+        assert jnp.isnan(gradient[1, 2])
+        assert jnp.isnan(product[1]).all()
 
 
 @jax.jit

@@ -34,7 +34,8 @@ _SIDE = np.array([1.0, 1.0, -1.0, -1.0])
 {0, 1} lies, times the same for l."""
 
 _FLOOR = 1e-100
-"""Stands for gamma = 0, so that partial correlations keep the limit that they have there."""
+"""Stands for gamma = 0, so that partial correlations are those of nearby matrices; to call them
+0 there would make ReLU averages of four vectors in one plane wrong by some percent."""
 
 _NODES, _DEPTH = 48, 42.0
 """Gauss-Legendre nodes in x, 1 - t**2 = exp(-x), 0 <= x <= depth. Empirical: P4 within 3e-11

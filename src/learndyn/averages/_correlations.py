@@ -56,7 +56,7 @@ def correlations(c: Float[Array, "d d"]) -> Correlations:
     below. So they are bounded by 1e7, and 0 at |r| = 1, where the true ones are infinite.
     """
     variance = jnp.diagonal(c)
-    present = variance > SMALLEST_VARIANCE
+    present = ~(variance <= SMALLEST_VARIANCE)  # NaN is present, and stays NaN
     both = present[:, None] & present[None, :]
     scale = jnp.sqrt(jnp.where(present, variance, 1.0))
     product = scale[:, None] * scale[None, :]

@@ -51,13 +51,13 @@ def quadruples(r: Float[Array, "d d"], fields: Int[np.ndarray, "sets 4"]) -> Flo
 
     @jax.custom_jvp
     def average(r: Array) -> Array:
-        return jax.vmap(_value)(_cones(r, fields))
+        return jax.vmap(average_by_way)(_cones(r, fields))
 
     @average.defjvp
     def _average_jvp(primals, tangents):
         (r,), (dr,) = primals, tangents
         cones = _cones(r, fields)
-        return jax.vmap(_value)(cones), jax.vmap(_change)(cones, dr[first, second])
+        return jax.vmap(average_by_way)(cones), jax.vmap(_change)(cones, dr[first, second])
 
     return average(r)
 
@@ -72,8 +72,10 @@ def _by_way(values: Any) -> Pairs:
     return Pairs(*(jax.tree.map(lambda value: value[n], sorted_in) for n in range(6)))  # noqa: B023
 
 
-def _value(cone: Cone) -> Values:
-    """r_ab P4 + {q_ab P2(ik|ab) + r_ia q_ib P2(ka|ib) + r_ib q_ia P2(kb|ia) + r_ka q_kb P2(ia|kb)
+def average_by_way(cone: Cone) -> Values:
+    """The average in each of the six ways:
+
+    r_ab P4 + {q_ab P2(ik|ab) + r_ia q_ib P2(ka|ib) + r_ib q_ia P2(kb|ia) + r_ka q_kb P2(ia|kb)
     + r_kb q_ka P2(ib|ka) + [r_ia r_kb + r_ka r_ib - r_ik (r_ia r_ib + r_ka r_kb)] P2(ab|ik)/q_ik}
     / 2 pi.
     """
@@ -98,14 +100,14 @@ def _through_both_steps(f: Pairs) -> Values:
 
 
 def _change(cone: Cone, dr: Values) -> Values:
-    """Derivative of `_value` in the direction dr of the six correlations."""
+    """Derivative of `average_by_way` in the direction dr of the six correlations."""
     dr_by_way = _by_way(dr)
     terms = jax.tree.map(lambda slope, change: slope * change, _slopes(cone), dr_by_way)
     return sum(jax.tree.leaves(terms))
 
 
 def _slopes(cone: Cone) -> Pairs:
-    """Derivatives of `_value` with respect to the correlation of each pair.
+    """Derivatives of `average_by_way` with respect to the correlation of each pair.
 
     Of two steps: <a_+ b_+ | i = k = 0> / (2 pi q_ik). Of two ReLUs: P4. Of a step and a ReLU:
     <theta_k theta_a b_+ | i = 0> / sqrt(2 pi), and the same for the other such pairs.
