@@ -302,6 +302,7 @@ def test_traced_bad_values_give_nan_and_a_code(key):
         ({"ts": [0.0, 1e15]}, "fewer than"),
         ({"weights": jax.tree.map(lambda x: x[None], make_weights())}, "vmap"),
         ({"weights": jax.tree.map(lambda x: x * np.nan, make_weights())}, "finite"),
+        ({"rule": ld.SGD([0.1, 0.2])}, "lr must have 0 axes"),
         ({"rule": ld.SGD(0.1, lr_bias=0.1)}, "biases"),
         ({"rule": ld.SGD(0.1, momentum=ld.SlowMomentum(100.0))}, "at most n"),
         ({"rule": ld.SGD(0.1, batch_size=9), "inputs": ld.TrainingSet(p=8)}, "at most p"),

@@ -46,7 +46,7 @@ def require_valid(
 ) -> None:
     """Raises: ValueError for concrete values that no run can have."""
     named = [("w", weights.w, 2), ("w_teacher", weights.w_teacher, 2), ("v", weights.v, 1)]
-    require_unbatched(named, "simulate_sgd")
+    require_unbatched(named + _floats(problem, rule), "simulate_sgd")
     require_compatible(problem, rule.lr_bias is not None, weights)
     if not isinstance(inputs, AbstractInputs | TrainingSet):
         raise ValueError(
@@ -63,6 +63,20 @@ def require_valid(
         raise ValueError("weights must be finite; got NaN or infinity among them.")
     _require_countable(ts, weights.n, rule.batch_size)
     _require_slow(rule, weights.n)
+
+
+def _floats(problem: Problem, rule: SGD) -> list[tuple[str, Array, int]]:
+    """The numbers of problem and rule, by name, with the axes they may have: none."""
+    slow = isinstance(rule.momentum, SlowMomentum)
+    named = {
+        "noise": problem.noise,
+        "lr": rule.lr,
+        "lr_second": rule.lr_second,
+        "lr_bias": rule.lr_bias,
+        "weight_decay": rule.weight_decay,
+        "momentum": rule.momentum.gamma if slow else rule.momentum,
+    }
+    return [(name, value, 0) for name, value in named.items() if eqx.is_array(value)]
 
 
 def _require_countable(ts: Times, n: int, batch_size: int) -> None:
