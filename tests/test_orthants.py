@@ -13,6 +13,7 @@ from scipy.stats import multivariate_normal
 from learndyn.averages._orthants import P2, P3, P4
 
 p4 = jax.jit(jax.vmap(P4))
+p4_slopes = jax.jit(jax.grad(P4))
 
 
 def correlation(x):
@@ -93,7 +94,7 @@ def test_quadruples_with_known_values():
     known = {"1/16": independent, "1/5": half, "0": simplex, "1/120": chain}
     for exact, r in known.items():
         numerator, _, denominator = exact.partition("/")
-        value = float(P4(jnp.array(r)))
+        value = float(p4(r[None])[0])
         assert value == pytest.approx(int(numerator) / int(denominator or 1), abs=1e-10), exact
 
 
@@ -133,8 +134,11 @@ def test_quadruples_at_nearly_singular_correlations(rng, size):
 
 def test_derivatives(rng):
     r = jnp.array(correlation(rng.normal(size=(4, 16))))
-    slopes = jax.jit(jax.grad(P4))(r)
-    value = jax.jit(P4)
+    slopes = p4_slopes(r)
+
+    def value(r):
+        return p4(r[None])[0]
+
     for x, y in zip(*np.triu_indices(4, 1), strict=True):
         e = np.zeros((4, 4))
         e[x, y] = e[y, x] = 1.0
@@ -152,7 +156,7 @@ def test_derivatives(rng):
 def test_derivatives_are_bounded_where_the_true_ones_are_not(rng):
     x = rng.normal(size=(4, 4))
     x[2:] = x[:2]
-    slopes = jax.grad(P4)(jnp.array(correlation(x)))
+    slopes = p4_slopes(jnp.array(correlation(x)))
     assert np.isfinite(slopes).all()
     assert np.abs(slopes).max() <= 1e7
     assert jax.vmap(jax.grad(P2))(jnp.array([-1.0, 1.0])).tolist() == [0.0, 0.0]
