@@ -164,7 +164,7 @@ def test_gradient_is_that_of_the_loss(student, loss):
 
 def test_labels():
     _, rho, zeta, layers = sample()
-    clean = np.tanh(np.asarray(rho) + [0.1, 0.4]) @ [0.7, -1.2]
+    clean = np.tanh(np.asarray(rho) + np.array([0.1, 0.4])) @ [0.7, -1.2]
     noisy = clean + 0.3 * np.asarray(zeta)
 
     def labels(**kwargs):

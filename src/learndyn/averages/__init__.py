@@ -10,5 +10,6 @@ from learndyn.averages._rules import AbstractNodes as AbstractNodes
 from learndyn.averages._rules import GaussHermite as GaussHermite
 from learndyn.averages._rules import MonteCarlo as MonteCarlo
 from learndyn.averages._rules import QuasiMonteCarlo as QuasiMonteCarlo
+from learndyn.averages._rules import Trapezoid as Trapezoid
 from learndyn.averages._types import AbstractAverages as AbstractAverages
 from learndyn.averages._types import FieldAverages as FieldAverages

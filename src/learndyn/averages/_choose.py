@@ -9,15 +9,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._problem import Problem
-from learndyn._smoothness import gradient_jumps, is_smooth
+from learndyn._smoothness import gradient_jumps, is_resolved, is_smooth
 from learndyn._states import Overlaps
 from learndyn.averages._closed import closed_form, has_closed_form
 from learndyn.averages._nodes import NodeAverages, needs_zeta_node
-from learndyn.averages._rules import AbstractNodes, GaussHermite, QuasiMonteCarlo
+from learndyn.averages._rules import AbstractNodes, QuasiMonteCarlo, Trapezoid
 from learndyn.averages._types import AbstractAverages, FieldAverages
 
-_HERMITE_ORDERS = {2: 64, 3: 30}
-"""Gauss-Hermite for at most three dimensions: beyond, product rules cost too much."""
+_LATTICES = {2: 128, 3: 40}
+"""Points a direction for at most three dimensions: beyond, product rules cost too much."""
 
 
 def choose_averages(
@@ -30,9 +30,9 @@ def choose_averages(
 ) -> AbstractAverages:
     """Averages ready for `problem` with k student and m teacher units.
 
-    averages: None chooses (closed form; Gauss-Hermite for smooth problems of at most three
-    dimensions; quasi-Monte Carlo); "closed" insists on a closed form; `GaussHermite`,
-    `QuasiMonteCarlo` and `MonteCarlo` objects are used as given.
+    averages: None chooses (closed form; a lattice for smooth problems of at most three
+    dimensions; quasi-Monte Carlo); "closed" insists on a closed form; `Trapezoid`,
+    `GaussHermite`, `QuasiMonteCarlo` and `MonteCarlo` objects are used as given.
 
     Raises: ValueError for an unknown option, or "closed" where there is no closed form.
     """
@@ -42,29 +42,49 @@ def choose_averages(
         return closed_form(problem, biases=biases)
     dims = k + m + needs_zeta_node(problem)
     if averages is None:
-        smooth = dims in _HERMITE_ORDERS and is_smooth(problem, m)
-        averages = GaussHermite(_HERMITE_ORDERS[dims]) if smooth else QuasiMonteCarlo()
+        averages = _lattice(problem, m, dims) or QuasiMonteCarlo()
     if not isinstance(averages, AbstractNodes):
         raise ValueError(
-            'averages must be None, "closed", GaussHermite(...), QuasiMonteCarlo(...) or '
-            f"MonteCarlo(...); got {averages!r}."
+            'averages must be None, "closed", Trapezoid(...), GaussHermite(...), '
+            f"QuasiMonteCarlo(...) or MonteCarlo(...); got {averages!r}."
         )
-    z, weight = averages.nodes(dims)
-    return NodeAverages(jnp.asarray(z), jnp.asarray(weight), gradient_jumps(problem, m))
+    z, weight = map(jnp.asarray, averages.nodes(dims))
+    coarser = averages.coarser()
+    coarse = None if coarser is None else tuple(map(jnp.asarray, coarser.nodes(dims)))
+    jumps = gradient_jumps(problem, m)
+    smooth = not jumps and is_smooth(problem, m)
+    return NodeAverages(z, weight, score=jumps, smooth=smooth, coarse=coarse)
+
+
+def _lattice(problem: Problem, m: int, dims: int) -> Trapezoid | None:
+    """A lattice, where a problem has few dimensions, no kinks, and nothing too steep for it."""
+    if dims not in _LATTICES or not is_smooth(problem, m):
+        return None
+    rule = Trapezoid(_LATTICES[dims])
+    few, many = (nodes.nodes(1) for nodes in (rule, Trapezoid(2 * rule.points)))
+    one = [(z[0, :, 0], weight) for z, weight in (few, many)]
+    return rule if is_resolved(problem, *one) else None
 
 
 @eqx.filter_jit
 def averages_error(
     problem: Problem, state: Overlaps, averages: AbstractAverages
 ) -> Float[Array, ""]:
-    """Standard error of the averages at `state`: the largest over all their entries.
+    """Error of the averages at `state`: the largest over all their entries.
 
-    From the scatter of independent replicates of the nodes; 0 for closed forms, NaN where
-    there is only one replicate (Gauss-Hermite: compare two orders instead).
+    The standard error from the scatter of independent replicates of the nodes; for `Trapezoid`
+    and `GaussHermite` the difference from a coarser set, more than the error itself; 0 for
+    closed forms.
     """
     if not isinstance(averages, NodeAverages):
         return jnp.zeros(())
     replicates = averages.z.shape[0]
+    if averages.coarse is not None:
+        z, weight = averages.coarse
+        fewer = NodeAverages(z, weight, averages.score)
+        pair = (a.field_averages(problem, state) for a in (averages, fewer))
+        differences = jax.tree.map(lambda x, y: jnp.max(jnp.abs(x - y)), *pair)
+        return jnp.max(jnp.stack(differences))
     if replicates < 2:
         return jnp.full((), jnp.nan)
 

@@ -1,6 +1,7 @@
 """Averages of any problem over a set of nodes: f = S z with C = S S^T."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,59 +10,51 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._linalg import psd_cholesky, psd_solve_lower
-from learndyn._losses import Squared
-from learndyn._problem import FieldGradient, Layers, MultiIndex, Problem
+from learndyn._problem import FieldGradient, Layers, Problem
 from learndyn._states import Overlaps
+from learndyn.averages._samples import _labels as _labels
+from learndyn.averages._samples import clean_teacher_output as clean_teacher_output
+from learndyn.averages._samples import needs_zeta_node as needs_zeta_node
+from learndyn.averages._samples import sum_errors, sum_fields
 from learndyn.averages._types import AbstractAverages, FieldAverages
 
 Observable = Callable[[Array, Array, FieldGradient], Array]
-
-_ZETA_STEP = 1 / 16
+Sum = Callable[[Problem, Array, Array, Array, Array, Layers], Any]
 
 
 class NodeAverages(AbstractAverages):
     """Averages over nodes z (replicates, points, dims) with weights (points,).
 
-    `score` says how to differentiate. Where the gradient of a sample is continuous, through
-    the nodes. Where it jumps that is silently wrong, and the derivative acts on the measure
-    instead: d<h>/dC = S^-T <h (z z^T - 1)> S^-1 / 2, d<h>/db = S^-T <h z>. First derivatives
-    only; with a loss whose slope jumps (hinge, perceptron) derivatives with respect to v miss
-    the motion of the jump.
+    How averages are differentiated with respect to the covariance C and the biases b:
+    `smooth`: by d<h>/dC_ab = <d2h / df_a df_b> / 2 (Price 1958), right at singular C too.
+    `score`, where h jumps and anything else would be silently wrong: by acting on the measure,
+        d<h>/dC = S^-T <h (z z^T - 1)> S^-1 / 2, d<h>/db = S^-T <h z>. First derivatives only;
+        with a loss whose slope jumps (hinge, perceptron) derivatives with respect to v miss
+        the motion of the jump.
+    Neither, where h has kinks: through the nodes; wrong at singular C, where S lacks directions.
+    coarse: a second set of nodes and weights, whose difference is the error where there is but
+        one replicate.
     """
 
     z: Float[Array, "replicates points dims"]
     weight: Float[Array, " points"]
     score: bool = eqx.field(static=True)
+    smooth: bool = eqx.field(static=True, default=False)
+    coarse: tuple[Array, Array] | None = None
 
     def field_averages(
         self, problem: Problem, state: Overlaps, cross: Float[Array, "p d"] | None = None
     ) -> FieldAverages:
-        f, zeta, weight, layers = self._sample(state)
-        lam, rho = f[:, : state.k], f[:, state.k :]
-        k, d = state.k, state.k + state.m
-        c_f, c_c, dv, c = (jnp.zeros(shape) for shape in ((k, d), (k, k), k, k))
-        for probability, y in _labels(problem, rho, zeta, layers):
-            gradient: FieldGradient = jax.vmap(problem.gradient, (0, 0, None))(lam, y, layers)
-            weighted = gradient.c * (weight * probability)[:, None]
-            c_f += weighted.T @ f
-            c_c += weighted.T @ gradient.c
-            dv += (weight * probability) @ gradient.dv
-            c += jnp.sum(weighted, axis=0)
-        if cross is not None:
-            # E[f_p | f] = cross C^-1 f, by two triangular solves.
-            factor = psd_cholesky(state.covariance)
-            reversed_ = psd_solve_lower(factor, cross.T)
-            c_f = psd_solve_lower(factor, c_f.T).T @ reversed_
-        return FieldAverages(c_f, c_c, dv, c)
+        averages = self._sum(sum_fields, problem, state)
+        if cross is None:
+            return averages
+        # E[f_p | f] = cross C^-1 f, by two triangular solves.
+        factor = psd_cholesky(state.covariance)
+        half = psd_solve_lower(factor, averages.c_probe.T)
+        return averages._replace(c_probe=half.T @ psd_solve_lower(factor, cross.T))
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
-        f, _, weight, layers = self._sample(state)
-        lam, rho = f[:, : state.k], f[:, state.k :]
-        phi = jax.vmap(problem.student_output, (0, None))(lam, layers)
-        phi_teacher = clean_teacher_output(problem, rho, layers)
-        if problem.is_classification:
-            return weight @ ((phi >= 0) != (phi_teacher >= 0)).astype(phi.dtype)
-        return 0.5 * weight @ (phi - phi_teacher) ** 2
+        return self._sum(sum_errors, problem, state)
 
     def covariance_of(
         self, problem: Problem, state: Overlaps, observable: Observable
@@ -85,15 +78,17 @@ class NodeAverages(AbstractAverages):
         """The same averages over one replicate alone, for error estimates."""
         return eqx.tree_at(lambda a: a.z, self, self.z[index][None])
 
+    def _sum(self, of: Sum, problem: Problem, state: Overlaps) -> Any:
+        if self.smooth:
+            return _smooth_sum(of, state.covariance, (problem, self._split(state), state.layers))
+        f, zeta, weight, layers = self._sample(state)
+        return of(problem, f, f - self._shift(state), zeta, weight, layers)
+
     def _sample(
         self, state: Overlaps
     ) -> tuple[Float[Array, "p d"], Float[Array, " p"], Float[Array, " p"], Layers]:
         """Fields, label noise and weights of all nodes, and the layers to evaluate them with."""
-        replicates, points, dims = self.z.shape
-        d = state.k + state.m
-        nodes = self.z.reshape(replicates * points, dims)
-        z, zeta = nodes[:, :d], nodes[:, d] if dims > d else jnp.zeros(len(nodes))
-        weight = jnp.tile(self.weight / replicates, replicates)
+        z, zeta, weight = self._split(state)
         if not self.score:
             return z @ psd_cholesky(state.covariance).T, zeta, weight, state.layers
         frozen = jax.lax.stop_gradient(state)
@@ -102,59 +97,64 @@ class NodeAverages(AbstractAverages):
         layers = state.layers._replace(b=frozen.b, b_teacher=frozen.b_teacher)
         return z @ factor.T, zeta, weight, layers
 
+    def _split(
+        self, state: Overlaps
+    ) -> tuple[Float[Array, "p d"], Float[Array, " p"], Float[Array, " p"]]:
+        """White fields, label noise and weights of all nodes."""
+        replicates, points, dims = self.z.shape
+        d = state.k + state.m
+        nodes = self.z.reshape(replicates * points, dims)
+        zeta = nodes[:, d] if dims > d else jnp.zeros(len(nodes))
+        return nodes[:, :d], zeta, jnp.tile(self.weight / replicates, replicates)
 
-def clean_teacher_output(
-    problem: Problem, rho: Float[Array, "p m"], layers: Layers
-) -> Float[Array, " p"]:
-    """phi* without label noise; a multi-index teacher is averaged over zeta."""
-    if not isinstance(problem.teacher, MultiIndex):
-        return jax.vmap(problem.teacher_output, (0, None))(rho, layers)
-    # The trapezoidal rule is spectral for smooth f and forgiving where f jumps in zeta.
-    zeta = jnp.arange(-8, 8 + _ZETA_STEP / 2, _ZETA_STEP)
-    density = jnp.exp(-0.5 * zeta**2)
-    density = density / density.sum()
-
-    def averaged(one_rho: Float[Array, " m"]) -> Float[Array, ""]:
-        return density @ jax.vmap(problem.teacher, (None, 0))(one_rho, zeta)
-
-    return jax.lax.map(averaged, rho, batch_size=min(1024, len(rho)))
-
-
-def needs_zeta_node(problem: Problem) -> bool:
-    """Whether label noise needs a node dimension of its own, having no exact finite rule."""
-    if problem.has_multi_index_teacher:
-        return True
-    return not (problem.is_classification or isinstance(problem.loss, Squared))
+    def _shift(self, state: Overlaps) -> Float[Array, " d"] | float:
+        """A number that is 0. With the score the measure moves with b, centred fields do not."""
+        if not self.score or state.b is None:
+            return 0.0
+        b = jnp.concatenate([state.b, state.b_teacher])
+        return b - jax.lax.stop_gradient(b)
 
 
-def _labels(
-    problem: Problem,
-    rho: Float[Array, "p m"],
-    zeta: Float[Array, " p"],
-    layers: Layers,
-    points: int = 2,
-) -> list[tuple[Float[Array, " p"] | float, Float[Array, " p"]]]:
-    """Labels with their probabilities given the fields: a sum over label noise.
-
-    Exact for classification and, with squared loss, for polynomials of c and dloss/dv of
-    degree up to 2 points - 1, since those are linear in the noise.
-    """
-    if needs_zeta_node(problem):
-        return [(1.0, jax.vmap(problem.label, (0, 0, None))(rho, zeta, layers))]
-    clean = jax.vmap(problem.teacher_output, (0, None))(rho, layers)
-    if problem.is_classification:
-        one = jnp.ones_like(clean)
-        positive = _probability_positive(clean, problem.noise)
-        return [(positive, one), (1 - positive, -one)]
-    x, w = np.polynomial.hermite_e.hermegauss(points)
-    return [(p, clean + x_i * problem.noise) for x_i, p in zip(x, w / w.sum(), strict=True)]
+@eqx.filter_custom_jvp
+def _smooth_sum(of: Sum, c: Float[Array, "d d"], rest: Any) -> Any:
+    """The average of a smooth function over fields of covariance c."""
+    problem, (z, zeta, weight), layers = rest
+    f = z @ psd_cholesky(c).T
+    return of(problem, f, f, zeta, weight, layers)
 
 
-def _probability_positive(clean: Float[Array, " p"], noise: Float[Array, ""]) -> Float[Array, " p"]:
-    """P(clean + noise zeta >= 0), a step where noise = 0."""
-    noisy = noise > 0
-    smooth = jax.scipy.special.ndtr(clean / jnp.where(noisy, noise, 1.0))
-    return jnp.where(noisy, smooth, jnp.where(clean >= 0, 1.0, 0.0))
+@_smooth_sum.def_jvp
+def _smooth_sum_jvp(primals, tangents):
+    of, c, rest = primals
+    _, dc, d_rest = tangents
+    (z, _, _), d = rest[1], len(c)
+    f = z @ psd_cholesky(c).T
+
+    def at(shift: Array, rest: Any) -> Any:
+        problem, (_, zeta, weight), layers = rest
+        return of(problem, f + shift, f + shift, zeta, weight, layers)
+
+    still = jnp.zeros(d, c.dtype)
+    value, change = eqx.filter_jvp(lambda rest: at(still, rest), (rest,), (d_rest,))
+    if dc is None:
+        return value, change
+
+    def second(directions: tuple[Array, Array]) -> Any:
+        def first(shift: Array) -> Any:
+            return jax.jvp(lambda s: at(s, rest), (shift,), (directions[0],))[1]
+
+        return jax.jvp(first, (still,), (directions[1],))[1]
+
+    # Pair by pair: there are thousands of nodes.
+    a, b = np.triu_indices(d)
+    curvature = jax.lax.map(second, (jnp.eye(d)[a], jnp.eye(d)[b]))
+    half = jnp.where(a == b, 0.5 * dc[a, b], 0.5 * (dc[a, b] + dc[b, a]))
+
+    def add(h: Array, x: Array | None) -> Array:
+        through_c = jnp.tensordot(half, h, 1)
+        return through_c if x is None else x + through_c  # None: nothing else changes
+
+    return value, jax.tree.map(add, curvature, change, is_leaf=lambda x: x is None)
 
 
 def _score(

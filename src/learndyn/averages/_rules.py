@@ -6,6 +6,14 @@ import math
 import equinox as eqx
 import numpy as np
 
+_REACH = 8.5
+"""Standard deviations: beyond lies 2e-17 of N(0, 1)."""
+
+_NEGLIGIBLE = 1e-18
+"""Product weights below this share of the largest are left out: corners of the cube."""
+
+_LARGEST_ORDER = 300
+
 
 class AbstractNodes(eqx.Module):
     """A rule that gives nodes and weights for averages over N(0, 1)^dims.
@@ -17,9 +25,33 @@ class AbstractNodes(eqx.Module):
     def nodes(self, dims: int) -> tuple[np.ndarray, np.ndarray]:
         """Nodes (replicates, points, dims) and weights (points,) that sum to 1."""
 
+    def coarser(self) -> "AbstractNodes | None":
+        """Nodes to compare with where there is but one replicate."""
+        return None
+
+
+class Trapezoid(AbstractNodes):
+    """A lattice of `points` a direction within 8.5 standard deviations, weighted by the density.
+
+    Spectral for analytic integrands: with spacing h the error falls like exp(-2 pi a / h), a the
+    distance of the nearest singularity from the real axis; for tanh that is far better than
+    Gauss-Hermite with as many nodes (Trefethen & Weideman, SIAM Review 56, 385 (2014)). Its
+    error estimate compares with three quarters of the points.
+    """
+
+    points: int = eqx.field(static=True, default=128)
+
+    def nodes(self, dims: int) -> tuple[np.ndarray, np.ndarray]:
+        _require_size("Trapezoid(points", self.points, 4, dims)
+        x = np.linspace(-_REACH, _REACH, self.points)
+        return _product(x, np.exp(-0.5 * x * x), dims)
+
+    def coarser(self) -> "Trapezoid":
+        return Trapezoid(max(4, 3 * self.points // 4))
+
 
 class GaussHermite(AbstractNodes):
-    """Product Gauss-Hermite nodes: spectral for smooth integrands, order**dims of them.
+    """Product Gauss-Hermite nodes, order**dims of them: exact for polynomials.
 
     Its error estimate compares with a lower order.
     """
@@ -27,17 +59,16 @@ class GaussHermite(AbstractNodes):
     order: int = eqx.field(static=True, default=48)
 
     def nodes(self, dims: int) -> tuple[np.ndarray, np.ndarray]:
-        if not 2 <= self.order or self.order**dims > 5_000_000:
+        _require_size("GaussHermite(order", self.order, 2, dims)
+        if self.order > _LARGEST_ORDER:
             raise ValueError(
-                f"GaussHermite(order={self.order}) in {dims} dimensions makes order**dims = "
-                f"{self.order**dims:.3g} nodes; it must be at least 2**dims and at most 5e6. "
-                "Lower the order or choose QuasiMonteCarlo."
+                f"GaussHermite needs order <= {_LARGEST_ORDER}, where its weights leave the range "
+                f"of float64; got order={self.order}. Choose Trapezoid."
             )
-        x, w = np.polynomial.hermite_e.hermegauss(self.order)
-        grid = np.stack(np.meshgrid(*[x] * dims, indexing="ij"), -1).reshape(1, -1, dims)
-        weights = np.prod(np.meshgrid(*[w / w.sum()] * dims, indexing="ij"), axis=0).ravel()
-        keep = weights > 1e-18 * weights.max()
-        return grid[:, keep], weights[keep] / weights[keep].sum()
+        return _product(*np.polynomial.hermite_e.hermegauss(self.order), dims)
+
+    def coarser(self) -> "GaussHermite":
+        return GaussHermite(max(2, 3 * self.order // 4))
 
 
 class QuasiMonteCarlo(AbstractNodes):
@@ -91,3 +122,19 @@ class MonteCarlo(AbstractNodes):
         return rng.normal(size=(self.replicates, self.points, dims)), np.full(
             self.points, 1 / self.points
         )
+
+
+def _require_size(name: str, count: int, least: int, dims: int) -> None:
+    if not least <= count or count**dims > 5_000_000:
+        raise ValueError(
+            f"{name}={count}) in {dims} dimensions makes {count**dims:.3g} nodes; it must be at "
+            f"least {least} a direction and at most 5e6 in all. Choose fewer, or QuasiMonteCarlo."
+        )
+
+
+def _product(x: np.ndarray, weight: np.ndarray, dims: int) -> tuple[np.ndarray, np.ndarray]:
+    """All combinations of one-dimensional nodes, without those that weigh nothing."""
+    grid = np.stack(np.meshgrid(*[x] * dims, indexing="ij"), -1).reshape(1, -1, dims)
+    weights = np.prod(np.meshgrid(*[weight / weight.sum()] * dims, indexing="ij"), axis=0).ravel()
+    keep = weights > _NEGLIGIBLE * weights.max()
+    return grid[:, keep], weights[keep] / weights[keep].sum()
