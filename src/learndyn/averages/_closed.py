@@ -10,10 +10,10 @@ from learndyn._activations import Erf, Linear, ReLU
 from learndyn._losses import Squared
 from learndyn._problem import Problem
 from learndyn._states import Overlaps
-from learndyn.averages import _erf, _linear
+from learndyn.averages import _erf, _linear, _relu
 from learndyn.averages._types import AbstractAverages, FieldAverages
 
-_FORMS: dict[type, ModuleType] = {Erf: _erf, Linear: _linear}
+_FORMS: dict[type, ModuleType] = {Erf: _erf, Linear: _linear, ReLU: _relu}
 
 
 class ClosedForm(AbstractAverages):
