@@ -71,7 +71,7 @@ def format(session: nox.Session) -> None:
 @nox.session(default=False)
 def typecheck(session: nox.Session) -> None:
     """Check types with pyright."""
-    session.install("-e", ".[sweep,plot,images]", *groups("test", "typecheck"))
+    session.install("-e", ".[sweep,plot,images]", *groups("validate", "typecheck"))
     session.run("pyright", *session.posargs)
 
 
