@@ -98,11 +98,11 @@ def _prepared(
     setting = ChainSetting(flow.problem, rule, root[:m, :m], start.v_teacher, start.b_teacher, n)
     rows = k if rule.momentum is None else 2 * k
     rows_t = jnp.zeros((rows, m)).at[:k].set(root[m:, :m])
-    rows_s = jnp.zeros((rows, rows)).at[:k, :k].set(root[m:, m:])
+    columns = list(jnp.zeros((rows, rows)).at[:k, :k].set(root[m:, m:].T))
     moving = rule.momentum is not None
     u_v = jnp.zeros(k) if moving and rule.lr_second is not None else None
     u_b = jnp.zeros(k) if moving and rule.lr_bias is not None else None
-    return setting, ChainState(rows_t, rows_s, start.v, start.b, u_v, u_b)
+    return setting, ChainState(rows_t, columns, start.v, start.b, u_v, u_b)
 
 
 def _triangular_root(c: Float[Array, "d d"]) -> Float[Array, "d d"]:

@@ -32,16 +32,18 @@ def draw_block(
     m, batch = setting.teacher.shape[0], setting.rule.batch_size
     d, steps, lanes = m + rows, steps_per_block(batch, m + rows), seeds.shape[1]
     random = LaneRandom(seeds, block)
-    z = random.normal(steps * batch * d).reshape(steps, batch, d, lanes)
-    zeta = random.normal(steps * batch).reshape(steps, batch, lanes)
-    rho = inner(setting.teacher, z[:, :, None, :m])
+    z = random.normal(steps * batch * d).reshape(steps * batch, d, lanes)
+    zeta = random.normal(steps * batch)
+    rho = inner(setting.teacher, z[:, None, :m])
     y = lane_labels(
         setting.problem,
-        rho.reshape(-1, m, lanes),
-        zeta.reshape(-1, lanes),
+        rho,
+        zeta,
         setting.v_teacher,
         setting.b_teacher,
-    ).reshape(zeta.shape)
+        random.always,
+    )
+    z, y = z.reshape(steps, batch, d, lanes), y.reshape(steps, batch, lanes)
     return Draw(z, y, _outside(random, setting.n - d, steps, min(batch, k)))
 
 

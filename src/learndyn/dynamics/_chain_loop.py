@@ -31,22 +31,22 @@ def run_chain(
     setting: ChainSetting,
     state: ChainState,
     seeds: UInt32[Array, "2 lanes"],
-    save_steps: Int[Array, "times #lanes"],
+    save_steps: Int[Array, " times #lanes"],
 ) -> Row:
     """The rows at save_steps, not decreasing, the first of which is the step of `state`.
 
     All lanes share one clock, from the earliest first step to the latest last one. A lane
     waits until its first step, and goes on unseen after its last.
     """
-    k, m = state.v.shape[0], setting.teacher.shape[0]
-    size = steps_per_block(setting.rule.batch_size, m + state.rows_s.shape[0])
+    k, m = state.k, setting.teacher.shape[0]
+    size = steps_per_block(setting.rule.batch_size, m + len(state.columns))
     lanes = seeds.shape[1]
     state = jax.tree.map(lambda x: jnp.broadcast_to(x, (*x.shape[:-1], lanes)), state)
 
     def advance(first: Array, last: Array, draws: Array, state: ChainState) -> ChainState:
         def one(t: Array, state: ChainState) -> ChainState:
             draw = jax.tree.map(lambda x: x[t % size], draws)
-            return chain_step(setting, state, draw, t / setting.n)
+            return chain_step(setting, state, draw, t)
 
         return jax.lax.fori_loop(first, last, one, state)
 
@@ -69,7 +69,7 @@ def run_chain(
     def block(carry: _Carry) -> _Carry:
         index = carry.step // size
         end = (index + 1) * size
-        draws = draw_block(setting, seeds, index, k=k, rows=state.rows_s.shape[0])
+        draws = draw_block(setting, seeds, index, k=k, rows=len(state.columns))
         unfinished = lambda carry: (carry.step < end) & _unfinished(save_steps, carry)
         return jax.lax.while_loop(unfinished, lambda carry: event(carry, draws, end), carry)
 
@@ -80,8 +80,8 @@ def run_chain(
 
 
 def _measured(setting: ChainSetting, state: ChainState) -> Row:
-    k = state.v.shape[0]
-    w_t, w_s = state.rows_t[:k], state.rows_s[:k]
+    w_t = state.rows_t[: state.k]
+    w_s = jnp.stack([column[: state.k] for column in state.columns], axis=1)
     q = inner(w_t[:, None], w_t[None]) + inner(w_s[:, None], w_s[None])
     return Row(q, inner(w_t[:, None], setting.teacher[None]), state.v, state.b)
 

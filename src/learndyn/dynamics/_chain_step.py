@@ -10,11 +10,12 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from learndyn._problem import Layers, Problem
 from learndyn._rules import SGD, Rates, SlowMomentum
 from learndyn.dynamics._lane_fields import lane_gradients
+from learndyn.dynamics._lane_linalg import Column, projected, triangular_columns, with_column
 from learndyn.dynamics._lanes import inner, per_lane
 
 
@@ -24,25 +25,28 @@ class ChainSetting(eqx.Module):
     problem: Problem
     rule: SGD
     teacher: Float[Array, "m m #lanes"]
-    v_teacher: Float[Array, "m #lanes"]
-    b_teacher: Float[Array, "m #lanes"] | None
+    v_teacher: Float[Array, " m #lanes"]
+    b_teacher: Float[Array, " m #lanes"] | None
     n: Float[Array, " #lanes"]
 
 
 class ChainState(NamedTuple):
-    """The student in its frame: [rows_t, rows_s] [rows_t, rows_s]^T holds Q, and with momentum
-    also S and U; the rows are w/sqrt n, then with momentum their velocities.
+    """The student in its frame: its rows, w/sqrt n and then, with momentum, their velocities,
+    have coordinates rows_t along the teacher's span and `columns`, a triangular factor, beyond.
 
-    rows_s is lower triangular. v, b: second layer and biases; u_v, u_b their velocities.
-    None: not there.
+    v, b: second layer and biases; u_v, u_b their velocities. None: not there.
     """
 
     rows_t: Float[Array, "rows m #lanes"]
-    rows_s: Float[Array, "rows rows #lanes"]
-    v: Float[Array, "k #lanes"]
-    b: Float[Array, "k #lanes"] | None
-    u_v: Float[Array, "k #lanes"] | None
-    u_b: Float[Array, "k #lanes"] | None
+    columns: list[Column]
+    v: Float[Array, " k #lanes"]
+    b: Float[Array, " k #lanes"] | None
+    u_v: Float[Array, " k #lanes"] | None
+    u_b: Float[Array, " k #lanes"] | None
+
+    @property
+    def k(self) -> int:
+        return self.v.shape[0]
 
 
 class Draw(NamedTuple):
@@ -59,93 +63,108 @@ class Draw(NamedTuple):
 
 
 def chain_step(
-    setting: ChainSetting, state: ChainState, draw: Draw, alpha: Float[Array, " #lanes"]
+    setting: ChainSetting, state: ChainState, draw: Draw, step: Int[Array, ""]
 ) -> ChainState:
-    """The state after one batch at time alpha: exactly the law of SGD on weights.
+    """The state after one batch: exactly the law of SGD on weights.
 
     w <- w - lr (mean of c x / n + kappa w / n), all in units of sqrt n; with momentum
-    u <- beta u + that, w <- w - lr u. The new rows have coordinates along the frame and along
-    the inputs' other parts; an orthogonal transformation of the coordinates outside the
-    teacher's span makes them triangular again, so no overlap is ever formed by subtraction.
+    u <- beta u + the bracket, w <- w - lr u. Then the factor is made triangular again by
+    orthogonal transformations of the frame: no overlap is ever formed by subtraction, and C
+    stays positive semi-definite.
     """
-    k, m, lanes = state.v.shape[0], state.rows_t.shape[1], draw.y.shape[-1]
-    rates, beta = _rates(setting, alpha, lanes)
-    c, dv = _gradients(setting, state, draw, lanes)
-    rows = jnp.concatenate([state.rows_t, state.rows_s], axis=1)
-    pad = jnp.zeros((rows.shape[0], draw.outside.shape[1], lanes), rows.dtype)
-    rows = jnp.concatenate([jnp.broadcast_to(rows, (*rows.shape[:-1], lanes)), pad], axis=1)
-    gradient = _weight_gradient(c, draw) / setting.n
+    always = step >= 0
+    alpha = step / setting.n
+    rates, beta = _rates(setting, alpha)
+    c, dv = _gradients(setting, state, draw, always)
+    move = _one_sample if beta is None and c.shape[0] == 1 else _any_batch
+    rows_t, columns = move(setting, state, draw, c, rates.w, beta, always)
+    v, u_v = _moved(state.v, state.u_v, rates.v, beta, dv / setting.n)
+    b, u_b = _moved(state.b, state.u_b, rates.b, beta, _mean(c) / setting.n)
+    return ChainState(rows_t, columns, v, b, u_v, u_b)
+
+
+def _one_sample(
+    setting: ChainSetting,
+    state: ChainState,
+    draw: Draw,
+    c: Float[Array, "1 k lanes"],
+    rate: Float[Array, " #lanes"],
+    beta: None,
+    always: Bool[Array, ""],
+) -> tuple[Float[Array, "k m lanes"], list[Column]]:
+    """Without momentum a sample moves the rows only along itself, so only their components
+    along x change, by c |x|; what is orthogonal to x keeps its Gram matrix."""
+    m = state.rows_t.shape[1]
+    size = rate / setting.n
+    keep = 1.0 - size * setting.rule.weight_decay
+    rows_t = keep * state.rows_t - size * (c[0][:, None] * draw.z[0, :m])
+    rest, along, length = projected(state.columns, draw.z[0, m:], draw.outside[0, 0], always)
+    along = keep * along - (size * length) * c[0]
+    return rows_t, with_column([keep * column for column in rest], along, always)
+
+
+def _any_batch(
+    setting: ChainSetting,
+    state: ChainState,
+    draw: Draw,
+    c: Float[Array, "batch k lanes"],
+    rate: Float[Array, " #lanes"],
+    beta: Float[Array, " #lanes"] | None,
+    always: Bool[Array, ""],
+) -> tuple[Float[Array, "rows m lanes"], list[Column]]:
+    k, m = state.k, state.rows_t.shape[1]
+    gradient = _weight_gradient(c, draw, always) / setting.n
+    unseen = jnp.zeros((len(state.columns), draw.outside.shape[1], c.shape[2]), c.dtype)
+    rows = jnp.concatenate([state.rows_t, jnp.stack(state.columns, axis=1), unseen], axis=1)
     decay = setting.rule.weight_decay / setting.n
     w = rows[:k]
     if beta is None:
-        rows = (1.0 - rates.w * decay) * w - rates.w * gradient
+        rows = (1.0 - rate * decay) * w - rate * gradient
     else:
         u = beta * rows[k:] + gradient + decay * w
-        rows = jnp.concatenate([w - rates.w * u, u])
-    v, u_v = _moved(state.v, state.u_v, rates.v, beta, dv / setting.n)
-    b, u_b = _moved(state.b, state.u_b, rates.b, beta, _mean(c) / setting.n)
-    return ChainState(rows[:, :m], lower_triangular(rows[:, m:]), v, b, u_v, u_b)
+        rows = jnp.concatenate([w - rate * u, u])
+    return rows[:, :m], triangular_columns(rows[:, m:], always)
 
 
 def _gradients(
-    setting: ChainSetting, state: ChainState, draw: Draw, lanes: int
+    setting: ChainSetting, state: ChainState, draw: Draw, always: Bool[Array, ""]
 ) -> tuple[Float[Array, "batch k lanes"], Float[Array, "k lanes"]]:
     """c for each sample, and the mean of dloss/dv."""
-    k, m = state.v.shape[0], state.rows_t.shape[1]
-    rows = jnp.concatenate([state.rows_t[:k], state.rows_s[:k, :k]], axis=1)
+    k, m = state.k, state.rows_t.shape[1]
     layers = Layers(state.v, setting.v_teacher, state.b, setting.b_teacher)
-    c, dv = [], []
+    samples = []
     for z, y in zip(draw.z, draw.y, strict=True):
-        lam = inner(rows, z[None, : m + k])
-        for values, value in zip((c, dv), lane_gradients(setting.problem, lam, y, layers)):
-            values.append(value)
+        outside = sum(state.columns[j][:k] * z[m + j] for j in range(k))
+        lam = inner(state.rows_t[:k], z[None, :m]) + outside
+        samples.append(lane_gradients(setting.problem, lam, y, layers, always))
+    c, dv = zip(*samples, strict=True)
     return jnp.stack(c), sum(dv) / len(dv)
 
 
-def _weight_gradient(c: Float[Array, "batch k lanes"], draw: Draw) -> Float[Array, "k d_r lanes"]:
+def _weight_gradient(
+    c: Float[Array, "batch k lanes"], draw: Draw, always: Bool[Array, ""]
+) -> Float[Array, "k d_r lanes"]:
     """Mean of c x over the batch: along the frame, then along r more directions.
 
-    C: (k, batch) times the inputs' orthogonal parts X has the law of C's triangular factor
-    times k independent vectors where batch > k, since X is independent of C.
+    The inputs' parts X outside the frame are independent of C: (k, batch), so for batch > k
+    C X has the law of C's triangular factor times k such vectors.
     """
     batch, k = c.shape[:2]
     factor = c.swapaxes(0, 1)
-    along = product(factor, draw.z)
-    outside = product(lower_triangular(factor) if batch > k else factor, draw.outside)
-    return jnp.concatenate([along, outside], axis=1) / batch
+    along = _product(factor, draw.z)
+    if batch > k:
+        factor = jnp.stack(triangular_columns(factor, always), axis=1)
+    return jnp.concatenate([along, _product(factor, draw.outside)], axis=1) / batch
 
 
-def product(a: Float[Array, "k b lanes"], x: Float[Array, "b p lanes"]) -> Array:
+def _product(a: Float[Array, "k b lanes"], x: Float[Array, "b p lanes"]) -> Array:
     """Matrix product in every lane."""
     return inner(a[:, None], x.swapaxes(0, 1)[None])
 
 
-def lower_triangular(x: Float[Array, "rows cols lanes"]) -> Float[Array, "rows rows lanes"]:
-    """L with L L^T = x x^T, lower triangular, at any rank, for cols >= rows.
-
-    Householder reflections; the error of each row is relative to that row's own length.
-    """
-    rows = x.shape[0]
-    columns = []
-    for j in range(rows):
-        first, rest = x[0], x[1:]
-        norm = jnp.sqrt(inner(first, first))
-        tail = jnp.abs(first[0]) + norm
-        axis = first.at[0].set(jnp.copysign(tail, first[0]))
-        scale = jnp.where(norm > 0, 1.0 / jnp.where(norm > 0, norm * tail, 1.0), 0.0)
-        rest = rest - (scale * inner(rest, axis[None]))[:, None] * axis
-        diagonal = -jnp.copysign(norm, first[0])
-        zeros = jnp.zeros((j, *diagonal.shape), x.dtype)
-        columns.append(jnp.concatenate([zeros, diagonal[None], rest[:, 0]]))
-        x = rest[:, 1:]
-    return jnp.stack(columns, axis=1)
-
-
-def _rates(
-    setting: ChainSetting, alpha: Float[Array, " #lanes"], lanes: int
-) -> tuple[Rates, Array | None]:
+def _rates(setting: ChainSetting, alpha: Float[Array, " #lanes"]) -> tuple[Rates, Array | None]:
     """Rates of this step, and beta; None without momentum."""
-    rates = per_lane(lambda rule, alpha: rule.rates(alpha), setting.rule, alpha, lanes=lanes)
+    rates = per_lane(lambda rule, alpha: rule.rates(alpha), setting.rule, alpha)
     momentum = setting.rule.momentum
     if not isinstance(momentum, SlowMomentum):
         return rates, momentum
@@ -154,7 +173,7 @@ def _rates(
 
 
 def _mean(c: Float[Array, "batch k lanes"]) -> Float[Array, "k lanes"]:
-    return c[0] if c.shape[0] == 1 else jnp.mean(c, axis=0)
+    return sum(c) / len(c)
 
 
 def _moved(

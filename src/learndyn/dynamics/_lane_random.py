@@ -1,8 +1,7 @@
 """Random numbers of many runs, lane by lane, from counters.
 
-Number i of block b of a run depends on that run's key, b and i alone: Threefry-2x32 with 20
-rounds, JAX's own generator, written out so that it needs no pass over memory between rounds
-and leaves the numbers where they are used.
+Number i of block b of a run depends on that run's key, b and i alone. They are made by
+Threefry-2x32 with 20 rounds, JAX's own generator, written out lanes last, where they are used.
 Source: Salmon et al. (2011), Parallel random numbers: as easy as 1, 2, 3, SC11.
 """
 
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from learndyn._random import cos_sin_turns, log
+from learndyn.dynamics._lanes import apart
 
 _TAG = 0x6C61_6E65
 """Keeps a run's numbers apart from others drawn from the same key."""
@@ -22,6 +22,10 @@ _REDRAWS = np.uint32(2**31)
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 
+_PIECES = 4
+"""Words are made in so many pieces: a loop keeps them out of the arithmetic that follows, which
+has half as many numbers to a vector and would slow them down."""
+
 
 class LaneRandom:
     """Random numbers of one block: each call takes the next counters."""
@@ -29,24 +33,20 @@ class LaneRandom:
     def __init__(
         self,
         seeds: UInt32[Array, "2 lanes"],
-        block: Int[Array, ""] | UInt32[Array, ""],
+        block: Int[Array, ""],
         first: int | UInt32[Array, ""] = 0,
     ):
-        self._seeds = seeds
-        self._block = block.astype(jnp.uint32)
-        self._next = first
+        self.lanes = seeds.shape[1]
+        self.always = block >= 0
+        self._seeds, self._block, self._next = seeds, block, first
 
     def starting_at(self, first: UInt32[Array, ""]) -> "LaneRandom":
         """The same block's numbers from another counter on."""
         return LaneRandom(self._seeds, self._block, first)
 
-    @property
-    def lanes(self) -> int:
-        return self._seeds.shape[1]
-
     def uniform(self, count: int) -> Float[Array, "count lanes"]:
         """Uniform numbers in (0, 1): odd multiples of 2**-53."""
-        return self._unit(count) + 2.0**-53
+        return _unit(*self._words(count)) + 2.0**-53
 
     def normal(self, count: int) -> Float[Array, "count lanes"]:
         """Independent N(0, 1) numbers, none beyond 8.6, where the probability is 1e-17.
@@ -54,18 +54,36 @@ class LaneRandom:
         Source: Box & Muller (1958), Ann. Math. Statist. 29, 610.
         """
         pairs = (count + 1) // 2
-        radius = jnp.sqrt(-2.0 * log(self.uniform(pairs)))
-        cos, sin = cos_sin_turns(self._unit(pairs))
-        return jnp.concatenate([radius * cos, radius * sin])[:count]
 
-    def _unit(self, count: int) -> Float[Array, "count lanes"]:
-        """Multiples of 2**-52 in [0, 1)."""
-        counter = self._next + jnp.arange(count, dtype=jnp.uint32)
-        self._next += count
-        high, low = threefry(*self._seeds[:, None, :], counter[:, None], self._block)
-        mantissa = (high.astype(jnp.uint64) << 20) | (low >> 12).astype(jnp.uint64)
-        one = np.float64(1.0).view(np.uint64)
-        return jax.lax.bitcast_convert_type(mantissa | one, jnp.float64) - 1.0
+        def transformed(high: Array, low: Array) -> Array:
+            unit = _unit(high, low)
+            radius = jnp.sqrt(-2.0 * log(unit[:pairs] + 2.0**-53))
+            cos, sin = cos_sin_turns(unit[pairs:])
+            return jnp.concatenate([radius * cos, radius * sin])[:count]
+
+        return apart(self.always, transformed, *self._words(2 * pairs))
+
+    def _words(self, count: int) -> tuple[UInt32[Array, "count lanes"], ...]:
+        first = self._next
+        self._next = first + count
+
+        def words(first: Array, count: int) -> tuple[Array, Array]:
+            counter = first + jnp.arange(count, dtype=jnp.uint32)
+            block = self._block.astype(jnp.uint32)
+            return threefry(*self._seeds[:, None, :], counter[:, None], block)
+
+        if count < 2 * _PIECES:
+            return words(first, count)
+        size = -(-count // _PIECES)
+
+        def piece(i: Array, out: tuple[Array, ...]) -> tuple[Array, ...]:
+            new = words(first + i.astype(jnp.uint32) * np.uint32(size), size)
+            put = lambda all_, some: jax.lax.dynamic_update_slice(all_, some, (i * size, 0))
+            return tuple(map(put, out, new))
+
+        empty = jnp.zeros((_PIECES * size, self.lanes), jnp.uint32)
+        high, low = jax.lax.fori_loop(0, _PIECES, piece, (empty, empty))
+        return high[:count], low[:count]
 
 
 def lane_seeds(keys: Key[Array, " lanes"]) -> UInt32[Array, "2 lanes"]:
@@ -74,10 +92,8 @@ def lane_seeds(keys: Key[Array, " lanes"]) -> UInt32[Array, "2 lanes"]:
     return words(keys).T
 
 
-def threefry(
-    k0: UInt32[Array, "..."], k1: UInt32[Array, "..."], x0: Array, x1: Array
-) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
-    """Two random words from a key and a counter of two words each."""
+def threefry(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
+    """Two random 32-bit words from a key and a counter of two words each."""
     keys = (k0, k1, k0 ^ k1 ^ _PARITY)
     x0, x1 = x0 + keys[0], x1 + keys[1]
     for i in range(5):
@@ -95,7 +111,7 @@ def chi_square(
 
     A candidate for every number, then a loop that gives each column and lane one new candidate
     for the first of its numbers that has none yet: few are refused, so few rounds are needed.
-    Error: rounding. Other dof, and NaN, give NaN.
+    Error: rounding. Other dof, and NaN, give NaN. One call per block.
     Source: Marsaglia & Tsang (2000), ACM Trans. Math. Softw. 26, 363; their proof needs a
     shape dof/2 > 1/3 only: 3 log(1 + y) - (1 + y)**3 + 1 + 9 y**2/2 has slope -3 y**3/(1 + y).
     """
@@ -103,33 +119,38 @@ def chi_square(
     shape = (columns, random.lanes)
     valid = (dof >= 1) | (dof == 0)
     d = jnp.where(dof >= 1, 0.5 * dof, 1.0) - 1 / 3
-    values, accepted = _candidate(random, d, (steps, *shape))
+    values, accepted = _candidates(random, d, (steps, *shape))
     position = jnp.arange(steps)[:, None, None]
 
     def redraw(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         values, accepted, round_ = carry
         fresh = random.starting_at(_REDRAWS + round_ * np.uint32(3 * columns))
-        new, good = _candidate(fresh, d, (1, *shape))
+        new, good = _candidates(fresh, d, (1, *shape))
         first = jnp.min(jnp.where(accepted, steps, position), axis=0)
         filled = (position == first) & good
         return jnp.where(filled, new, values), accepted | filled, round_ + np.uint32(1)
 
-    done = lambda carry: ~jnp.all(carry[1])
-    values, _, _ = jax.lax.while_loop(done, redraw, (values, accepted, jnp.uint32(0)))
+    unfinished = lambda carry: ~jnp.all(carry[1])
+    values, _, _ = jax.lax.while_loop(unfinished, redraw, (values, accepted, jnp.uint32(0)))
     return jnp.where(valid, jnp.where(dof == 0, 0.0, values), jnp.nan)
 
 
-def _candidate(
+def _candidates(
     random: LaneRandom, d: Float[Array, "#columns #lanes"], shape: tuple[int, int, int]
 ) -> tuple[Float[Array, "steps columns lanes"], Bool[Array, "steps columns lanes"]]:
-    """2 d (1 + y)**3 with y = x / sqrt(9 d), and whether it is taken."""
-    count = shape[0] * shape[1]
-    x = random.normal(count).reshape(shape)
-    u = random.uniform(count).reshape(shape)
+    """2 d (1 + y)**3 with y = x / sqrt(9 d), and whether each is taken."""
+    x = random.normal(shape[0] * shape[1]).reshape(shape)
+    u = random.uniform(shape[0] * shape[1]).reshape(shape)
     y = x / jnp.sqrt(9.0 * d)
-    v = 1.0 + y
-    positive = v > 0.0
-    v = jnp.where(positive, v, 1.0)
+    positive = y > -1.0
+    v = jnp.where(positive, 1.0 + y, 1.0)
     # x**2/2 + d - d v**3 + d log v**3, without the terms that cancel
     excess = 3.0 * d * (log(v) - y * (1.0 - y * (0.5 - y / 3)))
     return 2.0 * d * v**3, positive & (log(u) < excess)
+
+
+def _unit(high: UInt32[Array, "*shape"], low: UInt32[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Multiples of 2**-52 in [0, 1)."""
+    mantissa = (high.astype(jnp.uint64) << 20) | (low >> 12).astype(jnp.uint64)
+    one = np.float64(1.0).view(np.uint64)
+    return jax.lax.bitcast_convert_type(mantissa | one, jnp.float64) - 1.0

@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-_WRITTEN_OUT = 16
+_WRITTEN_OUT = 64
 """Sums over up to this many terms are written out, so that the lanes fill the vector units."""
 
 
@@ -30,9 +30,10 @@ def by_lanes(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @on_lanes.def_vmap
     def merged(size: int, in_batched: list, tree: Any) -> tuple[Any, Any]:
         (batched,) = in_batched
-        lanes = max(leaf.shape[-1] for leaf in jax.tree.leaves(tree))
-        merge = lambda leaf, is_batched: _merged(leaf, is_batched, size, lanes)
-        result = on_lanes(jax.tree.map(merge, tree, batched))
+        lanes = _count(tree)
+        result = on_lanes(
+            jax.tree.map(lambda leaf, own: _merged(leaf, own, size, lanes), tree, batched)
+        )
         split = lambda leaf: jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], size, lanes), -2, 0)
         return jax.tree.map(split, result), jax.tree.map(lambda leaf: True, result)
 
@@ -43,13 +44,14 @@ def by_lanes(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return call
 
 
-def per_lane(fn: Callable, *trees: Any, lanes: int) -> Any:
-    """fn of one lane's values, over all lanes."""
+def per_lane(fn: Callable, *trees: Any) -> Any:
+    """fn of one lane's values, in every lane (in one where all of them are the same)."""
     leaves, structure = jax.tree.flatten(trees)
+    lanes = _count(leaves)
     axes = [-1 if leaf.shape[-1] == lanes else None for leaf in leaves]
     leaves = [leaf if axis else leaf[..., 0] for leaf, axis in zip(leaves, axes, strict=True)]
     call = lambda *leaves: fn(*jax.tree.unflatten(structure, leaves))
-    return jax.vmap(call, in_axes=axes, out_axes=-1, axis_size=lanes)(*leaves)
+    return jax.vmap(call, in_axes=axes, out_axes=-1)(*leaves)
 
 
 def inner(a: Float[Array, "*#batch p #lanes"], b: Float[Array, "*#batch p #lanes"]) -> Array:
@@ -58,6 +60,26 @@ def inner(a: Float[Array, "*#batch p #lanes"], b: Float[Array, "*#batch p #lanes
     if terms > _WRITTEN_OUT:
         return jnp.sum(a * b, axis=-2)
     return sum(a[..., p, :] * b[..., p, :] for p in range(terms))
+
+
+def apart(true: Bool[Array, ""], fn: Callable, *arguments: Any) -> Any:
+    """fn(*arguments), compiled by itself on CPUs, so that its result is computed once.
+
+    XLA copies cheap arithmetic into everything that uses it, and what it uses, and so on: a
+    chain of n such steps costs 2**n. It does not look into branches.
+    true: true at run time, which the compiler must not know.
+    """
+
+    def branch(*arguments: Any) -> Any:
+        blank = jax.eval_shape(fn, *arguments)
+        zeros = lambda *arguments: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), blank)
+        return jax.lax.cond(true, fn, zeros, *arguments)
+
+    return jax.lax.platform_dependent(*arguments, cpu=branch, default=fn)
+
+
+def _count(tree: Any) -> int:
+    return max(leaf.shape[-1] for leaf in jax.tree.leaves(tree))
 
 
 def _merged(leaf: Array, batched: bool, size: int, lanes: int) -> Array:
