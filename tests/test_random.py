@@ -13,9 +13,11 @@ DTYPES = [jnp.dtype("float32"), jnp.dtype("float64")]
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_numbers_are_standard_normal_and_independent(dtype, key):
-    count = 400_000
+    count = 2_000_000
     x = np.asarray(normal(key, (count,), dtype), np.float64)
     assert stats.kstest(x, "norm").pvalue > 1e-3
+    assert abs(x.var() - 1) < 4.5 * (2 / count) ** 0.5
+    assert abs(np.mean(x**4) - 3) < 4.5 * (96 / count) ** 0.5
     # The tails, where a poor logarithm would show, by a Poisson test.
     for limit in (3.0, 4.0):
         for tail in (x, -x):
