@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
 from learndyn.dynamics._chain_draws import draw_block, steps_per_block
-from learndyn.dynamics._chain_step import ChainSetting, ChainState, chain_step
+from learndyn.dynamics._chain_step import ChainSetting, ChainState, Draw, chain_step
 from learndyn.dynamics._lanes import inner
 
 
@@ -43,14 +43,14 @@ def run_chain(
     lanes = seeds.shape[1]
     state = jax.tree.map(lambda x: jnp.broadcast_to(x, (*x.shape[:-1], lanes)), state)
 
-    def advance(first: Array, last: Array, draws: Array, state: ChainState) -> ChainState:
+    def advance(first: Array, last: Array, draws: Draw, state: ChainState) -> ChainState:
         def one(t: Array, state: ChainState) -> ChainState:
             draw = jax.tree.map(lambda x: x[t % size], draws)
             return chain_step(setting, state, draw, t)
 
         return jax.lax.fori_loop(first, last, one, state)
 
-    def event(carry: _Carry, draws: Array, end: Array) -> _Carry:
+    def event(carry: _Carry, draws: Draw, end: Array) -> _Carry:
         target = _target(save_steps, carry.saved)
         step = jnp.minimum(jnp.min(target), end)
         state = advance(carry.step, step, draws, carry.state)

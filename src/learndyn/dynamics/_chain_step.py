@@ -24,10 +24,10 @@ class ChainSetting(eqx.Module):
 
     problem: Problem
     rule: SGD
-    teacher: Float[Array, "m m #lanes"]
-    v_teacher: Float[Array, " m #lanes"]
-    b_teacher: Float[Array, " m #lanes"] | None
-    n: Float[Array, " #lanes"]
+    teacher: Float[Array, "m m *#lanes"]
+    v_teacher: Float[Array, "m *#lanes"]
+    b_teacher: Float[Array, "m *#lanes"] | None
+    n: Float[Array, "*#lanes"]
 
 
 class ChainState(NamedTuple):

@@ -67,7 +67,7 @@ class LaneRandom:
         first = self._next
         self._next = first + count
 
-        def words(first: Array, count: int) -> tuple[Array, Array]:
+        def words(first: Array | np.integer | int, count: int) -> tuple[Array, Array]:
             counter = first + jnp.arange(count, dtype=jnp.uint32)
             block = self._block.astype(jnp.uint32)
             return threefry(*self._seeds[:, None, :], counter[:, None], block)
@@ -124,8 +124,12 @@ def chi_square(
 
     def redraw(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         values, accepted, round_ = carry
-        fresh = random.starting_at(_REDRAWS + round_ * np.uint32(3 * columns))
-        new, good = _candidates(fresh, d, (1, *shape))
+
+        def fresh(round_: Array) -> tuple[Array, Array]:
+            counters = random.starting_at(_REDRAWS + round_ * np.uint32(3 * columns))
+            return _candidates(counters, d, (1, *shape))
+
+        new, good = apart(random.always, fresh, round_)
         first = jnp.min(jnp.where(accepted, steps, position), axis=0)
         filled = (position == first) & good
         return jnp.where(filled, new, values), accepted | filled, round_ + np.uint32(1)
