@@ -221,10 +221,20 @@ def test_ridge_means_at_finite_n_are_the_recursion():
     close(means.q, q, rel=1e-13)
 
 
-def test_relu_unit():
-    close(asymptotics.eg_relu_unit(0.5, 0.1), 0.01 * 0.5 / 6, rel=1e-14)
+def test_relu_committee():
+    close(asymptotics.eg_relu(1, 0.5, 0.1), 0.01 * 0.5 / 6, rel=1e-14)
+    # The two linear equations it solves, written out for m = 3.
+    m, lr = 3, 0.2
+    matrix = np.array([[-1 / 2, -(m - 1) / 4], [-1 / 4, -m / 4]])
+    matrix += lr / 2 * np.array([[(m + 1) / 4, (m - 1) * (m + 2) / 8], [(m + 2) / 8, 16 / 16]])
+    p, c = np.linalg.solve(matrix, [-lr / 4, -lr / 8])
+    close(asymptotics.eg_relu(m, lr), m * p / 4 + m * (m - 1) * c / 8, rel=1e-12)
+    slope = jax.grad(lambda lr: asymptotics.eg_relu(4, lr, z=2, v_teacher=3.0))(0.0)
+    close(slope, 4 * 9 / 2 / 8, rel=1e-12)
+    assert asymptotics.critical_lr_relu(1) == 2.0
+    assert asymptotics.eg_relu(3, asymptotics.critical_lr_relu(3) * (1 - 1e-9)) > 1e7
     with pytest.raises(ValueError, match="diverges"):
-        asymptotics.eg_relu_unit(2.0)
+        asymptotics.eg_relu(1, 2.0)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from learndyn._checks import is_concrete, require_unbatched
 from learndyn._problem import Problem
 from learndyn._rules import SGD
 from learndyn._states import Overlaps
-from learndyn.asymptotics._singular import expansion
+from learndyn.asymptotics._singular import averages_at
 from learndyn.averages import AbstractAverages, AbstractNodes, NodeAverages
 from learndyn.dynamics import OverlapFlow, ode_term
 
@@ -31,6 +31,7 @@ def fixed_flow(
 ) -> OverlapFlow:
     """The vector field f(0, y, None) of an autonomous problem, with `state` packed by .pack.
 
+    Its value and derivatives are right at `state` also where overlaps are singular.
     Raises: ValueError for a learning rate that is a schedule (then nothing is fixed), a batch
     of states or floats, and whatever `ode_term` refuses.
     """
@@ -43,7 +44,11 @@ def fixed_flow(
             )
         require_unbatched([(name, rate, 0)], function)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], function)
-    return ode_term(problem, rule, state, averages=averages).vector_field
+    flow = ode_term(problem, rule, state, averages=averages).vector_field
+    if not isinstance(flow.averages, NodeAverages):
+        return flow
+    better = averages_at(problem, state, flow.averages)
+    return eqx.tree_at(lambda f: f.averages, flow, better)
 
 
 def require_regular_relu(problem: Problem, state: Overlaps, function: str) -> None:
@@ -67,21 +72,6 @@ def drift(flow: OverlapFlow, y: Float[Array, " p"]) -> Float[Array, " p"]:
 def jacobian(flow: OverlapFlow, y: Float[Array, " p"]) -> Float[Array, "p p"]:
     """df/dy at y."""
     return flow.jacobian(jnp.zeros(()), y)
-
-
-def exact_at(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[OverlapFlow, OverlapFlow]:
-    """`flow` twice: right in value at y, and right in first derivatives at y.
-
-    Both are `flow` itself but for averages over nodes at singular overlaps (student = teacher):
-    closed forms extend smoothly beyond the positive semi-definite overlaps, nodes do not.
-    """
-    if not isinstance(flow.averages, NodeAverages) or flow.rule.has_slow_momentum:
-        return flow, flow
-    expanded = expansion(flow.problem, flow.unpack(y), flow.averages)
-    if expanded is None:
-        return flow, flow
-    value, derivative = (eqx.tree_at(lambda f: f.averages, flow, a) for a in expanded)
-    return value, derivative
 
 
 def error_of(flow: OverlapFlow, state: Overlaps) -> Float[Array, ""]:

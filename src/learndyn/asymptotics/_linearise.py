@@ -12,7 +12,6 @@ from learndyn._states import Overlaps
 from learndyn.asymptotics._flow import (
     AveragesOption,
     drift,
-    exact_at,
     fixed_flow,
     jacobian,
     require_regular_relu,
@@ -64,23 +63,22 @@ def linearise(
     """
     require_regular_relu(problem, state, "linearise")
     flow = fixed_flow(problem, rule, state, function="linearise", averages=averages)
-    y = flow.pack(state)
-    return _linearise(*exact_at(flow, y), y)
+    return _linearise(flow, flow.pack(state))
 
 
 @eqx.filter_jit
-def _linearise(value: OverlapFlow, flow: OverlapFlow, y: Float[Array, " p"]) -> Linearisation:
+def _linearise(flow: OverlapFlow, y: Float[Array, " p"]) -> Linearisation:
     matrix = jacobian(flow, y)
     eigenvalues, eigenvectors = jnp.linalg.eig(matrix)
     order = jnp.argsort(-eigenvalues.real)
     return Linearisation(
-        state=value.unpack(y),
-        drift=drift(value, y),
+        state=flow.unpack(y),
+        drift=drift(flow, y),
         jacobian=matrix,
         eigenvalues=eigenvalues[order],
         eigenvectors=eigenvectors[:, order],
-        coordinates=coordinate_names(value),
-        flow=value,
+        coordinates=coordinate_names(flow),
+        flow=flow,
     )
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from learndyn._checks import is_concrete
+from learndyn._losses import Squared
 from learndyn._problem import Problem
 from learndyn._rules import SGD
 from learndyn._states import Overlaps
@@ -15,7 +16,6 @@ from learndyn.asymptotics._flow import (
     AveragesOption,
     drift,
     error_of,
-    exact_at,
     fixed_flow,
     jacobian,
     require_fixed_point,
@@ -78,9 +78,8 @@ def perturb(
     require_regular_relu(problem, state, "perturb")
     flow = fixed_flow(problem, rule, state, function="perturb", averages=averages)
     y = flow.pack(state)
-    value, derivative = exact_at(flow, y)
-    require_fixed_point(value, y, "perturb")
-    response, unbalanced = _respond(value, derivative, y, change, observable)
+    require_fixed_point(flow, y, "perturb")
+    response, unbalanced = _respond(flow, y, change, observable)
     if is_concrete(unbalanced) and bool(unbalanced > _UNBALANCED):
         raise ValueError(
             "perturb found no first-order response: the change pushes along a neutral direction "
@@ -106,14 +105,13 @@ def eg_response(
 
 @eqx.filter_jit
 def _respond(
-    value: OverlapFlow,
-    derivative: OverlapFlow,
+    flow: OverlapFlow,
     y: Float[Array, " p"],
     change: "_Change",
     observable: Callable[[Overlaps], Array] | None,
 ) -> tuple[Response, Float[Array, ""]]:
-    source = change.source(value, y)
-    matrix = jacobian(derivative, y)
+    source = change.source(flow, y)
+    matrix = jacobian(flow, y)
     parts = decompose(matrix)
     secular = secular_part(parts, source)
     moved = pseudo_solve(parts, secular - source)
@@ -122,13 +120,13 @@ def _respond(
     moved = jnp.where(unbalanced > _UNBALANCED, jnp.nan, moved)
 
     def change_of(function: Callable[[Overlaps], Array]) -> Array:
-        return jax.jvp(lambda y: function(value.unpack(y)), (y,), (moved,))[1]
+        return jax.jvp(lambda y: function(flow.unpack(y)), (y,), (moved,))[1]
 
     response = Response(
-        *as_direction(value, moved),
-        eg=change_of(lambda state: error_of(derivative, state)),
+        *as_direction(flow, moved),
+        eg=change_of(lambda state: error_of(flow, state)),
         observable=None if observable is None else change_of(observable),
-        drift=as_direction(value, secular),
+        drift=as_direction(flow, secular),
         neutral=jnp.sum(parts.neutral),
     )
     return response, unbalanced
@@ -161,15 +159,19 @@ class _Change(eqx.Module):
 
 
 def _noise_source(flow: OverlapFlow, y: Float[Array, " p"]) -> Float[Array, " p"]:
-    """df/d sigma**2; f is even in sigma, so at sigma = 0 it is half the second derivative."""
+    """df/d sigma**2. Squared loss makes f linear in sigma**2; else f is even in sigma, so that
+    at sigma = 0 it is half the second derivative."""
 
     def at(sigma: Array) -> Array:
         return drift(eqx.tree_at(lambda f: f.problem.noise, flow, sigma), y)
 
+    sigma = flow.problem.noise
+    if isinstance(flow.problem.loss, Squared):
+        return at(jnp.ones_like(sigma)) - at(jnp.zeros_like(sigma))
+
     def slope(sigma: Array) -> Array:
         return jax.jvp(at, (sigma,), (jnp.ones_like(sigma),))[1]
 
-    sigma = flow.problem.noise
     first, second = jax.jvp(slope, (sigma,), (jnp.ones_like(sigma),))
     return jnp.where(sigma > 0, first / jnp.where(sigma > 0, 2 * sigma, 1.0), 0.5 * second)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-NEUTRAL = 1e-8
+NEUTRAL = 1e-10
 """A singular value below this times the largest counts as zero."""
 
 
@@ -18,7 +18,9 @@ class Decomposition(NamedTuple):
     neutral: Bool[Array, " p"]
 
 
-def decompose(matrix: Float[Array, "p p"], tolerance: float = NEUTRAL) -> Decomposition:
+def decompose(
+    matrix: Float[Array, "p p"], tolerance: float | Float[Array, ""] = NEUTRAL
+) -> Decomposition:
     """Singular value decomposition; the columns of right[:, neutral] span the null space."""
     left, values, right_t = jnp.linalg.svd(matrix)
     return Decomposition(left, values, right_t.T, values <= tolerance * values[0])

@@ -79,18 +79,6 @@ def eg_normalised_small_lr(
     return steepness[activation] * lr * noise**2 / (4 * k)
 
 
-def eg_relu_unit(lr: RealLike, noise: RealLike = 1.0) -> Float[Array, "*shape"]:
-    """Final eg of one ReLU unit that learned from one: noise**2 lr / (4 (2 - lr)).
-
-    Range: lr < 2. Error: exact in lr, O(noise**3). For more units: `fixed_point`,
-    `eg_response` and, for small lr, `eg_zero_error_small_lr`.
-    Raises: ValueError for lr outside [0, 2). Source: derived from the ReLU ODE.
-    """
-    lr, noise = _checked(("lr", lr, 0.0), ("noise", noise, 0.0))
-    require_at_least(2.0 - lr, 0.0, "2 - lr", "beyond lr = 2 learning diverges", strict=True)
-    return noise**2 * jnp.where(lr < 2, lr / (4 * (2 - lr)), jnp.nan)
-
-
 def _squared_slope(
     g, norms: Float[Array, " k"], b: Float[Array, " k"] | None
 ) -> Float[Array, " k"]:

@@ -1,0 +1,82 @@
+"""The largest lr at which A + lr B has no eigenvalue in the right half plane."""
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+_NULL = 1e-9
+_MARGIN = 1e-9
+_SCAN = 400
+
+Matrix = Float[np.ndarray, "p p"]
+
+
+def largest_stable(a: Matrix, b: Matrix) -> float:
+    """See the module; inf where there is none, 0 where small rates are unstable already.
+
+    Directions that both matrices annihilate (neutral at every rate) are divided out: they
+    would make the pencil singular.
+    """
+    a, b = _deflated(a, b)
+    if a.size == 0:
+        return np.inf
+    scale = np.linalg.norm(a) / max(np.linalg.norm(b), 1e-300)
+    start = 1e-6 * min(scale, 1e6)
+    if _growth(a, b, start) > 0:
+        return 0.0
+    eigenvalues = scipy.linalg.eigvals(a, -b)
+    finite = eigenvalues[np.isfinite(eigenvalues)]
+    real = finite.real[(np.abs(finite.imag) < 1e-7 * np.abs(finite)) & (finite.real > start)]
+    for candidate in [*np.sort(real), 1e6 * scale]:
+        crossing = _complex_crossing(a, b, start, candidate)
+        if crossing is not None:
+            return crossing
+        if candidate < 1e6 * scale and _growth(a, b, candidate * (1 + 1e-6)) > 0:
+            return float(candidate)
+        start = candidate
+    return np.inf
+
+
+def _growth(a: Matrix, b: Matrix, lr: float) -> float:
+    """Largest real part of an eigenvalue, less a margin for rounding."""
+    matrix = a + lr * b
+    return np.linalg.eigvals(matrix).real.max() - _MARGIN * lr * np.linalg.norm(b)
+
+
+def _complex_crossing(a: Matrix, b: Matrix, low: float, high: float) -> float | None:
+    """Where stability is lost strictly between low and high, by a scan and bisection."""
+    many = high > 1e3 * low
+    grid = np.geomspace(low, high, _SCAN + 2) if many else np.linspace(low, high, _SCAN + 2)
+    grid = np.union1d(grid, np.linspace(low, high, _SCAN + 2))[1:-1]
+    grid = grid[(grid > low * (1 + 1e-9)) & (grid < high * (1 - 1e-6))]
+    lost = [lr for lr in grid if _growth(a, b, lr) > 0]
+    if not lost:
+        return None
+    above = lost[0]
+    below = max([low, *grid[grid < above]])
+    while above - below > 1e-13 * above:
+        middle = 0.5 * (below + above)
+        if not below < middle < above:
+            break
+        below, above = (below, middle) if _growth(a, b, middle) > 0 else (middle, above)
+    return float(above)
+
+
+def _deflated(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
+    """a and b without their common right and left null spaces, whose eigenvalues are 0."""
+    while a.size:
+        size = len(a)
+        for transposed in (False, True):
+            if a.size == 0:
+                break
+            pair = (a.T, b.T) if transposed else (a, b)
+            norms = [np.linalg.norm(matrix) for matrix in pair]
+            stacked = np.concatenate(
+                [matrix / max(norm, 1e-300) for matrix, norm in zip(pair, norms, strict=True)]
+            )
+            values, rows = np.linalg.svd(stacked)[1:]
+            kept = rows[: int((values > _NULL).sum())]
+            a, b = kept @ a @ kept.T, kept @ b @ kept.T
+        if len(a) == size:
+            break
+    return a, b
