@@ -458,8 +458,9 @@ def test_derivatives_of_relu_committees_use_the_score():
         return jax.jit(jax.jacfwd(at))(STATE.Q[0, 1])
 
     expected = c_c(exact, chosen(exact, STATE))
-    nodes = chosen(plain, STATE)
-    assert nodes.score
+    assert chosen(plain, STATE).score
+    # Off by 0.04 at 4096 points, 0.01 at 16384, 0.005 here.
+    nodes = chosen(plain, STATE, QuasiMonteCarlo(65536))
     np.testing.assert_allclose(c_c(plain, nodes), expected, atol=0.02)
     through = NodeAverages(nodes.z, nodes.weight, score=False)
     assert np.abs(c_c(plain, through) - expected).max() > 0.1

@@ -256,7 +256,7 @@ class TestInitFile:
         (["ode", "--student", "tanh", "--averages", "closed"], "closed-form averages exist"),
         (["ode", "--output", "run.txt"], "must end in .nc"),
         (["ode", "--init-file", "absent.csv"], "does not exist"),
-        (["ode", "--init-file", "bad.txt"], "must end in"),
+        (["ode", "--init-file", "bad.txt"], "read from .nc, .npz or .csv"),
         (["ode", "--init-file", "bad.csv"], "positive semi-definite"),
         (["ode", "--init-file", "holes.csv"], "Q has no finite entry [0, 1]"),
         (["ode", "--init-file", "header.csv"], "columns name,i,j,value"),

@@ -11,6 +11,7 @@ from learndyn.datasets._files import load as load
 from learndyn.datasets._files import save as save
 from learndyn.datasets._provenance import provenance as provenance
 from learndyn.datasets._provenance import seed_attribute as seed_attribute
+from learndyn.datasets._starts import read_state as read_state
 from learndyn.datasets._variables import CONSTANTS as CONSTANTS
 from learndyn.datasets._variables import SCHEMA as SCHEMA
 from learndyn.datasets._variables import Labelled as Labelled
