@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from learndyn._scaled_erf import scaled_erf, scaled_erf_derivative
 from learndyn._types import ScalarFunction
 
 
@@ -30,10 +31,10 @@ class Erf(AbstractActivation):
     """g(x) = erf(x/sqrt 2), the sigmoid of Saad & Solla (1995)."""
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return jax.scipy.special.erf(x * 0.5**0.5)
+        return scaled_erf(x)
 
     def derivative(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return (2 / jnp.pi) ** 0.5 * jnp.exp(-0.5 * x * x)
+        return scaled_erf_derivative(x)
 
 
 class ReLU(AbstractActivation):
