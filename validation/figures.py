@@ -53,3 +53,51 @@ def _draw_deviations(ax: plt.Axes, dataset: xr.Dataset) -> None:
     ax.set_yscale("symlog", linthresh=1)
     ax.margins(x=0.08, y=0.15)
     ax.legend(frameon=False)
+
+
+def scaling(dataset: xr.Dataset) -> Figure:
+    """Mean distance from the ODE: its largest value against n, and against time at two n."""
+    mean = dataset.distance.mean("seed")
+    error = dataset.distance.std("seed", ddof=1) / np.sqrt(dataset.sizes["seed"])
+    peak = mean.argmax("alpha")
+    constant = float(dataset.predicted.max())
+    with plot.style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+        left.errorbar(
+            dataset.n,
+            mean.isel(alpha=peak),
+            2 * error.isel(alpha=peak),
+            fmt="o",
+            ms=4,
+            color=SGD,
+            label="measured, ± 2 standard errors",
+        )
+        left.plot(
+            dataset.n, constant / np.sqrt(dataset.n), color=ODE, label=r"predicted $C/\sqrt{N}$"
+        )
+        left.plot(
+            dataset.n,
+            constant / 8 * (dataset.n / 64) ** -0.25,
+            "--",
+            color=WRONG,
+            label="slope −1/4",
+        )
+        left.set(xscale="log", yscale="log", xlabel="$N$")
+        left.set_ylabel(r"max over $\alpha$ of E$|m^\mu - m(\alpha)|$")
+        left.legend(frameon=False)
+        right.plot(dataset.alpha, dataset.predicted, color=ODE, label="predicted")
+        for n, colour in ((dataset.n[0], WRONG), (dataset.n[-1], SGD)):
+            scale = np.sqrt(float(n))
+            right.errorbar(
+                dataset.alpha,
+                scale * mean.sel(n=n),
+                2 * scale * error.sel(n=n),
+                fmt="o",
+                ms=4,
+                color=colour,
+                label=f"N = {int(n)}",
+            )
+        right.set(xlabel=r"$\alpha$ = steps / $N$")
+        right.set_ylabel(r"$\sqrt{N}$ E$|m^\mu - m(\alpha)|$")
+        right.legend(frameon=False)
+    return figure

@@ -83,7 +83,7 @@ def _fingerprint(file: Path, lab: Lab) -> str:
 
     digest = hashlib.sha256(f"{lab.profile} {lab.seed} {jax.default_backend()}".encode())
     library = Path(learndyn.__file__).parent
-    shared = [Path(__file__).parent / name for name in ("experiments.py",)]
+    shared = [Path(__file__).parent / name for name in ("experiments.py", "ensembles.py")]
     for source in sorted(library.rglob("*.py")):
         if source.relative_to(library).parts[0] not in ("plot", "cli.py", "cli"):
             digest.update(source.read_bytes())

@@ -59,3 +59,18 @@ def z_scores(samples: np.ndarray, exact: np.ndarray) -> np.ndarray:
 def z_limit(comparisons: int, false_alarm: float) -> float:
     """The |z| that a true theory exceeds somewhere with probability at most `false_alarm`."""
     return float(stats.norm.isf(false_alarm / (2 * comparisons)))
+
+
+def is_equal(estimate: float, error: float, expected: float, margin: float) -> bool:
+    """Whether two one-sided tests at `LEVEL` place the estimate within `margin` of `expected`."""
+    return Equivalence(np.array(estimate - expected), np.array(error), margin).equal
+
+
+def power_law(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, float]:
+    """Slope of log y against log x by least squares, and its standard error.
+
+    y: independent estimates with standard errors `error`, much smaller than y.
+    """
+    log_x = np.log(x) - np.log(x).mean()
+    weights = log_x / (log_x**2).sum()
+    return float(weights @ np.log(y)), float(np.sqrt((weights**2) @ (error / y) ** 2))

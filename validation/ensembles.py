@@ -1,0 +1,140 @@
+"""Ensembles through the overlap chain, and their distance from the ODE."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+import learndyn as ld
+
+LANES = 256
+"""Runs side by side in one call: fastest on a CPU core, and one program for every ensemble."""
+
+FIELDS = ("Q", "R", "v", "b", "eg")
+
+
+@functools.partial(jax.jit, static_argnames="averages")
+def _runs(
+    problem: ld.Problem,
+    rule: ld.SGD,
+    start: ld.Overlaps,
+    ts: jax.Array,
+    n: jax.Array,
+    keys: jax.Array,
+    averages: Any = None,
+) -> ld.Trajectory:
+    def run(key: jax.Array) -> ld.Trajectory:
+        return ld.simulate_chain(problem, rule, start, ts, n=n, key=key, averages=averages)
+
+    return jax.vmap(run)(keys)
+
+
+def chain_ensemble(
+    problem: ld.Problem,
+    rule: ld.SGD,
+    start: ld.Overlaps,
+    ts: Any,
+    *,
+    n: int,
+    key: jax.Array,
+    runs: int,
+    averages: Any = None,
+) -> dict[str, np.ndarray]:
+    """Q, R, v, b, eg of shape (runs, times, ...) and alpha (times,), at input dimension n.
+
+    runs: a multiple of `LANES`. Problems, rules and starts of the same structure share a program.
+    """
+    blocks = runs // LANES
+    if blocks * LANES != runs:
+        raise ValueError(f"runs must be a multiple of {LANES}; got {runs}.")
+    ts, n = jnp.asarray(ts, float), jnp.asarray(n, float)
+    found = []
+    for one in jax.random.split(key, blocks):
+        keys = jax.random.split(one, LANES)
+        found.append(_runs(problem, rule, start, ts, n, keys, averages=averages))
+    present = [name for name in FIELDS if getattr(found[0], name) is not None]
+    ensemble = {
+        name: np.concatenate([np.asarray(getattr(block, name)) for block in found])
+        for name in present
+    }
+    return ensemble | {"alpha": np.asarray(found[0].alpha[0])}
+
+
+def distances(ensemble: dict[str, np.ndarray], theory: ld.Trajectory) -> np.ndarray:
+    """|m - m_ode| of shape (runs, times): Frobenius over full matrices Q and R, and v and b.
+
+    theory: at the times of the ensemble.
+    """
+    total = 0.0
+    for name in FIELDS[:-1]:
+        if name in ensemble:
+            gap = ensemble[name] - np.asarray(getattr(theory, name))
+            total = total + (gap.reshape(*gap.shape[:2], -1) ** 2).sum(axis=-1)
+    return np.sqrt(total)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainCurve:
+    """A learning curve at large n: chains and ODE from the same overlaps.
+
+    times: increasing, > 0, where the claim is decided. wrong_*: the control's theory, each
+    None where it is the same.
+    """
+
+    problem: ld.Problem
+    rule: ld.SGD
+    start: ld.Overlaps
+    n: int
+    times: tuple[float, ...]
+    runs: int = 512
+    averages: Any = None
+    ode_rule: ld.SGD | None = None
+    wrong_rule: ld.SGD | None = None
+    wrong_problem: ld.Problem | None = None
+    wrong_start: ld.Overlaps | None = None
+    jump_ts: Any = None
+
+
+def measure_chain_curve(curve: ChainCurve, key: jax.Array) -> xr.Dataset:
+    """What `judge_curve` and `learning_curve` need, by chains.
+
+    Variables: eg (seed, alpha), theory and wrong (alpha); long_eg, the first run; theory_curve
+    and wrong_curve on `alpha_curve`.
+    """
+    ts = np.array([0.0, *curve.times])
+    ensemble = chain_ensemble(
+        curve.problem,
+        curve.rule,
+        curve.start,
+        ts,
+        n=curve.n,
+        key=key,
+        runs=curve.runs,
+        averages=curve.averages,
+    )
+    alpha = ensemble["alpha"]
+    grid = np.union1d(np.linspace(0.0, alpha[-1], 101), alpha)
+    solve = functools.partial(ld.solve_ode, ts=grid, averages=curve.averages, jump_ts=curve.jump_ts)
+    rule = curve.ode_rule or curve.rule
+    right = solve(curve.problem, rule, curve.start)
+    wrong = solve(
+        curve.wrong_problem or curve.problem,
+        curve.wrong_rule or rule,
+        curve.wrong_start or curve.start,
+    )
+    at = np.searchsorted(grid, alpha)
+    return xr.Dataset(
+        {
+            "eg": (("seed", "alpha"), ensemble["eg"][:, 1:]),
+            "theory": ("alpha", np.asarray(right.eg)[at][1:]),
+            "wrong": ("alpha", np.asarray(wrong.eg)[at][1:]),
+            "long_eg": ("alpha_long", ensemble["eg"][0]),
+            "theory_curve": ("alpha_curve", np.asarray(right.eg)),
+            "wrong_curve": ("alpha_curve", np.asarray(wrong.eg)),
+        },
+        coords={"alpha": alpha[1:], "alpha_long": alpha, "alpha_curve": grid},
+    )
