@@ -9,6 +9,7 @@ _MARGIN = 1e-9
 _SCAN = 400
 
 Matrix = Float[np.ndarray, "p p"]
+Smaller = Float[np.ndarray, "kept kept"]
 
 
 def largest_stable(a: Matrix, b: Matrix) -> float:
@@ -62,7 +63,7 @@ def _complex_crossing(a: Matrix, b: Matrix, low: float, high: float) -> float | 
     return float(above)
 
 
-def _deflated(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
+def _deflated(a: Matrix, b: Matrix) -> tuple[Smaller, Smaller]:
     """a and b without their common right and left null spaces, whose eigenvalues are 0."""
     while a.size:
         size = len(a)

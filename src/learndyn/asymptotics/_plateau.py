@@ -15,9 +15,9 @@ from learndyn.asymptotics._reduced import ReducedFlow
 from learndyn.asymptotics._reduced_states import SymmetricOverlaps
 from learndyn.asymptotics._states import symmetric_state
 
-_STAGES, _ITERATIONS = 24, 8
+_STAGES, _ITERATIONS = 48, 6
 _CONVERGED = 1e-11
-_SMALL = 1e-6
+_SMALL = 4e-6
 
 
 class Plateau(eqx.Module):
@@ -62,7 +62,8 @@ def plateau(
         Newton's method on (q - c, c, r) while lr grows from 0. The rate is that of R in the
         patterns whose rows and columns sum to 0.
     noise, batch_size: of the labels, per step; both move the point at finite lr only.
-    Range: m up to 1e4 at the same cost; lr up to where the point ends. Error: 1e-12.
+    Range: m up to 1e4 at the same cost; lr up to where the point ends. Error: max |dy/dalpha| /
+        lr below 1e-12; q - c itself, to which little is sensitive, about 1e-15 / lr.
     jit, vmap and differentiation with respect to lr and noise work; where there is no such
     point, NaN. Raises: ValueError for concrete lr beyond the range, m < 2, negative values.
     Source: Saad & Solla, PRE 52, 4225 (1995), section IV; Biehl, Riegler & Wöhler (1996).
@@ -115,7 +116,7 @@ def _root(m: Array, lr: Array, noise: Array) -> Float[Array, "3"]:
 
     def equations(z: Array, lr: Array, noise: Array) -> Array:
         # At lr -> 0 the first is a limit; a rate too small to matter gives it to rounding.
-        rate = jnp.maximum(lr, _SMALL)
+        rate = jnp.maximum(lr, _SMALL / m**2)
         flow = _flow(m, rate, noise)
         x = z[0] * rate
         dq, dc, dr = flow(jnp.zeros(()), jnp.stack([x + z[1], z[1], z[2]]), None) / rate
@@ -130,10 +131,11 @@ def _root(m: Array, lr: Array, noise: Array) -> Float[Array, "3"]:
         return jax.lax.scan(step, z, None, length=_ITERATIONS)[0], None
 
     def solve(_: object, z: Array) -> Array:
-        rates = jax.lax.stop_gradient(lr) * jnp.linspace(0.0, 1.0, _STAGES)
+        # Closely at first: in a large committee q - c bends where lr is of order 1/m**2.
+        rates = jax.lax.stop_gradient(lr) * jnp.linspace(0.0, 1.0, _STAGES) ** 4
         return jax.lax.scan(newton, z, rates)[0]
 
-    start = jnp.stack([jnp.asarray(0.06), 1 / (2 * m - 1), (m * (2 * m - 1)) ** -0.5])
+    start = jnp.stack([0.0164 * m**2, 1 / (2 * m - 1), (m * (2 * m - 1)) ** -0.5])
     return jax.lax.custom_root(
         lambda z: equations(z, lr, noise),
         start,
