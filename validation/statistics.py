@@ -67,10 +67,11 @@ def is_equal(estimate: float, error: float, expected: float, margin: float) -> b
 
 
 def power_law(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, float]:
-    """Slope of log y against log x by least squares, and its standard error.
+    """Slope of log y against log x by weighted least squares, and its standard error.
 
-    y: independent estimates with standard errors `error`, much smaller than y.
+    y: independent estimates with standard errors `error`, small beside y.
     """
-    log_x = np.log(x) - np.log(x).mean()
-    weights = log_x / (log_x**2).sum()
-    return float(weights @ np.log(y)), float(np.sqrt((weights**2) @ (error / y) ** 2))
+    weights = (y / error) ** 2
+    log_x = np.log(x) - np.average(np.log(x), weights=weights)
+    spread = (weights * log_x**2).sum()
+    return float((weights * log_x) @ np.log(np.abs(y)) / spread), float(spread**-0.5)

@@ -1,0 +1,149 @@
+"""The three conditions of the concentration theorem, each with its exponent."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+from validation.claims import Claim, Verdict
+from validation.ensembles import chain_ensemble, distances
+from validation.lab import Lab
+from validation.statistics import is_equal, power_law
+from validation.test_concentration import T, setting
+
+import learndyn as ld
+from learndyn import plot
+
+TINY = np.array([4, 8, 16, 32])
+"""Sizes at which the O(1/N^2) mismatch of one step stands out from the step's own scatter."""
+
+LARGER = 64 * 2 ** np.arange(7)
+"""Sizes at which the mean square of a step is that of large N."""
+
+OFFSET, POWERS, LR = 0.4, np.array([0.25, 0.5, 1.0]), 1.0
+BAND = {"mean": 0.3, "square": 0.08, "start": 0.05}
+"""The standard errors are 0.03, 0.007 and at most 0.006: over 5 of them of room each."""
+
+
+def test_exponents(lab: Lab) -> None:
+    if lab.profile == "quick":
+        pytest.skip("not in the quick profile")
+    claim = Claim(
+        id="concentration-conditions",
+        family="concentration",
+        statement="The mean of a step misses f/N by O(N^-2), its mean square is O(N^-2), and a "
+        "start off by N^-e0 leaves the rate min(e0, 1/2)",
+        source="Goldt et al. 2020, Theorem 1: conditions on mean, mean square and start",
+        setting=f"erf, K = M = 2; single steps at lr = {LR}, N = {TINY[0]} to {TINY[-1]}; "
+        f"runs at lr = 0.2 to alpha = {T[-1]:g} from R_11 off by {OFFSET} N^-e0, e0 = 1/4, 1/2, 1",
+        rule=f"Slopes against log N: mismatch -2 ± {BAND['mean']}, mean square -2 ± "
+        f"{BAND['square']}, distance -min(e0, 1/2) ± {BAND['start']} (two one-sided tests, 5 %).",
+        control="Slopes -3/2 and -1 of the mean and the mean square of a step; -1/2 whatever e0.",
+    )
+
+    def measure() -> xr.Dataset:
+        sizes = 256 * 2 ** np.arange(lab.pick(4, 7, 8))
+        mean, mean_error, _, _ = steps(lab, TINY, lab.pick(1000, 1000, 16_000))
+        _, _, square, square_error = steps(lab, LARGER, 200)
+        found, error = starts(lab, sizes, lab.pick(512, 512, 2048))
+        return xr.Dataset(
+            {
+                "mean": ("n_mean", mean),
+                "mean_error": ("n_mean", mean_error),
+                "square": ("n_square", square),
+                "square_error": ("n_square", square_error),
+                "distance": (("power", "n"), found),
+                "distance_error": (("power", "n"), error),
+            },
+            coords={"n_mean": TINY, "n_square": LARGER, "power": POWERS, "n": sizes},
+        )
+
+    lab.settle(claim, measure, judge, draw)
+
+
+def steps(lab: Lab, sizes: np.ndarray, blocks: int) -> np.ndarray:
+    """For single steps at each n: mismatch of the mean (summed over Q), mean square, errors."""
+    problem, _, start = setting("erf")
+    rule = ld.SGD(lr=LR)
+    flow = ld.ode_term(problem, rule, start).vector_field
+    drift = flow.unpack(flow(0.0, flow.pack(start), None)).Q.sum()
+    rows = []
+    for n in sizes:
+        key, ts = lab.key(f"a step at {n}"), [0.0, 1.0 / n]
+        found = chain_ensemble(problem, rule, start, ts, n=n, key=key, runs=256 * blocks)
+        step_q = found["Q"][:, 1] - np.asarray(start.Q)
+        step_r = found["R"][:, 1] - np.asarray(start.R)
+        mismatch = step_q.sum(axis=(1, 2)) - float(drift) / n
+        square = ((step_q - step_q.mean(0)) ** 2 + (step_r - step_r.mean(0)) ** 2).sum(axis=(1, 2))
+        rows.append((*mean_and_error(mismatch), *mean_and_error(square)))
+    return np.array(rows).T
+
+
+def starts(lab: Lab, sizes: np.ndarray, runs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Largest mean distance from the ODE of the limiting start, and its error: (power, n)."""
+    problem, rule, start = setting("erf")
+    theory = ld.solve_ode(problem, rule, start, T)
+    rows = []
+    for power in POWERS:
+        for n in sizes:
+            r = start.R.at[0, 0].add(OFFSET * float(n) ** -power)
+            shifted = ld.Overlaps(start.Q, r, start.T)
+            key = lab.key(f"start {n} {power}")
+            runs_at = chain_ensemble(problem, rule, shifted, T, n=n, key=key, runs=runs)
+            gap = distances(runs_at, theory)[:, 1:]  # the start itself would decide nothing
+            rows.append(mean_and_error(gap[:, gap.mean(axis=0).argmax()]))
+    found = np.array(rows).reshape(len(POWERS), len(sizes), 2)
+    return found[..., 0], found[..., 1]
+
+
+def mean_and_error(samples: np.ndarray) -> tuple[float, float]:
+    return float(samples.mean()), float(samples.std(ddof=1) / len(samples) ** 0.5)
+
+
+def slopes(dataset: xr.Dataset) -> dict[str, tuple[float, float]]:
+    """Fitted exponent and standard error, by condition."""
+    found = {}
+    for name in ("mean", "square"):
+        rows = dataset[name].values, dataset[f"{name}_error"].values
+        found[name] = power_law(dataset[f"n_{name}"].values, *rows)
+    for number, power in enumerate(POWERS):
+        rows = dataset.distance.values[number], dataset.distance_error.values[number]
+        found[f"start {power:g}"] = power_law(dataset.n.values, *rows)
+    return found
+
+
+def judge(dataset: xr.Dataset) -> Verdict:
+    found = slopes(dataset)
+    expected = {"mean": -2.0, "square": -2.0}
+    expected |= {f"start {power:g}": -min(power, 0.5) for power in POWERS}
+    wrong = {"mean": -1.5, "square": -1.0, "start 0.25": -0.5}
+    hits = [is_equal(*found[name], value, band(name)) for name, value in expected.items()]
+    false = [is_equal(*found[name], value, band(name)) for name, value in wrong.items()]
+    listed = [f"{name}: {slope:.3f} ± {error:.3f}" for name, (slope, error) in found.items()]
+    slope, error = found["start 0.25"]
+    detail = "Slopes " + ", ".join(listed) + "."
+    return Verdict(-0.25, slope, error, all(hits), not any(false), detail)
+
+
+def band(name: str) -> float:
+    return BAND[name.split()[0]]
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    with plot.style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+        for name, label in (("mean", "mismatch of the mean"), ("square", "mean square")):
+            x = dataset[f"n_{name}"]
+            error = 2 * dataset[f"{name}_error"]
+            left.errorbar(x, np.abs(dataset[name]), error, fmt="o", ms=4, label=label)
+            left.plot(x, float(dataset[name][0] * x[0] ** 2) / x**2.0, "k:", lw=1)
+        left.set(xscale="log", yscale="log", xlabel="$N$", ylabel="of a single step")
+        left.legend(frameon=False, title="dotted: $N^{-2}$")
+        for number, power in enumerate(POWERS):
+            rows = dataset.distance[number], 2 * dataset.distance_error[number]
+            right.errorbar(dataset.n, *rows, fmt="o-", ms=4, label=rf"$\epsilon_0$ = {power:g}")
+        right.set(xscale="log", yscale="log", xlabel="$N$")
+        right.set_ylabel(r"max over $\alpha$ of E$|m^\mu - m(\alpha)|$")
+        right.legend(frameon=False, title=r"start off by $N^{-\epsilon_0}$")
+    return figure
