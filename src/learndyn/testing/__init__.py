@@ -1,0 +1,14 @@
+"""Tests for theories of your own: the statistics of the validation suite, one line each."""
+
+from learndyn.testing._assertions import Agreement as Agreement
+from learndyn.testing._assertions import Scaling as Scaling
+from learndyn.testing._assertions import assert_concentrates as assert_concentrates
+from learndyn.testing._assertions import assert_matches_ode as assert_matches_ode
+from learndyn.testing._assertions import assert_scaling as assert_scaling
+from learndyn.testing._statistics import LEVEL as LEVEL
+from learndyn.testing._statistics import Equivalence as Equivalence
+from learndyn.testing._statistics import in_units_of_one_run as in_units_of_one_run
+from learndyn.testing._statistics import is_equal as is_equal
+from learndyn.testing._statistics import power_law as power_law
+from learndyn.testing._statistics import z_limit as z_limit
+from learndyn.testing._statistics import z_scores as z_scores

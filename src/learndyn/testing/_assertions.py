@@ -1,0 +1,199 @@
+"""Theory against experiment in one line, with the statistics of the validation suite."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from learndyn._problem import Problem
+from learndyn._rules import SGD
+from learndyn._states import Overlaps
+from learndyn._types import RealLike
+from learndyn.dynamics import Trajectory, solve_ode
+from learndyn.testing._ensembles import ensemble
+from learndyn.testing._statistics import Equivalence, in_units_of_one_run, is_equal, power_law
+
+FIELDS = ("Q", "R", "v", "b")
+
+
+class Agreement(NamedTuple):
+    """What `assert_matches_ode` found, for eg at every time after the first.
+
+    alpha, theory, mean, error (times,): error is the standard error of the mean.
+    distance (times,): (mean - theory) / standard deviation of a single run.
+    """
+
+    alpha: np.ndarray
+    theory: np.ndarray
+    mean: np.ndarray
+    error: np.ndarray
+    distance: np.ndarray
+
+
+class Scaling(NamedTuple):
+    """A fitted power y ~ x**slope: the slope, its standard error, and the points (x, y, error)."""
+
+    slope: float
+    slope_error: float
+    x: np.ndarray
+    y: np.ndarray
+    y_error: np.ndarray
+
+
+def assert_matches_ode(
+    problem: Problem,
+    rule: SGD,
+    start: Overlaps,
+    ts: RealLike,
+    *,
+    key: PRNGKeyArray,
+    n: int = 1000,
+    runs: int = 256,
+    margin: float = 0.5,
+    level: str = "chain",
+    averages: Any = None,
+    theory: Trajectory | None = None,
+) -> Agreement:
+    """Assert that the mean error of an ensemble of runs follows the ODE.
+
+    ts: (times,) in units of alpha = steps / n; the first one is the start, where all agree.
+        Choose times before runs scatter over an exit from a plateau: there the mean of eg is
+        not the eg of the mean.
+    n: input dimension; runs: size of the ensemble. level: "chain", the exact overlap chain,
+        or "sgd", weights. margin: the allowed distance of mean and ODE, in standard
+        deviations of a single run, shown by two one-sided tests of 5 % each. The bias at finite
+        n, of order 1/n, shrinks in these units like 1/sqrt(n).
+    theory: another prediction to be tested, at the times ts; None: `solve_ode`.
+
+    Raises: AssertionError with the numbers where they do not agree, or where there are too few
+    runs to tell; ValueError for bad input, or runs that end badly.
+    """
+    runs = _count(runs, "runs", 2)
+    results = ensemble(
+        problem, rule, start, _times(ts), n=n, runs=runs, key=key, level=level, averages=averages
+    )
+    alpha = np.asarray(results.alpha[0])
+    if theory is None:
+        theory = solve_ode(problem, rule, start, alpha, averages=averages)
+    expected, eg = np.asarray(theory.eg)[1:], np.asarray(results.eg)[:, 1:]
+    found = in_units_of_one_run(eg, expected, margin)
+    error = eg.std(axis=0, ddof=1) / np.sqrt(runs)
+    worst = found.worst
+    assert found.equal, (
+        f"eg does not follow the theory within {margin} standard deviations of a run: at alpha = "
+        f"{alpha[1:][worst]:.4g} the mean of {runs} runs is {eg[:, worst].mean():.5g} ± "
+        f"{error[worst]:.2g}, the theory {expected[worst]:.5g}, which is "
+        f"{found.estimate[worst]:+.2f} ± {found.error[worst]:.2f} standard deviations of a run. "
+        f"{_advice(found)}"
+    )
+    return Agreement(alpha[1:], expected, eg.mean(axis=0), error, found.estimate)
+
+
+def assert_concentrates(
+    problem: Problem,
+    rule: SGD,
+    start: Overlaps,
+    *,
+    key: PRNGKeyArray,
+    horizon: float = 5.0,
+    ns: Sequence[int] = (64, 128, 256, 512, 1024, 2048, 4096),
+    runs: int = 512,
+    exponent: float = -0.5,
+    margin: float = 0.05,
+    level: str = "chain",
+    averages: Any = None,
+    theory: Trajectory | None = None,
+) -> Scaling:
+    """Assert that runs at input dimension n stay within C / sqrt(n) of the ODE.
+
+    The largest value over 10 times up to `horizon` of E|m - m_ode|, the Frobenius norm over
+    (Q, R, v, b), is fitted by a power of n; the exponent must equal -1/2 within `margin`, by two
+    one-sided tests of 5 % each. All runs start from exactly the overlaps `start`.
+
+    horizon: in units of alpha. ns: input dimensions, at least three. theory: another
+    prediction, at 11 equally spaced times from 0 to horizon; None: `solve_ode`. level,
+    averages: as in `assert_matches_ode`.
+    Raises: AssertionError with the numbers; ValueError for bad input, or runs that end badly.
+    Source: the concentration theorem, Theorem 1 of Goldt et al. (2020).
+    """
+    ts = np.linspace(0.0, horizon, 11)
+    if theory is None:
+        theory = solve_ode(problem, rule, start, ts, averages=averages)
+    samples = []
+    for n, one in zip(ns, jax.random.split(key, len(ns)), strict=True):
+        options = {"n": n, "runs": runs, "key": one, "level": level, "averages": averages}
+        samples.append(_distances(ensemble(problem, rule, start, ts, **options), theory))
+    by_size = np.stack(samples)
+    peaks = by_size.mean(axis=1).argmax(axis=1)
+    largest = by_size[np.arange(len(peaks)), :, peaks]
+    return assert_scaling(ns, largest.T, exponent, margin=margin)
+
+
+def assert_scaling(
+    x: RealLike,
+    y: RealLike,
+    exponent: float,
+    *,
+    error: RealLike | None = None,
+    margin: float = 0.05,
+) -> Scaling:
+    """Assert that y ~ x**exponent, within `margin` in the exponent (two one-sided tests, 5 %).
+
+    x: (sizes,), at least three, positive. y: (runs, sizes), samples whose mean is meant; or
+    (sizes,) positive estimates, with their standard errors in `error` (sizes,).
+    Raises: AssertionError with the fitted exponent; ValueError for bad input.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if x.ndim != 1 or len(x) < 3 or not (np.isfinite(x) & (x > 0)).all():
+        raise ValueError(f"x must be at least three positive numbers; got {x}.")
+    if y.shape[-1:] != x.shape or y.ndim not in (1, 2) or (y.ndim == 1) == (error is None):
+        raise ValueError(
+            "y must be samples (runs, sizes), or estimates (sizes,) with their `error` (sizes,); "
+            f"got y {y.shape}, x {x.shape}, error {None if error is None else np.shape(error)}."
+        )
+    if y.ndim == 2:
+        _count(len(y), "the number of runs in y", 2)
+        y, error = y.mean(axis=0), y.std(axis=0, ddof=1) / np.sqrt(len(y))
+    error = np.broadcast_to(np.asarray(error, float), y.shape)
+    if not (np.isfinite(y) & (y > 0) & np.isfinite(error)).all():
+        raise ValueError(f"y must be positive and finite, its error finite; got {y} ± {error}.")
+    slope, slope_error = power_law(x, y, error)
+    assert is_equal(slope, slope_error, exponent, margin), (
+        f"the fitted exponent is {slope:.4f} ± {slope_error:.4f}, not {exponent} within "
+        f"{margin}: x = {x.tolist()}, y = {np.array2string(y, precision=4)}. If the error is "
+        "not much smaller than the margin, take more runs or a wider range of x."
+    )
+    return Scaling(slope, slope_error, x, y, error)
+
+
+def _distances(results: Trajectory, theory: Trajectory) -> np.ndarray:
+    """|m - m_ode| of shape (runs, times), without the first time, where it is 0."""
+    total = np.zeros(())
+    for name in FIELDS:
+        if getattr(results, name) is not None:
+            gap = np.asarray(getattr(results, name)) - np.asarray(getattr(theory, name))
+            total = total + (gap.reshape(*gap.shape[:2], -1) ** 2).sum(axis=-1)
+    return np.sqrt(total)[:, 1:]
+
+
+def _advice(found: Equivalence) -> str:
+    if np.abs(found.estimate).max() < found.margin:
+        return "The estimate itself is inside the margin: take more runs."
+    return "Take a larger n if the bias of order 1/n may explain it; else the theory is wrong."
+
+
+def _times(ts: RealLike) -> np.ndarray:
+    ts = np.asarray(ts, float)
+    if ts.ndim != 1 or len(ts) < 2:
+        raise ValueError(
+            f"ts must be at least two increasing times, the first the start; got {ts}."
+        )
+    return ts
+
+
+def _count(value: int, name: str, least: int) -> int:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}; got {value}.")
+    return value
