@@ -7,6 +7,8 @@ from learndyn.asymptotics._escape import EscapeTimes as EscapeTimes
 from learndyn.asymptotics._escape import escape_time as escape_time
 from learndyn.asymptotics._fixed_point import FixedPoint as FixedPoint
 from learndyn.asymptotics._fixed_point import fixed_point as fixed_point
+from learndyn.asymptotics._greedy import locally_optimal_lr as locally_optimal_lr
+from learndyn.asymptotics._greedy import locally_optimal_schedule as locally_optimal_schedule
 from learndyn.asymptotics._linear import critical_lr_linear as critical_lr_linear
 from learndyn.asymptotics._linear import eg_linear as eg_linear
 from learndyn.asymptotics._linear import eg_linear_curve as eg_linear_curve
@@ -17,6 +19,8 @@ from learndyn.asymptotics._linear import linear_variance_is_finite as linear_var
 from learndyn.asymptotics._linearise import Direction as Direction
 from learndyn.asymptotics._linearise import Linearisation as Linearisation
 from learndyn.asymptotics._linearise import linearise as linearise
+from learndyn.asymptotics._optimal import OptimalSchedule as OptimalSchedule
+from learndyn.asymptotics._optimal import optimal_schedule as optimal_schedule
 from learndyn.asymptotics._perturb import Response as Response
 from learndyn.asymptotics._perturb import eg_response as eg_response
 from learndyn.asymptotics._perturb import perturb as perturb
@@ -35,6 +39,9 @@ from learndyn.asymptotics._ridge import critical_lr_ridge as critical_lr_ridge
 from learndyn.asymptotics._ridge import ridge as ridge
 from learndyn.asymptotics._ridge import ridge_curve as ridge_curve
 from learndyn.asymptotics._ridge import ridge_finite_n as ridge_finite_n
+from learndyn.asymptotics._schedules import ConstantRate as ConstantRate
+from learndyn.asymptotics._schedules import InverseTimeRate as InverseTimeRate
+from learndyn.asymptotics._schedules import PiecewiseRate as PiecewiseRate
 from learndyn.asymptotics._small_lr import eg_denoising_small_lr as eg_denoising_small_lr
 from learndyn.asymptotics._small_lr import eg_normalised_small_lr as eg_normalised_small_lr
 from learndyn.asymptotics._small_lr import eg_specialised_small_lr as eg_specialised_small_lr

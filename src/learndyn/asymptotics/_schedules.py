@@ -1,0 +1,64 @@
+"""Families of learning-rate schedules: positive functions of alpha whose leaves are free."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from learndyn._checks import as_float, require_at_least
+from learndyn._types import RealLike
+
+
+class ConstantRate(eqx.Module):
+    """lr(alpha) = exp(log_lr)."""
+
+    log_lr: Float[Array, ""]
+
+    def __init__(self, lr: RealLike):
+        self.log_lr = _log(lr, "lr")
+
+    def __call__(self, alpha: RealLike) -> Array:
+        return jnp.exp(self.log_lr)
+
+
+class InverseTimeRate(eqx.Module):
+    """lr(alpha) = lr / (1 + alpha / time): constant at first, then as 1/alpha."""
+
+    log_lr: Float[Array, ""]
+    log_time: Float[Array, ""]
+
+    def __init__(self, lr: RealLike, time: RealLike):
+        self.log_lr, self.log_time = _log(lr, "lr"), _log(time, "time")
+
+    def __call__(self, alpha: RealLike) -> Array:
+        return jnp.exp(self.log_lr) / (1 + alpha * jnp.exp(-self.log_time))
+
+
+class PiecewiseRate(eqx.Module):
+    """log lr(alpha), linear between knots: log_lr (knots,) at the times alpha (knots,).
+
+    Constant outside them.
+    """
+
+    alpha: Float[Array, " knots"]
+    log_lr: Float[Array, " knots"]
+
+    def __init__(self, alpha: RealLike, lr: RealLike):
+        self.alpha = as_float(alpha, "alpha")
+        self.log_lr = _log(lr, "lr")
+        if self.alpha.ndim != 1 or self.alpha.shape != self.log_lr.shape:
+            raise ValueError(
+                "a PiecewiseRate needs as many rates as times; got alpha of shape "
+                f"{self.alpha.shape}, lr of shape {self.log_lr.shape}."
+            )
+
+    def __call__(self, alpha: RealLike) -> Array:
+        return jnp.exp(jnp.interp(jnp.asarray(alpha, float), self.alpha, self.log_lr))
+
+
+Family = ConstantRate | InverseTimeRate | PiecewiseRate
+
+
+def _log(value: RealLike, name: str) -> Array:
+    value = as_float(value, name)
+    require_at_least(value, 0.0, name, "its logarithm is what is stored", strict=True)
+    return jnp.log(value)
