@@ -1,0 +1,246 @@
+"""Equations that were printed wrong: a simulation rejects them, and accepts the corrected ones.
+
+Elsewhere: that constant momentum needs no order parameters of its own ("algorithms"), and that
+the concentration theorem also holds where its assumptions do not ("concentration").
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+from validation.claims import Claim, Verdict
+from validation.ensembles import chain_ensemble
+from validation.errata import BIASES, ENTRIES, LR, NOISE, N, Step, drift, mean_slopes, measured_step
+from validation.lab import Lab
+from validation.statistics import z_limit
+
+import learndyn as ld
+from learndyn import plot
+from learndyn.asymptotics import ridge
+
+FALSE_ALARM = 2e-4
+"""Of each claim, over all its entries."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Erratum:
+    """What is right and what was printed, and how to measure it.
+
+    measure: (key, size) -> entries, mean, error, corrected, printed; size: 1 in `quick`.
+    """
+
+    statement: str
+    source: str
+    setting: str
+    printed: str
+    measure: Callable[[jax.Array, int], tuple]
+
+
+def one_step(step: Step, printed: Callable[[], np.ndarray]) -> Callable[[jax.Array, int], tuple]:
+    def measure(key: jax.Array, size: int) -> tuple:
+        mean, error = measured_step(step, key, 50_000 * size)
+        return ENTRIES, mean, error, drift(step), printed()
+
+    return measure
+
+
+def opposite_sign() -> np.ndarray:
+    """The terms linear in the error change sign, the lr^2 term does not."""
+    quadratic = drift(Step()) - drift(Step(batch_size=10**9))
+    return 2 * quadratic - drift(Step())
+
+
+def fields_with_biases() -> np.ndarray:
+    """<c_i (rho_n + b*_n)> in place of <c_i rho_n>, likewise for Q."""
+    c = mean_slopes()
+    dq = np.outer(c, BIASES["b"])
+    dq, dr = (dq + dq.T)[np.triu_indices(2)], np.outer(c, BIASES["b_teacher"])
+    return drift(Step(biased=True)) - LR * np.concatenate([dq, dr.ravel()])
+
+
+RIDGE = {"lr": 0.8, "weight_decay": 0.5, "noise": 0.1**0.5}
+
+
+def measure_ridge(key: jax.Array, size: int) -> tuple:
+    """Q and eg at the end of training, at n so large that 1/n is below the error."""
+    problem = ld.Problem(ld.Linear(), ld.Linear(), noise=RIDGE["noise"])
+    rule = ld.SGD(lr=RIDGE["lr"], weight_decay=RIDGE["weight_decay"])
+    start = ld.Overlaps([[0.5]], [[0.6]], [[1.0]])
+    found = chain_ensemble(problem, rule, start, [0.0, 20.0], n=4000, key=key, runs=256 * size)
+    samples = np.stack([found["Q"][:, -1, 0, 0], found["eg"][:, -1]], axis=1)
+    error = samples.std(axis=0, ddof=1) / len(samples) ** 0.5
+    right = ridge(**RIDGE)
+    lr, decay, noise2 = RIDGE["lr"], RIDGE["weight_decay"], RIDGE["noise"] ** 2
+    gap = 2 * (1 + decay) - lr * (1 + decay) ** 2
+    q = 1 / (1 + decay) + lr * noise2 / gap
+    eg = decay**2 / (2 * (1 + decay) ** 2) + lr * noise2 / (2 * gap)
+    corrected = np.array([float(right.q), float(right.eg)])
+    return ("Q", "eg"), samples.mean(axis=0), error, corrected, np.array([q, eg])
+
+
+def measure_critical_rate(key: jax.Array, size: int) -> tuple:
+    """Q where the printed critical rate, 2/(1 + kappa) = 4/3, says it grows without bound."""
+    problem, rule = ld.Problem(ld.Linear(), ld.Linear()), ld.SGD(lr=2.0, weight_decay=0.5)
+    start = ld.Overlaps([[0.5]], [[0.6]], [[1.0]])
+    found = chain_ensemble(problem, rule, start, [0.0, 20.0], n=4000, key=key, runs=256 * size)
+    q = found["Q"][:, -1, 0, 0]
+    corrected = np.array([float(ridge(2.0, 0.5).q)])
+    error = np.array([q.std(ddof=1) / len(q) ** 0.5])
+    return ("Q",), np.array([q.mean()]), error, corrected, np.array([np.inf])
+
+
+def measure_relu(key: jax.Array, size: int) -> tuple:
+    """E relu(x) relu(y) at three random covariances."""
+    rows = []
+    for one in jax.random.split(key, 3):
+        root_key, sample_key = jax.random.split(one)
+        root = jax.random.normal(root_key, (2, 2))
+        fields = jax.random.normal(sample_key, (1_000_000 * size, 2)) @ root.T
+        product = np.asarray(jnp.prod(jnp.maximum(fields, 0.0), axis=1))
+        (a, c), (_, b) = np.asarray(root @ root.T)
+        side, angle = np.sqrt(a * b - c**2), np.arcsin(c / np.sqrt(a * b))
+        state = ld.Overlaps([[a]], [[c]], [[b]])
+        eg = float(ld.generalisation_error(ld.Problem(ld.ReLU(), ld.ReLU()), state))
+        right = (a + b) / 4 - eg  # eg = (<relu x relu x> - 2 <relu x relu y> + ...)/2
+        error = product.std(ddof=1) / len(product) ** 0.5
+        rows.append((product.mean(), error, right, (side + c * angle) / (2 * np.pi)))
+    return ("first", "second", "third"), *np.array(rows).T
+
+
+NOTE = "Unpublished notes on online SGD, whose section {} prints it otherwise"
+STEP = f"one step of SGD on weights, erf, N = {N}, K = M = 2, lr = {LR:g}, noise {NOISE}"
+STEADY = "linear, K = M = 1, N = 4000, kappa = 0.5, chains at alpha = 20"
+ERRATA = {
+    "ridge": Erratum(
+        "Linear regression with decay ends at q* = [2m* + lr (rho - 2m* + s²)]/[2(1+k) - lr]",
+        NOTE.format("6.5"),
+        f"{STEADY}, lr = 0.8",
+        "q* = m* + lr s²/[2(1+k) - lr (1+k)²], and eg* alike.",
+        measure_ridge,
+    ),
+    "ridge-stability": Erratum(
+        "Linear regression with decay is stable up to lr = 2 (1 + kappa)",
+        NOTE.format("9.3"),
+        f"{STEADY}, lr = 2",
+        "Stable up to 2/(1 + kappa), here 4/3: q would grow without bound.",
+        measure_critical_rate,
+    ),
+    "relu-kernel": Erratum(
+        "E relu(x) relu(y) = [√(ab - c²) + c (π/2 + arcsin(c/√(ab)))]/2π",
+        NOTE.format("7.2"),
+        "three random covariances [[a, c], [c, b]]",
+        "The same without π/2.",
+        measure_relu,
+    ),
+    "centred-fields": Erratum(
+        "With biases the equations hold for the fields without their biases",
+        NOTE.format("5.7"),
+        f"{STEP}, with biases",
+        "Averages over c (rho + b*) and c (lambda + b).",
+        one_step(Step(biased=True), fields_with_biases),
+    ),
+    "decay-per-step": Erratum(
+        "The limit needs a decay of lr kappa/N in each step",
+        NOTE.format("5.5"),
+        f"{STEP}, kappa = 0.2",
+        "A decay of lr kappa in each step: the drift N times as large.",
+        one_step(Step(decay=0.2), lambda: drift(Step(decay=0.2 * N))),
+    ),
+    "sign": Erratum(
+        "With error = student - teacher the linear terms of the ODE carry a minus sign",
+        "Goldt et al. 2020, Eq. (9) with the definition under Eq. (3)",
+        STEP,
+        "The plus sign of Eq. (9) with that definition.",
+        one_step(Step(), opposite_sign),
+    ),
+    "noise-once": Erratum(
+        "Label noise enters dQ/dalpha once",
+        "Goldt et al. 2020, Eq. (9b)",
+        STEP,
+        "Twice: in the error, and added.",
+        one_step(Step(), lambda: drift(Step(), noise=2**0.5 * NOISE)),
+    ),
+    "batches": Erratum(
+        "Batches multiply the lr² term by 1/B, in the limit N → ∞ too",
+        "A web page on analytical learning dynamics",
+        f"{STEP}, batches of 4",
+        "Batches do not change the dynamics, but for its fluctuations.",
+        one_step(Step(batch_size=4), lambda: drift(Step())),
+    ),
+    "fixed-rate": Erratum(
+        "N → ∞ at fixed lr keeps the lr² term",
+        "A web page on analytical learning dynamics",
+        STEP,
+        "N → ∞ is the limit of small learning rates: no lr² term.",
+        one_step(Step(), lambda: drift(Step(batch_size=10**9))),
+    ),
+}
+IN_QUICK = ("ridge", "relu-kernel", "sign", "noise-once")
+
+
+@pytest.mark.parametrize("name", ERRATA)
+def test_erratum(lab: Lab, name: str) -> None:
+    if lab.profile == "quick" and name not in IN_QUICK:
+        pytest.skip("not in the quick profile")
+    erratum = ERRATA[name]
+    claim = Claim(
+        id=f"erratum-{name}",
+        family="errata",
+        statement=erratum.statement,
+        source=erratum.source,
+        setting=erratum.setting,
+        rule="Every |z| of the measured mean against the corrected equation is below the limit "
+        f"that a true one exceeds with probability {FALSE_ALARM}.",
+        control=f"Printed: {erratum.printed}",
+    )
+
+    def measure() -> xr.Dataset:
+        size = lab.pick(1, 2, 20)
+        entries, mean, error, corrected, printed = erratum.measure(lab.key(claim.id), size)
+        rows = {"mean": mean, "error": error, "corrected": corrected, "printed": printed}
+        variables = {name: ("entry", row) for name, row in rows.items()}
+        return xr.Dataset(variables, coords={"entry": list(entries)})
+
+    lab.settle(claim, measure, judge, draw)
+
+
+def judge(dataset: xr.Dataset) -> Verdict:
+    right = ((dataset["mean"] - dataset.corrected) / dataset.error).values
+    wrong = ((dataset["mean"] - dataset.printed) / dataset.error).values
+    allowed, worst = z_limit(len(right), FALSE_ALARM), int(np.abs(wrong).argmax())
+    detail = (
+        f"Largest |z| of the corrected equation {np.abs(right).max():.2f} (limit {allowed:.2f}, "
+        f"{len(right)} entries), of the printed one {np.abs(wrong).max():.1f}."
+    )
+    return Verdict(
+        predicted=float(dataset.corrected[worst]),
+        measured=float(dataset["mean"][worst]),
+        error=float(dataset.error[worst]),
+        passed=bool((np.abs(right) < allowed).all()),
+        control_rejected=bool((np.abs(wrong) > allowed).any()),
+        detail=detail,
+    )
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        rows = np.arange(dataset.sizes["entry"])
+        scale = 1 / dataset.error
+        shifted = lambda name: (dataset[name] - dataset.corrected) * scale
+        ax.errorbar(rows, shifted("mean"), np.full(len(rows), 2.0), fmt="o", label="measured, ± 2")
+        ax.axhline(0.0, color="k", label="corrected")
+        printed = np.where(np.isfinite(dataset.printed), shifted("printed"), np.nan)
+        ax.plot(rows, printed, "x", color="#D55E00", label="printed")
+        ax.set_yscale("symlog", linthresh=5)
+        ax.set_xticks(rows, dataset.entry.values)
+        ax.set(xlabel="quantity", ylabel="from the corrected value, in standard errors")
+        ax.legend(frameon=False)
+    return figure
