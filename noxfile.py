@@ -42,7 +42,7 @@ def validate(session: nox.Session) -> None:
     LEARNDYN_ACCELERATOR=cpu, cuda12 or cuda13 overrides the choice of machine.
     """
     device = accelerator(session)
-    extras = "sweep,plot,images" if device == "cpu" else f"sweep,plot,images,{device}"
+    extras = "sweep,plot,images,report" if device == "cpu" else f"sweep,plot,images,report,{device}"
     session.install("-e", f".[{extras}]", *groups("validate"))
     env = cpu() if device == "cpu" else gpu()
     # Two processes, because a run of SGD keeps one core busy; on a GPU one, which it has to
@@ -51,6 +51,17 @@ def validate(session: nox.Session) -> None:
     arguments = ("-o", "addopts=", "--import-mode=importlib", *workers)
     arguments += (*targets("validation", session), *session.posargs)
     session.run("pytest", *arguments, env=env | cached())
+
+
+@nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Put deliberate faults into the code: each must make a claim fail. Adds to the report.
+
+    `nox -s mutants -- chain-norm` tries one; without names, all of validation/mutants.
+    """
+    session.install("-e", ".[sweep,plot,images,report]", *groups("validate"))
+    # One core each: two processes that both thread take longer than one after the other.
+    session.run("python", "-m", "validation.mutants", *session.posargs, env=cpu())
 
 
 @nox.session

@@ -228,6 +228,14 @@ class Langevin(Common):
     langevin: LangevinOptions = field(default_factory=LangevinOptions)
 
 
+@dataclass(frozen=True)
+class Report:
+    """Rebuild the page of `nox -s validate` from its datasets; nothing is run again."""
+
+    folder: Annotated[Path, tyro.conf.Positional] = Path("results/validation")
+    """Where the claims are: data/*.nc and figures/*.png."""
+
+
 EXAMPLES = {
     "ode": """\
   learndyn ode --k 4 --m 4 --lr 0.2 --alpha-max 1000 --spacing log
@@ -246,9 +254,18 @@ EXAMPLES = {
   learndyn chain --runs 500 --n 100 --k 2 --m 2 --theory""",
     "langevin": """\
   learndyn langevin --n 1000 --dt 0.005 --theory""",
+    "report": """\
+  learndyn report
+  learndyn report results/validation""",
 }
 
-COMMANDS: dict[str, type] = {"ode": Ode, "sgd": Sgd, "chain": Chain, "langevin": Langevin}
+COMMANDS: dict[str, type] = {
+    "ode": Ode,
+    "sgd": Sgd,
+    "chain": Chain,
+    "langevin": Langevin,
+    "report": Report,
+}
 
 DESCRIPTION = """\
 Learning dynamics of two-layer neural networks that learn from a teacher: simulate them, and
@@ -263,7 +280,8 @@ A first comparison of theory and experiment, in learndyn-sgd.nc and learndyn-sgd
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; None: that of the process.
 
-    Returns: 0, or 1 where a run stopped early. Usage errors exit with code 2.
+    Returns: 0, or 1 where a run stopped early or a claim does not hold. Usage errors exit with
+    code 2.
     """
     options = parse(sys.argv[1:] if arguments is None else arguments)
     configure()

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import pytest
+from validation import mutants
 from validation.lab import PROFILES, Lab
 
 jax.config.update("jax_enable_x64", True)
@@ -18,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--profile", choices=PROFILES, default="standard", help="how large a study")
     group.addoption("--seed", type=int, default=0, help="redo everything with other numbers")
     group.addoption("--fresh", action="store_true", help="measure again what is stored")
+    group.addoption("--mutant", help="a deliberate fault; see validation/mutants")
     group.addoption(
         "--output", type=Path, default=ROOT / "results" / "validation", help="where to write"
     )
@@ -36,6 +38,8 @@ _STARTED = pytest.StashKey[float]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_STARTED] = time.time()
+    if config.getoption("--mutant"):
+        mutants.apply(config.getoption("--mutant"))
     if not config.option.xmlpath and not hasattr(config, "workerinput"):
         config.option.xmlpath = str(config.getoption("--output") / "junit.xml")
 
@@ -54,7 +58,7 @@ def pytest_report_teststatus(
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """One screen: a line per claim; then where the report is."""
-    from validation import report
+    from learndyn import report
 
     output = config.getoption("--output")
     if not (output / "data").exists():

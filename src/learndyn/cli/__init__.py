@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from learndyn.cli._claims import rebuild_page
 from learndyn.cli._report import report, show_files
 from learndyn.cli._runs import LEVELS
 from learndyn.cli._settings import settings_from
@@ -19,11 +20,15 @@ from learndyn_cli import main as main
 
 
 def run(options: Any) -> int:
-    """Run the level that these options are for, write its files, and say what came out.
+    """Do what the options of a subcommand ask for, and say what came out.
 
-    Returns: 0, or 1 where a run stopped early.
+    Returns: 0, or 1 where a run stopped early or a claim does not hold.
     Raises: ValueError for options that do not go together, OSError for files.
     """
+    return rebuild_page(options.folder) if type(options).__name__ == "Report" else _run(options)
+
+
+def _run(options: Any) -> int:
     began = time.perf_counter()
     jax.config.update("jax_enable_x64", True)
     loading = threading.Thread(target=_load_slow_libraries, args=(options.output.png,))

@@ -5,6 +5,10 @@ from learndyn.testing._assertions import Scaling as Scaling
 from learndyn.testing._assertions import assert_concentrates as assert_concentrates
 from learndyn.testing._assertions import assert_matches_ode as assert_matches_ode
 from learndyn.testing._assertions import assert_scaling as assert_scaling
+from learndyn.testing._claims import Claim as Claim
+from learndyn.testing._claims import Verdict as Verdict
+from learndyn.testing._claims import from_attributes as from_attributes
+from learndyn.testing._claims import to_attributes as to_attributes
 from learndyn.testing._statistics import LEVEL as LEVEL
 from learndyn.testing._statistics import Equivalence as Equivalence
 from learndyn.testing._statistics import in_units_of_one_run as in_units_of_one_run

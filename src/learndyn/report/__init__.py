@@ -1,0 +1,9 @@
+"""The report of claims, made from stored datasets and figures alone: nothing is run again.
+
+A folder of claims holds data/ID.nc, each dataset with its claim and verdict in its attributes
+(`learndyn.testing.to_attributes`), and figures/ID.png.
+"""
+
+from learndyn.report._build import build as build
+from learndyn.report._scorecard import lines as lines
+from learndyn.report._scorecard import scorecard as scorecard

@@ -1,0 +1,58 @@
+"""What a claim is: a statement about the world that a measurement may contradict."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A statement, where it comes from, and how it will be judged: all fixed in advance.
+
+    id: unique, the name of its files. rule: the decision rule in words, margins included.
+    control: the deliberately wrong theory that the same rule must reject.
+    """
+
+    id: str
+    family: str
+    statement: str
+    source: str
+    setting: str
+    rule: str
+    control: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """How a measurement compares with the prediction.
+
+    predicted, measured, error: the number that stands for the claim in the scorecard, and the
+    standard error of the measured one. detail: a sentence with the numbers behind it.
+    """
+
+    predicted: float
+    measured: float
+    error: float
+    passed: bool
+    control_rejected: bool
+    detail: str
+
+    @property
+    def good(self) -> bool:
+        """Whether the claim holds and the measurement could have shown otherwise."""
+        return self.passed and self.control_rejected
+
+
+def to_attributes(claim: Claim, verdict: Verdict) -> dict[str, Any]:
+    """What a stored dataset carries, so that a report needs nothing else."""
+    return {
+        "claim": json.dumps(dataclasses.asdict(claim)),
+        "verdict": json.dumps(dataclasses.asdict(verdict)),
+    }
+
+
+def from_attributes(attributes: Mapping[str, Any]) -> tuple[Claim, Verdict]:
+    """The inverse of `to_attributes`."""
+    claim, verdict = (json.loads(attributes[name]) for name in ("claim", "verdict"))
+    return Claim(**claim), Verdict(**verdict)

@@ -1,0 +1,92 @@
+"""Run the mutants, two at a time, and write the table: `python -m validation.mutants`."""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import xarray as xr
+from validation.claims import from_attributes
+from validation.mutants import Mutant, load
+
+from learndyn import report
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def main() -> int:
+    """Returns how many mutants got away."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these")
+    parser.add_argument("--profile", default="standard", help="size of the claims")
+    parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "validation")
+    options = parser.parse_args()
+    mutants = load()
+    unknown = set(options.names) - set(mutants)
+    if unknown:
+        parser.error(f"unknown mutants {sorted(unknown)}; there are {sorted(mutants)}")
+    chosen = [mutants[name] for name in options.names or mutants]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        rows = list(pool.map(lambda one: attempt(one, options.output, options.profile), chosen))
+    table = to_dataset(rows)
+    table.to_netcdf(options.output / "mutants.nc", engine="h5netcdf")
+    report.build(options.output)
+    print(f"{int(table.caught.sum())} of {len(rows)} mutants caught.")
+    return len(rows) - int(table.caught.sum())
+
+
+def attempt(mutant: Mutant, output: Path, profile: str) -> dict:
+    """Run the mutant's claims in a process of their own, until one of them fails."""
+    folder = output / "mutants" / mutant.name
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = [word for claim in mutant.claims for word in claim.split()]
+    options = ["-o", "addopts=", "--import-mode=importlib", "-q", "-x", "--fresh"]
+    options += ["--profile", profile, "--output", str(folder), "--mutant", mutant.name]
+    started = time.perf_counter()
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (folder / "output.txt").write_text(run.stdout + run.stderr)
+    failed = _failed(folder)
+    row = {
+        "mutant": mutant.name,
+        "fault": mutant.fault,
+        "caught": run.returncode == 1 and bool(failed),
+        "by": ", ".join(failed),
+        "seconds": time.perf_counter() - started,
+    }
+    word = f"caught by {row['by']}" if row["caught"] else "GOT AWAY"
+    print(f"{mutant.name}: {word} ({row['seconds']:.0f} s)", flush=True)
+    return row
+
+
+def _failed(folder: Path) -> list[str]:
+    """Claims that were measured and do not hold: a crash is not a verdict."""
+    failed = []
+    for path in sorted((folder / "data").glob("*.nc")):
+        with xr.open_dataset(path, engine="h5netcdf") as dataset:
+            if "verdict" in dataset.attrs:
+                claim, verdict = from_attributes(dataset.attrs)
+                if not verdict.passed:
+                    failed.append(claim.id)
+    return failed
+
+
+def to_dataset(rows: list[dict]) -> xr.Dataset:
+    """The table: dimension `mutant`; variables fault, caught, by, seconds."""
+    columns = {name: ("mutant", [row[name] for row in rows]) for name in rows[0]}
+    names = columns.pop("mutant")
+    return xr.Dataset(columns, coords={"mutant": names})
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(), 1))
