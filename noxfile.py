@@ -64,6 +64,16 @@ def mutants(session: nox.Session) -> None:
     session.run("python", "-m", "validation.mutants", *session.posargs, env=cpu())
 
 
+@nox.session(default=False)
+def false_alarms(session: nox.Session) -> None:
+    """Run the whole validation with many seeds: do true claims fail as rarely as stated?
+
+    `nox -s false_alarms -- --seeds 50 --profile standard`, for a night.
+    """
+    session.install("-e", ".[sweep,plot,images,report]", *groups("validate"))
+    session.run("python", "-m", "validation.false_alarms", *session.posargs, env=cpu() | cached())
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting and the ladder of imports. Arguments go to ruff check."""
