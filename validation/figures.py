@@ -101,3 +101,43 @@ def scaling(dataset: xr.Dataset) -> Figure:
         right.set_ylabel(r"$\sqrt{N}$ E$|m^\mu - m(\alpha)|$")
         right.legend(frameon=False)
     return figure
+
+
+def discrepancy_map(dataset: xr.Dataset) -> Figure:
+    """Root mean square distance from the ODE: a map at the largest n, and its fall with n."""
+    rms = 100 * np.sqrt(dataset.square)
+    with plot.style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+        image = left.imshow(rms.isel(n=-1).T, origin="lower", aspect="auto", cmap="viridis")
+        left.set_xticks(range(dataset.sizes["lr"]), [f"{x:g}" for x in dataset.lr.values])
+        left.set_yticks(range(dataset.sizes["noise"]), [f"{x:g}" for x in dataset.noise.values])
+        left.set(xlabel="learning rate", ylabel=r"noise $\sigma$")
+        left.set_title(f"N = {int(dataset.n[-1])}")
+        figure.colorbar(image, ax=left, label=r"rms of $\epsilon_g$/ODE − 1 (%)")
+        colours = plt.cm.viridis(np.linspace(0, 0.9, dataset.sizes["lr"]))
+        for lr, colour in zip(dataset.lr.values, colours, strict=True):
+            for j in range(dataset.sizes["noise"]):
+                label = f"lr = {lr:g}" if j == 0 else None
+                row = rms.sel(lr=lr).isel(noise=j)
+                right.plot(dataset.n, row, "o-", ms=3, lw=0.8, color=colour, label=label)
+        guide = float(rms[0, 0, 0]) * np.sqrt(float(dataset.n[0]) / dataset.n)
+        right.plot(dataset.n, guide, "k:", label="$N^{-1/2}$")
+        right.set(xscale="log", yscale="log", xlabel="$N$")
+        right.set_ylabel(r"rms of $\epsilon_g$/ODE − 1 (%)")
+        right.legend(frameon=False)
+    return figure
+
+
+def departure(dataset: xr.Dataset) -> Figure:
+    """Mean error with fresh samples and with training sets, against the ODE."""
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        ax.plot(dataset.alpha, dataset.theory, color=ODE, label="ODE")
+        for load, rows in dataset.eg.groupby("load"):
+            rows = rows.squeeze("load")
+            label = f"{load:g} N samples" if np.isfinite(load) else "fresh samples"
+            error = 2 * rows.std("seed", ddof=1) / np.sqrt(dataset.sizes["seed"])
+            ax.errorbar(dataset.alpha, rows.mean("seed"), error, fmt="o--", ms=4, label=label)
+        ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel=r"mean $\epsilon_g$")
+        ax.legend(frameon=False)
+    return figure

@@ -1,0 +1,159 @@
+"""Where theory stops: learning rates, noise and sizes; finite training sets; large weights."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from validation.claims import Claim, Verdict
+from validation.ensembles import chain_ensemble
+from validation.experiments import MARGIN, in_units_of_one_run, sgd_run
+from validation.figures import departure, discrepancy_map
+from validation.lab import Lab
+from validation.statistics import is_equal, power_law
+
+import learndyn as ld
+
+OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
+START = ld.Overlaps(*OVERLAPS)
+
+PROGRESS = 4.0
+"""Runs are compared at alpha = PROGRESS / lr: equally far along, before the plateau's exit."""
+BAND = 0.25
+"""Of the slopes, whose standard errors are near 0.03: over 6 of them of room."""
+
+
+def test_map(lab: Lab) -> None:
+    rates, noises = np.array([0.2, 0.4, 0.8, 1.6]), np.array([0.0, 0.1, 0.5])
+    rates, noises = rates[: lab.pick(2, 4, 4)], noises[lab.pick(1, 0, 0) :]
+    sizes = 64 * 4 ** np.arange(lab.pick(3, 4, 5))
+    runs = lab.pick(256, 256, 2048)
+    claim = Claim(
+        id="limits-map",
+        family="limits",
+        statement="Squared distances of eg from the ODE shrink as 1/N at every learning rate and "
+        "noise, and grow with the learning rate",
+        source="Goldt et al. 2020, section 3: bounds of learning rate and noise are left open",
+        setting=f"erf, K = M = 2, lr = {', '.join(f'{x:g}' for x in rates)}, noise "
+        f"{', '.join(f'{x:g}' for x in noises)}, N = {sizes[0]} to {sizes[-1]}, {runs} chains "
+        f"each, at lr alpha = {PROGRESS:g}",
+        rule=f"The slope of log E(eg - ODE)²/ODE² against log N is -1 ± {BAND} in every cell (two "
+        "one-sided tests, 5 %), and at the largest N it is larger at each larger lr.",
+        control="Slopes -1/2 and -2.",
+    )
+
+    def measure() -> xr.Dataset:
+        found = np.empty((len(rates), len(noises), len(sizes), 4))
+        for i, j in itertools.product(range(len(rates)), range(len(noises))):
+            setting = ld.Problem(noise=noises[j]), ld.SGD(lr=rates[i]), START
+            ts = [0.0, PROGRESS / rates[i]]
+            for number, n in enumerate(sizes):
+                key = lab.key(f"{claim.id} {i} {j} {n}")
+                eg = chain_ensemble(*setting, ts, n=n, key=key, runs=runs)["eg"][:, 1]
+                # The ODE at the time that was met: alpha n is not always a whole number.
+                met = [0.0, np.round(ts[1] * n) / n]
+                found[i, j, number] = discrepancy(eg, float(ld.solve_ode(*setting, met).eg[1]))
+        names = ("square", "square_error", "bias", "bias_error")
+        axes = ("lr", "noise", "n")
+        variables = {name: (axes, found[..., k]) for k, name in enumerate(names)}
+        return xr.Dataset(variables, coords={"lr": rates, "noise": noises, "n": sizes})
+
+    lab.settle(claim, measure, judge_map, discrepancy_map)
+
+
+def discrepancy(eg: np.ndarray, theory: float) -> tuple[float, float, float, float]:
+    """Mean square and mean of eg/ODE - 1, each with its standard error."""
+    gap = eg / theory - 1
+    rows = gap**2, gap
+    means = [(float(row.mean()), float(row.std(ddof=1) / len(row) ** 0.5)) for row in rows]
+    return *means[0], *means[1]
+
+
+def judge_map(dataset: xr.Dataset) -> Verdict:
+    cells = [
+        power_law(dataset.n.values, dataset.square.values[i, j], dataset.square_error.values[i, j])
+        for i, j in itertools.product(range(dataset.sizes["lr"]), range(dataset.sizes["noise"]))
+    ]
+    every = lambda expected: all(is_equal(*cell, expected, BAND) for cell in cells)
+    grows = bool((np.diff(dataset.square.values[..., -1], axis=0) > 0).all())
+    slope, error = max(cells, key=lambda cell: abs(cell[0] + 1))
+    largest = dataset.square[..., -1].values ** 0.5
+    detail = (
+        f"Slope furthest from -1: {slope:.3f} ± {error:.3f} of {len(cells)} cells; root mean "
+        f"square at the largest N from {100 * largest.min():.1f} % to {100 * largest.max():.1f} %; "
+        f"grows with lr: {grows}."
+    )
+    rejected = not every(-0.5) and not every(-2.0)
+    return Verdict(-1.0, slope, error, every(-1.0) and grows, rejected, detail)
+
+
+N, LR, NOISE, SET_RUNS = 200, 0.2, 0.1, 512
+"""512 runs: as for the learning curves through chains; at this N the bias is below 0.2."""
+TIMES = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
+LOADS = (1, 4)
+
+
+def test_training_set(lab: Lab) -> None:
+    if lab.profile == "quick":
+        pytest.skip("not in the quick profile")
+    sets = " and ".join(f"{load * N}" for load in LOADS)
+    claim = Claim(
+        id="limits-training-set",
+        family="limits",
+        statement="SGD that sees the same samples again leaves the ODE of fresh ones, further "
+        "the fewer they are",
+        source="Goldt et al. 2020, section 2: the theory is that of online learning",
+        setting=f"erf, K = M = 2, N = {N}, lr = {LR}, noise {NOISE}, SGD on weights from the "
+        f"ODE's overlaps, {SET_RUNS} runs: fresh samples, and sets of {sets} in random order",
+        rule=f"Fresh samples: at every time within {MARGIN} standard deviations of a run of the "
+        "ODE (two one-sided tests, 5 %). Sets: the same test fails, and at the last time the "
+        "smaller set is further away.",
+        control="The same ODE for training sets.",
+    )
+
+    def measure() -> xr.Dataset:
+        problem, rule = ld.Problem(noise=NOISE), ld.SGD(lr=LR)
+        curves = [fixed_set_runs(lab, problem, rule, load) for load in (None, *LOADS)]
+        theory = ld.solve_ode(problem, rule, START, TIMES).eg
+        loads = [np.inf, *LOADS]
+        return xr.Dataset(
+            {
+                "eg": (("load", "seed", "alpha"), np.stack(curves)[..., 1:]),
+                "theory": ("alpha", np.asarray(theory)[1:]),
+            },
+            coords={"load": loads, "alpha": TIMES[1:]},
+        )
+
+    lab.settle(claim, measure, judge_sets, departure)
+
+
+def fixed_set_runs(lab: Lab, problem: ld.Problem, rule: ld.SGD, load: int | None) -> np.ndarray:
+    """eg of SGD on `load` N samples a run, None: fresh ones; (seed, alpha)."""
+    inputs = None if load is None else ld.TrainingSet(p=load * N)
+    ts = jnp.asarray(TIMES)
+    run = jax.jit(lambda key: sgd_run(problem, rule, START, ts, N, key, inputs).eg)
+    keys = jax.random.split(lab.key(f"training set {load}"), SET_RUNS)
+    return np.stack([np.asarray(run(key)) for key in keys])
+
+
+def judge_sets(dataset: xr.Dataset) -> Verdict:
+    theory, samples = dataset.theory.values, dataset.eg.values
+    fresh, small, large = (in_units_of_one_run(rows, theory, MARGIN) for rows in samples)
+    worst = fresh.worst
+    detail = (
+        f"Furthest from the ODE, in standard deviations of a run: fresh samples "
+        f"{fresh.estimate[worst]:+.3f} ± {fresh.error[worst]:.3f}; at the last time sets of "
+        f"{LOADS[0]} N {small.estimate[-1]:+.2f}, of {LOADS[1]} N {large.estimate[-1]:+.2f}."
+    )
+    order = samples.mean(axis=1)[:, -1]
+    further = bool(order[1] > order[2] > order[0])
+    return Verdict(
+        predicted=float(theory[worst]),
+        measured=float(samples[0, :, worst].mean()),
+        error=float(samples[0, :, worst].std(ddof=1) / SET_RUNS**0.5),
+        passed=fresh.equal and further,
+        control_rejected=not small.equal and not large.equal,
+        detail=detail,
+    )
