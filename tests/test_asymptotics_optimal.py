@@ -91,7 +91,7 @@ def test_constant_and_inverse_time_rates_are_the_best_of_their_kind(linear):
 @pytest.fixture(scope="module")
 def committee():
     return asymptotics.optimal_schedule(
-        ERF, ld.SGD(lr=0.1), PAIR, 30.0, objective="integral", knots=5, steps=40
+        ERF, ld.SGD(lr=0.1), PAIR, 30.0, objective="integral", knots=5, steps=60
     )
 
 
