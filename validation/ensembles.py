@@ -138,3 +138,30 @@ def measure_chain_curve(curve: ChainCurve, key: jax.Array) -> xr.Dataset:
         },
         coords={"alpha": alpha[1:], "alpha_long": alpha, "alpha_curve": grid},
     )
+
+
+@jax.jit
+def runs_from(
+    problem: ld.Problem,
+    rule: ld.SGD,
+    starts: ld.Overlaps,
+    ts: jax.Array,
+    n: jax.Array,
+    keys: jax.Array,
+) -> jax.Array:
+    """eg of one chain from each of many starts, (starts, times)."""
+
+    def run(start: ld.Overlaps, key: jax.Array) -> jax.Array:
+        return ld.simulate_chain(problem, rule, start, ts, n=n, key=key).eg
+
+    return jax.vmap(run)(starts, keys)
+
+
+@jax.jit
+def odes_from(problem: ld.Problem, rule: ld.SGD, starts: ld.Overlaps, ts: jax.Array) -> jax.Array:
+    """eg of the ODE from each of many starts, (starts, times)."""
+
+    def solve(start: ld.Overlaps) -> jax.Array:
+        return ld.solve_ode(problem, rule, start, ts, rtol=1e-7, atol=1e-9).eg
+
+    return jax.vmap(solve)(starts)
