@@ -158,7 +158,7 @@ def _require_shapes(fn: Any, name: str, what: str, *shapes: tuple[int, ...]) -> 
             f"which raised {type(error).__name__} for shapes {shapes}."
         ) from error
     shape, dtype = getattr(output, "shape", None), getattr(output, "dtype", None)
-    if shape != shapes[0] or not jnp.issubdtype(dtype, jnp.floating):
+    if shape != shapes[0] or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
             f"{name} must be {what} and return floats; got {fn}, which maps shapes {shapes} to "
             f"shape {shape}, dtype {dtype}."

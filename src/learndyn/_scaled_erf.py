@@ -58,11 +58,11 @@ def scaled_erf(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     square, size = x * x, jnp.abs(x)
     near = jnp.minimum(0.5 * square - 1.0, 1.0)
     far = jnp.minimum((size - _MIDDLE) / _HALF_RANGE, 1.0)
-    far_bottom = _polynomial(_FAR_BOTTOM, far)
-    far_top = far_bottom - jnp.exp(-0.5 * square) * _polynomial(_FAR_TOP, far)
+    far_bottom = polynomial(_FAR_BOTTOM, far)
+    far_top = far_bottom - jnp.exp(-0.5 * square) * polynomial(_FAR_TOP, far)
     is_near = size <= 2.0
-    top = jnp.where(is_near, x * _polynomial(_NEAR_TOP, near), jnp.copysign(far_top, x))
-    return top / jnp.where(is_near, _polynomial(_NEAR_BOTTOM, near), far_bottom)
+    top = jnp.where(is_near, x * polynomial(_NEAR_TOP, near), jnp.copysign(far_top, x))
+    return top / jnp.where(is_near, polynomial(_NEAR_BOTTOM, near), far_bottom)
 
 
 def scaled_erf_derivative(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -76,6 +76,7 @@ def _scaled_erf_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arra
     return scaled_erf(x), scaled_erf_derivative(x) * dx
 
 
-def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
+def polynomial(coefficients: Sequence[float], x: Array) -> Array:
     """Horner's scheme, lowest coefficient first."""
-    return reduce(lambda value, c: value * x + c, coefficients[-2::-1], coefficients[-1])
+    highest, *rest = reversed(coefficients)
+    return reduce(lambda value, c: value * x + c, rest, jnp.full_like(x, highest))

@@ -48,9 +48,9 @@ def choose_averages(
             'averages must be None, "closed", Trapezoid(...), GaussHermite(...), '
             f"QuasiMonteCarlo(...) or MonteCarlo(...); got {averages!r}."
         )
-    z, weight = map(jnp.asarray, averages.nodes(dims))
+    z, weight = _as_arrays(averages.nodes(dims))
     coarser = averages.coarser()
-    coarse = None if coarser is None else tuple(map(jnp.asarray, coarser.nodes(dims)))
+    coarse = None if coarser is None else _as_arrays(coarser.nodes(dims))
     jumps = gradient_jumps(problem, m)
     smooth = not jumps and is_smooth(problem, m)
     return NodeAverages(z, weight, score=jumps, smooth=smooth, coarse=coarse)
@@ -94,3 +94,8 @@ def averages_error(
     scattered = jax.lax.map(one, jnp.arange(replicates))
     errors = [jnp.std(x, axis=0, ddof=1) / np.sqrt(replicates) for x in scattered]
     return jnp.max(jnp.stack([jnp.max(error) for error in errors]))
+
+
+def _as_arrays(nodes: tuple[np.ndarray, np.ndarray]) -> tuple[Array, Array]:
+    z, weight = nodes
+    return jnp.asarray(z), jnp.asarray(weight)

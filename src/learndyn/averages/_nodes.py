@@ -109,7 +109,7 @@ class NodeAverages(AbstractAverages):
 
     def _shift(self, state: Overlaps) -> Float[Array, " d"] | float:
         """A number that is 0. With the score the measure moves with b, centred fields do not."""
-        if not self.score or state.b is None:
+        if not self.score or state.b is None or state.b_teacher is None:
             return 0.0
         b = jnp.concatenate([state.b, state.b_teacher])
         return b - jax.lax.stop_gradient(b)

@@ -8,6 +8,9 @@ of their own, because terms of the value have infinite derivatives where fields 
 while their sum has not.
 """
 
+import operator
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +64,8 @@ def _step_step_square_jvp(primals, tangents):
     d_ia = (ia.q + s) / (2 * np.pi)
     d_ka = (ka.q + slant(ka, ik, ia)) / (2 * np.pi)
     slopes = zip((d_ik, d_ia, d_ka), tangents, strict=True)
-    return step_step_square(ik, ia, ka), sum(slope * dt.r for slope, dt in slopes)
+    change = reduce(operator.add, (slope * dt.r for slope, dt in slopes))
+    return step_step_square(ik, ia, ka), change
 
 
 def slant(wx: Angles, xy: Angles, wy: Angles) -> Values:

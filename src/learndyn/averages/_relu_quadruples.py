@@ -5,6 +5,7 @@ correlations. To our knowledge this average was not published in closed form; th
 that of `_relu_forms.py`.
 """
 
+import operator
 from typing import Any
 
 import equinox as eqx
@@ -103,7 +104,7 @@ def _change(cone: Cone, dr: Values) -> Values:
     """Derivative of `average_by_way` in the direction dr of the six correlations."""
     dr_by_way = _by_way(dr)
     terms = jax.tree.map(lambda slope, change: slope * change, _slopes(cone), dr_by_way)
-    return sum(jax.tree.leaves(terms))
+    return jax.tree.reduce(operator.add, terms)
 
 
 def _slopes(cone: Cone) -> Pairs:

@@ -5,11 +5,11 @@ Inverse sine and arctangent are made of polynomials alone: XLA's own leave the v
 infinite at the ends of their ranges, where student and teacher coincide.
 """
 
-from functools import reduce
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from learndyn._scaled_erf import polynomial
 
 # arcsin(x) = x + x z p(z), z = x**2 <= 1/4, and arctan(x) = x + x z p(z), |x| <= tan(pi/8):
 # p interpolates at Chebyshev points of z (made in 50 digits by `fitted` in tests/test_special.py).
@@ -60,7 +60,7 @@ def arcsin(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     # Above 1/2: arcsin x = pi/2 - 2 arcsin(sqrt((1 - x) / 2)).
     z = jnp.where(far, 0.5 * (1.0 - size), size * size)
     s = jnp.where(far, jnp.sqrt(z), size)
-    near_value = s + s * (z * _polynomial(_ARCSIN, z))
+    near_value = s + s * (z * polynomial(_ARCSIN, z))
     far_value = (0.5 * jnp.pi - 2.0 * near_value) + _PI_2_LOW
     return jnp.copysign(jnp.where(far, far_value, near_value), x)
 
@@ -88,7 +88,7 @@ def arctan2(y: Float[Array, "*shape"], x: Float[Array, "*shape"]) -> Float[Array
     bottom = jnp.where(turned, low + high, high)
     u = top / jnp.maximum(bottom, _SMALLEST)
     z = u * u
-    angle = jnp.where(turned, 0.25 * jnp.pi, 0.0) + (u + u * (z * _polynomial(_ARCTAN, z)))
+    angle = jnp.where(turned, 0.25 * jnp.pi, 0.0) + (u + u * (z * polynomial(_ARCTAN, z)))
     return jnp.copysign(jnp.where(steep, 0.5 * jnp.pi - angle, angle), y)
 
 
@@ -117,8 +117,3 @@ def _halves(x: Float[Array, "*shape"]) -> tuple[Array, Array]:
     shifted = (2.0**27 + 1.0) * x
     high = shifted - (shifted - x)
     return high, x - high
-
-
-def _polynomial(coefficients: tuple[float, ...], z: Array) -> Array:
-    """Horner's scheme, lowest coefficient first."""
-    return reduce(lambda value, c: value * z + c, coefficients[-2::-1], coefficients[-1])

@@ -5,6 +5,8 @@ teacher, one more for each row of the student (its units, and their velocities w
 momentum), and the rest of the space, of which a step needs inner products alone.
 """
 
+import operator
+from functools import reduce
 from typing import NamedTuple
 
 import equinox as eqx
@@ -79,7 +81,9 @@ def chain_step(
     move = _one_sample if beta is None and c.shape[0] == 1 else _any_batch
     rows_t, columns = move(setting, state, draw, c, rates.w, beta, always)
     v, u_v = _moved(state.v, state.u_v, rates.v, beta, dv / setting.n)
-    b, u_b = _moved(state.b, state.u_b, rates.b, beta, _mean(c) / setting.n)
+    b, u_b = state.b, state.u_b
+    if b is not None:
+        b, u_b = _moved(b, u_b, rates.b, beta, _mean(c) / setting.n)
     return ChainState(rows_t, columns, v, b, u_v, u_b)
 
 
@@ -89,7 +93,7 @@ def _one_sample(
     draw: Draw,
     c: Float[Array, "1 k lanes"],
     rate: Float[Array, " #lanes"],
-    beta: None,
+    beta: Float[Array, " #lanes"] | None,
     always: Bool[Array, ""],
 ) -> tuple[Float[Array, "k m lanes"], list[Column]]:
     """Without momentum a sample moves the rows only along itself, so only their components
@@ -138,7 +142,7 @@ def _gradients(
         lam = inner(state.rows_t[:k], z[None, :m]) + outside
         samples.append(lane_gradients(setting.problem, lam, y, layers, always))
     c, dv = zip(*samples, strict=True)
-    return jnp.stack(c), sum(dv) / len(dv)
+    return jnp.stack(c), reduce(operator.add, dv) / len(dv)
 
 
 def _weight_gradient(
@@ -173,20 +177,20 @@ def _rates(setting: ChainSetting, alpha: Float[Array, " #lanes"]) -> tuple[Rates
 
 
 def _mean(c: Float[Array, "batch k lanes"]) -> Float[Array, "k lanes"]:
-    return sum(c) / len(c)
+    return reduce(operator.add, c) / len(c)
 
 
 def _moved(
-    value: Array | None,
+    value: Array,
     velocity: Array | None,
     rate: Array | None,
     beta: Array | None,
     gradient: Array,
-) -> tuple[Array | None, Array | None]:
+) -> tuple[Array, Array | None]:
     """A layer and its velocity after the step; as they were where it is not trained."""
-    if value is None or rate is None:
+    if rate is None:
         return value, velocity
-    if beta is None:
+    if beta is None or velocity is None:
         return value - rate * gradient, None
     velocity = beta * velocity + gradient
     return value - rate * velocity, velocity

@@ -70,7 +70,8 @@ class LaneRandom:
         def words(first: Array | np.integer | int, count: int) -> tuple[Array, Array]:
             counter = first + jnp.arange(count, dtype=jnp.uint32)
             block = self._block.astype(jnp.uint32)
-            return threefry(*self._seeds[:, None, :], counter[:, None], block)
+            low, high = self._seeds[:, None, :]
+            return threefry(low, high, counter[:, None], block)
 
         if count < 2 * _PIECES:
             return words(first, count)

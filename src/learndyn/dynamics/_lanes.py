@@ -5,7 +5,9 @@ and loops over steps and saved times keep real branches, which a plain `vmap` wo
 selections. In a tree of lanes each array ends in an axis of 1 (the same for all) or `lanes`.
 """
 
+import operator
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import jax
@@ -59,7 +61,7 @@ def inner(a: Float[Array, "*#batch p #lanes"], b: Float[Array, "*#batch p #lanes
     terms = a.shape[-2]
     if terms > _WRITTEN_OUT:
         return jnp.sum(a * b, axis=-2)
-    return sum(a[..., p, :] * b[..., p, :] for p in range(terms))
+    return reduce(operator.add, (a[..., p, :] * b[..., p, :] for p in range(terms)))
 
 
 def apart(true: Bool[Array, ""], fn: Callable, *arguments: Any) -> Any:

@@ -65,7 +65,7 @@ def _mutants(folder: Path) -> list[dict[str, Any]]:
     with xr.open_dataset(path, engine="h5netcdf") as table:
         names = [str(name) for name in table.mutant.values]
         return [
-            {"name": name} | {key: table[key].sel(mutant=name).item() for key in table}
+            {"name": name} | {str(key): table[key].sel(mutant=name).item() for key in table}
             for name in names
         ]
 
