@@ -325,6 +325,15 @@ def test_a_process_of_its_own_switches_on_float64_and_the_cache(folder, monkeypa
     assert list((folder / "cache" / "learndyn").glob("jax-*/jit__solve-*"))
 
 
+def test_a_usage_error_of_a_process_is_one_line():
+    """Also while slow libraries are still being loaded beside it."""
+    command = [sys.executable, "-m", "learndyn_cli", "ode", "--noise", "-1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("learndyn: error: noise must be")
+    assert done.stderr.count("\n") == 1
+
+
 def test_inside_another_program_its_settings_are_left_alone(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
     before = dict(jax.config.values)

@@ -34,9 +34,12 @@ def _run(options: Any) -> int:
     loading = threading.Thread(target=_load_slow_libraries, args=(options.output.png,))
     loading.start()
     level = type(options).__name__.lower()
-    settings = settings_from(options, level)
-    datasets = LEVELS[level](options, settings)
-    failed = report(datasets, options, settings)
+    try:
+        settings = settings_from(options, level)
+        datasets = LEVELS[level](options, settings)
+        failed = report(datasets, options, settings)
+    finally:
+        loading.join()  # an interpreter that ends cuts imports short, with a traceback
     show_files(write(datasets, settings), time.perf_counter() - began)
     return 1 if failed else 0
 
