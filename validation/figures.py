@@ -141,3 +141,16 @@ def departure(dataset: xr.Dataset) -> Figure:
         ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel=r"mean $\epsilon_g$")
         ax.legend(frameon=False)
     return figure
+
+
+def final_errors(dataset: xr.Dataset, xlabel: str, wrong: str, over: str = "") -> Figure:
+    """Final errors over noise² as points, the formula as a line, the control as dashes."""
+    (x,) = dataset.measured.dims
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        ax.plot(dataset[x], dataset.predicted, color=ODE, label="formula")
+        ax.plot(dataset[x], dataset.wrong, "--", color=WRONG, label=f"{wrong} (control)")
+        ax.plot(dataset[x], dataset.measured, "x", color=SGD, label="end state of the ODE")
+        ax.set(xlabel=xlabel, ylabel=rf"$\epsilon_g^*/\sigma^2${over}")
+        ax.legend(frameon=False)
+    return figure
