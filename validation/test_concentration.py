@@ -16,7 +16,7 @@ import learndyn as ld
 
 LR, NOISE, SLOPE, BAND, MARGIN = 0.2, 0.1, -0.5, 0.03, 0.05
 T = np.linspace(0.0, 5.0, 11)
-WEIGHTS_END = 2.5
+WEIGHTS_END = 1.5
 LARGE = 256
 """From this N on, corrections of order 1/N to the constant are well below its margin.
 
