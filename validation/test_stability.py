@@ -1,0 +1,221 @@
+"""The learning rate at which a fixed point stops attracting, measured in chains."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+from validation.claims import Claim, Verdict
+from validation.ensembles import chain_ensemble
+from validation.lab import Lab
+from validation.statistics import is_equal
+
+import learndyn as ld
+from learndyn import asymptotics, plot
+
+N, PERTURBATION, MARGIN = 1000, 1e-3, 0.01
+"""At n = 1000 the rate at which a run stops settling is off by O(1/n), about 0.3 %."""
+
+RATIOS = np.array([0.97, 1.0, 1.03])
+"""Rates, over the critical one."""
+
+TS = np.array([0.0, 4.0, 12.0])
+"""Decay or growth is measured between the last two: after the fast modes, before saturation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A specialised state (m, l); wrong: the control's (m, l)."""
+
+    activation: ld.Erf | ld.Linear
+    m: int
+    l: int
+    wrong: tuple[int, int]
+    control: str
+
+    def problem(self) -> ld.Problem:
+        return ld.Problem(self.activation, self.activation)
+
+    def critical(self) -> float:
+        return self._critical(self.m, self.l)
+
+    def wrong_critical(self) -> float:
+        return self._critical(*self.wrong)
+
+    def _critical(self, m: int, l: int) -> float:
+        state = asymptotics.specialised_state(m, l)
+        return float(asymptotics.critical_lr(self.problem(), ld.SGD(lr=0.1), state))
+
+
+SETTINGS = {
+    "erf": Setting(ld.Erf(), 2, 0, (2, 1), "The rate with a superfluous unit, (M, L) = (2, 1)."),
+    "superfluous": Setting(ld.Erf(), 2, 1, (2, 0), "The rate without the superfluous unit."),
+    "linear": Setting(ld.Linear(), 2, 2, (2, 0), "2/M in place of 2/(M + L)."),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_critical_rate(lab: Lab, name: str) -> None:
+    setting = SETTINGS[name]
+    claim = Claim(
+        id=f"critical-lr-{name}",
+        family="asymptotics",
+        statement="Chains stop settling at the specialised state at its critical learning rate",
+        source="Saad & Solla 1995, section V; linear: Goldt et al. 2020, the pole of Eq. (12)",
+        setting=f"{name}, M = {setting.m}, L = {setting.l}, no noise, N = {N}; weights off by "
+        f"|dw|^2/N = {PERTURBATION}, lr = {RATIOS[0]} to {RATIOS[-1]} of the critical rate",
+        rule="The rate at which the mean growth of log eg vanishes (a parabola through it) is "
+        f"within {MARGIN:.0%} of the critical one (two one-sided tests, 5 %).",
+        control=setting.control,
+    )
+
+    def measure() -> xr.Dataset:
+        problem, critical = setting.problem(), setting.critical()
+        state = asymptotics.specialised_state(setting.m, setting.l)
+        moved = ld.Overlaps(state.Q + PERTURBATION * jnp.eye(state.k), state.R, state.T)
+        growth = []
+        for ratio in RATIOS:
+            rule = ld.SGD(lr=float(ratio * critical))
+            key, runs = lab.key(f"{claim.id} {ratio}"), lab.pick(256, 512, 8192)
+            found = chain_ensemble(problem, rule, moved, TS, n=N, key=key, runs=runs)
+            growth.append(np.log(found["eg"][:, 2] / found["eg"][:, 1]) / (TS[2] - TS[1]))
+        return xr.Dataset(
+            {
+                "growth": (("lr", "seed"), np.array(growth)),
+                "wrong": setting.wrong_critical(),
+                "critical": critical,
+            },
+            coords={"lr": RATIOS * critical},
+        )
+
+    lab.settle(claim, measure, judge, draw)
+
+
+def crossing(dataset: xr.Dataset) -> tuple[float, float]:
+    """Where the growth vanishes, and the standard error, in units of the critical rate."""
+    ratios, runs = dataset.lr.values / float(dataset.critical), dataset.sizes["seed"]
+    mean = dataset.growth.mean("seed").values
+    error = dataset.growth.std("seed", ddof=1).values / runs**0.5
+    # lr as a function of growth: its value at 0 is linear in the coefficients.
+    powers = np.vander(mean, 3)
+    at_zero = np.linalg.pinv(powers)[2]
+    slope = np.polyfit(mean, ratios, 1)[0]
+    return float(at_zero @ ratios), float(np.linalg.norm(at_zero * slope * error))
+
+
+def judge(dataset: xr.Dataset) -> Verdict:
+    found, error = crossing(dataset)
+    critical = float(dataset.critical)
+    wrong = float(dataset.wrong) / critical
+    inside = bool(RATIOS[0] < found < RATIOS[-1])
+    detail = (
+        f"Growth vanishes at {found:.4f} ± {error:.4f} of the critical rate {critical:.6f}; the "
+        f"wrong one is {wrong:.3f} of it; {dataset.sizes['seed']} runs at each of {len(RATIOS)} "
+        "rates."
+    )
+    return Verdict(
+        predicted=critical,
+        measured=found * critical,
+        error=error * critical,
+        passed=inside and is_equal(found, error, 1.0, MARGIN),
+        control_rejected=not is_equal(found, error, wrong, MARGIN),
+        detail=detail,
+    )
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        error = 2 * dataset.growth.std("seed") / dataset.sizes["seed"] ** 0.5
+        ax.errorbar(dataset.lr, dataset.growth.mean("seed"), error, fmt="o", label="chains")
+        ax.axhline(0.0, color="0.7", lw=1)
+        ax.axvline(float(dataset.critical), color="k", label="critical rate")
+        ax.axvline(float(dataset.wrong), color="#D55E00", ls="--", label="wrong (control)")
+        ax.set(xlabel=r"$\eta$", ylabel=r"growth of $\log \epsilon_g$ per unit $\alpha$")
+        ax.legend(frameon=False)
+    return figure
+
+
+ESCAPE_N, LR, EXIT_MARGIN = 250, 0.2, 0.3
+"""Margin in standard deviations of a run; what the prediction leaves out is of order 1/n."""
+
+
+def test_escape_time(lab: Lab) -> None:
+    if lab.profile == "quick":
+        pytest.skip("not in the quick profile")
+    claim = Claim(
+        id="plateau-escape",
+        family="asymptotics",
+        statement="Runs leave the symmetric plateau when its escape rate and their own noise say",
+        source="Saad & Solla 1995; Biehl, Riegler & Wöhler 1996: ln N / (2 lambda) + constant",
+        setting=f"erf, K = M = 2, lr = {LR}, noise 0.01, N = {ESCAPE_N}, started on the plateau; "
+        "time at which eg falls to half",
+        rule=f"The mean time is within {EXIT_MARGIN} standard deviations of a run of the "
+        "predicted one (two one-sided tests, 5 %), and their spreads agree within 25 %.",
+        control="ln N / lambda: every run starts its escape at amplitude 1/N.",
+    )
+
+    def measure() -> xr.Dataset:
+        problem, rule = ld.Problem(noise=0.01), ld.SGD(lr=LR)
+        state = asymptotics.plateau(2, LR, noise=0.01).state
+        theory = asymptotics.escape_time(problem, rule, state, ESCAPE_N)
+        ts, runs = np.linspace(0.0, 1000.0, 201), lab.pick(256, 256, 4096)
+        found = chain_ensemble(
+            problem, rule, state, ts, n=ESCAPE_N, key=lab.key(claim.id), runs=runs
+        )
+        eg = found["eg"]
+        below = eg < 0.5 * eg[:, :1]
+        i = np.arange(len(eg)), np.maximum(below.argmax(axis=1), 1)
+        before, after = eg[i[0], i[1] - 1], eg[i]
+        part = (before - 0.5 * eg[0, 0]) / (before - after)
+        times = ts[i[1] - 1] + part * (ts[1] - ts[0])
+        return xr.Dataset(
+            {
+                "time": ("seed", np.where(below.any(axis=1), times, np.inf)),
+                "theory": float(theory.mean[0]),
+                "spread": float(theory.std[0]),
+                "wrong": float(theory.mean[0] + np.log(ESCAPE_N) / (2 * theory.rate)),
+                "samples": ("sample", np.asarray(theory.samples[:, 0])),
+            }
+        )
+
+    lab.settle(claim, measure, judge_escape, draw_escape)
+
+
+def judge_escape(dataset: xr.Dataset) -> Verdict:
+    times = dataset.time.values
+    spread = times.std(ddof=1)
+    error = spread / len(times) ** 0.5
+    off, wrong = (times.mean() - float(dataset[name]) for name in ("theory", "wrong"))
+    ratio = spread / float(dataset.spread)
+    detail = (
+        f"Mean time {times.mean():.1f} ± {error:.1f}, predicted {float(dataset.theory):.1f}, "
+        f"wrong {float(dataset.wrong):.1f}; spread {spread:.1f}, predicted "
+        f"{float(dataset.spread):.1f}; {len(times)} runs."
+    )
+    return Verdict(
+        predicted=float(dataset.theory),
+        measured=float(times.mean()),
+        error=float(error),
+        passed=is_equal(off / spread, error / spread, 0.0, EXIT_MARGIN)
+        and bool(abs(ratio - 1) < 0.25),
+        control_rejected=not is_equal(wrong / spread, error / spread, 0.0, EXIT_MARGIN),
+        detail=detail,
+    )
+
+
+def draw_escape(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        for name, label in (("time", "chains"), ("samples", "predicted")):
+            times = np.sort(dataset[name].values)
+            ax.plot(times, (np.arange(len(times)) + 0.5) / len(times), label=label)
+        ax.set(xlabel=r"time of escape, $\alpha$ = steps / $N$", ylabel="fraction of runs")
+        ax.legend(frameon=False)
+    return figure
