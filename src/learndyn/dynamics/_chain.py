@@ -18,7 +18,7 @@ from learndyn.dynamics._chain_step import ChainSetting, ChainState
 from learndyn.dynamics._drift import OverlapFlow
 from learndyn.dynamics._integrate import Solved, is_valid, trajectory_from
 from learndyn.dynamics._lane_random import lane_seeds
-from learndyn.dynamics._lanes import by_lanes
+from learndyn.dynamics._lanes import by_lanes, lane_count
 from learndyn.dynamics._ode import AveragesOption, overlap_flow
 from learndyn.dynamics._trajectory import Trajectory
 
@@ -75,6 +75,8 @@ def _simulate(flow: OverlapFlow, ts: Times, n: Float[Array, ""], key: Key[Array,
 
     def run(tree: tuple) -> Row:
         arrays, state, keys, steps = tree
+        # Runs that differ in a rate alone may share their key.
+        keys = jnp.broadcast_to(keys, (lane_count(tree),))
         return run_chain(eqx.combine(arrays, static), state, lane_seeds(keys), steps)
 
     rows = by_lanes(run)((arrays, state, key, steps))

@@ -32,7 +32,7 @@ def by_lanes(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @on_lanes.def_vmap
     def merged(size: int, in_batched: list, tree: Any) -> tuple[Any, Any]:
         (batched,) = in_batched
-        lanes = _count(tree)
+        lanes = lane_count(tree)
         result = on_lanes(
             jax.tree.map(lambda leaf, own: _merged(leaf, own, size, lanes), tree, batched)
         )
@@ -49,7 +49,7 @@ def by_lanes(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def per_lane(fn: Callable, *trees: Any) -> Any:
     """fn of one lane's values, in every lane (in one where all of them are the same)."""
     leaves, structure = jax.tree.flatten(trees)
-    lanes = _count(leaves)
+    lanes = lane_count(leaves)
     axes = [-1 if leaf.shape[-1] == lanes else None for leaf in leaves]
     leaves = [leaf if axis else leaf[..., 0] for leaf, axis in zip(leaves, axes, strict=True)]
     call = lambda *leaves: fn(*jax.tree.unflatten(structure, leaves))
@@ -80,7 +80,8 @@ def apart(true: Bool[Array, ""], fn: Callable, *arguments: Any) -> Any:
     return jax.lax.platform_dependent(*arguments, cpu=branch, default=fn)
 
 
-def _count(tree: Any) -> int:
+def lane_count(tree: Any) -> int:
+    """How many lanes a tree of lanes has."""
     return max(leaf.shape[-1] for leaf in jax.tree.leaves(tree))
 
 
