@@ -4,9 +4,6 @@ The opponent draws float32 inputs, the library float64 ones by default. Both run
 the process is confined to it before either starts.
 """
 
-import os
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,19 +17,7 @@ ALPHA = 5.0
 BLOCK = 1000
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    """XLA's threads inherit no affinity once they run, so every thread is confined."""
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("needs Linux to run on one core")
-    allowed = os.sched_getaffinity(0)
-    core = {max(allowed)}
-    threads = [int(path.name) for path in Path("/proc/self/task").iterdir()]
-    for thread in threads:
-        os.sched_setaffinity(thread, core)
-    yield
-    for thread in threads:
-        os.sched_setaffinity(thread, allowed)
+pytestmark = pytest.mark.usefixtures("one_core")
 
 
 def numpy_run(w, w_teacher, seed):

@@ -1,7 +1,9 @@
 """Benchmarks: `nox -s bench`. Each asserts its answer and its ratio, and says what it measured."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
 import pytest
@@ -43,3 +45,17 @@ def race() -> Callable[..., list[float]]:
         return [min(taken) for taken in times]
 
     return run
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    """XLA's threads inherit no affinity once they run, so every thread is confined."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("needs Linux to run on one core")
+    allowed = os.sched_getaffinity(0)
+    threads = [int(path.name) for path in Path("/proc/self/task").iterdir()]
+    for thread in threads:
+        os.sched_setaffinity(thread, {max(allowed)})
+    yield
+    for thread in threads:
+        os.sched_setaffinity(thread, allowed)
