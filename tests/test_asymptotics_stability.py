@@ -61,6 +61,16 @@ def test_critical_rate_by_continuation():
     assert abs(found - 2 / (1 + kappa)) > 1
 
 
+@pytest.mark.parametrize("lr", [0.1, 5.0])
+def test_critical_rate_with_slow_momentum(lr):
+    # Velocities of their own: found by continuation, from below and from above.
+    momentum, state = ld.SlowMomentum(2.0), asymptotics.specialised_state(1)
+    found = asymptotics.critical_lr(LINEAR, ld.SGD(lr=lr, momentum=momentum), state)
+    for factor, stable in ((1 - 1e-5, True), (1 + 1e-5, False)):
+        rule = ld.SGD(lr=factor * found, momentum=momentum)
+        assert asymptotics.stability(LINEAR, rule, state).stable == stable
+
+
 @pytest.mark.parametrize("m", [2, 3, 4, 6])
 def test_plateau_at_small_rates(m):
     point = asymptotics.plateau(m)
