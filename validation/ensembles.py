@@ -165,3 +165,10 @@ def odes_from(problem: ld.Problem, rule: ld.SGD, starts: ld.Overlaps, ts: jax.Ar
         return ld.solve_ode(problem, rule, start, ts, rtol=1e-7, atol=1e-9).eg
 
     return jax.vmap(solve)(starts)
+
+
+@jax.jit
+def drift_at(problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps) -> jax.Array:
+    """dy/dalpha of the ODE at alpha = 0, in the coordinates of `ld.ode_term`."""
+    flow = ld.ode_term(problem, rule, start).vector_field
+    return flow(0.0, flow.pack(start), None)

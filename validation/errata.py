@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf
+from validation.ensembles import drift_at
 
 import learndyn as ld
 
@@ -65,14 +66,10 @@ def start_of(step: Step) -> ld.Overlaps:
 def drift(step: Step, noise: float = NOISE) -> np.ndarray:
     """The library's dQ/dalpha and dR/dalpha, in the order of ENTRIES."""
     rule = ld.SGD(lr=LR, batch_size=step.batch_size, weight_decay=step.decay)
-    start = start_of(step)
-    flow = ld.ode_term(ld.Problem(noise=noise), rule, start).vector_field
-    return np.asarray(flow(0.0, flow.pack(start), None))
+    return np.asarray(drift_at(ld.Problem(noise=noise), rule, start_of(step)))
 
 
 def mean_slopes() -> np.ndarray:
     """<c_i> with biases."""
-    start = start_of(Step(biased=True))
-    rule = ld.SGD(lr=LR, lr_bias=1.0)
-    flow = ld.ode_term(ld.Problem(noise=NOISE), rule, start).vector_field
-    return -np.asarray(flow(0.0, flow.pack(start), None))[-2:]
+    rule, start = ld.SGD(lr=LR, lr_bias=1.0), start_of(Step(biased=True))
+    return -np.asarray(drift_at(ld.Problem(noise=NOISE), rule, start))[-2:]

@@ -148,6 +148,7 @@ def final_errors(dataset: xr.Dataset, xlabel: str, wrong: str, over: str = "") -
     (x,) = dataset.measured.dims
     with plot.style():
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        ax.margins(x=0.04)
         ax.plot(dataset[x], dataset.predicted, color=ODE, label="formula")
         ax.plot(dataset[x], dataset.wrong, "--", color=WRONG, label=f"{wrong} (control)")
         ax.plot(dataset[x], dataset.measured, "x", color=SGD, label="end state of the ODE")

@@ -229,6 +229,7 @@ def draw_mean(dataset: xr.Dataset) -> object:
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
         error = 2 * dataset.eg.std("seed", ddof=1) / np.sqrt(dataset.sizes["seed"])
         ax.errorbar(dataset.alpha, dataset.eg.mean("seed"), error, fmt="o", label="mean of runs")
+        ax.margins(x=0.06)
         ax.axhline(float(dataset.predicted), color="k", label="Eq. (10)")
         ax.axhline(float(dataset.wrong), color="#D55E00", ls="--", label="control, Eq. (11)")
         ax.set(xlabel=r"$\alpha$ = steps / $N$", ylabel=r"$\epsilon_g/\sigma^2$")

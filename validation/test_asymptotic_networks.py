@@ -191,6 +191,7 @@ def draw_relu(dataset: xr.Dataset) -> Figure:
         ax.plot(
             rows, dataset.no_growth / dataset.first_order, "x", color="#D55E00", label="no growth"
         )
+        ax.margins(x=0.06)
         ax.axhspan(1 - RATIO, 1 + RATIO, color="0.92", zorder=0)
         ax.set_xticks(rows, [f"K = {k}\nlr = {lr}\nσ = {s}" for k, lr, s in SETTINGS], fontsize=7)
         ax.set(xlabel="setting", ylabel=r"$\epsilon_g^*$ / (lr $\sigma^2 K/8$)")

@@ -241,6 +241,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         ax.axhline(0.0, color="k", label="corrected")
         printed = np.where(np.isfinite(dataset.printed), shifted("printed"), np.nan)
         ax.plot(rows, printed, "x", color="#D55E00", label="printed")
+        ax.margins(x=0.06)
         ax.set_yscale("symlog", linthresh=5)
         ax.set_xticks(rows, dataset.entry.values)
         ax.set(xlabel="quantity", ylabel="from the corrected value, in standard errors")
