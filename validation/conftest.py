@@ -48,9 +48,9 @@ def pytest_report_teststatus(
     report: pytest.TestReport, config: pytest.Config
 ) -> tuple[str, str, str] | None:
     """Progress: a line per claim as it is settled, instead of a dot."""
-    if report.when != "call":
+    if report.when != "call" or report.skipped:
         return None
-    word = "holds" if report.passed else "FAILS"
+    word = {"passed": "holds", "skipped": "not in this profile"}.get(report.outcome, "FAILS")
     name = report.nodeid.split("validation/")[-1]
     line = f"\n  {name}: {word} ({report.duration:.0f} s)"
     return report.outcome, line, line

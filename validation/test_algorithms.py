@@ -109,7 +109,7 @@ CASES = {
         wrong_problem=ERF,
     ),
 }
-IN_QUICK = ("batches", "decay")
+IN_QUICK = ("decay",)
 
 
 @pytest.mark.parametrize("name", CASES)
