@@ -1,0 +1,154 @@
+"""The Gaussian fluctuations about the ODE: their whole covariance, not only their size."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+from validation.claims import Claim, Verdict
+from validation.ensembles import chain_ensemble, distances
+from validation.figures import ODE, SGD, WRONG
+from validation.lab import Lab
+from validation.statistics import Equivalence, is_equal
+
+import learndyn as ld
+from learndyn import plot
+
+LR, NOISE, RUNS = 0.2, 0.1, 1024
+T = np.array([0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 60.0])
+ENTRY, SIZE, CONSTANT = 0.3, 0.08, 0.06
+"""Margins of one entry of the whitened covariance, of its mean trace, and of C(T), relative.
+
+With 1024 runs their errors are at most 0.044, 0.013 and 0.013: of some 650 entries in a claim
+each has 5 errors of room beyond the tests' own, the others 4.5; corrections of order 1/N are
+below 0.02. A true claim fails with probability below 2e-4.
+"""
+
+SMALL = {"Q": [[0.3, 0.05], [0.05, 0.25]], "R": [[0.12, 0.03], [0.02, 0.1]]}
+LARGE = {"Q": [[1.0, 0.1], [0.1, 0.8]], "R": [[0.12, 0.02], [-0.03, 0.07]]}
+CASES = {
+    "large-start": (LARGE, None),
+    "small-start": (SMALL, None),
+    "both-layers": (SMALL, LR),
+}
+
+
+def setting(case: str) -> tuple[ld.Problem, ld.SGD, ld.Overlaps]:
+    overlaps, lr_second = CASES[case]
+    v = None if lr_second is None else [0.8, 0.6]
+    start = ld.Overlaps(**overlaps, T=jnp.eye(2), v=v)
+    return ld.Problem(noise=NOISE), ld.SGD(lr=LR, lr_second=lr_second), start
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_covariance(lab: Lab, case: str) -> None:
+    if lab.profile == "quick" and case != "both-layers":
+        pytest.skip("not in the quick profile")
+    sizes = lab.pick((200, 800), (200, 800, 3200), (200, 800, 3200))
+    claim = Claim(
+        id=f"fluctuations-{case}",
+        family="fluctuations",
+        statement=f"Runs scatter about the ODE as the linearised noise says ({case}): the whole "
+        "covariance of Q, R and v, and C(T)",
+        source="Central limit behind Theorem 1 of Goldt et al. 2020; Lyapunov equation",
+        setting=f"erf, K = M = 2, lr = {LR}, noise {NOISE}, alpha <= {T[-1]:g}, {RUNS} chains "
+        f"at each N of {', '.join(map(str, sizes))}",
+        rule="Measured covariances, whitened by the predicted ones, are the unit matrix: each "
+        f"entry within {ENTRY}, the mean of a run's squared length within {100 * SIZE:g} %, at "
+        f"every N and time; C(T) at the largest N within {100 * CONSTANT:g} % (two one-sided "
+        "tests, 5 %).",
+        control="The fluctuations of batches of 2.",
+    )
+
+    def measure() -> xr.Dataset:
+        problem, rule, start = setting(case)
+        right = ld.fluctuations(problem, rule, start, T)
+        pair = ld.SGD(rule.lr, rule.lr_second, batch_size=2)
+        wrong = ld.fluctuations(problem, pair, start, T)
+        found, lengths = [], []
+        for n in sizes:
+            key = lab.key(f"{claim.id} {n}")
+            ensemble = chain_ensemble(problem, rule, start, T, n=n, key=key, runs=RUNS)
+            found.append(coordinates(ensemble, both=rule.lr_second is not None) * n**0.5)
+            lengths.append(distances(ensemble, right.mean)[:, 1:] * n**0.5)
+        return xr.Dataset(
+            {
+                "x": (("n", "seed", "alpha", "p"), np.stack(found)),
+                "distance": (("n", "seed", "alpha"), np.stack(lengths)),
+                "predicted": (("alpha", "p", "p_"), np.asarray(right.covariance)[1:]),
+                "wrong": (("alpha", "p", "p_"), np.asarray(wrong.covariance)[1:]),
+                "norm": ("alpha", np.asarray(right.mean_norm)[1:]),
+            },
+            coords={"n": list(sizes), "alpha": T[1:]},
+        )
+
+    lab.settle(claim, measure, judge, draw)
+
+
+def coordinates(ensemble: dict[str, np.ndarray], *, both: bool) -> np.ndarray:
+    """(runs, times, p) about their mean: upper triangle of Q, R, and v."""
+    i, j = np.triu_indices(2)
+    parts = [ensemble["Q"][:, 1:, i, j], ensemble["R"][:, 1:].reshape(RUNS, len(T) - 1, -1)]
+    x = np.concatenate([*parts, ensemble["v"][:, 1:]] if both else parts, axis=-1)
+    return x - x.mean(axis=0)
+
+
+def judge(dataset: xr.Dataset) -> Verdict:
+    passed, size, size_error, worst = compared(dataset, dataset.predicted.values)
+    wrong, *_ = compared(dataset, dataset.wrong.values)
+    peak = int(dataset.norm.values.argmax())
+    last = dataset.distance.values[-1, :, peak]
+    constant, predicted = last.mean(), float(dataset.norm[peak])
+    error = last.std(ddof=1) / len(last) ** 0.5
+    right_constant = is_equal(constant / predicted, error / predicted, 1.0, CONSTANT)
+    detail = (
+        f"C(T) {constant:.4f} ± {error:.4f} at N = {int(dataset.n[-1])}, predicted "
+        f"{predicted:.4f}; whitened variance {size:.3f} ± {size_error:.3f} where it is furthest "
+        f"from 1; largest deviation of one entry {worst:.2f}."
+    )
+    return Verdict(predicted, constant, error, passed and right_constant, not wrong, detail)
+
+
+def compared(dataset: xr.Dataset, covariance: np.ndarray) -> tuple[bool, float, float, float]:
+    """Whether the whitened sample is white; its furthest mean square and error; worst entry."""
+    x, runs = dataset.x.values, dataset.sizes["seed"]
+    root = np.linalg.cholesky(covariance)  # (alpha, p, p)
+    white = np.linalg.solve(root, x.transpose(0, 2, 3, 1))  # (n, alpha, p, seed)
+    gap = np.einsum("naps,naqs->napq", white, white) / (runs - 1) - np.eye(x.shape[-1])
+    spread = np.sqrt((1 + np.eye(x.shape[-1])) / runs)
+    entries = Equivalence(gap, np.broadcast_to(spread, gap.shape), ENTRY)
+    squares = (white**2).mean(axis=2) * runs / (runs - 1)  # (n, alpha, seed)
+    size, error = squares.mean(axis=-1), squares.std(axis=-1, ddof=1) / runs**0.5
+    sizes = Equivalence(size - 1, error, SIZE)
+    at = np.unravel_index(sizes.worst, size.shape)
+    worst = float(np.abs(gap).max())
+    return entries.equal and sizes.equal, float(size[at]), float(error[at]), worst
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    predicted = np.sqrt(np.einsum("app->ap", dataset.predicted.values))
+    wrong = np.sqrt(np.einsum("app->ap", dataset.wrong.values))
+    measured = dataset.x.values.std(axis=1, ddof=1)
+    with plot.style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+        for values, n in zip(measured, dataset.n.values, strict=True):
+            left.plot(predicted.ravel(), values.ravel(), "o", ms=3, label=f"N = {n}")
+        line = np.array([predicted.min(), predicted.max()])
+        left.plot(line, line, color=ODE, label="theory")
+        left.plot(predicted.ravel(), wrong.ravel(), ".", ms=2, color=WRONG, label="batches of 2")
+        left.set(xscale="log", yscale="log", xlabel=r"predicted std of $\sqrt{N}\,m$")
+        left.set_ylabel("measured std")
+        left.legend(frameon=False)
+        mean = dataset.distance.mean("seed")
+        error = 2 * dataset.distance.std("seed", ddof=1) / dataset.sizes["seed"] ** 0.5
+        right.plot(dataset.alpha, dataset.norm, color=ODE, label="predicted")
+        last = int(dataset.n[-1])
+        right.errorbar(
+            dataset.alpha, mean[-1], error[-1], fmt="o", ms=4, color=SGD, label=f"N = {last}"
+        )
+        right.set(xscale="log", xlabel=r"$\alpha$ = steps / $N$")
+        right.set_ylabel(r"$\sqrt{N}$ E$|m^\mu - m(\alpha)|$")
+        right.legend(frameon=False)
+    return figure
