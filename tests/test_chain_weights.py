@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 import learndyn as ld
+from learndyn.testing import two_sample_z, z_limit
 
 RUNS = 4000
 FALSE_ALARM = 1e-5
@@ -30,22 +30,9 @@ def joint(runs):
 
 
 def largest_z(x, y):
-    """Largest |z| of two samples over the means of normal scores and of all their products, and
-    the value that equal laws exceed with probability FALSE_ALARM.
-
-    Scores come from the ranks in the pooled sample, so heavy tails do no harm; coordinates that
-    stay as they are, or are there twice, drop out.
-    """
-    pooled = np.concatenate([x, y])
-    moves = np.ptp(pooled, axis=0) > 1e-9
-    _, first = np.unique(pooled[0, moves], return_index=True)
-    pooled = pooled[:, moves][:, np.sort(first)]
-    scores = stats.norm.ppf(stats.rankdata(pooled, axis=0) / (len(pooled) + 1))
-    i, j = np.triu_indices(scores.shape[1])
-    features = np.concatenate([scores, scores[:, i] * scores[:, j]], axis=1)
-    a, b = features[: len(x)], features[len(x) :]
-    z = (a.mean(0) - b.mean(0)) / np.sqrt(a.var(0) / len(a) + b.var(0) / len(b))
-    return np.abs(z).max(), stats.norm.isf(FALSE_ALARM / (2 * features.shape[1]))
+    """Largest |z| between two samples, and what equal laws exceed with probability FALSE_ALARM."""
+    z = two_sample_z(x, y)
+    return np.abs(z).max(), z_limit(len(z), FALSE_ALARM)
 
 
 @pytest.fixture(scope="module")

@@ -57,13 +57,14 @@ def is_equal(estimate: float, error: float, expected: float, margin: float) -> b
 
 
 def power_law(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, float]:
-    """Slope of log y against log x by least squares, and its standard error.
+    """Slope of log y against log x by weighted least squares, and its standard error.
 
-    y: independent estimates with standard errors `error`, much smaller than y.
+    y: independent estimates with standard errors `error`, small beside y.
     """
-    log_x = np.log(x) - np.log(x).mean()
-    weights = log_x / (log_x**2).sum()
-    return float(weights @ np.log(y)), float(np.sqrt((weights**2) @ (error / y) ** 2))
+    weights = (y / error) ** 2
+    log_x = np.log(x) - np.average(np.log(x), weights=weights)
+    spread = (weights * log_x**2).sum()
+    return float((weights * log_x) @ np.log(np.abs(y)) / spread), float(spread**-0.5)
 
 
 def z_scores(samples: np.ndarray, exact: np.ndarray) -> np.ndarray:
@@ -71,6 +72,28 @@ def z_scores(samples: np.ndarray, exact: np.ndarray) -> np.ndarray:
     return (samples.mean(axis=0) - exact) / (
         samples.std(axis=0, ddof=1) / np.sqrt(samples.shape[0])
     )
+
+
+def two_sample_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """z scores that are standard normal where x and y, (runs, coordinates), have one joint law.
+
+    Of the mean normal score of every coordinate and of the mean product of every two. Scores
+    come from ranks in the pooled sample, so heavy tails do no harm; coordinates that do not
+    move, or are there twice, drop out. Compare their largest |z| with `z_limit`.
+    """
+    from scipy.special import ndtri
+
+    pooled = np.concatenate([x, y])
+    pooled = pooled[:, np.ptp(pooled, axis=0) > 1e-9]
+    _, first = np.unique(pooled[0], return_index=True)
+    pooled = pooled[:, np.sort(first)]
+    ranks = pooled.argsort(axis=0).argsort(axis=0) + 1
+    scores = ndtri(ranks / (len(pooled) + 1))
+    i, j = np.triu_indices(scores.shape[1])
+    features = np.concatenate([scores, scores[:, i] * scores[:, j]], axis=1)
+    a, b = features[: len(x)], features[len(x) :]
+    variance = a.var(axis=0) / len(a) + b.var(axis=0) / len(b)
+    return (a.mean(axis=0) - b.mean(axis=0)) / np.sqrt(variance)
 
 
 def z_limit(comparisons: int, false_alarm: float) -> float:

@@ -1,0 +1,151 @@
+"""The levels of description: the overlap chain has the law of SGD on weights, at every N."""
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from jaxtyping import Array, Float, PRNGKeyArray
+from matplotlib.figure import Figure
+from validation.claims import Claim, Verdict
+from validation.ensembles import LANES, chain_ensemble
+from validation.figures import ODE, SGD, WRONG
+from validation.lab import Lab
+from validation.statistics import two_sample_z, z_limit
+
+import learndyn as ld
+from learndyn import plot
+
+FALSE_ALARM = 5e-5
+"""Of each claim, over all its statistics."""
+
+OVERLAPS = ([[0.5, 0.1], [0.1, 0.4]], [[0.2, 0.0], [0.1, 0.3]], [[1.0, 0.0], [0.0, 1.0]])
+TS = np.array([0.0, 0.5, 1.0, 2.0])
+
+
+class Spherical(ld.Gaussian):
+    """Gaussian inputs brought to |x|^2 = n: a fault of size 1/n, what the control replaces."""
+
+    gaussian_fields: ClassVar[bool] = True
+    white: ClassVar[bool] = True
+
+    def sample(
+        self, key: PRNGKeyArray, count: int, n: int, dtype: jnp.dtype
+    ) -> Float[Array, "count n"]:
+        x = super().sample(key, count, n, dtype)
+        return x * jnp.sqrt(n / jnp.sum(x * x, axis=1, keepdims=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A problem and a rule at one N; blocks: ensembles of `LANES` runs in standard."""
+
+    activation: ld.Erf | ld.ReLU | ld.Linear
+    rule: ld.SGD
+    n: int
+    blocks: int
+
+
+SETTINGS = {
+    "erf-10": Setting(ld.Erf(), ld.SGD(1.0, 0.5), 10, 16),
+    "erf-100": Setting(ld.Erf(), ld.SGD(1.0, 0.5), 100, 80),
+    "erf-batch-30": Setting(ld.Erf(), ld.SGD(1.5, 0.5, batch_size=4), 30, 32),
+    "relu-30": Setting(ld.ReLU(), ld.SGD(0.5, batch_size=4, momentum=0.5), 30, 32),
+    "linear-10": Setting(ld.Linear(), ld.SGD(0.3, 0.2, momentum=0.5), 10, 16),
+    "linear-30": Setting(ld.Linear(), ld.SGD(0.5, weight_decay=0.1), 30, 32),
+}
+IN_QUICK = ("erf-10",)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_law(lab: Lab, name: str) -> None:
+    if lab.profile == "quick" and name not in IN_QUICK:
+        pytest.skip("not in the quick profile")
+    setting = SETTINGS[name]
+    rule = setting.rule
+    runs = LANES * setting.blocks * lab.pick(1, 1, 4)
+    claim = Claim(
+        id=f"law-{name}",
+        family="levels",
+        statement=f"The overlap chain has the law of SGD on weights at N = {setting.n} ({name})",
+        source="Gaussian inputs: fields and inner products depend on the overlaps alone",
+        setting=f"{type(setting.activation).__name__}, K = M = 2, lr = {float(rule.lr):g}, batch "
+        f"{rule.batch_size}, noise 0.2, alpha <= {TS[-1]:g}, {runs} runs on each side from the "
+        "same overlaps",
+        rule="Of the z scores between the two samples, of every coordinate of Q, R, v and eg at "
+        "every time and of all products of two, none is beyond the limit that equal laws exceed "
+        f"with probability {FALSE_ALARM}.",
+        control="SGD on inputs of length exactly √N: off by 1/N in the second moments.",
+    )
+
+    def measure() -> xr.Dataset:
+        problem = ld.Problem(setting.activation, setting.activation, noise=0.2)
+        layers = {} if rule.lr_second is None else {"v": [0.8, 0.6]}
+        start = ld.Overlaps(*OVERLAPS, **layers)
+        key = lab.key(claim.id)
+        keys = jax.random.split(key, 3)
+        chain = chain_ensemble(problem, rule, start, TS, n=setting.n, key=keys[0], runs=runs)
+        found = {"chain": joint(chain)}
+        for side, inputs, one in zip(
+            ("weights", "wrong"), (ld.Gaussian(), Spherical()), keys[1:], strict=True
+        ):
+            run = functools.partial(on_weights, problem, rule, start, setting.n, inputs)
+            many = jax.random.split(one, runs)
+            results = jax.jit(lambda keys, run=run: jax.lax.map(run, keys, batch_size=LANES))(many)
+            found[side] = joint({name: np.asarray(x) for name, x in results.items()})
+        return xr.Dataset({side: (("seed", "p"), x) for side, x in found.items()})
+
+    lab.settle(claim, measure, judge, draw)
+
+
+def on_weights(
+    problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, n: int, inputs: ld.Gaussian, key: Array
+) -> dict[str, Array]:
+    """Overlaps and eg of one run of SGD from weights with exactly the overlaps `start`."""
+    weights_key, run_key = jax.random.split(key)
+    weights = ld.weights_from_overlaps(weights_key, start, n=n)
+    run = ld.simulate_sgd(problem, rule, weights, jnp.asarray(TS), key=run_key, inputs=inputs)
+    return {"Q": run.Q, "R": run.R, "v": run.v, "eg": run.eg}
+
+
+def joint(runs: dict[str, np.ndarray]) -> np.ndarray:
+    """(runs, coordinates): Q, R, v and eg at all times but the first."""
+    parts = (runs[name] for name in ("Q", "R", "v", "eg"))
+    return np.concatenate([x[:, 1:].reshape(len(x), -1) for x in parts], axis=1)
+
+
+def judge(dataset: xr.Dataset) -> Verdict:
+    z = np.abs(two_sample_z(dataset.chain.values, dataset.weights.values))
+    wrong = np.abs(two_sample_z(dataset.chain.values, dataset.wrong.values))
+    limit = z_limit(len(z), FALSE_ALARM)
+    last = dataset.chain.values[:, -1], dataset.weights.values[:, -1]
+    means = [side.mean() for side in last]
+    error = float(np.sqrt(sum(side.var(ddof=1) / len(side) for side in last)))
+    detail = (
+        f"Largest |z| of {len(z)}: {z.max():.2f}, limit {limit:.2f}; against spherical inputs "
+        f"{wrong.max():.1f}. Mean eg at the end: chain {means[0]:.5g}, weights {means[1]:.5g}, "
+        f"difference's error {error:.2g}."
+    )
+    passed, rejected = bool(z.max() < limit), bool(wrong.max() > limit)
+    return Verdict(float(means[0]), float(means[1]), error, passed, rejected, detail)
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+    from scipy import stats
+
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        for side, colour in (("weights", SGD), ("wrong", WRONG)):
+            z = np.sort(two_sample_z(dataset.chain.values, dataset[side].values))
+            normal = stats.norm.ppf((np.arange(len(z)) + 0.5) / len(z))
+            label = {"weights": "SGD on weights", "wrong": "spherical inputs (control)"}[side]
+            ax.plot(normal, z, ".", color=colour, label=label)
+        ax.plot([-3, 3], [-3, 3], color=ODE, lw=1, label="equal laws, if independent")
+        ax.set(xlabel="quantile of a normal distribution", ylabel="z between chain and SGD")
+        ax.legend(frameon=False)
+    return figure
