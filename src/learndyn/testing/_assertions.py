@@ -157,8 +157,8 @@ def assert_scaling(
         _count(len(y), "the number of runs in y", 2)
         y, error = y.mean(axis=0), y.std(axis=0, ddof=1) / np.sqrt(len(y))
     error = np.broadcast_to(np.asarray(error, float), y.shape)
-    if not (np.isfinite(y) & (y > 0) & np.isfinite(error)).all():
-        raise ValueError(f"y must be positive and finite, its error finite; got {y} ± {error}.")
+    if not (np.isfinite(y) & (y > 0) & np.isfinite(error) & (error > 0)).all():
+        raise ValueError(f"y and its error must be positive and finite; got {y} ± {error}.")
     slope, slope_error = power_law(x, y, error)
     assert is_equal(slope, slope_error, exponent, margin), (
         f"the fitted exponent is {slope:.4f} ± {slope_error:.4f}, not {exponent} within "
