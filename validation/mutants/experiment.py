@@ -44,7 +44,10 @@ def biases_still() -> None:
         return gradient._replace(b=None if gradient.b is None else 0.0 * gradient.b)
 
 
-@mutant("SGD: the second layer's gradient is divided by sqrt n", "test_committee.py")
+@mutant(
+    "SGD: the second layer's gradient is divided by sqrt n",
+    "test_committee.py::test_both_layers[2]",
+)
 def second_layer_scaled() -> None:
     @replace(SGD_STEP, "batch_gradient")
     def _(old, *given):
@@ -53,14 +56,14 @@ def second_layer_scaled() -> None:
         return gradient._replace(v=None if gradient.v is None else gradient.v * n**0.5)
 
 
-@mutant("starts: weights have R 5 % too small", "test_linear.py", "test_committee.py")
+@mutant("starts: weights have R 5 % too small", "test_linear.py")
 def start_without_exact_overlaps() -> None:
     @replace("learndyn", "weights_from_overlaps")
     def _(old, key, start, n):
         return old(key, eqx.tree_at(lambda s: s.R, start, 0.95 * start.R), n)
 
 
-@mutant("chain: |x|² is replaced by n", "test_levels.py")
+@mutant("chain: |x|² is replaced by n", "test_levels.py::test_law[erf-100]")
 def chain_norm() -> None:
     @replace(CHAIN_LOOP, "draw_block")
     def _(old, setting, *given, **keywords):
@@ -70,7 +73,9 @@ def chain_norm() -> None:
         return draw._replace(outside=outside)
 
 
-@mutant("chain: n - k - m degrees of freedom are replaced by n", "test_levels.py")
+@mutant(
+    "chain: n - k - m degrees of freedom are replaced by n", "test_levels.py::test_law[erf-100]"
+)
 def chain_degrees_of_freedom() -> None:
     @replace(CHAIN_LOOP, "draw_block")
     def _(old, setting, *given, rows, **keywords):
@@ -101,7 +106,10 @@ def chain_teacher_direction() -> None:
         return old(setting, state, draw._replace(z=draw.z.at[:, :m].multiply(1.02)), *given)
 
 
-@mutant("chain and SGD: a schedule is read once, at the start", "test_algorithms.py")
+@mutant(
+    "chain and SGD: a schedule is read once, at the start",
+    "test_algorithms.py::test_variant[schedule]",
+)
 def schedule_frozen() -> None:
     # The ODE reads effective_rates, made from rates: give it the right one.
     right = SGD.rates
@@ -115,7 +123,7 @@ def schedule_frozen() -> None:
         return old(self, 0.0 * jnp.asarray(alpha))
 
 
-@mutant("chain: momentum is forgotten", "test_algorithms.py")
+@mutant("chain: momentum is forgotten", "test_algorithms.py::test_variant[momentum]")
 def chain_forgets_momentum() -> None:
     @replace(CHAIN_STEP, "_rates")
     def _(old, *given):
@@ -123,7 +131,10 @@ def chain_forgets_momentum() -> None:
         return rates, None if beta is None else 0.0 * beta
 
 
-@mutant("chain: a batch's gradient is the mean over one sample fewer", "test_algorithms.py")
+@mutant(
+    "chain: a batch's gradient is the mean over one sample fewer",
+    "test_algorithms.py::test_variant[batches]",
+)
 def chain_batch_mean() -> None:
     @replace(CHAIN_STEP, "_weight_gradient")
     def _(old, c, *given):
@@ -131,7 +142,10 @@ def chain_batch_mean() -> None:
         return old(c, *given) * (batch / max(batch - 1, 1))
 
 
-@mutant("chain: the second layer learns at 0.9 of its rate", "test_concentration.py -k both")
+@mutant(
+    "chain: the second layer learns at 0.9 of its rate",
+    "test_concentration.py::test_rate_and_constant[both-layers]",
+)
 def chain_second_layer() -> None:
     @replace(CHAIN_STEP, "_gradients")
     def _(old, *given):

@@ -42,7 +42,7 @@ def erf_mixed_pairs_once() -> None:
         return 0.75 * old(c, u, k, noise_variance) + 0.25 * old(c, turned, k, noise_variance)
 
 
-@mutant("relu: the own-step term of <c lambda> is left out", "test_relu.py")
+@mutant("relu: the own-step term of <c lambda> is left out", "test_relu.py::test_learning_curve[3]")
 def relu_without_own_step() -> None:
     @replace(RELU, "_field_gradient")
     def _(old, f, u, k):
@@ -51,7 +51,7 @@ def relu_without_own_step() -> None:
         return (f.present * u)[:k, None] * u * quadrant(f.angles[:k].theta)
 
 
-@mutant("relu: I4 of four different fields is left out", "test_relu.py")
+@mutant("relu: I4 of four different fields is left out", "test_relu.py::test_learning_curve[3]")
 def relu_without_quadruples() -> None:
     @replace(RELU, "quadruples")
     def _(old, r, fields):
@@ -151,7 +151,10 @@ def norm_of_upper_triangle() -> None:
         return sigma
 
 
-@mutant("momentum acts as lr (1 + beta) in place of lr / (1 - beta)", "test_algorithms.py")
+@mutant(
+    "momentum acts as lr (1 + beta) in place of lr / (1 - beta)",
+    "test_algorithms.py::test_variant[momentum]",
+)
 def momentum_to_first_order() -> None:
     @replace(SGD, "effective_rates")
     def _(old, self, alpha):
@@ -161,7 +164,7 @@ def momentum_to_first_order() -> None:
         return rates._replace(w=rates.w * (1 + self.momentum))
 
 
-@mutant("ODE: weight decay acts once on Q, not twice", "test_algorithms.py")
+@mutant("ODE: weight decay acts once on Q, not twice", "test_algorithms.py::test_variant[decay]")
 def decay_once() -> None:
     def change(old, self, rates, state, found):
         dq, dr, dv, db = old(self, rates, state, found)
@@ -170,7 +173,7 @@ def decay_once() -> None:
     _drift_with(change)
 
 
-@mutant("ODE: batches divide the lr² term by sqrt B", "test_algorithms.py")
+@mutant("ODE: batches divide the lr² term by sqrt B", "test_algorithms.py::test_variant[batches]")
 def batch_root() -> None:
     def change(old, self, rates, state, found):
         root = self.rule.batch_size**0.5
