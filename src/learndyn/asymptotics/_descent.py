@@ -1,5 +1,6 @@
 """Minimising a function of a schedule by Adam, where some points have no value."""
 
+from collections.abc import Callable
 from types import ModuleType
 
 import equinox as eqx
@@ -34,7 +35,7 @@ def require_optax() -> ModuleType:
 
 @eqx.filter_jit
 def descend(
-    objective: eqx.Module, schedule: Family, steps: int, step_size: Float[Array, ""]
+    objective: Callable[[Family], Array], schedule: Family, steps: int, step_size: Float[Array, ""]
 ) -> Optimised:
     """Adam on the logarithms in `schedule`, its times held; the best schedule met.
 

@@ -4,6 +4,9 @@ The rational function f(M, L, lr) of Eq. (10) of Goldt et al. (2020). `notebooks
 derives it, prints the tables below and their exact form in square roots of 2, 3 and 5.
 """
 
+import operator
+from functools import reduce
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -95,15 +98,16 @@ def critical_lr_specialised(m: int, l: int = 0) -> Float[Array, ""]:
     Raises: ValueError for m < 1 or l < 0. Source: derived here; agrees with `critical_lr`.
     """
     require_x64("critical_lr_specialised")
-    m, l = _units(m, "m", 1), _units(l, "l", 0)
-    return jnp.asarray(_first_zero(float(m), float(l)))
+    known, extra = _units(m, "m", 1), _units(l, "l", 0)
+    return jnp.asarray(_first_zero(float(known), float(extra)))
 
 
 def polynomial(
     terms: dict[tuple[int, int, int], float], x: RealLike, m: RealLike, l: RealLike
 ) -> Float[Array, "*shape"]:
     """The sum of coefficient x**i m**j l**n over the table {(i, j, n): coefficient}."""
-    return sum(value * x**i * m**j * l**n for (i, j, n), value in terms.items())
+    products = [value * x**i * m**j * l**n for (i, j, n), value in terms.items()]
+    return reduce(operator.add, products)
 
 
 def _first_zero(m: float, l: float) -> float:

@@ -107,13 +107,13 @@ def _unstable(near: Linearisation, nodes: NodeAverages) -> tuple[float, np.ndarr
     of n times the squared amplitudes there that amount to the noise of all times."""
     matrix, y = np.asarray(near.jacobian), near.flow.pack(near.state)
     values, vectors = np.linalg.eig(matrix)
-    rate = values.real.max()
+    rate = np.real(values).max()
     if not rate > 1e-9 * np.abs(values).max():
         raise ValueError(
             f"escape_time needs an unstable fixed point; the largest growth here is {rate:.3g} "
             "per unit alpha, so nothing escapes."
         )
-    leading = values.real >= _LEADING * rate
+    leading = np.real(values) >= _LEADING * rate
     projector = (vectors[:, leading] @ np.linalg.inv(vectors)[leading]).real
     modes = np.linalg.svd(projector)[0][:, : int(leading.sum())]
     onto = modes.T @ projector
@@ -130,7 +130,7 @@ def _samples(spread: np.ndarray, runs: int) -> np.ndarray:
         normal = scipy.special.ndtri(levels)[:, None]
     else:
         normal = np.random.default_rng(0).normal(size=(runs, len(spread)))
-    return normal @ scipy.linalg.sqrtm(spread).real.T
+    return normal @ np.real(np.asarray(scipy.linalg.sqrtm(spread))).T
 
 
 @eqx.filter_jit

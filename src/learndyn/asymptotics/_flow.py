@@ -45,6 +45,7 @@ def fixed_flow(
         require_unbatched([(name, rate, 0)], function)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], function)
     flow = ode_term(problem, rule, state, averages=averages).vector_field
+    assert isinstance(flow, OverlapFlow)
     if not isinstance(flow.averages, NodeAverages):
         return flow
     better = averages_at(problem, state, flow.averages)

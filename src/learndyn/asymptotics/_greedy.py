@@ -1,5 +1,7 @@
 """The learning rate that lowers eg fastest right now, in closed form from the drift."""
 
+from typing import Any
+
 import diffrax
 import equinox as eqx
 import jax
@@ -65,7 +67,7 @@ def locally_optimal_schedule(
 
 @eqx.filter_jit
 def _follow(flow: OverlapFlow, ts: Array, cap: Array) -> tuple[Array, Array]:
-    def field(t: Array, y: Array, args: object) -> Array:
+    def field(t: Any, y: Any, args: Any) -> Array:
         lr, first, second = _best(flow, y)
         lr = jnp.minimum(lr, cap)
         return lr * first + lr**2 * second
@@ -82,7 +84,8 @@ def _follow(flow: OverlapFlow, ts: Array, cap: Array) -> tuple[Array, Array]:
         max_steps=100_000,
         throw=False,
     )
-    ys = jnp.where(jnp.isfinite(solution.ts)[:, None], solution.ys, jnp.nan)
+    reached = jnp.isfinite(jnp.asarray(solution.ts))
+    ys = jnp.where(reached[:, None], jnp.asarray(solution.ys), jnp.nan)
     lr = jax.vmap(lambda y: jnp.minimum(_best(flow, y)[0], cap))(ys)
     return lr, jax.vmap(lambda y: error_of(flow, flow.unpack(y)))(ys)
 

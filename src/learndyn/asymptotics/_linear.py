@@ -156,10 +156,10 @@ def _noise(noise: RealLike) -> Array:
     return noise
 
 
-def _dimension(n: int) -> Array:
-    n = as_float(n, "n")
-    require_at_least(n, 1.0, "n", "an input dimension")
-    return n
+def _dimension(n: RealLike) -> Array:
+    size = as_float(n, "n")
+    require_at_least(size, 1.0, "n", "an input dimension")
+    return size
 
 
 def _require_stable(gain: Array, limit: float, function: str) -> None:

@@ -106,6 +106,7 @@ def optimal_schedule(
     times = jnp.linspace(0.0, horizon, knots)
     first = PiecewiseRate(times, jax.vmap(better.schedule)(times))
     best = descend(learning, first, steps, step_size)
+    assert isinstance(best.schedule, PiecewiseRate)
     return OptimalSchedule(best.schedule, best.value, best.history, constant, inverse)
 
 
@@ -129,7 +130,7 @@ class _Learning(eqx.Module):
 def _best_constant(learning: _Learning, low: Array, high: Array) -> Optimised:
     """By a grid of rates that closes in: the objective need not have a single minimum."""
     grid = jnp.geomspace(low, high, _GRID)
-    history = []
+    lr, value, history = grid[0], jnp.asarray(jnp.inf), []
     for _ in range(_ZOOMS):
         values = _over_rates(learning, grid)
         i = int(jnp.nanargmin(values)) if bool(jnp.isfinite(values).any()) else 0

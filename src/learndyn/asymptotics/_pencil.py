@@ -21,14 +21,15 @@ def largest_stable(a: Matrix, b: Matrix) -> float:
     a, b = _deflated(a, b)
     if a.size == 0:
         return np.inf
-    scale = np.linalg.norm(a) / max(np.linalg.norm(b), 1e-300)
+    scale = float(np.linalg.norm(a)) / max(float(np.linalg.norm(b)), 1e-300)
     start = 1e-6 * min(scale, 1e6)
     if _growth(a, b, start) > 0:
         return 0.0
-    eigenvalues = scipy.linalg.eigvals(a, -b)
+    eigenvalues = np.asarray(scipy.linalg.eigvals(a, -b))
     finite = eigenvalues[np.isfinite(eigenvalues)]
-    real = finite.real[(np.abs(finite.imag) < 1e-7 * np.abs(finite)) & (finite.real > start)]
-    for candidate in [*np.sort(real), 1e6 * scale]:
+    values, turns = np.real(finite), np.imag(finite)
+    real = values[(np.abs(turns) < 1e-7 * np.abs(finite)) & (values > start)]
+    for candidate in [*np.sort(real).tolist(), 1e6 * scale]:
         crossing = _complex_crossing(a, b, start, candidate)
         if crossing is not None:
             return crossing
@@ -41,7 +42,7 @@ def largest_stable(a: Matrix, b: Matrix) -> float:
 def _growth(a: Matrix, b: Matrix, lr: float) -> float:
     """Largest real part of an eigenvalue, less a margin for rounding."""
     matrix = a + lr * b
-    return np.linalg.eigvals(matrix).real.max() - _MARGIN * lr * np.linalg.norm(b)
+    return np.real(np.linalg.eigvals(matrix)).max() - _MARGIN * lr * np.linalg.norm(b)
 
 
 def _complex_crossing(a: Matrix, b: Matrix, low: float, high: float) -> float | None:

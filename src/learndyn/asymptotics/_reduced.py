@@ -1,6 +1,7 @@
 """Reduced dynamics: a handful of ODEs for committees of any size, at a cost that does not grow."""
 
 from functools import lru_cache
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -44,7 +45,7 @@ class ReducedFlow(eqx.Module):
     rule: SGD
     start: SpecialisedOverlaps | SymmetricOverlaps
 
-    def __call__(self, t: Float[Array, ""], y: Float[Array, " c"], args: object) -> Array:
+    def __call__(self, t: Any, y: Any, args: Any) -> Array:
         sums, forms = _plan(type(self.start)), self._forms
         rates, kappa = self.rule.effective_rates(t), self.rule.weight_decay
         u, sizes = self.start.layers, self.start.sizes
@@ -168,8 +169,8 @@ def _solve(
         event=diffrax.Event(_diverged),
         throw=False,
     )
-    reached = jnp.isfinite(solution.ts)
-    ys = jnp.where(reached[:, None], solution.ys, jnp.nan)
+    reached = jnp.isfinite(jnp.asarray(solution.ts))
+    ys = jnp.where(reached[:, None], jnp.asarray(solution.ys), jnp.nan)
     code = jnp.asarray(Result.SOLVER_FAILED.value)
     for theirs, ours in (
         (diffrax.RESULTS.successful, Result.SUCCESS),
