@@ -85,7 +85,7 @@ def test_final_error(lab: Lab, name: str) -> None:
     claim = Claim(
         id=f"asymptotic-error-{name}",
         family="asymptotics",
-        statement="Label noise leaves the error that the closed form says",
+        statement=f"Label noise leaves the error that the closed form says ({name})",
         source=setting.source,
         setting=f"{setting.words}; noise {NOISE}, N = {n}, chains from the noiseless state, "
         f"averaged over alpha = {TS[1]:g} to {TS[-1]:g}",

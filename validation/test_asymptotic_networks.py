@@ -27,7 +27,7 @@ def test_denoising(lab: Lab, m: int) -> None:
         id=f"asymptotic-denoising-m{m}",
         family="asymptotics",
         statement="With both layers trained, Z units that share a teacher unit divide its noise: "
-        "the final error falls with the size of the network",
+        f"the final error falls with the size of the network (M = {m})",
         source="Goldt et al. 2020, " + ("Eq. (15)" if m == 1 else "Fig. 3c"),
         setting=f"erf, M = {m}, K = M Z, Z = {copies}, lr = lr_second = {lr}, noise {NOISE}, "
         f"v* = {v_teacher:g}, ODE from the denoising state",

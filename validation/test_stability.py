@@ -62,7 +62,7 @@ def test_critical_rate(lab: Lab, name: str) -> None:
     claim = Claim(
         id=f"critical-lr-{name}",
         family="asymptotics",
-        statement="Chains stop settling at the specialised state at its critical learning rate",
+        statement=f"Chains stop settling at a specialised state at its critical rate ({name})",
         source="Saad & Solla 1995, section V; linear: Goldt et al. 2020, the pole of Eq. (12)",
         setting=f"{name}, M = {setting.m}, L = {setting.l}, no noise, N = {N}; weights off by "
         f"|dw|^2/N = {PERTURBATION}, lr = {RATIOS[0]} to {RATIOS[-1]} of the critical rate",
