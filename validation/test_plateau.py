@@ -1,0 +1,444 @@
+"""The symmetric plateau: its height, the rate at which runs leave it, and when they do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+from validation.claims import Claim, Verdict
+from validation.figures import ODE, SGD, WRONG
+from validation.lab import Lab
+from validation.statistics import is_equal
+
+import learndyn as ld
+from learndyn import asymptotics, plot
+from learndyn.averages import QuasiMonteCarlo
+
+LANES, TIMES = 64, 201
+"""Runs side by side and times kept: the same in every claim, so that they share programs."""
+
+PROBLEM = ld.Problem()
+SOURCE = "Saad & Solla, PRE 52, 4225 (1995), section IV; Biehl, Riegler & Wöhler (1996)"
+
+
+@jax.jit
+def _chains(
+    rule: ld.SGD, starts: ld.Overlaps, ts: jax.Array, n: jax.Array, keys: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    def run(start: ld.Overlaps, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = ld.simulate_chain(PROBLEM, rule, start, ts, n=n, key=key)
+        return found.eg, found.R
+
+    return jax.vmap(run)(starts, keys)
+
+
+@jax.jit
+def _langevin(
+    rule: ld.SGD, start: ld.Overlaps, ts: jax.Array, n: jax.Array, keys: jax.Array
+) -> jax.Array:
+    # 128 points give the noise's strength within a few per cent, and its logarithm counts here.
+    nodes = QuasiMonteCarlo(points=64, replicates=2)
+
+    def run(key: jax.Array) -> jax.Array:
+        return ld.simulate_langevin(
+            PROBLEM, rule, start, ts, n=n, key=key, dt=STEP, noise_nodes=nodes
+        ).eg
+
+    return jax.vmap(run)(keys)
+
+
+def chains(
+    lr: float, starts: list[ld.Overlaps], end: float, n: int, key: jax.Array, runs: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times, eg (runs, times) and R (runs, times, k, m); run i is from starts[i % len(starts)]."""
+    ts, found = jnp.linspace(0.0, end, TIMES), []
+    stacked = jax.tree_util.tree_map(
+        lambda *leaves: jnp.stack(leaves), *(starts * (LANES // len(starts)))
+    )
+    for block in jax.random.split(key, runs // LANES):
+        keys = jax.random.split(block, LANES)
+        found.append(_chains(ld.SGD(lr=lr), stacked, ts, jnp.asarray(n, float), keys))
+    return np.asarray(ts), *(np.concatenate(part) for part in zip(*found, strict=True))
+
+
+HEIGHT_N, HEIGHT_M, HEIGHT_MARGIN = 10_000, 3, 0.01
+"""A run's mean over the window scatters by less than 1 %: with 64 runs six errors of room."""
+
+HEIGHTS = {0.5: 0.1, 1.0: 0.25}
+"""lr, and |w|^2/N at the start. From other sizes the differences between the student's units,
+which neither grow nor decay as lr -> 0, are still relaxing when the plateau ends."""
+
+WINDOW, END = 20.0, 40.0
+
+
+@pytest.mark.parametrize("lr", HEIGHTS)
+def test_height(lab: Lab, lr: float) -> None:
+    if lab.profile == "quick" and lr != 0.5:
+        pytest.skip("not in the quick profile")
+    m, size = HEIGHT_M, HEIGHTS[lr]
+    claim = Claim(
+        id=f"plateau-height-{lr:g}",
+        family="plateau",
+        statement="From small random weights runs come to rest at the symmetric fixed point of "
+        "their learning rate",
+        source=SOURCE,
+        setting=f"erf, K = M = {m}, lr = {lr}, no noise, random weights with |w|^2/N = {size}, "
+        f"N = {HEIGHT_N}, alpha = {WINDOW:g} to {END:g}",
+        rule=f"The mean eg is within {HEIGHT_MARGIN:.0%} of the plateau's (two one-sided tests, "
+        "5 %).",
+        control=f"The plateau of lr -> 0; that of K = M = {m - 1} at the same lr.",
+    )
+
+    def measure() -> xr.Dataset:
+        rng = np.random.default_rng(jax.random.bits(lab.key(claim.id + " starts"), 4).tolist())
+        starts = [random_start(rng, m, size) for _ in range(LANES)]
+        runs = lab.pick(64, 64, 512)
+        ts, eg, _ = chains(lr, starts, END, HEIGHT_N, lab.key(claim.id), runs)
+        wrong = [asymptotics.plateau(m), asymptotics.plateau(m - 1, lr)]
+        return xr.Dataset(
+            {
+                "eg": (("seed", "alpha"), eg),
+                "theory": float(asymptotics.plateau(m, lr).eg),
+                "wrong": ("control", [float(point.eg) for point in wrong]),
+            },
+            coords={"alpha": ts},
+        )
+
+    lab.settle(claim, measure, judge_height, draw_height)
+
+
+def random_start(rng: np.random.Generator, m: int, size: float) -> ld.Overlaps:
+    """Overlaps of independent Gaussian weights with an orthonormal teacher."""
+    w = rng.normal(scale=size**0.5, size=(m, HEIGHT_N))
+    return ld.Overlaps(w @ w.T / HEIGHT_N, w[:, :m] / HEIGHT_N**0.5, jnp.eye(m))
+
+
+def judge_height(dataset: xr.Dataset) -> Verdict:
+    heights = dataset.eg.sel(alpha=slice(WINDOW, END)).mean("alpha").values
+    theory, wrong = float(dataset.theory), dataset.wrong.values
+    mean, error = heights.mean(), heights.std(ddof=1) / len(heights) ** 0.5
+
+    def equal(height: float) -> bool:
+        return is_equal(mean / height, error / height, 1.0, HEIGHT_MARGIN)
+
+    detail = (
+        f"eg = {mean:.5f} ± {error:.5f} on the plateau, predicted {theory:.5f}; the controls "
+        f"{wrong[0]:.5f} and {wrong[1]:.5f}; {len(heights)} runs."
+    )
+    return Verdict(
+        predicted=theory,
+        measured=float(mean),
+        error=float(error),
+        passed=equal(theory),
+        control_rejected=not any(equal(height) for height in wrong),
+        detail=detail,
+    )
+
+
+def draw_height(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        ax.plot(dataset.alpha, dataset.eg.isel(seed=slice(8)).T, color=SGD, lw=0.7)
+        ax.axhline(float(dataset.theory), color=ODE, label="plateau")
+        for height in dataset.wrong.values:
+            ax.axhline(height, color=WRONG, ls="--", label="wrong (control)")
+        ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel=r"$\epsilon_g$")
+        ax.legend(frameon=False)
+    return figure
+
+
+RATES = {2: 1.0, 3: 0.5}
+"""Units, and the learning rate."""
+
+RATE_N, KICK, GROWTH, RATE_MARGIN = 2000, 0.03, 1.0, 0.05
+"""The pattern in R grows by e from 0.03. By then it saturates by about 1 % (an average over both
+signs of it cancels what is of first order), and the mean of the runs has an error below 0.6 %."""
+
+
+@pytest.mark.parametrize("m", RATES)
+def test_escape_rate(lab: Lab, m: int) -> None:
+    if lab.profile == "quick" and m != 3:
+        pytest.skip("not in the quick profile")
+    lr = RATES[m]
+    claim = Claim(
+        id=f"plateau-rate-{m}",
+        family="plateau",
+        statement="Specialisation grows out of the symmetric plateau at its escape rate",
+        source=SOURCE,
+        setting=f"erf, K = M = {m}, lr = {lr}, no noise, N = {RATE_N}, started on the plateau "
+        f"with R changed by ±{KICK} (1 - 1/M), until that has grown by e",
+        rule=f"log(mean pattern / {KICK}) / alpha is within {RATE_MARGIN:.0%} of the rate (two "
+        "one-sided tests, 5 %).",
+        control="Twice the rate; half of it; the rate of lr -> 0, times lr.",
+    )
+
+    def measure() -> xr.Dataset:
+        point = asymptotics.plateau(m, lr)
+        pattern, state = np.eye(m) - 1 / m, point.state
+        kicked = [
+            ld.Overlaps(state.Q, state.R + sign * KICK * pattern, state.T) for sign in (1, -1)
+        ]
+        rate, runs = float(point.rate), {2: 1024, 3: lab.pick(192, 256, 1024)}[m]
+        ts, _, r = chains(lr, kicked, GROWTH / rate, RATE_N, lab.key(claim.id), runs)
+        # Runs alternate between the two signs.
+        signs = np.resize([1.0, -1.0], runs)[:, None]
+        size = signs * np.einsum("stin,in->st", r, pattern) / (m - 1)
+        small = float(asymptotics.plateau(m).rate_over_lr) * lr
+        return xr.Dataset(
+            {
+                "pattern": (("seed", "alpha"), size),
+                "theory": rate,
+                "wrong": ("control", [2 * rate, rate / 2, small]),
+            },
+            coords={"alpha": ts},
+        )
+
+    lab.settle(claim, measure, judge_rate, draw_rate)
+
+
+def judge_rate(dataset: xr.Dataset) -> Verdict:
+    last, end = dataset.pattern.values[:, -1], float(dataset.alpha[-1])
+    theory, wrong = float(dataset.theory), dataset.wrong.values
+    mean = last.mean()
+    rate = np.log(mean / KICK) / end
+    error = last.std(ddof=1) / len(last) ** 0.5 / mean / end
+
+    def equal(value: float) -> bool:
+        return is_equal(rate / value, error / value, 1.0, RATE_MARGIN)
+
+    detail = (
+        f"Growth {rate:.5f} ± {error:.5f} per unit alpha, predicted {theory:.5f}, as lr -> 0 "
+        f"{wrong[2]:.5f}; {len(last)} runs."
+    )
+    return Verdict(
+        predicted=theory,
+        measured=float(rate),
+        error=float(error),
+        passed=equal(theory),
+        control_rejected=not any(equal(value) for value in wrong),
+        detail=detail,
+    )
+
+
+def draw_rate(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        runs, some = dataset.sizes["seed"], dataset.isel(alpha=slice(0, None, 20))
+        error = 2 * some.pattern.std("seed") / runs**0.5
+        ax.errorbar(some.alpha, some.pattern.mean("seed"), error, fmt="o", color=SGD, label="SGD")
+        ax.plot(dataset.alpha, KICK * np.exp(float(dataset.theory) * dataset.alpha), color=ODE)
+        for rate in dataset.wrong.values:
+            ax.plot(dataset.alpha, KICK * np.exp(rate * dataset.alpha), color=WRONG, ls="--")
+        ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel="specialisation in R")
+        ax.set_ylim(KICK / 1.3, KICK * 5)
+        ax.legend(frameon=False)
+    return figure
+
+
+ESCAPE_LR, STEP, SLOPE_MARGIN, SHIFT_MARGIN = 1.0, 0.25, 0.33, 0.45
+"""K = M = 2, where |amplitude| of one mode decides: log |N(0, 1)| has standard deviation 1.11, so
+a median of n runs has an error of 1.17 / (rate sqrt(n)): the slope one of 4 % (quick: 5.5 %) and
+a difference of two medians one of 0.08 standard deviations of a run."""
+
+RUNS = {64: 512, 256: 512, 1024: 256, 4096: 128, 16384: 64}
+QUICK_RUNS = {64: 1024, 256: 512, 1024: 256}
+
+
+def on_the_plateau() -> tuple[asymptotics.Plateau, Callable[[int], float]]:
+    """The start, and how long to run at n: four fifths have left by then."""
+    point = asymptotics.plateau(2, ESCAPE_LR)
+    rule = ld.SGD(lr=ESCAPE_LR)
+    theory = asymptotics.escape_time(PROBLEM, rule, point.state, 1.0)
+
+    def end(n: int) -> float:
+        later = np.log(n) / (2 * float(point.rate))
+        return float(np.quantile(theory.samples, 0.8)) + later
+
+    return point, end
+
+
+def exit_times(ts: np.ndarray, eg: np.ndarray) -> np.ndarray:
+    """When eg first falls to half of its start; the last time for runs that have not yet."""
+    level = 0.5 * eg[:, :1]
+    below = eg < level
+    i = np.maximum(below.argmax(axis=1), 1)
+    rows = np.arange(len(eg))
+    before, after = eg[rows, i - 1], eg[rows, i]
+    part = (before - level[:, 0]) / np.where(before > after, before - after, 1.0)
+    times = ts[i - 1] + part * (ts[1] - ts[0])
+    return np.where(below.any(axis=1), times, ts[-1])
+
+
+def median(times: np.ndarray) -> tuple[float, float]:
+    """With its standard error, by resampling."""
+    draws = np.random.default_rng(0).choice(times, (500, len(times)))
+    return float(np.median(times)), float(np.median(draws, axis=1).std())
+
+
+def test_escape_against_log_n(lab: Lab) -> None:
+    runs = lab.pick(QUICK_RUNS, RUNS, {n: 4 * count for n, count in RUNS.items()})
+    claim = Claim(
+        id="plateau-log-n",
+        family="plateau",
+        statement="The time spent on the plateau grows as log N / (2 rate)",
+        source=SOURCE,
+        setting=f"erf, K = M = 2, lr = {ESCAPE_LR}, no noise, started on the plateau, N = "
+        f"{', '.join(map(str, runs))}; median time at which eg falls to half",
+        rule=f"The slope of the median against log N is within {SLOPE_MARGIN:.0%} of 1/(2 rate) "
+        "(two one-sided tests, 5 %).",
+        control="No dependence on N; slope 1/rate: an escape that starts at amplitude 1/N.",
+    )
+
+    def measure() -> xr.Dataset:
+        point, end = on_the_plateau()
+        found = [
+            median(exit_times(*chains(ESCAPE_LR, [point.state], end(n), n, key, count)[:2]))
+            for n, count in runs.items()
+            for key in [lab.key(f"{claim.id} {n}")]
+        ]
+        theory = asymptotics.escape_time(
+            PROBLEM, ld.SGD(lr=ESCAPE_LR), point.state, np.array(list(runs), float)
+        )
+        return xr.Dataset(
+            {
+                "median": ("n", [value for value, _ in found]),
+                "error": ("n", [error for _, error in found]),
+                "runs": ("n", list(runs.values())),
+                "predicted": ("n", np.median(theory.samples, axis=0)),
+                "rate": float(point.rate),
+            },
+            coords={"n": list(runs)},
+        )
+
+    lab.settle(claim, measure, judge_slope, draw_slope)
+
+
+def judge_slope(dataset: xr.Dataset) -> Verdict:
+    weights, log_n = dataset.runs.values, np.log(dataset.n.values)
+    x = weights * (log_n - np.average(log_n, weights=weights))
+    spread = x @ log_n
+    slope = float(x @ dataset["median"].values / spread)
+    error = float(np.linalg.norm(x * dataset.error.values) / spread)
+    theory = 0.5 / float(dataset.rate)
+
+    def equal(times: float) -> bool:
+        return is_equal(slope / theory, error / theory, times, SLOPE_MARGIN)
+
+    medians = ", ".join(
+        f"{value:.1f} ({predicted:.1f})"
+        for value, predicted in zip(dataset["median"].values, dataset.predicted.values, strict=True)
+    )
+    detail = f"Slope {slope:.2f} ± {error:.2f}, predicted {theory:.2f}; medians {medians}."
+    return Verdict(
+        predicted=theory,
+        measured=slope,
+        error=error,
+        passed=equal(1.0),
+        control_rejected=not (equal(0.0) or equal(2.0)),
+        detail=detail,
+    )
+
+
+def draw_slope(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        n = dataset.n.values
+        ax.errorbar(n, dataset["median"], 2 * dataset.error, fmt="o", color=SGD, label="SGD")
+        ax.plot(n, dataset.predicted, color=ODE, label=r"$\ln N / 2\lambda$ + predicted constant")
+        first, step = float(dataset.predicted[0]), np.log(n / n[0]) / float(dataset.rate)
+        ax.plot(n, first + step, color=WRONG, ls="--", label=r"$\ln N / \lambda$ (control)")
+        ax.plot(n, first + 0 * step, color=WRONG, ls=":", label="no dependence (control)")
+        ax.set(xscale="log", xlabel="N", ylabel=r"median time of escape $\alpha$")
+        ax.legend(frameon=False)
+    return figure
+
+
+def test_langevin_escape(lab: Lab) -> None:
+    if lab.profile == "quick":
+        pytest.skip("not in the quick profile")
+    sizes, runs = (64, 1024), {"chain": 256, "langevin": 512}
+    claim = Claim(
+        id="plateau-langevin",
+        family="plateau",
+        statement="The Langevin equation leaves the plateau when the chain does",
+        source="Central limit behind Theorem 1 of Goldt et al. 2020",
+        setting=f"erf, K = M = 2, lr = {ESCAPE_LR}, no noise, started on the plateau, N = "
+        f"{sizes[0]} and {sizes[1]}, dt = {STEP}; median time at which eg falls to half",
+        rule=f"At each N the medians agree within {SHIFT_MARGIN} standard deviations of a run "
+        "(two one-sided tests, 5 %).",
+        control="The Langevin equation at the other N.",
+    )
+
+    def measure() -> xr.Dataset:
+        point, end = on_the_plateau()
+        rule, found = ld.SGD(lr=ESCAPE_LR), []
+        for n in sizes:
+            one, other = jax.random.split(lab.key(f"{claim.id} {n}"))
+            exact = chains(ESCAPE_LR, [point.state], end(n), n, one, runs["chain"])[:2]
+            ts, eg = jnp.linspace(0.0, end(n), TIMES), []
+            for block in jax.random.split(other, runs["langevin"] // LANES):
+                keys = jax.random.split(block, LANES)
+                eg.append(_langevin(rule, point.state, ts, jnp.asarray(n, float), keys))
+            found.append(
+                [median(exit_times(*both)) for both in (exact, (exact[0], np.concatenate(eg)))]
+            )
+        values = np.array(found)
+        return xr.Dataset(
+            {
+                "median": (("n", "level"), values[..., 0]),
+                "error": (("n", "level"), values[..., 1]),
+                # The standard deviation of log |N(0, 1)|, over the rate.
+                "spread": np.pi / 8**0.5 / float(point.rate),
+            },
+            coords={"n": list(sizes), "level": ["chain", "langevin"]},
+        )
+
+    lab.settle(claim, measure, judge_langevin, draw_langevin)
+
+
+def judge_langevin(dataset: xr.Dataset) -> Verdict:
+    values = dataset["median"].values / float(dataset.spread)
+    errors = dataset.error.values / float(dataset.spread)
+
+    def equal(i: int, j: int) -> bool:
+        error = float(np.hypot(errors[i, 0], errors[j, 1]))
+        return is_equal(float(values[j, 1] - values[i, 0]), error, 0.0, SHIFT_MARGIN)
+
+    chain, langevin = dataset["median"].values.T
+    errors_alone = dataset.error.values
+    detail = "; ".join(
+        f"N = {int(n)}: chain {chain[i]:.1f} ± {errors_alone[i, 0]:.1f}, Langevin "
+        f"{langevin[i]:.1f} ± {errors_alone[i, 1]:.1f}"
+        for i, n in enumerate(dataset.n.values)
+    )
+    return Verdict(
+        predicted=float(chain[-1]),
+        measured=float(langevin[-1]),
+        error=float(np.hypot(*errors_alone[-1])),
+        passed=equal(0, 0) and equal(1, 1),
+        control_rejected=not (equal(0, 1) or equal(1, 0)),
+        detail=f"{detail}; a run scatters by {float(dataset.spread):.1f}.",
+    )
+
+
+def draw_langevin(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        for level, colour in (("chain", SGD), ("langevin", ODE)):
+            one: Any = dataset.sel(level=level)
+            ax.errorbar(one.n, one["median"], 2 * one.error, fmt="o", color=colour, label=level)
+        ax.set(xscale="log", xlabel="N", ylabel=r"median time of escape $\alpha$")
+        ax.legend(frameon=False)
+    return figure
