@@ -1,0 +1,138 @@
+"""Linear networks and ridge regression: the mean error is known exactly at every N."""
+
+import dataclasses
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from validation.claims import Claim, Verdict
+from validation.ensembles import chain_ensemble
+from validation.figures import ODE, SGD, WRONG
+from validation.lab import Lab
+from validation.statistics import z_limit
+
+import learndyn as ld
+from learndyn import asymptotics, plot
+
+FALSE_ALARM = 1e-4
+"""Of the claim, over all its comparisons."""
+
+LR, NOISE = 0.5, 0.3
+"""At N = 3 the variance of eg is finite up to lr = 0.88."""
+
+START = {"Q": [[0.5]], "R": [[0.2]], "T": [[1.0]]}
+TS = np.array([0.0, 1.0, 2.0, 5.0])
+SIZES = (3, 10, 100)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A rule; share: of the runs of the setting with the most."""
+
+    batch_size: int = 1
+    decay: float = 0.0
+    share: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"ridge, kappa = {self.decay:g}" if self.decay else f"batches of {self.batch_size}"
+
+    def rule(self) -> ld.SGD:
+        return ld.SGD(LR, weight_decay=self.decay, batch_size=self.batch_size)
+
+    def exact(self, steps: np.ndarray, n: int) -> np.ndarray:
+        """The mean of eg after so many steps."""
+        if self.decay:
+            start = {"m_start": 0.2, "q_start": 0.5}
+            return np.asarray(
+                asymptotics.ridge_finite_n(steps, n, LR, self.decay, NOISE, **start).eg
+            )
+        eg_start = 0.5 * (0.5 - 2 * 0.2 + 1.0)
+        options = {"k": 1, "batch_size": self.batch_size}
+        found = asymptotics.eg_linear_finite_n(steps, eg_start, n, LR, NOISE, **options)
+        return np.asarray(found)
+
+
+SETTINGS = (
+    Setting(),
+    Setting(batch_size=4),
+    Setting(decay=0.1, share=4),
+    Setting(decay=0.5, share=4),
+    Setting(decay=2.0, share=4),
+)
+
+
+def test_exact_means(lab: Lab) -> None:
+    runs = lab.pick(12_800, 102_400, 409_600)
+    claim = Claim(
+        id="exact-means",
+        family="linear",
+        statement="At N = 3, 10 and 100 the mean error of linear networks, with batches and with "
+        "weight decay, is exactly what fourth moments of Gaussian inputs say",
+        source="Goldt et al. 2020, Eqs. (2)-(3), averaged exactly; Eq. (12) is the limit",
+        setting=f"linear, K = M = 1, lr = {LR}, noise {NOISE}, B = 1 and 4, kappa = 0, 0.1, 0.5, "
+        f"2, alpha = {', '.join(f'{t:g}' for t in TS[1:])}, up to {runs} chains each",
+        rule="No |z| of a sample mean is beyond the limit that true means exceed with probability "
+        f"{FALSE_ALARM}, over all N, settings and times.",
+        control="The limit N -> infinity in place of the formula at N.",
+    )
+
+    def measure() -> xr.Dataset:
+        problem, start = ld.Problem(ld.Linear(), ld.Linear(), noise=NOISE), ld.Overlaps(**START)
+        rows = []
+        for setting in SETTINGS:
+            key = lab.key(f"{claim.id} {setting.name}")
+            limit = ld.solve_ode(problem, setting.rule(), start, TS, rtol=1e-10, atol=1e-12).eg
+            for n in SIZES:
+                found = chain_ensemble(
+                    problem, setting.rule(), start, TS, n=n, key=key, runs=runs // setting.share
+                )
+                eg, steps = found["eg"][:, 1:], np.round(found["alpha"] * n)
+                error = eg.std(axis=0, ddof=1) / len(eg) ** 0.5
+                rows.append((eg.mean(axis=0), error, setting.exact(steps, n)[1:], limit[1:]))
+        shape = (len(SETTINGS), len(SIZES), len(TS) - 1)
+        names = ("mean", "error", "exact", "limit")
+        columns = zip(names, zip(*rows, strict=True), strict=True)
+        return xr.Dataset(
+            {
+                name: (("setting", "n", "alpha"), np.array(values).reshape(shape))
+                for name, values in columns
+            },
+            coords={"setting": [s.name for s in SETTINGS], "n": list(SIZES), "alpha": TS[1:]},
+        )
+
+    lab.settle(claim, measure, judge, draw)
+
+
+def judge(dataset: xr.Dataset) -> Verdict:
+    z = ((dataset["mean"] - dataset.exact) / dataset.error).values
+    wrong = ((dataset["mean"] - dataset.limit) / dataset.error).values
+    limit = z_limit(z.size, FALSE_ALARM)
+    detail = (
+        f"Largest |z| of {z.size} means {np.abs(z).max():.2f}, limit {limit:.2f}; against the "
+        f"limit N -> infinity {np.abs(wrong).max():.0f}."
+    )
+    shown = dataset.isel(setting=0, n=0, alpha=-1)
+    passed, rejected = bool(np.abs(z).max() < limit), bool(np.abs(wrong).max() > limit)
+    return Verdict(
+        float(shown.exact), float(shown["mean"]), float(shown.error), passed, rejected, detail
+    )
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    with plot.style():
+        figure, axes = plt.subplots(1, len(SIZES), figsize=(10, 3.4), layout="constrained")
+        for ax, n in zip(axes, SIZES, strict=True):
+            row = dataset.sel(n=n)
+            x = np.arange(row["mean"].size)
+            ratio = (row["mean"] / row.exact).values.ravel()
+            error = 2 * (row.error / row.exact).values.ravel()
+            ax.axhline(1.0, color=ODE, label="exact mean")
+            ax.errorbar(x, ratio, error, fmt="o", ms=3, color=SGD, label="chains")
+            ax.plot(x, (row.limit / row.exact).values.ravel(), "x", color=WRONG, label="N → ∞")
+            ax.set(title=f"N = {n}", xlabel="setting and time", xticks=[])
+        axes[0].set_ylabel(r"mean $\epsilon_g$ / exact")
+        axes[0].legend(frameon=False)
+    return figure
