@@ -1,6 +1,5 @@
 """The symmetric plateau: its height, the rate at which runs leave it, and when they do."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -65,40 +64,43 @@ def chains(
     return np.asarray(ts), *(np.concatenate(part) for part in zip(*found, strict=True))
 
 
-HEIGHT_N, HEIGHT_M, HEIGHT_MARGIN = 10_000, 3, 0.01
-"""A run's mean over the window scatters by less than 1 %: with 64 runs six errors of room."""
+HEIGHT_N, SIZE, HEIGHT_MARGIN = 10_000, 0.1, 0.01
+"""A run's mean over the window scatters by less than 1 %: with 64 runs six errors of room.
 
-HEIGHTS = {0.5: 0.1, 1.0: 0.25}
-"""lr, and |w|^2/N at the start. From other sizes the differences between the student's units,
-which neither grow nor decay as lr -> 0, are still relaxing when the plateau ends."""
+From other sizes |w|^2/N of the start, the differences between the student's units, which neither
+grow nor decay as lr -> 0, are still relaxing when the plateau ends.
+"""
 
-WINDOW, END = 20.0, 40.0
+RATES = {2: 1.0, 3: 0.5}
+"""Units, and the learning rate."""
+
+WINDOW, END = 15.0, 25.0
 
 
-@pytest.mark.parametrize("lr", HEIGHTS)
-def test_height(lab: Lab, lr: float) -> None:
-    if lab.profile == "quick" and lr != 0.5:
+@pytest.mark.parametrize("m", RATES)
+def test_height(lab: Lab, m: int) -> None:
+    if lab.profile == "quick" and m != 2:
         pytest.skip("not in the quick profile")
-    m, size = HEIGHT_M, HEIGHTS[lr]
+    lr, other = RATES[m], 5 - m
     claim = Claim(
-        id=f"plateau-height-{lr:g}",
+        id=f"plateau-height-{m}",
         family="plateau",
         statement="From small random weights runs come to rest at the symmetric fixed point of "
         "their learning rate",
         source=SOURCE,
-        setting=f"erf, K = M = {m}, lr = {lr}, no noise, random weights with |w|^2/N = {size}, "
+        setting=f"erf, K = M = {m}, lr = {lr}, no noise, random weights with |w|^2/N = {SIZE}, "
         f"N = {HEIGHT_N}, alpha = {WINDOW:g} to {END:g}",
         rule=f"The mean eg is within {HEIGHT_MARGIN:.0%} of the plateau's (two one-sided tests, "
         "5 %).",
-        control=f"The plateau of lr -> 0; that of K = M = {m - 1} at the same lr.",
+        control=f"The plateau of lr -> 0; that of K = M = {other} at the same lr.",
     )
 
     def measure() -> xr.Dataset:
         rng = np.random.default_rng(jax.random.bits(lab.key(claim.id + " starts"), 4).tolist())
-        starts = [random_start(rng, m, size) for _ in range(LANES)]
+        starts = [random_start(rng, m) for _ in range(LANES)]
         runs = lab.pick(64, 64, 512)
         ts, eg, _ = chains(lr, starts, END, HEIGHT_N, lab.key(claim.id), runs)
-        wrong = [asymptotics.plateau(m), asymptotics.plateau(m - 1, lr)]
+        wrong = [asymptotics.plateau(m), asymptotics.plateau(other, lr)]
         return xr.Dataset(
             {
                 "eg": (("seed", "alpha"), eg),
@@ -111,9 +113,9 @@ def test_height(lab: Lab, lr: float) -> None:
     lab.settle(claim, measure, judge_height, draw_height)
 
 
-def random_start(rng: np.random.Generator, m: int, size: float) -> ld.Overlaps:
+def random_start(rng: np.random.Generator, m: int) -> ld.Overlaps:
     """Overlaps of independent Gaussian weights with an orthonormal teacher."""
-    w = rng.normal(scale=size**0.5, size=(m, HEIGHT_N))
+    w = rng.normal(scale=SIZE**0.5, size=(m, HEIGHT_N))
     return ld.Overlaps(w @ w.T / HEIGHT_N, w[:, :m] / HEIGHT_N**0.5, jnp.eye(m))
 
 
@@ -153,9 +155,6 @@ def draw_height(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-RATES = {2: 1.0, 3: 0.5}
-"""Units, and the learning rate."""
-
 RATE_N, KICK, GROWTH, RATE_MARGIN = 2000, 0.03, 1.0, 0.05
 """The pattern in R grows by e from 0.03. By then it saturates by about 1 % (an average over both
 signs of it cancels what is of first order), and the mean of the runs has an error below 0.6 %."""
@@ -163,7 +162,7 @@ signs of it cancels what is of first order), and the mean of the runs has an err
 
 @pytest.mark.parametrize("m", RATES)
 def test_escape_rate(lab: Lab, m: int) -> None:
-    if lab.profile == "quick" and m != 3:
+    if lab.profile == "quick":
         pytest.skip("not in the quick profile")
     lr = RATES[m]
     claim = Claim(
@@ -184,7 +183,7 @@ def test_escape_rate(lab: Lab, m: int) -> None:
         kicked = [
             ld.Overlaps(state.Q, state.R + sign * KICK * pattern, state.T) for sign in (1, -1)
         ]
-        rate, runs = float(point.rate), {2: 1024, 3: lab.pick(192, 256, 1024)}[m]
+        rate, runs = float(point.rate), {2: 1024, 3: 256}[m] * lab.pick(1, 1, 4)
         ts, _, r = chains(lr, kicked, GROWTH / rate, RATE_N, lab.key(claim.id), runs)
         # Runs alternate between the two signs.
         signs = np.resize([1.0, -1.0], runs)[:, None]
@@ -243,26 +242,21 @@ def draw_rate(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-ESCAPE_LR, STEP, SLOPE_MARGIN, SHIFT_MARGIN = 1.0, 0.25, 0.33, 0.45
+ESCAPE_LR, STEP, SLOPE_MARGIN, SHIFT_MARGIN = 1.0, 0.25, 0.4, 0.45
 """K = M = 2, where |amplitude| of one mode decides: log |N(0, 1)| has standard deviation 1.11, so
-a median of n runs has an error of 1.17 / (rate sqrt(n)): the slope one of 4 % (quick: 5.5 %) and
-a difference of two medians one of 0.08 standard deviations of a run."""
+a median of n runs has an error of 1.2 / (rate sqrt(n)): the slope one of 4 % (quick: 6 %) and
+a difference of two medians one of 0.08 standard deviations of a run. That leaves more than 3.7
+errors of room beyond the tests' own."""
+
+LATEST = 50.0
+"""Where to stop, before log n / (2 rate) is added: three quarters of the runs have left."""
 
 RUNS = {64: 512, 256: 512, 1024: 256, 4096: 128, 16384: 64}
 QUICK_RUNS = {64: 1024, 256: 512, 1024: 256}
 
 
-def on_the_plateau() -> tuple[asymptotics.Plateau, Callable[[int], float]]:
-    """The start, and how long to run at n: four fifths have left by then."""
-    point = asymptotics.plateau(2, ESCAPE_LR)
-    rule = ld.SGD(lr=ESCAPE_LR)
-    theory = asymptotics.escape_time(PROBLEM, rule, point.state, 1.0)
-
-    def end(n: int) -> float:
-        later = np.log(n) / (2 * float(point.rate))
-        return float(np.quantile(theory.samples, 0.8)) + later
-
-    return point, end
+def end(n: int, rate: float) -> float:
+    return float(LATEST + np.log(n) / (2 * rate))
 
 
 def exit_times(ts: np.ndarray, eg: np.ndarray) -> np.ndarray:
@@ -298,22 +292,18 @@ def test_escape_against_log_n(lab: Lab) -> None:
     )
 
     def measure() -> xr.Dataset:
-        point, end = on_the_plateau()
-        found = [
-            median(exit_times(*chains(ESCAPE_LR, [point.state], end(n), n, key, count)[:2]))
-            for n, count in runs.items()
-            for key in [lab.key(f"{claim.id} {n}")]
-        ]
-        theory = asymptotics.escape_time(
-            PROBLEM, ld.SGD(lr=ESCAPE_LR), point.state, np.array(list(runs), float)
-        )
+        point, found = asymptotics.plateau(2, ESCAPE_LR), []
+        rate = float(point.rate)
+        for n, count in runs.items():
+            key = lab.key(f"{claim.id} {n}")
+            ts, eg, _ = chains(ESCAPE_LR, [point.state], end(n, rate), n, key, count)
+            found.append(median(exit_times(ts, eg)))
         return xr.Dataset(
             {
                 "median": ("n", [value for value, _ in found]),
                 "error": ("n", [error for _, error in found]),
                 "runs": ("n", list(runs.values())),
-                "predicted": ("n", np.median(theory.samples, axis=0)),
-                "rate": float(point.rate),
+                "rate": rate,
             },
             coords={"n": list(runs)},
         )
@@ -321,42 +311,48 @@ def test_escape_against_log_n(lab: Lab) -> None:
     lab.settle(claim, measure, judge_slope, draw_slope)
 
 
-def judge_slope(dataset: xr.Dataset) -> Verdict:
+def fitted(dataset: xr.Dataset) -> tuple[float, float, float]:
+    """Slope of the median against log n, its standard error, and the intercept."""
     weights, log_n = dataset.runs.values, np.log(dataset.n.values)
-    x = weights * (log_n - np.average(log_n, weights=weights))
-    spread = x @ log_n
-    slope = float(x @ dataset["median"].values / spread)
-    error = float(np.linalg.norm(x * dataset.error.values) / spread)
+    values, centre = dataset["median"].values, np.average(np.log(dataset.n.values), weights=weights)
+    x = weights * (log_n - centre)
+    slope, error = x @ values, np.linalg.norm(x * dataset.error.values)
+    slope, error = float(slope / (x @ log_n)), float(error / (x @ log_n))
+    return slope, error, float(np.average(values, weights=weights) - slope * centre)
+
+
+def judge_slope(dataset: xr.Dataset) -> Verdict:
+    slope, error, _ = fitted(dataset)
     theory = 0.5 / float(dataset.rate)
 
     def equal(times: float) -> bool:
         return is_equal(slope / theory, error / theory, times, SLOPE_MARGIN)
 
-    medians = ", ".join(
-        f"{value:.1f} ({predicted:.1f})"
-        for value, predicted in zip(dataset["median"].values, dataset.predicted.values, strict=True)
-    )
-    detail = f"Slope {slope:.2f} ± {error:.2f}, predicted {theory:.2f}; medians {medians}."
+    medians = ", ".join(f"{value:.1f}" for value in dataset["median"].values)
+    sizes = ", ".join(str(n) for n in dataset.n.values)
     return Verdict(
         predicted=theory,
         measured=slope,
         error=error,
         passed=equal(1.0),
         control_rejected=not (equal(0.0) or equal(2.0)),
-        detail=detail,
+        detail=f"Slope {slope:.2f} ± {error:.2f}, predicted {theory:.2f}; medians {medians} at "
+        f"N = {sizes}.",
     )
 
 
 def draw_slope(dataset: xr.Dataset) -> Figure:
     import matplotlib.pyplot as plt
 
+    n, theory = dataset.n.values, 0.5 / float(dataset.rate)
+    slope, _, intercept = fitted(dataset)
+    first = intercept + slope * np.log(n[0])
+    step = theory * np.log(n / n[0])
     with plot.style():
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-        n = dataset.n.values
         ax.errorbar(n, dataset["median"], 2 * dataset.error, fmt="o", color=SGD, label="SGD")
-        ax.plot(n, dataset.predicted, color=ODE, label=r"$\ln N / 2\lambda$ + predicted constant")
-        first, step = float(dataset.predicted[0]), np.log(n / n[0]) / float(dataset.rate)
-        ax.plot(n, first + step, color=WRONG, ls="--", label=r"$\ln N / \lambda$ (control)")
+        ax.plot(n, first + step, color=ODE, label=r"slope $1/2\lambda$")
+        ax.plot(n, first + 2 * step, color=WRONG, ls="--", label=r"slope $1/\lambda$ (control)")
         ax.plot(n, first + 0 * step, color=WRONG, ls=":", label="no dependence (control)")
         ax.set(xscale="log", xlabel="N", ylabel=r"median time of escape $\alpha$")
         ax.legend(frameon=False)
@@ -380,12 +376,13 @@ def test_langevin_escape(lab: Lab) -> None:
     )
 
     def measure() -> xr.Dataset:
-        point, end = on_the_plateau()
+        point = asymptotics.plateau(2, ESCAPE_LR)
         rule, found = ld.SGD(lr=ESCAPE_LR), []
         for n in sizes:
             one, other = jax.random.split(lab.key(f"{claim.id} {n}"))
-            exact = chains(ESCAPE_LR, [point.state], end(n), n, one, runs["chain"])[:2]
-            ts, eg = jnp.linspace(0.0, end(n), TIMES), []
+            latest = end(n, float(point.rate))
+            exact = chains(ESCAPE_LR, [point.state], latest, n, one, runs["chain"])[:2]
+            ts, eg = jnp.linspace(0.0, latest, TIMES), []
             for block in jax.random.split(other, runs["langevin"] // LANES):
                 keys = jax.random.split(block, LANES)
                 eg.append(_langevin(rule, point.state, ts, jnp.asarray(n, float), keys))
