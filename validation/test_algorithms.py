@@ -21,7 +21,7 @@ N is N_NODES: the nodes' error, some 1e-3 of eg, is then well below the scatter 
 
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
 START = ld.Overlaps(*OVERLAPS)
-BIASED = ld.Overlaps(*OVERLAPS, b=[0.2, -0.3], b_teacher=[0.5, -0.5])
+BIASED = ld.Overlaps(*OVERLAPS, b=[0.0, 0.0], b_teacher=[0.8, 0.4])
 ERF, PLAIN = ld.Problem(noise=NOISE), ld.SGD(lr=LR)
 
 
@@ -86,11 +86,11 @@ CASES = {
     "biases": case(
         "Trained biases follow db/dalpha = -lr_bias <c> beside the overlaps of centred fields",
         f"{GOLDT}, with biases",
-        "The ODE with biases that stay as they are.",
+        "The ODE with biases that learn at half their rate.",
         rule=ld.SGD(lr=LR, lr_bias=LR),
         n=N_NODES,
         start=BIASED,
-        wrong_rule=ld.SGD(lr=LR, lr_bias=0.0),
+        wrong_rule=ld.SGD(lr=LR, lr_bias=LR / 2),
     ),
     "logistic": case(
         "Classification with the logistic loss follows its ODE, averages taken by nodes",
