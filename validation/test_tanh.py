@@ -1,7 +1,7 @@
 """A network without closed forms: tanh with biases, averages by quasi-Monte Carlo."""
 
 from validation.claims import Claim
-from validation.experiments import CONTROL, RULE, RUNS, Curve, settle_curve
+from validation.experiments import RULE, RUNS, Curve, settle_curve
 from validation.figures import learning_curve
 from validation.lab import Lab
 
@@ -17,12 +17,12 @@ def test_learning_curve(lab: Lab) -> None:
         "averages by quasi-Monte Carlo",
         source="Biehl & Schwarze 1995, Goldt et al. 2020, Eq. (9), for any activation",
         setting="tanh, N = 500, K = M = 2, lr = 0.5, lr_second = lr_bias = 0.25, noise 0.1; "
-        "teacher biases (0.5, -0.5), student biases start at 0",
+        "teacher biases (0.8, 0.4), student biases start at 0",
         rule=RULE,
-        control=CONTROL,
+        control="The ODE with biases that learn at half their rate.",
     )
     state = ld.overlaps(ld.init_weights(lab.key("tanh"), n=500, k=2, m=2))
-    start = ld.Overlaps(state.Q, state.R, state.T, b=[0.0, 0.0], b_teacher=[0.5, -0.5])
+    start = ld.Overlaps(state.Q, state.R, state.T, b=[0.0, 0.0], b_teacher=[0.8, 0.4])
     curve = Curve(
         ld.Problem(ld.Tanh(), ld.Tanh(), noise=0.1),
         ld.SGD(lr=0.5, lr_second=0.25, lr_bias=0.25),
@@ -32,5 +32,6 @@ def test_learning_curve(lab: Lab) -> None:
         runs=RUNS[lab.profile],
         horizon=lab.pick(30.0, 100.0, 100.0),
         averages=QuasiMonteCarlo(points=8192),
+        wrong_rule=ld.SGD(lr=0.5, lr_second=0.25, lr_bias=0.125),
     )
     settle_curve(lab, claim, curve, learning_curve)

@@ -84,7 +84,7 @@ def chain_degrees_of_freedom() -> None:
         return old(more, *given, rows=rows, **keywords)
 
 
-@mutant("chain: labels have no noise", CONSTANT)
+@mutant("chain: labels have no noise", "test_levels.py::test_law[erf-100]")
 def chain_without_noise() -> None:
     @replace(CHAIN_DRAWS, "lane_labels")
     def _(old, problem, rho, zeta, *given):
