@@ -32,11 +32,16 @@ def main() -> int:
     chosen = [mutants[name] for name in options.names or mutants]
     with ThreadPoolExecutor(options.jobs) as pool:
         rows = list(pool.map(lambda one: attempt(one, options.output, options.profile), chosen))
-    table = to_dataset(rows)
-    table.to_netcdf(options.output / "mutants.nc", engine="h5netcdf")
+    path = options.output / "mutants.nc"
+    before = _stored(path) if options.names else {}  # tried earlier, and still in the list
+    found = before | {row["mutant"]: row for row in rows}
+    to_dataset([found[name] for name in mutants if name in found]).to_netcdf(
+        path, engine="h5netcdf"
+    )
     report.build(options.output)
-    print(f"{int(table.caught.sum())} of {len(rows)} mutants caught.")
-    return len(rows) - int(table.caught.sum())
+    caught = sum(row["caught"] for row in rows)
+    print(f"{caught} of {len(rows)} mutants caught.")
+    return len(rows) - caught
 
 
 def attempt(mutant: Mutant, output: Path, profile: str) -> dict:
@@ -79,6 +84,19 @@ def _failed(folder: Path) -> list[str]:
                 if not verdict.passed:
                     failed.append(claim.id)
     return failed
+
+
+def _stored(path: Path) -> dict[str, dict]:
+    """The rows of an earlier table, by name."""
+    if not path.exists():
+        return {}
+    with xr.open_dataset(path, engine="h5netcdf") as table:
+        columns = {str(name): table[name].values.tolist() for name in table}
+        names = table.mutant.values.tolist()
+    return {
+        name: {"mutant": name} | {key: values[i] for key, values in columns.items()}
+        for i, name in enumerate(names)
+    }
 
 
 def to_dataset(rows: list[dict]) -> xr.Dataset:
