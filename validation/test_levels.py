@@ -52,7 +52,8 @@ class Setting:
 
 SETTINGS = {
     "erf-10": Setting(ld.Erf(), ld.SGD(1.0, 0.5), 10, 16),
-    "erf-100": Setting(ld.Erf(), ld.SGD(1.0, 0.5), 100, 80),
+    "erf-100": Setting(ld.Erf(), ld.SGD(1.0, 0.5), 100, 32),
+    "relu-100": Setting(ld.ReLU(), ld.SGD(1.0, 0.5), 100, 80),
     "erf-batch-30": Setting(ld.Erf(), ld.SGD(1.5, 0.5, batch_size=4), 30, 32),
     "relu-30": Setting(ld.ReLU(), ld.SGD(0.5, batch_size=4, momentum=0.5), 30, 32),
     "linear-10": Setting(ld.Linear(), ld.SGD(0.3, 0.2, momentum=0.5), 10, 16),
