@@ -7,7 +7,7 @@ ASYMPTOTICS = "learndyn.asymptotics"
 ERROR = "test_asymptotic_error.py::test_final_error"
 
 
-@mutant("Eq. (10) is 2 % too large", f"{ERROR}[specialised]")
+@mutant("Eq. (10) is 2 % too large", "test_asymptotic_curves.py::test_growth_with_size[erf]")
 def eq10_too_large() -> None:
     @replace(ASYMPTOTICS, "eg_specialised")
     def _(old, *given, **keywords):
@@ -21,7 +21,7 @@ def eq10_unit_missing() -> None:
         return old(m, l - 1, *given, **keywords)
 
 
-@mutant("the denoising error is 2 % too small", f"{ERROR}[denoising]")
+@mutant("the denoising error is 2 % too small", "test_asymptotic_networks.py::test_denoising[1]")
 def denoising_too_small() -> None:
     @replace(ASYMPTOTICS, "eg_denoising")
     def _(old, *given, **keywords):
