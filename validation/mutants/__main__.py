@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -47,7 +48,8 @@ def main() -> int:
 def attempt(mutant: Mutant, output: Path, profile: str) -> dict:
     """Run the mutant's claims in a process of their own, until one of them fails."""
     folder = output / "mutants" / mutant.name
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what an earlier attempt found is no verdict
+    folder.mkdir(parents=True)
     arguments = [word for claim in mutant.claims for word in claim.split()]
     options = ["-o", "addopts=", "--import-mode=importlib", "-q", "-x", "--fresh"]
     options += ["--profile", profile, "--output", str(folder), "--mutant", mutant.name]
