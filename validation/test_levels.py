@@ -52,7 +52,7 @@ class Setting:
 
 SETTINGS = {
     "erf-10": Setting(ld.Erf(), ld.SGD(1.0, 0.5), 10, 16),
-    "erf-100": Setting(ld.Erf(), ld.SGD(1.0, 0.5), 100, 32),
+    "erf-100": Setting(ld.Erf(), ld.SGD(1.0, 0.5), 100, 80),
     "relu-100": Setting(ld.ReLU(), ld.SGD(1.0, 0.5), 100, 80),
     "erf-batch-30": Setting(ld.Erf(), ld.SGD(1.5, 0.5, batch_size=4), 30, 32),
     "relu-30": Setting(ld.ReLU(), ld.SGD(0.5, batch_size=4, momentum=0.5), 30, 32),
@@ -60,12 +60,13 @@ SETTINGS = {
     "linear-30": Setting(ld.Linear(), ld.SGD(0.5, weight_decay=0.1), 30, 32),
 }
 IN_QUICK = ("erf-10",)
+IN_STANDARD = (*IN_QUICK, "relu-100", "relu-30", "linear-10")
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_law(lab: Lab, name: str) -> None:
-    if lab.profile == "quick" and name not in IN_QUICK:
-        pytest.skip("not in the quick profile")
+    if name not in lab.pick(IN_QUICK, IN_STANDARD, SETTINGS):
+        pytest.skip(f"not in the {lab.profile} profile")
     setting = SETTINGS[name]
     rule = setting.rule
     runs = LANES * setting.blocks * lab.pick(1, 1, 4)
