@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 import xarray as xr
 from validation.claims import Claim, Draw, Judge, Measure, Verdict, to_attributes
 
@@ -33,6 +34,11 @@ class Lab:
     def pick(self, quick: Any, standard: Any, full: Any) -> Any:
         """The value for the chosen profile."""
         return dict(zip(PROFILES, (quick, standard, full), strict=True))[self.profile]
+
+    def skip_in_quick(self, when: bool = True) -> None:
+        """Leave a claim, or a variant of one, to the larger profiles."""
+        if when and self.profile == "quick":
+            pytest.skip("not in the quick profile")
 
     def key(self, name: str) -> jax.Array:
         """A random key of its own for each claim, from the suite's seed."""

@@ -14,6 +14,7 @@ N, M, LR, NOISE = 784, 4, 0.2, 0.01
 
 @pytest.mark.parametrize("k", [2, 4, 5, 6])
 def test_learning_curve(lab: Lab, k: int) -> None:
+    lab.skip_in_quick(k != 4)
     claim = Claim(
         id=f"committee-k{k}",
         family="committee",
@@ -40,6 +41,7 @@ def test_learning_curve(lab: Lab, k: int) -> None:
 
 @pytest.mark.parametrize("k", [2, 5])
 def test_both_layers(lab: Lab, k: int) -> None:
+    lab.skip_in_quick(k == 2)
     claim = Claim(
         id=f"both-layers-k{k}",
         family="both layers",

@@ -63,7 +63,7 @@ SETTINGS = (
 
 
 def test_exact_means(lab: Lab) -> None:
-    runs = lab.pick(12_800, 102_400, 409_600)
+    runs = lab.pick(10_240, 102_400, 409_600)
     claim = Claim(
         id="exact-means",
         family="linear",

@@ -42,8 +42,7 @@ def setting(case: str) -> tuple[ld.Problem, ld.SGD, ld.Overlaps]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_covariance(lab: Lab, case: str) -> None:
-    if lab.profile == "quick" and case != "both-layers":
-        pytest.skip("not in the quick profile")
+    lab.skip_in_quick()
     # The large start's largest N would take a tenth of the whole suite's time.
     standard = (200, 800) if case == "large-start" else (200, 800, 3200)
     sizes = lab.pick((200, 800), standard, (200, 800, 3200))

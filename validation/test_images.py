@@ -23,6 +23,7 @@ LR, NOISE, RESOLUTION = 0.2, 0.01, 0.05
 
 @pytest.mark.parametrize("whitened", [False, True], ids=["raw", "whitened"])
 def test_discrepancy(lab: Lab, whitened: bool) -> None:
+    lab.skip_in_quick(whitened)
     kind = "PCA-whitened" if whitened else "raw, standardised"
     claim = Claim(
         id=f"digits-{'whitened' if whitened else 'raw'}",

@@ -73,8 +73,7 @@ WINDOW, END = 15.0, 25.0
 
 @pytest.mark.parametrize("m", RATES)
 def test_height(lab: Lab, m: int) -> None:
-    if lab.profile == "quick" and m != 2:
-        pytest.skip("not in the quick profile")
+    lab.skip_in_quick()
     lr, other = RATES[m], 5 - m
     claim = Claim(
         id=f"plateau-height-{m}",

@@ -11,6 +11,7 @@ import learndyn as ld
 
 @pytest.mark.parametrize("k", [2, 3])
 def test_learning_curve(lab: Lab, k: int) -> None:
+    lab.skip_in_quick(k == 2)
     claim = Claim(
         id=f"relu-k{k}",
         family="relu",

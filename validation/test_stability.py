@@ -58,6 +58,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_critical_rate(lab: Lab, name: str) -> None:
+    lab.skip_in_quick(name != "superfluous")
     setting = SETTINGS[name]
     claim = Claim(
         id=f"critical-lr-{name}",
