@@ -45,9 +45,10 @@ def validate(session: nox.Session) -> None:
     extras = "sweep,plot,images,report" if device == "cpu" else f"sweep,plot,images,report,{device}"
     session.install("-e", f".[{extras}]", *groups("validate"))
     env = cpu() if device == "cpu" else gpu()
-    # Two processes, because a run of SGD keeps one core busy; on a GPU one, which it has to
-    # itself. Run-time shape checks are for tests: `addopts` switches them on.
-    workers = ("-n", "2", "--dist", "load") if device == "cpu" else ()
+    # Two processes, because a run of SGD keeps one core busy, each with half of the files, whose
+    # claims share compiled programs; on a GPU one, which it has to itself. Run-time shape checks
+    # are for tests: `addopts` switches them on.
+    workers = ("-n", "2", "--dist", "worksteal") if device == "cpu" else ()
     arguments = ("-o", "addopts=", "--import-mode=importlib", *workers)
     arguments += (*targets("validation", session), *session.posargs)
     session.run("pytest", *arguments, env=env | cached())

@@ -1,5 +1,7 @@
 """The assertions for users' own theories pass where theory is right, and fail where it is not."""
 
+from statistics import NormalDist
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,6 +86,21 @@ def test_false_alarms_and_power_are_those_stated():
     z = np.abs(rng.normal(size=(20_000, 5))).max(axis=1)
     expected = 0.01
     assert abs(np.mean(z > testing.z_limit(5, expected)) - expected) < 0.003
+
+
+def test_the_false_alarm_of_an_equivalence_is_how_often_a_true_one_fails():
+    rng = np.random.default_rng(2)
+    error, margin, bias, trials = np.array([0.1, 0.15]), 0.4, 0.1, 50_000
+    gaps = np.abs(bias + error * rng.normal(size=(trials, 2)))
+    room = margin - NormalDist().inv_cdf(1 - testing.LEVEL) * error
+    failed = (gaps >= room).any(axis=1).mean()
+    stated = testing.Equivalence(np.zeros(2), error, margin).false_alarm(bias)
+    each = [testing.false_alarm(one, margin, bias) for one in error]
+    np.testing.assert_allclose(stated, sum(each), rtol=1e-12)
+    assert 0.1 < failed < stated + 4 * np.sqrt(failed / trials)  # entries are added up
+    assert stated - failed < 1.1 * each[0] * each[1] + 4 * np.sqrt(failed / trials)
+    assert testing.false_alarm(0.0, 0.1, 0.05) == 0.0
+    assert testing.false_alarm(1.0, 0.1) == 1.0
 
 
 @pytest.mark.parametrize(

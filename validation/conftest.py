@@ -8,6 +8,9 @@ import jax
 import pytest
 from validation import mutants
 from validation.lab import PROFILES, Lab
+from validation.statistics import BUDGET
+
+from learndyn.datasets import provenance
 
 jax.config.update("jax_enable_x64", True)
 
@@ -56,18 +59,36 @@ def pytest_report_teststatus(
     return report.outcome, line, line
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """One screen: a line per claim; then where the report is."""
+_CARD = pytest.StashKey[Any]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The report; a run whose true claims might fail too often has failed itself."""
     from learndyn import report
 
-    output = config.getoption("--output")
-    if not (output / "data").exists():
+    config = session.config
+    if hasattr(config, "workerinput"):
         return
-    started = config.stash[_STARTED]
-    card = report.build(output, seconds=time.time() - started)
+    option = config.getoption
+    run = {"profile": option("--profile"), "seed": option("--seed")}
+    run["device"] = provenance()["device"]
+    seconds = time.time() - config.stash[_STARTED]
+    card = report.build(option("--output"), seconds=seconds, run=run)
+    config.stash[_CARD] = card
+    if card is not None and report.alarm(card) > BUDGET:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """One screen: a line per family; then where the report is."""
+    from learndyn import report
+
+    card = config.stash.get(_CARD, None)
     if card is None:
         return
     terminalreporter.section("theory against experiment")
     for line in report.lines(card):
         terminalreporter.write_line(line)
-    terminalreporter.write_line(f"Report: {output / 'index.html'}")
+    if report.alarm(card) > BUDGET:
+        terminalreporter.write_line(f"FAILS: that is less than {1 - BUDGET:.0%}. Take more runs.")
+    terminalreporter.write_line(f"Report: {config.getoption('--output') / 'index.html'}")

@@ -16,6 +16,65 @@ LANES = 256
 
 FIELDS = ("Q", "R", "v", "b", "eg")
 
+LENGTHS = (16, 128, 512)
+"""Of the times of a program: shorter lists are filled up, so that programs are shared."""
+
+
+SLOW = 1e-6
+"""Of a rate: its square is then nothing beside it."""
+
+
+def filled(ts: Any, length: int | None = None) -> jax.Array:
+    """`ts`, followed by times a hair after the last one until they are as many as in `LENGTHS`.
+
+    They belong to the same step, and cost next to nothing. length: another number of times.
+    """
+    ts = np.asarray(ts, float)
+    if length is None:
+        length = min((one for one in LENGTHS if one >= len(ts)), default=len(ts))
+    missing = length - len(ts)
+    return jnp.asarray(np.append(ts, ts[-1] * (1 + 1e-12 * np.arange(1, missing + 1))))
+
+
+def with_silent_units(start: ld.Overlaps, k: int) -> ld.Overlaps:
+    """The same network with units of no weights and v = 0 added, k in all: they stay that way.
+
+    So networks of different sizes share a program. For units that are silent at zero, as erf.
+    """
+    more = k - start.k
+    q = jnp.pad(start.Q, ((0, more), (0, more)))
+    r = jnp.pad(start.R, ((0, more), (0, 0)))
+    return ld.Overlaps(q, r, start.T, jnp.pad(start.v, (0, more)), start.v_teacher)
+
+
+def solve_ode(
+    problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, ts: Any, **options: Any
+) -> ld.Trajectory:
+    """`ld.solve_ode`, by a program that is shared with other lists of times."""
+    return _cut(ld.solve_ode(problem, rule, start, filled(ts), **options), len(ts))
+
+
+def fluctuations(problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, ts: Any) -> ld.Fluctuations:
+    """`ld.fluctuations`, by a program that is shared with other lists of times."""
+    return _cut(ld.fluctuations(problem, rule, start, filled(ts)), len(ts))
+
+
+def gradient_flow(
+    problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, ts: Any, **options: Any
+) -> jax.Array:
+    """eg of the ODE without the lr^2 term of dQ/dalpha: the limit of small rates, by that limit."""
+    rates = (rule.lr, rule.lr_second, rule.lr_bias)
+    slow = [None if rate is None else rate * SLOW for rate in rates]
+    decay = rule.weight_decay
+    rule = ld.SGD(*slow, decay, batch_size=rule.batch_size, momentum=rule.momentum)
+    return solve_ode(problem, rule, start, np.asarray(ts) / SLOW, **options).eg
+
+
+def _cut(found: Any, times: int) -> Any:
+    """The first rows of every array that has one for each time."""
+    length = len(found.alpha)
+    return jax.tree.map(lambda x: x[:times] if x.shape[:1] == (length,) else x, found)
+
 
 @functools.partial(jax.jit, static_argnames="averages")
 def _runs(
@@ -48,20 +107,21 @@ def chain_ensemble(
 
     runs: a multiple of `LANES`. Problems, rules and starts of the same structure share a program.
     """
+    times = len(ts)
     blocks = runs // LANES
     if blocks * LANES != runs:
         raise ValueError(f"runs must be a multiple of {LANES}; got {runs}.")
-    ts, n = jnp.asarray(ts, float), jnp.asarray(n, float)
+    ts, n = filled(ts), jnp.asarray(n, float)
     found = []
     for one in jax.random.split(key, blocks):
         keys = jax.random.split(one, LANES)
         found.append(_runs(problem, rule, start, ts, n, keys, averages=averages))
     present = [name for name in FIELDS if getattr(found[0], name) is not None]
     ensemble = {
-        name: np.concatenate([np.asarray(getattr(block, name)) for block in found])
+        name: np.concatenate([np.asarray(getattr(block, name))[:, :times] for block in found])
         for name in present
     }
-    return ensemble | {"alpha": np.asarray(found[0].alpha[0])}
+    return ensemble | {"alpha": np.asarray(found[0].alpha[0])[:times]}
 
 
 def distances(ensemble: dict[str, np.ndarray], theory: ld.Trajectory) -> np.ndarray:
@@ -118,7 +178,7 @@ def measure_chain_curve(curve: ChainCurve, key: jax.Array) -> xr.Dataset:
     )
     alpha = ensemble["alpha"]
     grid = np.union1d(np.linspace(0.0, alpha[-1], 101), alpha)
-    solve = functools.partial(ld.solve_ode, ts=grid, averages=curve.averages, jump_ts=curve.jump_ts)
+    solve = functools.partial(solve_ode, ts=grid, averages=curve.averages, jump_ts=curve.jump_ts)
     rule = curve.ode_rule or curve.rule
     right = solve(curve.problem, rule, curve.start)
     wrong = solve(

@@ -28,7 +28,6 @@ class Step:
     biased: bool = False
 
 
-@functools.partial(jax.jit, static_argnames="step")
 def _increment(step: Step, weights: ld.Weights, key: jax.Array) -> jax.Array:
     """N times the change of Q and R in one step, with steps lr kappa/N of the decay."""
     input_key, noise_key = jax.random.split(key)
@@ -46,13 +45,17 @@ def _increment(step: Step, weights: ld.Weights, key: jax.Array) -> jax.Array:
     return jnp.concatenate([dq[jnp.triu_indices(2)], dr.ravel()])
 
 
+@functools.partial(jax.jit, static_argnames="step")
+def _increments(step: Step, weights: ld.Weights, keys: jax.Array) -> jax.Array:
+    return jax.vmap(lambda key: _increment(step, weights, key))(keys)
+
+
 def measured_step(step: Step, key: jax.Array, samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean over samples of `_increment`, and its standard error."""
     weights_key, key = jax.random.split(key)
     weights = ld.weights_from_overlaps(weights_key, start_of(step), n=N)
-    many = jax.jit(jax.vmap(lambda one: _increment(step, weights, one)))
     blocks = [
-        np.asarray(many(jax.random.split(one, 1000)))
+        np.asarray(_increments(step, weights, jax.random.split(one, 1000)))
         for one in jax.random.split(key, samples // 1000)
     ]
     found = np.concatenate(blocks)

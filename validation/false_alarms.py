@@ -44,7 +44,7 @@ def run(seed: int, profile: str, output: Path) -> list[str]:
 
     Raises: RuntimeError where the run broke down instead of ending with verdicts.
     """
-    options = ["-o", "addopts=", "--import-mode=importlib", "-q", "-n", "2", "--dist", "load"]
+    options = ["-o", "addopts=", "--import-mode=importlib", "-q", "-n", "2", "--dist", "worksteal"]
     options += ["--profile", profile, "--seed", str(seed), "--output", str(output)]
     command = [sys.executable, "-m", "pytest", *options, "validation"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

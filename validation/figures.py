@@ -155,3 +155,20 @@ def final_errors(dataset: xr.Dataset, xlabel: str, wrong: str, over: str = "") -
         ax.set(xlabel=xlabel, ylabel=rf"$\epsilon_g^*/\sigma^2${over}")
         ax.legend(frameon=False)
     return figure
+
+
+def overlaps_of_runs(groups: dict[str, xr.DataArray], runs: int = 4) -> Figure:
+    """The overlaps R of the first few runs of each group, a row of matrices for each."""
+    with plot.style():
+        figure, axes = plt.subplots(len(groups), runs, figsize=(5.5, 4.4), layout="constrained")
+        for row, (name, r) in zip(axes, groups.items(), strict=True):
+            for ax, one in zip(row, r.values, strict=False):
+                image = ax.imshow(one, vmin=-1, vmax=1, cmap="RdBu_r")
+                for (i, n), value in np.ndenumerate(one):
+                    ax.text(n, i, f"{value:.2f}", ha="center", va="center", fontsize=7)
+                ax.set(xticks=[], yticks=[])
+            row[0].set_ylabel(name)
+        figure.supxlabel("teacher units")
+        figure.supylabel("student units")
+        figure.colorbar(image, ax=axes, label="$R$", shrink=0.6)
+    return figure

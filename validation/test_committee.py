@@ -33,7 +33,8 @@ def test_learning_curve(lab: Lab, k: int) -> None:
         n=N,
         times=(0.5, 1.0, 2.0, 5.0, 10.0)[: lab.pick(4, 5, 5)],
         runs=RUNS[lab.profile],
-        horizon=lab.pick(60.0, 1000.0 if k in (4, 5) else 300.0, 1000.0),
+        horizon=lab.pick(60.0, 1000.0 if k == M else 300.0, 1000.0),
+        units=6,
     )
     insets = lab.pick((10.0, 60.0), (100.0, 1000.0), (100.0, 1000.0)) if k == M else ()
     settle_curve(lab, claim, curve, lambda dataset: learning_curve(dataset, insets))
@@ -66,5 +67,6 @@ def test_both_layers(lab: Lab, k: int) -> None:
         runs=RUNS[lab.profile],
         horizon=lab.pick(60.0, 500.0, 500.0),
         wrong_rule=ld.SGD(lr=0.05, lr_second=0.025),
+        units=5,
     )
     settle_curve(lab, claim, curve, learning_curve)

@@ -28,16 +28,20 @@ TS = np.array([0.0, 0.5, 1.0, 2.0])
 
 
 class Spherical(ld.Gaussian):
-    """Gaussian inputs brought to |x|^2 = n: a fault of size 1/n, what the control replaces."""
+    """Gaussian inputs, brought to |x|^2 = n where `fixed` is 1: a fault of size 1/n, the control's.
+
+    A number, so that right and wrong inputs share a program.
+    """
 
     gaussian_fields: ClassVar[bool] = True
     white: ClassVar[bool] = True
+    fixed: Float[Array, ""]
 
     def sample(
         self, key: PRNGKeyArray, count: int, n: int, dtype: jnp.dtype
     ) -> Float[Array, "count n"]:
         x = super().sample(key, count, n, dtype)
-        return x * jnp.sqrt(n / jnp.sum(x * x, axis=1, keepdims=True))
+        return x * jnp.sqrt(n / jnp.sum(x * x, axis=1, keepdims=True)) ** self.fixed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,26 +96,30 @@ def test_law(lab: Lab, name: str) -> None:
         keys = jax.random.split(key, 3)
         chain = chain_ensemble(problem, rule, start, TS, n=setting.n, key=keys[0], runs=runs)
         found = {"chain": joint(chain)}
-        for side, inputs, one in zip(
-            ("weights", "wrong"), (ld.Gaussian(), Spherical()), keys[1:], strict=True
-        ):
-            run = functools.partial(on_weights, problem, rule, start, setting.n, inputs)
-            many = jax.random.split(one, runs)
-            results = jax.jit(lambda keys, run=run: jax.lax.map(run, keys, batch_size=LANES))(many)
+        for side, fixed, one in zip(("weights", "wrong"), (0.0, 1.0), keys[1:], strict=True):
+            inputs = Spherical(jnp.asarray(fixed))
+            results = on_weights(
+                problem, rule, start, setting.n, inputs, jax.random.split(one, runs)
+            )
             found[side] = joint({name: np.asarray(x) for name, x in results.items()})
         return xr.Dataset({side: (("seed", "p"), x) for side, x in found.items()})
 
     lab.settle(claim, measure, judge, draw)
 
 
+@functools.partial(jax.jit, static_argnames="n")
 def on_weights(
-    problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, n: int, inputs: ld.Gaussian, key: Array
+    problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, n: int, inputs: ld.Gaussian, keys: Array
 ) -> dict[str, Array]:
-    """Overlaps and eg of one run of SGD from weights with exactly the overlaps `start`."""
-    weights_key, run_key = jax.random.split(key)
-    weights = ld.weights_from_overlaps(weights_key, start, n=n)
-    run = ld.simulate_sgd(problem, rule, weights, jnp.asarray(TS), key=run_key, inputs=inputs)
-    return {"Q": run.Q, "R": run.R, "v": run.v, "eg": run.eg}
+    """Overlaps and eg of runs of SGD from weights with exactly the overlaps `start`."""
+
+    def one(key: Array) -> dict[str, Array]:
+        weights_key, run_key = jax.random.split(key)
+        weights = ld.weights_from_overlaps(weights_key, start, n=n)
+        run = ld.simulate_sgd(problem, rule, weights, jnp.asarray(TS), key=run_key, inputs=inputs)
+        return {"Q": run.Q, "R": run.R, "v": run.v, "eg": run.eg}
+
+    return jax.lax.map(one, keys, batch_size=LANES)
 
 
 def joint(runs: dict[str, np.ndarray]) -> np.ndarray:
@@ -133,7 +141,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         f"difference's error {error:.2g}."
     )
     passed, rejected = bool(z.max() < limit), bool(wrong.max() > limit)
-    return Verdict(float(means[0]), float(means[1]), error, passed, rejected, detail)
+    return Verdict(float(means[0]), float(means[1]), error, passed, rejected, detail, FALSE_ALARM)
 
 
 def draw(dataset: xr.Dataset) -> Figure:

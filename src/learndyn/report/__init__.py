@@ -5,5 +5,6 @@ A folder of claims holds data/ID.nc, each dataset with its claim and verdict in 
 """
 
 from learndyn.report._build import build as build
-from learndyn.report._scorecard import lines as lines
 from learndyn.report._scorecard import scorecard as scorecard
+from learndyn.report._terminal import alarm as alarm
+from learndyn.report._terminal import lines as lines

@@ -3,33 +3,44 @@
 import base64
 import itertools
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learndyn.report._scorecard import Row, read_rows, scorecard
+from learndyn.report._scorecard import CARD, Row, latest_run, of_run, read_rows, scorecard
+from learndyn.report._terminal import alarm
 
 if TYPE_CHECKING:
     import xarray
 
 
-def build(folder: Path, seconds: float | None = None) -> "xarray.Dataset | None":
+def build(
+    folder: Path, seconds: float | None = None, run: Mapping[str, Any] | None = None
+) -> "xarray.Dataset | None":
     """Write scorecard.nc and index.html in `folder`, from its data/ and figures/.
 
-    seconds: what the run took, for the page; None where nothing was run.
+    seconds: what the run took, for the page; None where nothing was run. run: the profile, seed
+    and device whose claims are meant; None: those of the last report. Stored claims of other
+    runs are counted on the page, and not shown.
     Returns the scorecard, or None where there is no settled claim yet.
     Raises: ImportError without jinja2, which the extra `report` brings.
     """
-    rows = read_rows(folder)
+    stored = read_rows(folder)
+    run = latest_run(folder, stored) if run is None and stored else run or {}
+    rows = of_run(stored, run)
     if not rows:
         return None
-    card = scorecard(rows)
-    card.to_netcdf(folder / "scorecard.nc", engine="h5netcdf")
-    (folder / "index.html").write_text(_page(folder, rows, seconds), encoding="utf-8")
+    card = scorecard(rows, run)
+    card.to_netcdf(folder / CARD, engine="h5netcdf")
+    page = _page(folder, rows, card, seconds, len(stored) - len(rows))
+    (folder / "index.html").write_text(page, encoding="utf-8")
     return card
 
 
-def _page(folder: Path, rows: list[Row], seconds: float | None) -> str:
+def _page(
+    folder: Path, rows: list[Row], card: "xarray.Dataset", seconds: float | None, others: int
+) -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -47,6 +58,8 @@ def _page(folder: Path, rows: list[Row], seconds: float | None) -> str:
         seconds=seconds,
         made=datetime.now(UTC).isoformat(timespec="minutes"),
         failed=sum(not row.verdict.good for row in rows),
+        alarm=alarm(card),
+        others=others,
     )
 
 

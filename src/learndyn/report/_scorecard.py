@@ -1,5 +1,6 @@
-"""All claims of a folder as one dataset, and as lines for a terminal."""
+"""The claims of a run as one dataset."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,6 +10,11 @@ from learndyn.testing import Claim, Verdict, from_attributes
 
 if TYPE_CHECKING:
     import xarray
+
+RUN = ("profile", "seed", "device")
+"""Attributes that claims of one run share."""
+
+CARD = "scorecard.nc"
 
 
 class Row(NamedTuple):
@@ -34,9 +40,31 @@ def read_rows(folder: Path) -> list[Row]:
     return sorted(rows, key=lambda row: (row.claim.family, row.claim.id))
 
 
-def scorecard(rows: list[Row]) -> "xarray.Dataset":
+def latest_run(folder: Path, rows: list[Row]) -> dict[str, str]:
+    """Profile, seed and device of the run reported last, or else of the claim measured last."""
+    import xarray as xr
+
+    if (folder / CARD).exists():
+        with xr.open_dataset(folder / CARD, engine="h5netcdf") as card:
+            found = dict(card.attrs)
+    else:
+        found = max((row.attributes for row in rows), key=lambda a: str(a.get("created_at", "")))
+    return {name: str(found[name]) for name in RUN if name in found}
+
+
+def of_run(rows: list[Row], run: Mapping[str, Any]) -> list[Row]:
+    """The rows that belong to a run. A folder may hold others: of a larger profile, say."""
+
+    def belongs(row: Row) -> bool:
+        known = ((row.attributes.get(name, value), value) for name, value in run.items())
+        return all(str(found) == str(value) for found, value in known)
+
+    return [row for row in rows if belongs(row)]
+
+
+def scorecard(rows: list[Row], run: Mapping[str, Any] | None = None) -> "xarray.Dataset":
     """Dimension `claim`, the ids; variables family, statement, source, predicted, measured,
-    error, passed, control_rejected, seconds."""
+    error, passed, control_rejected, false_alarm, seconds; attributes: those of the run."""
     import xarray as xr
 
     def column(values: list, name: str) -> tuple:
@@ -55,25 +83,11 @@ def scorecard(rows: list[Row]) -> "xarray.Dataset":
             "control_rejected": column(
                 [v.control_rejected for v in verdicts], "whether the wrong theory was rejected"
             ),
+            "false_alarm": column(
+                [v.false_alarm for v in verdicts], "at most how likely a true claim is to fail"
+            ),
             "seconds": column([row.seconds for row in rows], "time to measure, in seconds"),
         },
         coords={"claim": [c.id for c in claims]},
-        attrs={"creation_library": "learndyn"},
+        attrs={"creation_library": "learndyn"} | {k: str(v) for k, v in (run or {}).items()},
     )
-
-
-def lines(card: "xarray.Dataset") -> list[str]:
-    """One line per claim for a terminal, and a total."""
-    width = max(len(name) for name in card.claim.values)
-    text = [f"{'claim':{width}}  predicted    measured     +-        verdict  control   time"]
-    for name in card.claim.values:
-        row = card.sel(claim=name)
-        verdict = "holds" if bool(row.passed) else "FAILS"
-        control = "rejected" if bool(row.control_rejected) else "PASSES"
-        text.append(
-            f"{name:{width}}  {float(row.predicted):<11.5g}  {float(row.measured):<11.5g}  "
-            f"{float(row.error):<8.2g}  {verdict:7}  {control:8}  {float(row.seconds):4.0f} s"
-        )
-    good = int((card.passed & card.control_rejected).sum())
-    text.append(f"{good} of {card.sizes['claim']} claims hold, with their controls rejected.")
-    return text

@@ -11,6 +11,7 @@ from learndyn.testing._claims import from_attributes as from_attributes
 from learndyn.testing._claims import to_attributes as to_attributes
 from learndyn.testing._statistics import LEVEL as LEVEL
 from learndyn.testing._statistics import Equivalence as Equivalence
+from learndyn.testing._statistics import false_alarm as false_alarm
 from learndyn.testing._statistics import in_units_of_one_run as in_units_of_one_run
 from learndyn.testing._statistics import is_equal as is_equal
 from learndyn.testing._statistics import power_law as power_law

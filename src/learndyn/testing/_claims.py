@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ class Verdict:
 
     predicted, measured, error: the number that stands for the claim in the scorecard, and the
     standard error of the measured one. detail: a sentence with the numbers behind it.
+    false_alarm: at most how likely the claim was to fail although it is true, with the errors
+    that were measured; 0 where chance plays no part.
     """
 
     predicted: float
@@ -37,6 +40,7 @@ class Verdict:
     passed: bool
     control_rejected: bool
     detail: str
+    false_alarm: float
 
     @property
     def good(self) -> bool:
@@ -55,4 +59,4 @@ def to_attributes(claim: Claim, verdict: Verdict) -> dict[str, Any]:
 def from_attributes(attributes: Mapping[str, Any]) -> tuple[Claim, Verdict]:
     """The inverse of `to_attributes`."""
     claim, verdict = (json.loads(attributes[name]) for name in ("claim", "verdict"))
-    return Claim(**claim), Verdict(**verdict)
+    return Claim(**claim), Verdict(**{"false_alarm": math.nan} | verdict)

@@ -2,7 +2,8 @@
 
 A claim of equality passes where two one-sided tests at level `LEVEL` both reject a difference
 as large as the margin. That needs an estimate within margin - z(LEVEL) standard errors of the
-expected value: too few runs make a true claim fail, never a false one pass.
+expected value: too few runs make a true claim fail, never a false one pass. How likely a true
+claim is to fail, for want of runs or by bad luck, is its `false_alarm`.
 """
 
 import dataclasses
@@ -28,8 +29,24 @@ class Equivalence:
     @property
     def equal(self) -> bool:
         """Two one-sided tests at every entry (an intersection-union test: no correction)."""
-        room = self.margin - _quantile(LEVEL) * self.error
-        return bool(np.all(np.abs(self.estimate) < room))
+        return bool(np.all(np.abs(self.estimate) < self._room))
+
+    def false_alarm(self, bias: float | np.ndarray = 0.0) -> float:
+        """At most how likely the test is to fail although the truth is within `bias` of zero.
+
+        From normal errors, added up over the entries. bias: in the unit of the margin, one for
+        all entries or one each; what a theory of the limit leaves out at finite n, say.
+        """
+        from scipy.special import ndtr
+
+        error = np.maximum(self.error, np.finfo(float).tiny)
+        tails = ndtr((bias - self._room) / error) + ndtr((-bias - self._room) / error)
+        return min(1.0, float(np.sum(tails)))
+
+    @property
+    def _room(self) -> np.ndarray:
+        """How far from zero an estimate may be."""
+        return np.asarray(self.margin - _quantile(LEVEL) * self.error)
 
     @property
     def worst(self) -> int:
@@ -54,6 +71,12 @@ def in_units_of_one_run(samples: np.ndarray, theory: np.ndarray, margin: float) 
 def is_equal(estimate: float, error: float, expected: float, margin: float) -> bool:
     """Whether two one-sided tests at `LEVEL` place the estimate within `margin` of `expected`."""
     return Equivalence(np.array(estimate - expected), np.array(error), margin).equal
+
+
+def false_alarm(error: np.ndarray | float, margin: float, bias: float = 0.0) -> float:
+    """At most how likely `is_equal` is to fail although the truth is within `bias` of expected."""
+    error = np.asarray(error, float)
+    return Equivalence(np.zeros_like(error), error, margin).false_alarm(bias)
 
 
 def power_law(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, float]:

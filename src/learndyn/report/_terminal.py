@@ -1,0 +1,46 @@
+"""The scorecard on one screen."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import xarray
+
+
+def lines(card: "xarray.Dataset") -> list[str]:
+    """A line per family of claims, one for each claim that does not hold, and a total."""
+    good = card.passed & card.control_rejected
+    width = max(len(str(name)) for name in [*card.family.values, "family"])
+    text = [f"{'family':{width}}  claims  hold  controls rejected  false alarm     time"]
+    for family in np.unique(card.family):
+        text.append(_line(str(family), card.isel(claim=card.family.values == family), width))
+    text.append(_line("all", card, width))
+    text += ["FAILS " + _named(card.sel(claim=name)) for name in card.claim.values[~good.values]]
+    text.append(
+        f"{int(good.sum())} of {card.sizes['claim']} claims hold, with their controls rejected; "
+        f"true ones would all have held with a probability of {1 - alarm(card):.3%} or more."
+    )
+    return text
+
+
+def alarm(card: "xarray.Dataset") -> float:
+    """At most how likely some true claim was to fail; 1 where it is not known."""
+    return float(np.fmin(1.0, card.false_alarm.values.sum()))
+
+
+def _line(name: str, part: "xarray.Dataset", width: int) -> str:
+    return (
+        f"{name:{width}}  {part.sizes['claim']:6d}  {int(part.passed.sum()):4d}  "
+        f"{int(part.control_rejected.sum()):17d}  {alarm(part):11.1e}  "
+        f"{float(part.seconds.sum()):5.0f} s"
+    )
+
+
+def _named(row: "xarray.Dataset") -> str:
+    wrong = [] if bool(row.passed) else ["does not hold"]
+    wrong += [] if bool(row.control_rejected) else ["its control was not rejected"]
+    return (
+        f"{row.claim.item()}: predicted {float(row.predicted):.5g}, measured "
+        f"{float(row.measured):.5g} ± {float(row.error):.2g}; {', '.join(wrong)}"
+    )

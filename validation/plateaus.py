@@ -1,0 +1,64 @@
+"""Chains that start on or before the symmetric plateau, and when they leave it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import learndyn as ld
+
+LANES, TIMES = 64, 201
+"""Runs side by side and times kept: the same in every claim, so that they share programs."""
+
+PROBLEM = ld.Problem()
+"""Without label noise: finite N alone ends the plateau."""
+
+SOURCE = "Saad & Solla, PRE 52, 4225 (1995), section IV; Biehl, Riegler & Wöhler (1996)"
+
+
+@jax.jit
+def _chains(
+    rule: ld.SGD, starts: ld.Overlaps, ts: jax.Array, n: jax.Array, keys: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    def run(start: ld.Overlaps, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = ld.simulate_chain(PROBLEM, rule, start, ts, n=n, key=key)
+        return found.eg, found.R
+
+    return jax.vmap(run)(starts, keys)
+
+
+def chains(
+    lr: float, starts: list[ld.Overlaps], end: float, n: int, key: jax.Array, runs: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times, eg (runs, times) and R (runs, times, k, m); run i is from starts[i % len(starts)]."""
+    ts, found = jnp.linspace(0.0, end, TIMES), []
+    stacked = jax.tree_util.tree_map(
+        lambda *leaves: jnp.stack(leaves), *(starts * (LANES // len(starts)))
+    )
+    for block in jax.random.split(key, runs // LANES):
+        keys = jax.random.split(block, LANES)
+        found.append(_chains(ld.SGD(lr=lr), stacked, ts, jnp.asarray(n, float), keys))
+    return np.asarray(ts), *(np.concatenate(part) for part in zip(*found, strict=True))
+
+
+def exit_times(ts: np.ndarray, eg: np.ndarray) -> np.ndarray:
+    """When eg first falls to half of its start; the last time for runs that have not yet."""
+    level = 0.5 * eg[:, :1]
+    below = eg < level
+    i = np.maximum(below.argmax(axis=1), 1)
+    rows = np.arange(len(eg))
+    before, after = eg[rows, i - 1], eg[rows, i]
+    part = (before - level[:, 0]) / np.where(before > after, before - after, 1.0)
+    times = ts[i - 1] + part * (ts[1] - ts[0])
+    return np.where(below.any(axis=1), times, ts[-1])
+
+
+def median(times: np.ndarray) -> tuple[float, float]:
+    """With its standard error, by resampling."""
+    (value,), (error,) = quantiles(times, [0.5])
+    return float(value), float(error)
+
+
+def quantiles(times: np.ndarray, levels: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """With their standard errors, by resampling."""
+    draws = np.random.default_rng(0).choice(times, (500, len(times)))
+    return np.quantile(times, levels), np.quantile(draws, levels, axis=1).std(axis=1)

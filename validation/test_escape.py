@@ -1,0 +1,304 @@
+"""When runs leave the symmetric plateau: against log N, run by run, and at the Langevin level."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from validation.claims import Claim, Verdict
+from validation.figures import ODE, SGD, WRONG
+from validation.lab import Lab
+from validation.plateaus import (
+    LANES,
+    PROBLEM,
+    SOURCE,
+    TIMES,
+    chains,
+    exit_times,
+    median,
+    quantiles,
+)
+from validation.statistics import Equivalence, false_alarm, is_equal
+
+import learndyn as ld
+from learndyn import asymptotics, plot
+
+ESCAPE_LR, STEP, SLOPE_MARGIN, SHIFT_MARGIN = 1.0, 0.25, 0.4, 0.45
+"""K = M = 2, where |amplitude| of one mode decides: log |N(0, 1)| has standard deviation 1.11, so
+a median of n runs has an error of 1.2 / (rate sqrt(n)): the slope one of 5 % and
+the Langevin level against the chain one of 0.08 standard deviations of a run. That leaves more
+than 3.7 errors of room beyond the tests' own."""
+
+SLOPE_BIAS, SHIFT_BIAS = 0.05, 0.1
+"""Corrections of order 1/N to the slope; the Langevin level's finite dt and nodes."""
+
+LATEST = 50.0
+"""Where to stop, before log n / (2 rate) is added: three quarters of the runs have left."""
+
+LANGEVIN_N, OTHER_N, LANGEVIN_RUNS, CHAIN_RUNS = 256, 32, 512, 1024
+
+RUNS = {64: 512, 256: 512, 1024: 128, 4096: 64, 16384: 64}
+
+
+def end(n: int, rate: float) -> float:
+    return float(LATEST + np.log(n) / (2 * rate))
+
+
+def test_escape_against_log_n(lab: Lab) -> None:
+    lab.skip_in_quick()
+    runs = lab.pick(RUNS, RUNS, {n: 4 * count for n, count in RUNS.items()})
+    claim = Claim(
+        id="plateau-log-n",
+        family="plateau",
+        statement="The time spent on the plateau grows as log N / (2 rate)",
+        source=SOURCE,
+        setting=f"erf, K = M = 2, lr = {ESCAPE_LR}, no noise, started on the plateau, N = "
+        f"{', '.join(map(str, runs))}; median time at which eg falls to half",
+        rule=f"The slope of the median against log N is within {SLOPE_MARGIN:.0%} of 1/(2 rate) "
+        "(two one-sided tests, 5 %).",
+        control="No dependence on N; slope 1/rate: an escape that starts at amplitude 1/N.",
+    )
+
+    def measure() -> xr.Dataset:
+        point, found = asymptotics.plateau(2, ESCAPE_LR), []
+        rate = float(point.rate)
+        for n, count in runs.items():
+            key = lab.key(f"{claim.id} {n}")
+            ts, eg, _ = chains(ESCAPE_LR, [point.state], end(n, rate), n, key, count)
+            found.append(median(exit_times(ts, eg)))
+        return xr.Dataset(
+            {
+                "median": ("n", [value for value, _ in found]),
+                "error": ("n", [error for _, error in found]),
+                "runs": ("n", list(runs.values())),
+                "rate": rate,
+            },
+            coords={"n": list(runs)},
+        )
+
+    lab.settle(claim, measure, judge_slope, draw_slope)
+
+
+def fitted(dataset: xr.Dataset) -> tuple[float, float, float]:
+    """Slope of the median against log n, its standard error, and the intercept."""
+    weights, log_n = dataset.runs.values, np.log(dataset.n.values)
+    values, centre = dataset["median"].values, np.average(np.log(dataset.n.values), weights=weights)
+    x = weights * (log_n - centre)
+    slope, error = x @ values, np.linalg.norm(x * dataset.error.values)
+    slope, error = float(slope / (x @ log_n)), float(error / (x @ log_n))
+    return slope, error, float(np.average(values, weights=weights) - slope * centre)
+
+
+def judge_slope(dataset: xr.Dataset) -> Verdict:
+    slope, error, _ = fitted(dataset)
+    theory = 0.5 / float(dataset.rate)
+
+    def equal(times: float) -> bool:
+        return is_equal(slope / theory, error / theory, times, SLOPE_MARGIN)
+
+    medians = ", ".join(f"{value:.1f}" for value in dataset["median"].values)
+    sizes = ", ".join(str(n) for n in dataset.n.values)
+    return Verdict(
+        predicted=theory,
+        measured=slope,
+        error=error,
+        passed=equal(1.0),
+        control_rejected=not (equal(0.0) or equal(2.0)),
+        detail=f"Slope {slope:.2f} ± {error:.2f}, predicted {theory:.2f}; medians {medians} at "
+        f"N = {sizes}.",
+        false_alarm=false_alarm(error / theory, SLOPE_MARGIN, SLOPE_BIAS),
+    )
+
+
+def draw_slope(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    n, theory = dataset.n.values, 0.5 / float(dataset.rate)
+    slope, _, intercept = fitted(dataset)
+    first = intercept + slope * np.log(n[0])
+    step = theory * np.log(n / n[0])
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        ax.errorbar(n, dataset["median"], 2 * dataset.error, fmt="o", color=SGD, label="SGD")
+        ax.plot(n, first + step, color=ODE, label=r"slope $1/2\lambda$")
+        ax.plot(n, first + 2 * step, color=WRONG, ls="--", label=r"slope $1/\lambda$ (control)")
+        ax.plot(n, first + 0 * step, color=WRONG, ls=":", label="no dependence (control)")
+        ax.set(xscale="log", xlabel="N", ylabel=r"median time of escape $\alpha$")
+        ax.legend(frameon=False)
+    return figure
+
+
+def test_langevin_escape(lab: Lab) -> None:
+    lab.skip_in_quick()
+    claim = Claim(
+        id="plateau-langevin",
+        family="plateau",
+        statement="The Langevin equation leaves the plateau when the chain does",
+        source="Central limit behind Theorem 1 of Goldt et al. 2020",
+        setting=f"erf, K = M = 2, lr = {ESCAPE_LR}, no noise, started on the plateau, N = "
+        f"{LANGEVIN_N}, dt = {STEP}; median time at which eg falls to half",
+        rule=f"The medians agree within {SHIFT_MARGIN} standard deviations of a run "
+        "(two one-sided tests, 5 %).",
+        control=f"The chain at N = {OTHER_N}.",
+    )
+
+    def measure() -> xr.Dataset:
+        point = asymptotics.plateau(2, ESCAPE_LR)
+        found, keys = {}, jax.random.split(lab.key(claim.id), 3)
+        for n, key in zip((LANGEVIN_N, OTHER_N), keys[:2], strict=True):
+            latest = end(n, float(point.rate))
+            ts, eg, _ = chains(ESCAPE_LR, [point.state], latest, n, key, CHAIN_RUNS)
+            found[f"chain, N = {n}"] = exit_times(ts, eg)
+        latest = end(LANGEVIN_N, float(point.rate))
+        ts, n = jnp.linspace(0.0, latest, TIMES), jnp.asarray(LANGEVIN_N, float)
+        eg = [
+            _langevin(ld.SGD(lr=ESCAPE_LR), point.state, ts, n, jax.random.split(block, LANES))
+            for block in jax.random.split(keys[2], LANGEVIN_RUNS // LANES)
+        ]
+        found[f"Langevin, N = {LANGEVIN_N}"] = exit_times(np.asarray(ts), np.concatenate(eg))
+        values = np.array([median(times) for times in found.values()])
+        return xr.Dataset(
+            {
+                "median": ("level", values[:, 0]),
+                "error": ("level", values[:, 1]),
+                # The standard deviation of log |N(0, 1)|, over the rate.
+                "spread": np.pi / 8**0.5 / float(point.rate),
+            },
+            coords={"level": list(found)},
+        )
+
+    lab.settle(claim, measure, judge_langevin, draw_langevin)
+
+
+def judge_langevin(dataset: xr.Dataset) -> Verdict:
+    spread = float(dataset.spread)
+    (right, wrong, found), errors = dataset["median"].values, dataset.error.values
+
+    def equal(i: int) -> bool:
+        gap = float(found - dataset["median"][i]) / spread
+        return is_equal(gap, float(np.hypot(errors[i], errors[2])) / spread, 0.0, SHIFT_MARGIN)
+
+    return Verdict(
+        predicted=float(right),
+        measured=float(found),
+        error=float(np.hypot(errors[0], errors[2])),
+        passed=equal(0),
+        control_rejected=not equal(1),
+        detail=f"Median time {found:.1f} ± {errors[2]:.1f}; of chains {right:.1f} ± "
+        f"{errors[0]:.1f}, at N = {OTHER_N} {wrong:.1f}; a run scatters by {spread:.1f}.",
+        false_alarm=false_alarm(
+            float(np.hypot(errors[0], errors[2])) / spread, SHIFT_MARGIN, SHIFT_BIAS
+        ),
+    )
+
+
+def draw_langevin(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        ax.errorbar(dataset.level, dataset["median"], 2 * dataset.error, fmt="o", color=SGD)
+        ax.set_ylabel(r"median time of escape $\alpha$")
+    return figure
+
+
+@jax.jit
+def _langevin(
+    rule: ld.SGD, start: ld.Overlaps, ts: jax.Array, n: jax.Array, keys: jax.Array
+) -> jax.Array:
+    # The default nodes give the noise that drives the escape within 1 %; a quarter of them lose
+    # a fifth of it, and that is 2 units of alpha.
+    def run(key: jax.Array) -> jax.Array:
+        return ld.simulate_langevin(PROBLEM, rule, start, ts, n=n, key=key, dt=STEP).eg
+
+    return jax.vmap(run)(keys)
+
+
+DISTRIBUTION_N, QUARTILES = 250, [0.25, 0.5, 0.75]
+QUARTILE_MARGIN, QUARTILE_BIAS = 0.3, 0.07
+"""In standard deviations of a run, of which 1024 runs give each quartile to 0.055 or better; what
+the prediction leaves out is of order 1/N, and a linear law of growth."""
+
+
+def test_distribution_of_times(lab: Lab) -> None:
+    lab.skip_in_quick()
+    runs = lab.pick(1024, 1024, 16384)
+    claim = Claim(
+        id="plateau-escape",
+        family="plateau",
+        statement="Runs leave the symmetric plateau when its escape rate and their own noise say",
+        source=SOURCE + "; the constant and the distribution from the diffusion on the plateau",
+        setting=f"erf, K = M = 2, lr = {ESCAPE_LR}, no noise, N = {DISTRIBUTION_N}, {runs} chains "
+        "started on the plateau; time at which eg falls to half",
+        rule=f"The three quartiles of the times are within {QUARTILE_MARGIN} standard deviations "
+        "of a run of the predicted ones (two one-sided tests, 5 %).",
+        control="ln N / rate: every run starts its escape at amplitude 1/N; spreads of half the "
+        "size, as of two modes with equal rates in place of one.",
+    )
+
+    def measure() -> xr.Dataset:
+        problem, rule = PROBLEM, ld.SGD(lr=ESCAPE_LR)
+        state = asymptotics.plateau(2, ESCAPE_LR).state
+        theory = asymptotics.escape_time(problem, rule, state, DISTRIBUTION_N, runs=2000)
+        rate, samples = float(theory.rate), np.asarray(theory.samples[:, 0])
+        latest = end(DISTRIBUTION_N, rate)
+        key = lab.key(claim.id)
+        ts, eg, _ = chains(ESCAPE_LR, [state], latest, DISTRIBUTION_N, key, runs)
+        late = samples + np.log(DISTRIBUTION_N) / (2 * rate)
+        narrow = samples.mean() + (samples - samples.mean()) / 2
+        return xr.Dataset(
+            {
+                "time": ("seed", exit_times(ts, eg)),
+                "spread": float(theory.std[0]),
+                "theory": ("sample", samples),
+                "wrong": (("control", "sample"), np.stack([late, narrow])),
+            }
+        )
+
+    lab.settle(claim, measure, judge_times, draw_times)
+
+
+def judge_times(dataset: xr.Dataset) -> Verdict:
+    found, error = quantiles(dataset.time.values, QUARTILES)
+    spread = float(dataset.spread)
+
+    def against(samples: np.ndarray) -> Equivalence:
+        gap = (found - np.quantile(samples, QUARTILES)) / spread
+        return Equivalence(gap, error / spread, QUARTILE_MARGIN)
+
+    right, wrong = against(dataset.theory.values), [against(row) for row in dataset.wrong.values]
+    worst = right.worst
+    listed = ", ".join(f"{x:.1f} ± {e:.1f}" for x, e in zip(found, error, strict=True))
+    predicted = np.quantile(dataset.theory.values, QUARTILES)
+    return Verdict(
+        predicted=float(predicted[worst]),
+        measured=float(found[worst]),
+        error=float(error[worst]),
+        passed=right.equal,
+        control_rejected=not any(row.equal for row in wrong),
+        detail=f"Quartiles {listed}; predicted {', '.join(f'{x:.1f}' for x in predicted)}; a run "
+        f"scatters by {spread:.1f}; {dataset.sizes['seed']} runs.",
+        false_alarm=right.false_alarm(QUARTILE_BIAS),
+    )
+
+
+def draw_times(dataset: xr.Dataset) -> Figure:
+    import matplotlib.pyplot as plt
+
+    rows = {
+        "chains": (dataset.time.values, SGD, "-"),
+        "predicted": (dataset.theory.values, ODE, "-"),
+        "amplitude 1/N (control)": (dataset.wrong.values[0], WRONG, "--"),
+        "half the spread (control)": (dataset.wrong.values[1], WRONG, ":"),
+    }
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        for label, (times, colour, style) in rows.items():
+            times = np.sort(times)
+            share = (np.arange(len(times)) + 0.5) / len(times)
+            ax.plot(times, share, style, color=colour, label=label)
+        last = float(dataset.time.max())
+        ax.set(xlim=(0, 1.02 * last), xlabel=r"time of escape, $\alpha$ = steps / $N$")
+        ax.set_ylabel("fraction of runs that have left")
+        ax.legend(frameon=False, fontsize=8)
+    return figure
