@@ -61,6 +61,17 @@ def test_critical_rate_by_continuation():
     assert abs(found - 2 / (1 + kappa)) > 1
 
 
+def test_critical_rate_where_the_state_runs_off_to_infinity():
+    # One unit cannot learn two. At large Q its g' is a peak at lambda = 0, where the teacher's
+    # units cancel, so that to leading order in Q**(-1/2) dQ/dalpha = 0 reads
+    # 2 <c lambda> = lr <c**2> with <c lambda> = sqrt(2) / (pi sqrt(Q)) and
+    # <c**2> = 4 arcsin(1/3) / (sqrt(2) pi**2 sqrt(Q)).
+    rule, start = ld.SGD(lr=0.5), ld.Overlaps([[1.0]], [[0.6, 0.6]], jnp.eye(2))
+    state = asymptotics.fixed_point(ERF, rule, start).state
+    found = asymptotics.critical_lr(ERF, rule, state)
+    close(found, np.pi / np.arcsin(1 / 3), rel=1e-6)
+
+
 @pytest.mark.parametrize("lr", [0.1, 5.0])
 def test_critical_rate_with_slow_momentum(lr):
     # Velocities of their own: found by continuation, from below and from above.

@@ -11,8 +11,9 @@ import xarray as xr
 
 import learndyn as ld
 
-LANES = 256
-"""Runs side by side in one call: fastest on a CPU core, and one program for every ensemble."""
+LANES = 256 if jax.default_backend() == "cpu" else 4096
+"""Runs side by side in one call: fastest on a CPU core, and one program for every ensemble. On an
+accelerator more of them take the same time, so ensembles are larger there."""
 
 FIELDS = ("Q", "R", "v", "b", "eg")
 
@@ -76,6 +77,11 @@ def _cut(found: Any, times: int) -> Any:
     return jax.tree.map(lambda x: x[:times] if x.shape[:1] == (length,) else x, found)
 
 
+def whole_blocks(runs: int) -> int:
+    """The number of runs that an ensemble of at least so many has."""
+    return -(-runs // LANES) * LANES
+
+
 @functools.partial(jax.jit, static_argnames="averages")
 def _runs(
     problem: ld.Problem,
@@ -105,15 +111,13 @@ def chain_ensemble(
 ) -> dict[str, np.ndarray]:
     """Q, R, v, b, eg of shape (runs, times, ...) and alpha (times,), at input dimension n.
 
-    runs: a multiple of `LANES`. Problems, rules and starts of the same structure share a program.
+    runs: at least so many; there are `whole_blocks` of them. Problems, rules and starts of the
+    same structure share a program.
     """
     times = len(ts)
-    blocks = runs // LANES
-    if blocks * LANES != runs:
-        raise ValueError(f"runs must be a multiple of {LANES}; got {runs}.")
     ts, n = filled(ts), jnp.asarray(n, float)
     found = []
-    for one in jax.random.split(key, blocks):
+    for one in jax.random.split(key, whole_blocks(runs) // LANES):
         keys = jax.random.split(one, LANES)
         found.append(_runs(problem, rule, start, ts, n, keys, averages=averages))
     present = [name for name in FIELDS if getattr(found[0], name) is not None]

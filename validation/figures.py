@@ -165,7 +165,9 @@ def overlaps_of_runs(groups: dict[str, xr.DataArray], runs: int = 4) -> Figure:
             for ax, one in zip(row, r.values, strict=False):
                 image = ax.imshow(one, vmin=-1, vmax=1, cmap="RdBu_r")
                 for (i, n), value in np.ndenumerate(one):
-                    ax.text(n, i, f"{value:.2f}", ha="center", va="center", fontsize=7)
+                    ink = "white" if abs(value) > 0.6 else "black"
+                    text = f"{value + 0.0:.2f}"
+                    ax.text(n, i, text, ha="center", va="center", fontsize=7, color=ink)
                 ax.set(xticks=[], yticks=[])
             row[0].set_ylabel(name)
         figure.supxlabel("teacher units")

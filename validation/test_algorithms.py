@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from validation.claims import Claim
-from validation.ensembles import ChainCurve, measure_chain_curve
+from validation.ensembles import ChainCurve, measure_chain_curve, whole_blocks
 from validation.experiments import RULE, judge_curve
 from validation.figures import learning_curve
 from validation.lab import Lab
@@ -122,9 +122,9 @@ def test_variant(lab: Lab, name: str) -> None:
         family="algorithms",
         statement=chosen.statement,
         source=chosen.source,
-        setting=f"erf, K = M = 2, N = {chosen.curve.n}, noise {NOISE}, {RUNS} chains from "
-        f"the ODE's overlaps, alpha = {', '.join(f'{t:g}' for t in TIMES)}; "
-        + describe(chosen.curve.rule),
+        setting=f"erf, K = M = 2, N = {chosen.curve.n}, noise {NOISE}, "
+        f"{whole_blocks(RUNS)} chains from the ODE's overlaps, alpha = "
+        f"{', '.join(f'{t:g}' for t in TIMES)}; " + describe(chosen.curve.rule),
         rule=RULE,
         control=chosen.control,
     )

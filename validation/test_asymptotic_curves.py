@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble
+from validation.ensembles import chain_ensemble, whole_blocks
 from validation.figures import final_errors
 from validation.lab import Lab
 from validation.statistics import false_alarm, is_equal
@@ -186,7 +186,8 @@ def test_growth_in_simulations(lab: Lab) -> None:
         family="asymptotics",
         statement="SGD ends at the error that the closed form says",
         source="Goldt et al. 2020, Fig. 2a, Eq. (10)",
-        setting=f"erf, M = {m}, L = {l}, lr = {lr}, noise {NOISE}, N = {n}, 256 chains from the "
+        setting=f"erf, M = {m}, L = {l}, lr = {lr}, noise {NOISE}, N = {n}, "
+        f"{whole_blocks(256)} chains from the "
         "specialised state at alpha = 300",
         rule=f"The mean is within {100 * MARGIN:g} % of it (two one-sided tests, 5 %).",
         control="Eq. (11), to first order in lr.",

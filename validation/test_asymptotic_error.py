@@ -168,7 +168,7 @@ def test_optimal_schedule(lab: Lab) -> None:
         problem = ld.Problem(noise=0.3)
         start = ld.Overlaps(*START, jnp.eye(2))
         best = asymptotics.optimal_schedule(problem, ld.SGD(lr=0.1), start, HORIZON, steps=100)
-        ts, runs = jnp.array([0.0, HORIZON]), lab.pick(0, 28, 400)
+        ts, runs = jnp.array([0.0, HORIZON]), lab.pick(0, 20, 400)
         knots, rate = best.schedule.alpha, best.constant.schedule(0.0)
         constant = asymptotics.PiecewiseRate(knots, jnp.full_like(knots, rate))  # one program
         schedules = {"schedule": best.schedule, "constant": constant}

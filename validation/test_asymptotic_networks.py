@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, solve_ode, with_silent_units
+from validation.ensembles import chain_ensemble, solve_ode, whole_blocks, with_silent_units
 from validation.figures import final_errors
 from validation.lab import Lab
 from validation.statistics import Equivalence, z_limit
@@ -64,7 +64,7 @@ def test_normalised_committee(lab: Lab) -> None:
         statement="Committees that average, v = 1/K, end at an error that falls as 1/K",
         source="Goldt et al. 2020, Fig. 4, and Eq. (12) at the rate lr/K",
         setting=f"linear, N = {n}, M = {m}, K = {[m * z for z in copies]}, lr = {lr}, noise "
-        f"{NOISE}, 256 chains from the noiseless end, at alpha = 4 K/lr",
+        f"{NOISE}, {whole_blocks(256)} chains from the noiseless end, at alpha = 4 K/lr",
         rule="Every |z| of the mean against the exact one at this N is below the limit that a "
         f"true one exceeds with probability {FALSE_ALARM}.",
         control="Eq. (12) with v = 1, which grows with K.",
@@ -130,7 +130,8 @@ def test_relu(lab: Lab) -> None:
         statement="ReLU committees end at an error proportional to lr, noise² and the number of "
         "units",
         source="Goldt et al. 2020, section 2 (ReLU), measured there; lr noise² K/8 to first order",
-        setting=f"ReLU, N = {n}, M = 2, (K, lr, noise) = {SETTINGS}, 256 chains from a state "
+        setting=f"ReLU, N = {n}, M = 2, (K, lr, noise) = {SETTINGS}, "
+        f"{whole_blocks(256)} chains from a state "
         "without error, at alpha = 20/lr",
         rule=f"Every mean over lr noise² K/8 is 1 within {RATIO}; at K = 2 the mean over the "
         f"closed form exact in lr is 1 within {EXACT} (two one-sided tests, 5 %).",

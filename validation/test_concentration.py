@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, distances, fluctuations
+from validation.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
 from validation.experiments import sgd_run
 from validation.figures import scaling
 from validation.lab import Lab
@@ -52,7 +52,7 @@ def test_rate_and_constant(lab: Lab, case: str) -> None:
     if lab.profile == "quick" and case not in IN_QUICK:
         pytest.skip("not in the quick profile")
     sizes = 64 * 2 ** np.arange(lab.pick(6, 9, 11))
-    runs = lab.pick(1024, 512, 2048)
+    runs = whole_blocks(lab.pick(1024, 512, 2048))
     claim = Claim(
         id=f"concentration-{case}",
         family="concentration",

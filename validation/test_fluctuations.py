@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, distances, fluctuations
+from validation.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
 from validation.statistics import Equivalence, false_alarm, is_equal
@@ -55,8 +55,8 @@ def test_covariance(lab: Lab, case: str) -> None:
         statement=f"Runs scatter about the ODE as the linearised noise says ({case}): the whole "
         "covariance of Q, R and v, and C(T)",
         source="Central limit behind Theorem 1 of Goldt et al. 2020; Lyapunov equation",
-        setting=f"erf, K = M = 2, lr = {LR}, noise {NOISE}, alpha <= {T[-1]:g}, {RUNS} chains "
-        f"at each N of {', '.join(map(str, sizes))}",
+        setting=f"erf, K = M = 2, lr = {LR}, noise {NOISE}, alpha <= {T[-1]:g}, "
+        f"{whole_blocks(RUNS)} chains at each N of {', '.join(map(str, sizes))}",
         rule="Measured covariances, whitened by the predicted ones, are the unit matrix: each "
         f"entry within {ENTRY}, the mean of a run's squared length within {100 * SIZE:g} %, at "
         f"every N and time; C(T) at the largest N within {100 * CONSTANT:g} % (two one-sided "
@@ -90,7 +90,7 @@ def test_covariance(lab: Lab, case: str) -> None:
 def coordinates(ensemble: dict[str, np.ndarray], *, both: bool) -> np.ndarray:
     """(runs, times, p) about their mean: upper triangle of Q, R, and v."""
     i, j = np.triu_indices(2)
-    parts = [ensemble["Q"][:, 1:, i, j], ensemble["R"][:, 1:].reshape(RUNS, len(T) - 1, -1)]
+    parts = [ensemble["Q"][:, 1:, i, j], ensemble["R"][:, 1:].reshape(-1, len(T) - 1, 4)]
     x = np.concatenate([*parts, ensemble["v"][:, 1:]] if both else parts, axis=-1)
     return x - x.mean(axis=0)
 

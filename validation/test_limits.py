@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, solve_ode
+from validation.ensembles import chain_ensemble, solve_ode, whole_blocks
 from validation.experiments import MARGIN, in_units_of_one_run, sgd_run
 from validation.figures import departure, discrepancy_map
 from validation.lab import Lab
@@ -29,7 +29,7 @@ def test_map(lab: Lab) -> None:
     rates, noises = np.array([0.2, 0.4, 0.8, 1.6]), np.array([0.0, 0.1, 0.5])
     rates, noises = rates[: lab.pick(2, 4, 4)], noises[lab.pick(1, 0, 0) :]
     sizes = 64 * 4 ** np.arange(lab.pick(3, 4, 5))
-    runs = lab.pick(256, 256, 2048)
+    runs = whole_blocks(lab.pick(256, 256, 2048))
     claim = Claim(
         id="limits-map",
         family="limits",

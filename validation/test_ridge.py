@@ -5,7 +5,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble
+from validation.ensembles import chain_ensemble, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
 from validation.statistics import Equivalence
@@ -25,7 +25,7 @@ QUANTITIES = ("R", "Q", "eg")
 
 def test_steady_states(lab: Lab) -> None:
     lab.skip_in_quick()
-    runs = lab.pick(512, 512, 8192)
+    runs = whole_blocks(lab.pick(512, 512, 8192))
     claim = Claim(
         id="ridge-steady-states",
         family="linear",

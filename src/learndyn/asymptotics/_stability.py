@@ -82,7 +82,8 @@ def critical_lr(
         from the rule's lr, to where it loses stability or ends.
     Returns: the rate; inf where nothing is lost up to 1e6 times the natural scale; 0 where the
         state is unstable however small the rate. Error: about 1e-10 relative for closed forms
-        (1e-7 by continuation where directions are neutral).
+        (1e-7 by continuation where directions are neutral, 1e-6 where the state runs off to
+        infinity, as that of one erf unit that learns two does at pi / arcsin(1/3)).
     Concrete values only: no jit, vmap or grad. Raises: ValueError where `state` is not a fixed
     point, for lr = 0, schedules, traced values, a ReLU unit without weights.
     Source: Saad & Solla, PRE 52, 4225 (1995), section V; Goldt et al. (2020) for k > m.
