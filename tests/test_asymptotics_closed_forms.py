@@ -66,6 +66,15 @@ def test_critical_rate_is_the_pole_of_the_error(m, l, lr):
     assert near > 1e4
 
 
+def test_critical_rates_broadcast_and_trace():
+    m, l, lr = (np.array(column) for column in zip(*CRITICAL, strict=True))
+    close(asymptotics.critical_lr_specialised(m, l), lr, abs=5.1e-7)
+    close(jax.jit(asymptotics.critical_lr_specialised)(m, l), lr, abs=5.1e-7)
+    assert asymptotics.critical_lr_specialised(m[:, None], l).shape == (8, 8)
+    # Of a million units, by the roots of the polynomial.
+    close(asymptotics.critical_lr_specialised(10**6, 0) * 10**6, 5.4413980927, rel=1e-5)
+
+
 def test_small_rates_of_the_specialised_error():
     # Eq. (11) as the slope at 0, and its measured distance at finite rates.
     m, l = jnp.array([1.0, 2.0, 5.0]), jnp.array([0.0, 3.0, 1.0])
@@ -112,6 +121,13 @@ def test_normalised_committees():
         closed = asymptotics.eg_normalised_small_lr(6, 0.05, 0.1, activation=name)
         close(closed, general, rel=1e-12)
     exact = asymptotics.eg_linear(0.05, 0.1, v=jnp.full(6, 1 / 6))
+    # Averaging erf units, exactly: a teacher with v = 1/m whose units z students share.
+    for m, z in ((2, 1), (1, 2)):
+        state = asymptotics.denoising_state(m, z, 1 / m)
+        response = asymptotics.eg_response(ld.Problem(), ld.SGD(lr=1.0), state)
+        close(asymptotics.eg_denoising(m, z, 1 / m, 1.0), response, rel=1e-10)
+    slope = jax.grad(lambda lr: asymptotics.eg_denoising(2, 3, 1 / 2, lr, 0.1))(0.0)
+    close(slope, asymptotics.eg_normalised_small_lr(6, 1.0, 0.1), rel=1e-12)
     small = asymptotics.eg_normalised_small_lr(6, 0.05, 0.1, activation="linear")
     close(exact, small / (1 - 0.05 / 12), rel=1e-12)
 
@@ -237,9 +253,59 @@ def test_relu_committee():
         asymptotics.eg_relu(1, 2.0)
 
 
+def zero_error(state, problem=None, **options):
+    problem = ld.Problem(noise=0.1) if problem is None else problem
+    return asymptotics.eg_zero_error_small_lr(problem, ld.SGD(lr=0.1, **options), state)
+
+
+def test_small_rates_near_zero_error():
+    # A state that a run with noise has reached is as good; a traced one is not judged.
+    exact = asymptotics.specialised_state(2, 1)
+    near = ld.Overlaps(1.01 * exact.Q, exact.R, exact.T)
+    close(zero_error(near), zero_error(exact), rel=0.01)
+    noisy = ld.Problem(noise=2.0)  # eg of such states is mostly noise
+    far = ld.Overlaps(exact.Q.at[2, 2].set(0.15), exact.R, exact.T)
+    assert zero_error(far, noisy) > 0.02
+    with pytest.raises(ValueError, match="eg is zero"):
+        zero_error(far)
+    start = ld.Overlaps(jnp.eye(2), jnp.zeros((2, 2)), jnp.eye(2))
+    close(jax.jit(zero_error)(start), 0.1 * 0.01 / (np.pi * 3**0.5), rel=1e-12)
+
+
+START = asymptotics.symmetric_state(2, 2, q=0.3, c=0.0, r=0.1)
+PLATEAU = asymptotics.symmetric_state(2, 2, q=1 / 3, c=1 / 3, r=6**-0.5)
+NAN, PAIR = float("nan"), asymptotics.specialised_state(2)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
+        (lambda: zero_error(START), "eg is zero"),
+        (lambda: zero_error(PLATEAU), "eg is zero"),
+        (lambda: zero_error(PAIR, weight_decay=0.1), "weight_decay"),
+        (lambda: zero_error(PAIR, ld.Problem(loss=ld.Hinge())), "squared loss"),
+        (lambda: asymptotics.eg_linear(0.1, v=[1.0, NAN]), "v must be finite"),
+        (lambda: asymptotics.eg_linear(0.1, k=1.5), "integer"),
+        (lambda: asymptotics.eg_linear_curve(1.0, -1.0, 0.1, k=1), "eg_start must"),
+        (lambda: asymptotics.eg_linear_curve(1.0, NAN, 0.1, k=1), "eg_start must"),
+        (lambda: asymptotics.eg_linear_curve(-1.0, 1.0, 0.1, k=1), "alpha must"),
+        (lambda: asymptotics.eg_linear_finite_n(5, -1.0, 3, 0.1, k=1), "eg_start must"),
+        (lambda: asymptotics.eg_linear_finite_n(2.5, 1.0, 3, 0.1, k=1), "whole"),
+        (lambda: asymptotics.ridge_finite_n(2.5, 3, 2.0, 1.0, 0.1), "whole"),
+        (lambda: asymptotics.ridge_finite_n(2, 3, 2.0, 1.0, m_start=NAN), "m_start must be finite"),
+        (lambda: asymptotics.ridge_curve(1.0, 0.1, 0.1, m_start=NAN), "m_start must be finite"),
+        (lambda: asymptotics.ridge_curve(1.0, 0.1, 0.1, q_start=-1.0, m_start=3.0), "q_start"),
+        (lambda: asymptotics.ridge_curve(1.0, 0.1, 0.1, q_start=1.0, m_start=3.0), "some weights"),
+        (lambda: asymptotics.ridge_curve(-1.0, 0.1, 0.1), "alpha must"),
+        (lambda: asymptotics.eg_relu(1.5, 0.1), "integer"),
+        (lambda: asymptotics.eg_relu(1, 0.1, z=1.5), "integer"),
+        (lambda: asymptotics.eg_relu(1, 0.1, v_teacher=NAN), "v_teacher must be finite"),
+        (lambda: asymptotics.critical_lr_relu(1.5), "integer"),
+        (lambda: asymptotics.eg_specialised_small_lr(1.5, 0, 0.1), "integer"),
+        (lambda: asymptotics.eg_denoising_small_lr(1, 1.5, 1.0, 0.1), "integer"),
+        (lambda: asymptotics.eg_denoising(1, 1, NAN, 0.1), "v_teacher must be finite"),
+        (lambda: asymptotics.eg_normalised_small_lr(1.5, 0.1), "integer"),
+        (lambda: asymptotics.critical_lr_specialised(1.5), "integer"),
         (lambda: asymptotics.eg_specialised(0, 1, 0.1), "m must be"),
         (lambda: asymptotics.eg_specialised(2, -1, 0.1), "l must be"),
         (lambda: asymptotics.eg_specialised(2, 0.5, 0.1), "integer"),
@@ -255,6 +321,7 @@ def test_relu_committee():
         (lambda: asymptotics.denoising_state(2, 2, 1.0, shares=[0.5, 0.6]), "sum to 1"),
         (lambda: asymptotics.symmetric_state(2, 2, q=0.1, c=0.5, r=0.1), "semi-definite"),
     ],
+    ids=range(40),
 )
 def test_bad_values(call, words):
     with pytest.raises(ValueError, match=words):

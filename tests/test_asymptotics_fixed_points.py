@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import learndyn as ld
 from learndyn import asymptotics
@@ -81,3 +82,21 @@ def test_linearisation_of_a_linear_network():
     close(near.drift, [0.6 * (0.2 - 0.5) + 0.09 * (1 - 0.4 + 0.5 + 0.04), 0.3 * 0.8], rel=1e-13)
     change = near.direction(jnp.array([1.0, 2.0]))
     assert (change.Q[0, 0], change.R[0, 0], change.v[0]) == (1.0, 2.0, 0.0)
+
+
+@pytest.mark.parametrize("steps", [0, 2.5])
+def test_a_search_needs_a_step(steps):
+    with pytest.raises(ValueError, match="max_steps"):
+        asymptotics.fixed_point(
+            ld.Problem(noise=0.1),
+            ld.SGD(lr=0.05),
+            asymptotics.specialised_state(1),
+            max_steps=steps,
+        )
+
+
+def test_a_search_of_one_step_has_found_nothing():
+    start, rule = asymptotics.specialised_state(1), ld.SGD(lr=0.05)
+    found = asymptotics.fixed_point(ld.Problem(noise=0.1), rule, start, max_steps=1)
+    assert found.result == ld.Result.MAX_STEPS
+    assert np.isnan(found.eg)

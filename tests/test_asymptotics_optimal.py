@@ -88,6 +88,14 @@ def test_constant_and_inverse_time_rates_are_the_best_of_their_kind(linear):
     close(linear.gain, linear.constant.value / linear.value)
 
 
+@pytest.mark.parametrize("range_lr", [(0.6, 1.5), (2e-3, 0.02)])
+def test_the_best_constant_rate_is_found_outside_its_range(linear, range_lr):
+    options = {"knots": 2, "steps": 1, "range_lr": range_lr}
+    found = asymptotics.optimal_schedule(LINEAR, ld.SGD(lr=0.1), UNIT, 20.0, **options)
+    close(found.constant.schedule(0.0), linear.constant.schedule(0.0), rel=0.02)
+    close(found.constant.value, linear.constant.value, rel=1e-5)
+
+
 @pytest.fixture(scope="module")
 def committee():
     return asymptotics.optimal_schedule(
@@ -133,6 +141,10 @@ def test_schedules_are_positive_functions():
         ({"knots": 1}, "knots"),
         ({"range_lr": (1.0, 0.1)}, "range_lr"),
         ({"range_lr": (1e3, 1e4)}, "diverge"),
+        ({"range_lr": 0.1}, "range_lr must be two rates"),
+        ({"range_lr": (0.1, 0.2, 0.3)}, "range_lr must be two rates"),
+        ({"range_lr": (1e-9, 1e-8)}, "highest of those searched"),
+        ({"start": ld.Overlaps([[1.0]], [[1.0]], [[1.0]])}, "nothing can be gained"),
     ],
 )
 def test_bad_calls(change, words):
@@ -147,3 +159,8 @@ def test_bad_calls_of_the_local_rate():
         asymptotics.locally_optimal_lr(LINEAR, slow, UNIT)
     with pytest.raises(ValueError, match="as many rates"):
         asymptotics.PiecewiseRate([0.0, 1.0], [0.1])
+    for times in ([5.0, 0.0], [1.0, 1.0]):
+        with pytest.raises(ValueError, match="strictly increasing"):
+            asymptotics.PiecewiseRate(times, [0.1, 0.01])
+    with pytest.raises(ValueError, match="finite"):
+        asymptotics.PiecewiseRate([0.0, np.nan], [0.1, 0.01])

@@ -119,9 +119,20 @@ SYMMETRIC = asymptotics.SymmetricOverlaps(2, 2, Q=0.5, C=0.1, R=0.2)
             asymptotics.SymmetricOverlaps(2, 2, Q=0.1, C=0.1, R=0.9),
             "semi-definite",
         ),
+        (NOISY, ld.SGD(lr=jnp.array([0.1, 0.2])), SYMMETRIC, "vmap"),
+        (ld.Problem(noise=jnp.array([0.1, 0.2])), ld.SGD(lr=0.1), SYMMETRIC, "vmap"),
     ],
-    ids=range(4),
+    ids=range(6),
 )
 def test_bad_calls(problem, rule, start, words):
     with pytest.raises(ValueError, match=words):
         asymptotics.solve_reduced(problem, rule, start, TS)
+
+
+def test_bad_sizes_and_steps():
+    with pytest.raises(ValueError, match="max_steps must be"):
+        asymptotics.solve_reduced(NOISY, ld.SGD(lr=0.1), SYMMETRIC, TS, max_steps=0.5)
+    with pytest.raises(ValueError, match="integer"):
+        asymptotics.SpecialisedOverlaps(2.5, 1)
+    with pytest.raises(ValueError, match="integer"):
+        asymptotics.SymmetricOverlaps(2, 2.5, Q=0.5, C=0.1, R=0.1)

@@ -11,6 +11,7 @@ from learndyn import asymptotics
 
 ERF = ld.Problem()
 TANH = ld.Problem(ld.Tanh(), ld.Tanh())
+ONE = asymptotics.specialised_state(1)
 
 
 def close(actual, expected, *, rel=0.0, abs=0.0):
@@ -142,3 +143,31 @@ def test_bad_calls(call, words):
 RELU = ld.Problem(ld.ReLU(), ld.ReLU())
 NOISY = ld.Problem(noise=0.1)
 HINGE = ld.Problem(loss=ld.Hinge())
+
+
+def test_traced_states_that_do_not_rest_give_nan():
+    rule = ld.SGD(lr=0.1)
+
+    @jax.jit
+    def answers(q):
+        state = ld.Overlaps(q * jnp.eye(1), 0.3 * jnp.ones((1, 1)), jnp.eye(1))
+        found = asymptotics.stability(ERF, rule, state)
+        response = asymptotics.perturb(ERF, rule, state, "weight_decay")
+        return asymptotics.eg_response(ERF, rule, state), response.Q, found.growth, found.stable
+
+    eg, q, growth, stable = answers(0.5)
+    assert np.isnan([eg, growth]).all()
+    assert np.isnan(q).all()
+    assert not stable
+    noisy = jax.jit(lambda s: asymptotics.perturb(ld.Problem(noise=s), rule, ONE).eg)
+    assert np.isnan(noisy(0.5))
+    close(noisy(0.0), asymptotics.eg_specialised(1, 0, 0.1), rel=1e-9)
+
+
+def test_no_negative_errors_beyond_the_critical_rate():
+    state = asymptotics.specialised_state(2, 1)
+    with pytest.raises(ValueError, match="a state that attracts"):
+        asymptotics.eg_response(ERF, ld.SGD(lr=1.5), state)
+    traced = jax.jit(lambda lr: asymptotics.eg_response(ERF, ld.SGD(lr=lr), state))
+    assert np.isnan(traced(1.5))
+    close(traced(1.3), asymptotics.eg_specialised(2, 1, 1.3), rel=1e-9)

@@ -61,17 +61,6 @@ def test_critical_rate_by_continuation():
     assert abs(found - 2 / (1 + kappa)) > 1
 
 
-def test_critical_rate_where_the_state_runs_off_to_infinity():
-    # One unit cannot learn two. At large Q its g' is a peak at lambda = 0, where the teacher's
-    # units cancel, so that to leading order in Q**(-1/2) dQ/dalpha = 0 reads
-    # 2 <c lambda> = lr <c**2> with <c lambda> = sqrt(2) / (pi sqrt(Q)) and
-    # <c**2> = 4 arcsin(1/3) / (sqrt(2) pi**2 sqrt(Q)).
-    rule, start = ld.SGD(lr=0.5), ld.Overlaps([[1.0]], [[0.6, 0.6]], jnp.eye(2))
-    state = asymptotics.fixed_point(ERF, rule, start).state
-    found = asymptotics.critical_lr(ERF, rule, state)
-    close(found, np.pi / np.arcsin(1 / 3), rel=1e-6)
-
-
 @pytest.mark.parametrize("lr", [0.1, 5.0])
 def test_critical_rate_with_slow_momentum(lr):
     # Velocities of their own: found by continuation, from below and from above.
@@ -111,6 +100,33 @@ def test_plateau_at_finite_rates(m, lr, q, c, r, eg, rate):
     close(point.rate_over_lr, rate, abs=5.1e-8)
     close(point.rate, lr * point.rate_over_lr, rel=1e-15)
     assert point.residual < 1e-12
+
+
+@pytest.mark.parametrize("m", [2, 3, 6, 20, 100, 1000, 10_000])
+def test_plateau_at_any_small_rate(m):
+    # From the limit on, q, c, r, eg and rate / lr are smooth: each lies on its own tangent.
+    names = ("q", "c", "r", "eg", "rate_over_lr")
+    limit = asymptotics.plateau(m)
+    errors = dict.fromkeys(names, 1e-12) | {"q": max(1e-12, 5e-17 * m**2)}
+    close(limit.q, 1 / (2 * m - 1), abs=errors["q"])
+    unit = 1e-3 / m**2
+    step = asymptotics.plateau(m, 1e-3 * unit)
+    for small in (1e-12, 1e-8, 1e-5):
+        point = asymptotics.plateau(m, small * unit)
+        assert point.residual < 1e-12
+        for name in names:
+            base = getattr(limit, name)
+            expected = base + 1e3 * small * (getattr(step, name) - base)
+            close(getattr(point, name), expected, rel=1e-12, abs=errors[name])
+
+
+def test_plateau_at_a_small_rate_under_jit_and_differentiation():
+    c = lambda lr: asymptotics.plateau(2, lr).c
+    close(jax.jit(c)(1e-8), 1 / 3 - 1.25e-10, abs=1e-12)
+    # At lr = 0, too, the slope is that of the points beside it.
+    slope = jax.jit(jax.grad(c))
+    close(slope(0.0), (c(1e-4) - c(0.0)) / 1e-4, rel=1e-4)
+    close(slope(1e-9), slope(0.0), rel=1e-7)
 
 
 @pytest.mark.parametrize("m", [100, 1000])
@@ -216,13 +232,24 @@ def test_escape_time_against_chains(escapes):
         (lambda s: asymptotics.plateau(1, 0.1), "m must be"),
         (lambda s: asymptotics.plateau(2, -0.1), "lr must be"),
         (lambda s: asymptotics.plateau(2, 50.0), "no symmetric fixed point"),
+        (lambda s: asymptotics.plateau(2, np.array([0.1, 0.2])), "jax.vmap"),
+        (lambda s: asymptotics.plateau(2, 0.1, noise=np.array([0.1, 0.2])), "jax.vmap"),
+        (lambda s: escape(1.5), "0 < fraction < 1"),
+        (lambda s: escape(1.0), "0 < fraction < 1"),
+        (lambda s: escape(0.0), "0 < fraction < 1"),
+        (lambda s: escape(np.array([0.5, 0.6])), "one number"),
         (lambda s: asymptotics.escape_time(ERF, ld.SGD(lr=0.1), s(1), 100), "unstable fixed point"),
     ],
-    ids=range(8),
+    ids=range(14),
 )
 def test_bad_calls(call, words):
     with pytest.raises(ValueError, match=words):
         call(asymptotics.specialised_state)
+
+
+def escape(fraction):
+    state = asymptotics.specialised_state(1)
+    return asymptotics.escape_time(ERF, ld.SGD(lr=0.1), state, 100, fraction=fraction)
 
 
 NOISY_RIDGE = ld.Problem(ld.Linear(), ld.Linear(), noise=0.1)

@@ -16,7 +16,10 @@ SMALLER = {
 }
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+PAGES = ["README.md", "docs/quickstart.md", "docs/reference/asymptotics.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_code_shown_runs(page):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
     assert blocks
@@ -25,3 +28,13 @@ def test_the_code_shown_runs(page):
         for shown, smaller in SMALLER.items():
             block = block.replace(shown, smaller)
         exec(compile(block, page, "exec"), namespace)
+
+
+@pytest.mark.parametrize("module", ["asymptotics"])
+def test_every_public_name_of_a_sorted_page_is_on_it(module):
+    page = (ROOT / "docs" / "reference" / f"{module}.md").read_text()
+    source = (ROOT / "src" / "learndyn" / module / "__init__.py").read_text()
+    names = re.findall(r"import \w+ as (\w+)", source)
+    assert len(names) > 40
+    missing = [name for name in names if f"::: learndyn.{module}.{name}\n" not in page + "\n"]
+    assert not missing

@@ -20,6 +20,7 @@ _AGREEMENT = 1e-10
 _RANGE = 1e6
 _JUMP = 0.3
 _HUGE = 1e4
+_STEEP = 10.0
 _COUNT = -1  # of neutral directions: still to be counted
 
 
@@ -61,7 +62,7 @@ def _upwards(flow: OverlapFlow, point: _Point) -> float:
         if not new.found or _far(point.y, new.y):
             step = 0.25 * (target / point.lr - 1)
             if step < _SMALLEST_STEP:
-                return _at_infinity(apart) if _size(point) > 0.01 * huge else point.lr
+                return _end(point, apart, large=_size(point) > 0.01 * huge)
             continue
         if new.growth > 0:
             return _between(flow, point, new)
@@ -70,9 +71,29 @@ def _upwards(flow: OverlapFlow, point: _Point) -> float:
         old, estimate = estimate, _vanishing(past)
         if abs(estimate - old) < _AGREEMENT * point.lr:
             return estimate
-        if _size(point) > huge:
+        if _size(point) > huge and _runs_off(apart):
             return _at_infinity(apart)
     return np.inf
+
+
+def _end(point: _Point, apart: list[_Point], *, large: bool) -> float:
+    """Where a branch is that cannot be followed any further."""
+    if not large:
+        return point.lr
+    if not _runs_off(apart):
+        raise ValueError(
+            f"critical_lr lost its fixed point at lr = {point.lr:.3g}, where overlaps are as large "
+            f"as {_size(point):.3g} and still growing like a power of lr. It is stable up to there."
+        )
+    return _at_infinity(apart)
+
+
+def _runs_off(apart: list[_Point]) -> bool:
+    """Whether the state grows faster than any moderate power of lr: to infinity at a finite one."""
+    if len(apart) < 2:
+        return False
+    old, new = apart[-2:]
+    return np.log(_size(new) / _size(old)) > _STEEP * np.log(new.lr / old.lr)
 
 
 def _at_infinity(points: list[_Point]) -> float:
@@ -166,5 +187,5 @@ def _evaluate(
 
     y, dy, search = jax.jvp(solve, (lr,), (jnp.ones_like(lr),), has_aux=True)
     # The branch may run off to infinity, where rounding grows with the state.
-    noise = 1e-12 * (1 + jnp.max(jnp.abs(search.matrix) @ jnp.abs(y)))
+    noise = 1e-10 * (1 + jnp.max(jnp.abs(search.matrix) @ jnp.abs(y)))
     return y, dy, search.size <= noise + 1e-13 * jnp.max(jnp.abs(y)), search.matrix

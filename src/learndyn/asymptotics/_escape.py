@@ -13,7 +13,7 @@ from learndyn._problem import Problem
 from learndyn._rules import SGD
 from learndyn._states import Overlaps
 from learndyn._types import CountLike, RealLike
-from learndyn.asymptotics._flow import AveragesOption, error_of, require_fixed_point
+from learndyn.asymptotics._flow import AveragesOption, error_of, fixed_flow, require_fixed_point
 from learndyn.asymptotics._linearise import Linearisation, linearise
 from learndyn.averages import AbstractNodes, NodeAverages
 from learndyn.dynamics import OverlapFlow, solve_ode
@@ -58,21 +58,27 @@ def escape_time(
     if at time 0 they were N(0, S)/sqrt(n), with rate S + S rate = their part of the diffusion
     matrix. From there they grow at the plateau's rate, and the ODE from a small amplitude in
     the same direction tells when eg falls to `fraction` of its value on the plateau.
-    n: a number or (sizes,) of them. runs: how many random amplitudes stand for all.
+    n: a number or (sizes,) of them. fraction: 0 < fraction < 1. runs: how many random
+    amplitudes stand for all.
     Equation: mean = log(n) / (2 rate) + constant. Error: O(1/n), as long as 1/sqrt(n) is small
         against the amplitude of the exit; modes slower by more than 1 % are left out.
+    Range: n large enough for that: below, times come out too short and may be negative.
     Raises: ValueError where `state` is not a fixed point or is stable, where eg never falls so
         far, for bad values. Not under jit.
     Source: Saad & Solla, PRE 52, 4225 (1995); Biehl, Riegler & Wöhler, J. Phys. A 29, 4769
         (1996), for log n; the constant and the distribution are derived here.
     """
     require_no_slow_momentum(rule, "escape_time")
-    if not is_concrete(problem, rule, state):
+    if not is_concrete(problem, rule, state, n, fraction):
         raise ValueError("escape_time counts modes, so it needs concrete values: not under jit.")
     n = jnp.atleast_1d(as_float(n, "n"))
     require_at_least(n, 1.0, "n", "an input dimension")
     fraction = as_float(fraction, "fraction")
-    require_at_least(fraction, 0.0, "fraction", "of the plateau's eg", strict=True)
+    if fraction.ndim or not 0 < float(fraction) < 1:
+        raise ValueError(
+            "fraction must be one number, 0 < fraction < 1 (of the plateau's eg: the escape is "
+            f"over when eg has fallen so far); got {fraction}. Use 0.5, say."
+        )
     runs = as_count(runs, "runs", "sampled escapes", 2)
     near = linearise(problem, rule, state, averages=averages)
     require_fixed_point(near.flow, near.flow.pack(state), "escape_time")
@@ -82,7 +88,9 @@ def escape_time(
     directions, which = np.unique(
         np.round(amplitudes / sizes[:, None], 12), axis=0, return_inverse=True
     )
-    exits = _exit_times(near.flow, jnp.asarray(_START * directions @ modes.T), fraction, rate)
+    setting = {"function": "escape_time", "averages": averages}
+    flow = fixed_flow(problem, rule, state, moving=True, **setting)
+    exits = _exit_times(flow, jnp.asarray(_START * directions @ modes.T), fraction, rate)
     if not bool(jnp.isfinite(exits).all()):
         raise ValueError(
             f"escape_time: eg does not fall to {float(fraction):g} of its value at the fixed point "

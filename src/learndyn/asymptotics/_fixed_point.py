@@ -8,17 +8,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from learndyn._checks import is_concrete, require_at_least
+from learndyn._checks import as_count, is_concrete, require_at_least
 from learndyn._problem import Problem
 from learndyn._results import Result
 from learndyn._rules import SGD
 from learndyn._states import Overlaps
-from learndyn._types import RealLike
+from learndyn._types import CountLike, RealLike
 from learndyn.asymptotics._flow import (
     AveragesOption,
     drift,
     error_of,
     fixed_flow,
+    off_singular,
     require_regular_relu,
 )
 from learndyn.asymptotics._linearise import Direction, as_direction
@@ -27,6 +28,7 @@ from learndyn.dynamics import OverlapFlow
 
 _STEP = 1e-10
 _TINY = 1e-300
+_NEAR = 1e-9
 
 _OUTSIDE = 1e-7
 """A smallest eigenvalue of C below minus this times its trace: no weights have such overlaps."""
@@ -65,7 +67,7 @@ def fixed_point(
     averages: AveragesOption = None,
     neutral_tolerance: RealLike = NEUTRAL,
     tolerance: RealLike = 1e-12,
-    max_steps: int = 200,
+    max_steps: CountLike = 200,
 ) -> FixedPoint:
     """A fixed point of the ODE near `start`, stable or not.
 
@@ -79,16 +81,32 @@ def fixed_point(
     Derivatives with respect to every float of problem and rule: by the implicit function
         theorem with a pseudo-inverse; along neutral directions they are 0. `start` has none.
     Returns: a `FixedPoint`; check its `result`, since a search can end without finding one.
+    Range: near enough to `start` for Newton steps; averages over nodes have no derivatives at
+        singular overlaps, so a singular fixed point (student = teacher) is found from itself only.
     Raises: ValueError for schedules, a ReLU unit without weights, bad values.
     """
     require_regular_relu(problem, start, "fixed_point")
-    flow = fixed_flow(problem, rule, start, function="fixed_point", averages=averages)
+    setting = {"function": "fixed_point", "averages": averages}
+    flow = fixed_flow(problem, rule, start, moving=True, **setting)
+    max_steps = as_count(max_steps, "max_steps", "the search ends after so many")
     limits = [jnp.asarray(x, float) for x in (tolerance, neutral_tolerance)]
     for limit, name in zip(limits, ("tolerance", "neutral_tolerance"), strict=True):
         require_at_least(limit, 0.0, name, "a tolerance", strict=True)
     if is_concrete(rule.lr):
         require_at_least(rule.lr, 0.0, "lr", "nothing moves without it", strict=True)
-    return _fixed_point(flow, flow.pack(start), limits[0], limits[1], max_steps)
+    beside = off_singular(flow, start)
+    if beside is not start:
+        # Is it `start` itself, where only averages made for it have derivatives?
+        here = fixed_flow(problem, rule, start, **setting)
+        found = _fixed_point(here, here.pack(start), *limits, max_steps)
+        if found.result == Result.SUCCESS.value and _is_near(found.state, start):
+            return found
+    return _fixed_point(flow, flow.pack(beside), *limits, max_steps)
+
+
+def _is_near(state: Overlaps, start: Overlaps) -> bool:
+    gaps = (jnp.max(jnp.abs(a - b)) for a, b in ((state.Q, start.Q), (state.R, start.R)))
+    return all(bool(gap < _NEAR) for gap in gaps)
 
 
 @eqx.filter_jit
@@ -214,5 +232,5 @@ def _search(
 
     # The first step goes nowhere: it evaluates f and its derivatives at the start.
     zero, no = jnp.zeros(()), jnp.asarray(False)
-    start = Search(y, jnp.zeros(p), jnp.eye(p), zero, zero, jnp.asarray(0), no, no)
+    start = Search(y, jnp.zeros(p), jnp.eye(p), zero + jnp.inf, zero, jnp.asarray(0), no, no)
     return jax.lax.while_loop(lambda s: ~s.done & (s.steps < max_steps), step, start)

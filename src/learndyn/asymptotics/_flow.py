@@ -9,7 +9,7 @@ from learndyn._checks import is_concrete, require_unbatched
 from learndyn._problem import Problem
 from learndyn._rules import SGD
 from learndyn._states import Overlaps
-from learndyn.asymptotics._singular import averages_at
+from learndyn.asymptotics._singular import averages_at, is_singular
 from learndyn.averages import AbstractAverages, AbstractNodes, NodeAverages
 from learndyn.dynamics import OverlapFlow, ode_term
 
@@ -20,6 +20,9 @@ AT_REST = 1e-6
 
 _VANISHING = 1e-12
 
+_BESIDE = 1e-8
+"""Added to Q_ii, relative: derivatives by nodes then err by 1e-8 or so."""
+
 
 def fixed_flow(
     problem: Problem,
@@ -28,10 +31,13 @@ def fixed_flow(
     *,
     function: str,
     averages: AveragesOption = None,
+    moving: bool = False,
 ) -> OverlapFlow:
     """The vector field f(0, y, None) of an autonomous problem, with `state` packed by .pack.
 
-    Its value and derivatives are right at `state` also where overlaps are singular.
+    moving: False for what stays at `state`: value and derivatives are right there also where
+    overlaps are singular, but averages over nodes then are wrong elsewhere. True for what goes
+    elsewhere: then they have no derivatives where overlaps are singular (see `off_singular`).
     Raises: ValueError for a learning rate that is a schedule (then nothing is fixed), a batch
     of states or floats, and whatever `ode_term` refuses.
     """
@@ -46,10 +52,21 @@ def fixed_flow(
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], function)
     flow = ode_term(problem, rule, state, averages=averages).vector_field
     assert isinstance(flow, OverlapFlow)
-    if not isinstance(flow.averages, NodeAverages):
+    if moving or not isinstance(flow.averages, NodeAverages):
         return flow
     better = averages_at(problem, state, flow.averages)
     return eqx.tree_at(lambda f: f.averages, flow, better)
+
+
+def off_singular(flow: OverlapFlow, state: Overlaps) -> Overlaps:
+    """`state`, or where its overlaps are singular and averages are over nodes, one beside it.
+
+    There nodes have derivatives; the distance is far below any that matters.
+    """
+    if not isinstance(flow.averages, NodeAverages) or not is_singular(state):
+        return state
+    norms = jnp.diagonal(state.Q)
+    return eqx.tree_at(lambda s: s.Q, state, state.Q + jnp.diag(_BESIDE * (1 + norms)))
 
 
 def require_regular_relu(problem: Problem, state: Overlaps, function: str) -> None:

@@ -18,6 +18,7 @@ from learndyn.asymptotics._flow import (
     drift,
     error_of,
     fixed_flow,
+    off_singular,
     with_rates,
 )
 from learndyn.asymptotics._schedules import PiecewiseRate
@@ -38,7 +39,7 @@ def locally_optimal_lr(
     Raises: ValueError for slow momentum, schedules, lr = 0, or whatever `solve_ode` refuses.
     Source: Saad & Rattray, PRL 79, 2578 (1997), the locally optimal rate, for any problem.
     """
-    flow = _flow(problem, rule, state, "locally_optimal_lr", averages)
+    flow = _flow(problem, rule, state, "locally_optimal_lr", averages, moving=False)
     lr = _best(flow, flow.pack(state))[0]
     return jnp.where(jnp.isfinite(lr), lr * _given(rule), lr)
 
@@ -60,7 +61,8 @@ def locally_optimal_schedule(
     ts = checked_times(ts)
     max_lr = as_float(max_lr, "max_lr")
     require_at_least(max_lr, 0.0, "max_lr", "a learning rate", strict=True)
-    flow = _flow(problem, rule, start, "locally_optimal_schedule", averages)
+    flow = _flow(problem, rule, start, "locally_optimal_schedule", averages, moving=True)
+    flow = eqx.tree_at(lambda f: f.start, flow, off_singular(flow, start))
     lr, eg = _follow(flow, ts, max_lr / _given(rule))
     return PiecewiseRate(ts, jnp.maximum(lr * _given(rule), 1e-300)), eg
 
@@ -102,14 +104,21 @@ def _best(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array, Array
 
 
 def _flow(
-    problem: Problem, rule: SGD, state: Overlaps, function: str, averages: AveragesOption
+    problem: Problem,
+    rule: SGD,
+    state: Overlaps,
+    function: str,
+    averages: AveragesOption,
+    *,
+    moving: bool,
 ) -> OverlapFlow:
     if rule.has_slow_momentum:
         raise ValueError(
             f"{function} needs a drift that is quadratic in lr; slow momentum remembers earlier "
             "rates. Use momentum=None or a constant one."
         )
-    flow = fixed_flow(problem, rule, state, function=function, averages=averages)
+    setting = {"function": function, "averages": averages, "moving": moving}
+    flow = fixed_flow(problem, rule, state, **setting)
     require_at_least(rule.lr, 0.0, "lr", "the other rates scale with it", strict=True)
     return flow
 

@@ -21,9 +21,9 @@ from learndyn.asymptotics._schedules import (
     PiecewiseRate,
 )
 from learndyn.averages import AbstractAverages, AbstractNodes
-from learndyn.dynamics import solve_ode
+from learndyn.dynamics import generalisation_error, solve_ode
 
-_GRID, _ZOOMS = 25, 3
+_GRID, _ZOOMS, _DECADES = 25, 3, 3
 _RTOL, _ATOL = 1e-8, 1e-11
 _POINTS = 64
 """Gauss-Legendre nodes of the mean over time."""
@@ -58,7 +58,7 @@ def optimal_schedule(
     knots: CountLike = 17,
     steps: CountLike = 200,
     step_size: RealLike = 0.05,
-    range_lr: tuple[RealLike, RealLike] = (0.01, 10.0),
+    range_lr: RealLike = (0.01, 10.0),
     averages: AbstractNodes | AbstractAverages | str | None = None,
 ) -> OptimalSchedule:
     """The learning rate lr(alpha) that minimises eg at alpha = horizon, or its integral.
@@ -68,11 +68,13 @@ def optimal_schedule(
     whichever is better, and the best schedule met is returned.
     rule: its lr is replaced; lr_second and lr_bias stay what they are.
     objective: "final" or "integral" (the mean of eg over time). steps, step_size: of Adam in
-        log lr. range_lr: rates among which the best constant is searched.
+        log lr. range_lr: two rates between which the best constant is searched at first; where
+        it is the lowest or the highest there, up to three decades beyond that, too.
     Returns: an `OptimalSchedule`; its schedule goes into `ld.SGD(lr=...)`. A local optimum, of
         a smooth problem: more knots or steps can only improve it. Concrete values only.
-    Raises: ValueError for bad values, traced ones, or where every constant rate diverges;
-        ImportError without Optax.
+    Raises: ValueError for bad values or traced ones; where eg is 0 at the start, so that nothing
+        can be gained; where every constant rate diverges, or the best one lies beyond what was
+        searched, as it does where learning only does harm. ImportError without Optax.
     Source: Saad & Rattray, PRL 79, 2578 (1997), globally optimal rates, by Lagrange's method.
     """
     if not is_concrete(problem, rule, start, horizon):
@@ -84,9 +86,8 @@ def optimal_schedule(
     require_at_least(step_size, 0.0, "step_size", "of Adam in log lr", strict=True)
     knots = as_count(knots, "knots", "times at which the rate is free", 2)
     steps = as_count(steps, "steps", "of the optimiser")
-    low, high = (as_float(x, "range_lr") for x in range_lr)
-    require_at_least(low, 0.0, "range_lr[0]", "a learning rate", strict=True)
-    require_at_least(high - low, 0.0, "range_lr[1] - range_lr[0]", "a range", strict=True)
+    low, high = _checked_range(range_lr)
+    _require_error(problem, start, averages)
     require_optax()
     nodes, weights = np.polynomial.legendre.leggauss(_POINTS)
     ts = horizon * jnp.concatenate([jnp.zeros(1), (1 + nodes) / 2, jnp.ones(1)])
@@ -95,11 +96,6 @@ def optimal_schedule(
         weights = jnp.zeros(_POINTS + 2).at[-1].set(1.0)
     learning = _Learning(problem, rule, start, ts, averages, weights)
     constant = _best_constant(learning, low, high)
-    if not bool(jnp.isfinite(constant.value)):
-        raise ValueError(
-            f"optimal_schedule found no constant rate in range_lr = {range_lr} at which learning "
-            "does not diverge. Lower range_lr."
-        )
     lr = constant.schedule(0.0)
     inverse = descend(learning, InverseTimeRate(lr, horizon), steps, step_size)
     better = inverse if bool(inverse.value < constant.value) else constant
@@ -129,15 +125,62 @@ class _Learning(eqx.Module):
 
 def _best_constant(learning: _Learning, low: Array, high: Array) -> Optimised:
     """By a grid of rates that closes in: the objective need not have a single minimum."""
-    grid = jnp.geomspace(low, high, _GRID)
-    lr, value, history = grid[0], jnp.asarray(jnp.inf), []
+    grid, values = _with_best_inside(learning, low, high)
+    history = []
     for _ in range(_ZOOMS):
-        values = _over_rates(learning, grid)
-        i = int(jnp.nanargmin(values)) if bool(jnp.isfinite(values).any()) else 0
+        i = int(jnp.nanargmin(values))
         history.append(values[i])
         lr, value = grid[i], values[i]
         grid = jnp.geomspace(grid[max(i - 1, 0)], grid[min(i + 1, _GRID - 1)], _GRID)
+        values = _over_rates(learning, grid)
     return Optimised(ConstantRate(lr), jnp.exp(value), jnp.exp(jnp.stack(history)))
+
+
+def _with_best_inside(learning: _Learning, low: Array, high: Array) -> tuple[Array, Array]:
+    """A grid of rates whose best is not at its end, a decade further as often as needed."""
+    ends = (low, high)
+    for _ in range(_DECADES + 1):
+        grid = jnp.geomspace(low, high, _GRID)
+        values = _over_rates(learning, grid)
+        if not bool(jnp.isfinite(values).any()):
+            raise ValueError(
+                "optimal_schedule found no constant rate in range_lr = "
+                f"({low:g}, {high:g}) at which learning does not diverge. Lower range_lr."
+            )
+        i = int(jnp.nanargmin(values))
+        if 0 < i < _GRID - 1:
+            return grid, values
+        # The old end stays inside, one point from the new grid's other end.
+        low, high = (low / 10, grid[1]) if i == 0 else (grid[-2], 10 * high)
+    side = "lowest" if i == 0 else "highest"
+    raise ValueError(
+        f"optimal_schedule found the best constant rate at the {side} of those searched, "
+        f"{grid[i]:g}, {_DECADES} decades beyond range_lr = ({ends[0]:g}, {ends[1]:g}). Shift "
+        "range_lr; where the lowest rate is the best, learning from this start does only harm."
+    )
+
+
+def _checked_range(range_lr: RealLike) -> tuple[Array, Array]:
+    try:
+        low, high = range_lr
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"range_lr must be two rates, (lowest, highest); got {range_lr!r}."
+        ) from error
+    low, high = as_float(low, "range_lr[0]"), as_float(high, "range_lr[1]")
+    require_at_least(low, 0.0, "range_lr[0]", "a learning rate", strict=True)
+    require_at_least(high - low, 0.0, "range_lr[1] - range_lr[0]", "a range", strict=True)
+    return low, high
+
+
+def _require_error(problem: Problem, start: Overlaps, averages: Any) -> None:
+    """Below the ODE's own tolerance no schedule can be told from another."""
+    eg = generalisation_error(problem, start, averages=averages)
+    if not bool(eg > _ATOL):
+        raise ValueError(
+            f"optimal_schedule needs a start with eg > {_ATOL:g}: nothing can be gained from one "
+            f"without error. Got eg = {float(eg):.3g}. Start from weights that have yet to learn."
+        )
 
 
 @eqx.filter_jit

@@ -13,11 +13,13 @@ from learndyn._problem import Problem
 from learndyn._rules import SGD
 from learndyn._states import Overlaps
 from learndyn.asymptotics._flow import (
+    AT_REST,
     AveragesOption,
     drift,
     error_of,
     fixed_flow,
     jacobian,
+    relative_speed,
     require_fixed_point,
     require_regular_relu,
     without_noise,
@@ -97,10 +99,20 @@ def eg_response(
     problem: its noise is set to 0. state: a fixed point without noise.
     Error: eg = eg(state) + noise**2 (this) + O(noise**4) (ReLU: O(noise**3)), at fixed rates.
     Where directions are neutral and noise pushes along them, this is the quasi-stationary
-    value at `state`. Raises: ValueError as `perturb`; a ReLU unit with Q_ii = 0 in particular.
+    value at `state`.
+    Range: states that attract, lr < critical_lr; from there on it is no error that learning
+        ends at, and where it is negative it is refused.
+    Raises: ValueError as `perturb`, a ReLU unit with Q_ii = 0 in particular, and for a negative
+        answer; traced input gives NaN instead.
     Source: Goldt et al. (2020), Eqs. (10) and (15), for every M, L, lr.
     """
-    return perturb(without_noise(problem), rule, state, averages=averages).eg
+    eg = perturb(without_noise(problem), rule, state, averages=averages).eg
+    if is_concrete(eg) and bool(eg < 0):
+        raise ValueError(
+            f"eg_response needs a state that attracts; got d eg / d noise**2 = {float(eg):.4g}, as "
+            "beyond the rate at which it diverges. Lower lr: critical_lr says how far."
+        )
+    return jnp.where(eg < 0, jnp.nan, eg)
 
 
 @eqx.filter_jit
@@ -117,7 +129,8 @@ def _respond(
     moved = pseudo_solve(parts, secular - source)
     scale = jnp.linalg.norm(source) + 1e-300
     unbalanced = jnp.linalg.norm(matrix @ moved + source - secular) / scale
-    moved = jnp.where(unbalanced > _UNBALANCED, jnp.nan, moved)
+    answered = (unbalanced <= _UNBALANCED) & (relative_speed(flow, y) <= AT_REST)
+    moved = jnp.where(answered, moved, jnp.nan)
 
     def change_of(function: Callable[[Overlaps], Array]) -> Array:
         return jax.jvp(lambda y: function(flow.unpack(y)), (y,), (moved,))[1]

@@ -3,9 +3,17 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_count, as_float, is_concrete, require_at_least, require_x64
+from learndyn._checks import (
+    as_count,
+    as_float,
+    is_concrete,
+    require_at_least,
+    require_unbatched,
+    require_x64,
+)
 from learndyn._problem import Problem
 from learndyn._rules import SGD
 from learndyn._states import Overlaps
@@ -17,7 +25,12 @@ from learndyn.asymptotics._states import symmetric_state
 
 _STAGES, _ITERATIONS = 48, 6
 _CONVERGED = 1e-11
-_SMALL = 4e-6
+_NODES, _WEIGHTS = (0.5 * part for part in np.polynomial.legendre.leggauss(4))
+_NODES = _NODES + 0.5
+"""Of a mean over (0, 1)."""
+
+_FAR = 0.02
+"""A q - c by which to divide: beyond, nodes would be inaccurate, below, rounding grows."""
 
 
 class Plateau(eqx.Module):
@@ -62,10 +75,12 @@ def plateau(
         Newton's method on (q - c, c, r) while lr grows from 0. The rate is that of R in the
         patterns whose rows and columns sum to 0.
     noise, batch_size: of the labels, per step; both move the point at finite lr only.
-    Range: m up to 1e4 at the same cost; lr up to where the point ends. Error: max |dy/dalpha| /
-        lr below 1e-12; q - c itself, to which little is sensitive, about 1e-15 / lr.
+    Range: m up to 1e4 at the same cost; 0 <= lr up to where the point ends. Error: max
+        |dy/dalpha| / lr below 1e-12; q itself, to which little is sensitive in large
+        committees, 1e-15 for m up to 10, then about 2e-17 m**2.
     jit, vmap and differentiation with respect to lr and noise work; where there is no such
-    point, NaN. Raises: ValueError for concrete lr beyond the range, m < 2, negative values.
+    point, NaN. Raises: ValueError for m < 2, negative values, arrays of rates (use vmap),
+    concrete lr beyond the range.
     Source: Saad & Solla, PRE 52, 4225 (1995), section IV; Biehl, Riegler & Wöhler (1996).
     """
     require_x64("plateau")
@@ -74,6 +89,7 @@ def plateau(
     lr, noise = as_float(lr, "lr"), as_float(noise, "noise")
     require_at_least(lr, 0.0, "lr", "a learning rate")
     require_at_least(noise, 0.0, "noise", "a standard deviation")
+    require_unbatched([("lr", lr, 0), ("noise", noise, 0)], "plateau")
     found = _plateau(jnp.asarray(m, float), lr / batch_size, noise, batch_size)
     point = Plateau(*found, m=m)
     if is_concrete(point.q) and not bool(jnp.isfinite(point.q)):
@@ -89,38 +105,51 @@ def _plateau(
     m: Float[Array, ""], lr: Float[Array, ""], noise: Float[Array, ""], batch_size: int
 ) -> tuple[Array, ...]:
     # As lr / B is all that matters for the point, batches of one at the rate lr / B.
-    z = _root(m, lr, noise)
-    limit = jnp.stack([z[0], 1 / (2 * m - 1), (m * (2 * m - 1)) ** -0.5])
-    # At lr = 0 the value is the limit; the derivative is the root's.
-    z = jnp.where(lr > 0, z, z + jax.lax.stop_gradient(limit - z))
-    q, c, r = z[0] * lr + z[1], z[1], z[2]
-    state = SymmetricOverlaps(m, m, Q=q, C=c, R=r)
-    flow = _flow(m, lr, noise)
-    speed = jnp.max(jnp.abs(flow(jnp.zeros(()), flow.pack(state), None)))
-    residual = jnp.where(lr > 0, speed / jnp.where(lr > 0, lr, 1.0), 0.0)
-    good = (residual < _CONVERGED) & (z[0] > 0)
+    x, c, r = z = _root(m, lr, noise)
+    speed = jnp.max(jnp.abs(_speeds(m, z, lr, noise)))
+    # Of an x that is 0 to rounding, as lr -> 0, the sign means nothing.
+    good = (speed < _CONVERGED) & (x > -_CONVERGED * m)
+    q = x + c
     rate = _escape(m, q, c, r)
-    eg = flow.generalisation_error(flow.pack(state))
-    values = (q, c, r, eg, rate * lr * batch_size, rate, residual)
+    flow = _flow(m, 1.0, noise)
+    eg = flow.generalisation_error(jnp.stack([q, c, r]))
+    values = (q, c, r, eg, rate * lr * batch_size, rate, speed)
     return tuple(jnp.where(good, value, jnp.nan) for value in values)
 
 
-def _flow(m: Array, lr: Array, noise: Array) -> ReducedFlow:
+def _flow(m: Array, lr: float, noise: Array) -> ReducedFlow:
     start = SymmetricOverlaps(m, m, Q=1.0, C=0.0, R=0.0)
     problem = eqx.tree_at(lambda p: p.noise, Problem(), noise)
-    return ReducedFlow(problem, eqx.tree_at(lambda r: r.lr, SGD(lr=1.0), lr), start)
+    return ReducedFlow(problem, eqx.tree_at(lambda r: r.lr, SGD(lr=1.0), jnp.asarray(lr)), start)
+
+
+def _speeds(m: Array, z: Array, lr: Array, noise: Array) -> Float[Array, "3"]:
+    """d(q, c, r)/dalpha / lr at z = (q - c, c, r): drift + lr times what noise adds.
+
+    The flow is a polynomial in the rate, drift rate + push rate**2: its values at the rates 1
+    and -1 give both, so that no small lr is divided by.
+    """
+    y = jnp.stack([z[0] + z[1], z[1], z[2]])
+    ahead, back = (_flow(m, rate, noise)(jnp.zeros(()), y, None) for rate in (1.0, -1.0))
+    return 0.5 * (ahead - back) + lr * 0.5 * (ahead + back)
 
 
 def _root(m: Array, lr: Array, noise: Array) -> Float[Array, "3"]:
-    """((q - c)/lr, c, r), by Newton's method at rates that grow from 0 to lr."""
+    """(q - c, c, r), by Newton's method at rates that grow from 0 to lr."""
 
     def equations(z: Array, lr: Array, noise: Array) -> Array:
-        # At lr -> 0 the first is a limit; a rate too small to matter gives it to rounding.
-        rate = jnp.maximum(lr, _SMALL / m**2)
-        flow = _flow(m, rate, noise)
-        x = z[0] * rate
-        dq, dc, dr = flow(jnp.zeros(()), jnp.stack([x + z[1], z[1], z[2]]), None) / rate
-        return jnp.stack([(dq - dc) / (x * rate), dc, dr])
+        # Units that are equal stay so: dq - dc is x = q - c times the mean of its slope between
+        # 0 and x. Without the factor x the limit x -> 0 is a root like any other.
+        def gap(x: Array) -> Array:
+            dq, dc, _ = _speeds(m, jnp.stack([x, z[1], z[2]]), lr, noise)
+            return dq - dc
+
+        far = z[0] > _FAR
+        points = _NODES * jnp.where(far, 0.0, z[0])
+        mean_slope = _WEIGHTS @ jax.vmap(lambda x: jax.jvp(gap, (x,), (jnp.ones(()),))[1])(points)
+        speeds = _speeds(m, z, lr, noise)
+        quotient = (speeds[0] - speeds[1]) / jnp.where(far, z[0], 1.0)
+        return speeds.at[0].set(jnp.where(far, quotient, mean_slope))
 
     def newton(z: Array, lr: Array) -> tuple[Array, None]:
         def step(z: Array, _: None) -> tuple[Array, None]:
@@ -135,7 +164,7 @@ def _root(m: Array, lr: Array, noise: Array) -> Float[Array, "3"]:
         rates = jax.lax.stop_gradient(lr) * jnp.linspace(0.0, 1.0, _STAGES) ** 4
         return jax.lax.scan(newton, z, rates)[0]
 
-    start = jnp.stack([0.0164 * m**2, 1 / (2 * m - 1), (m * (2 * m - 1)) ** -0.5])
+    start = jnp.stack([jnp.zeros(()), 1 / (2 * m - 1), (m * (2 * m - 1)) ** -0.5])
     return jax.lax.custom_root(
         lambda z: equations(z, lr, noise),
         start,

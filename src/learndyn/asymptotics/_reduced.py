@@ -10,12 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from learndyn._checks import checked_times, is_concrete, require_at_least, require_x64
+from learndyn._checks import (
+    as_count,
+    checked_times,
+    is_concrete,
+    require_at_least,
+    require_unbatched,
+    require_x64,
+)
 from learndyn._losses import Squared
 from learndyn._problem import Problem
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._rules import SGD
-from learndyn._types import RealLike, Times
+from learndyn._types import CountLike, RealLike, Times
 from learndyn.asymptotics import _ansatz, _elementary
 from learndyn.asymptotics._ansatz import Ansatz, Plan, Terms
 from learndyn.asymptotics._reduced_states import SpecialisedOverlaps, SymmetricOverlaps
@@ -87,7 +94,7 @@ def reduced_flow(
     """The vector field of the reduced dynamics, for Diffrax and for root finding.
 
     Raises: ValueError for anything but erf or linear committees with squared loss whose second
-    layer is fixed, for slow momentum, a batch of states, or in float32.
+    layer is fixed, for slow momentum, a batch of states, rates or noises, or in float32.
     """
     require_x64("reduced dynamics", problem, rule, start)
     kind = type(problem.student)
@@ -109,6 +116,10 @@ def reduced_flow(
             f"reduced dynamics take one state at a time; got a batch of shape {start.Q.shape}. "
             "Use jax.vmap or equinox.filter_vmap."
         )
+    lr = None if callable(rule.lr) else rule.lr
+    single = [("lr", lr), ("weight_decay", rule.weight_decay), ("momentum", rule.momentum)]
+    single += [("noise", problem.noise)]
+    require_unbatched([(name, value, 0) for name, value in single], "solve_reduced")
     return ReducedFlow(problem, rule, start)
 
 
@@ -121,7 +132,7 @@ def solve_reduced(
     rtol: RealLike = 1e-9,
     atol: RealLike = 1e-11,
     solver: diffrax.AbstractSolver | None = None,
-    max_steps: int = 100_000,
+    max_steps: CountLike = 100_000,
 ) -> ReducedTrajectory:
     """Overlaps and eg of a committee whose units are alike, as n -> infinity.
 
@@ -132,7 +143,7 @@ def solve_reduced(
         1e-16 (m + k)**2.
     solver: None for Tsit5. In large committees the slowest and the fastest rates differ by a
         factor m: diffrax.Kvaerno5(), with tolerances of 1e-6, reaches the end in a few steps.
-    Raises: ValueError as `reduced_flow`, and for bad times or tolerances.
+    Raises: ValueError as `reduced_flow`, and for bad times, tolerances or max_steps.
     Source: Goldt et al. (2020), supplement C; Saad & Solla (1995) for the symmetric ansatz.
     """
     ts = checked_times(ts)
@@ -140,6 +151,7 @@ def solve_reduced(
     rtol, atol = jnp.asarray(rtol, float), jnp.asarray(atol, float)
     require_at_least(rtol, 0.0, "rtol", "a relative tolerance", strict=True)
     require_at_least(atol, 0.0, "atol", "an absolute tolerance")
+    max_steps = as_count(max_steps, "max_steps", "of the solver")
     if is_concrete(start):
         _require_valid(start)
     # An overlap that thousands of pairs share adds up in eg.

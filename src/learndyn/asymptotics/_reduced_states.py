@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, require_at_least
+from learndyn._checks import as_float
 from learndyn._states import Overlaps
 from learndyn._types import RealLike
 from learndyn.asymptotics import _ansatz
 from learndyn.asymptotics._ansatz import Ansatz
+from learndyn.asymptotics._eq10 import as_units
 
 
 class SpecialisedOverlaps(eqx.Module):
@@ -21,6 +22,7 @@ class SpecialisedOverlaps(eqx.Module):
     D: of a superfluous with a specialised unit, U: with a teacher unit. E: of a superfluous
     unit with itself, F: of two. m, l: sizes, data. v, v_superfluous, v_teacher: second layers,
     fixed. Overlaps that a size leaves without meaning (C and S at m = 1) stay as given.
+    Raises: ValueError for sizes that are no integers, m < 1 or l < 0.
     """
 
     Q: Float[Array, "*batch"]
@@ -59,8 +61,7 @@ class SpecialisedOverlaps(eqx.Module):
         named |= {"v": v, "v_superfluous": v_superfluous, "v_teacher": v_teacher}
         for name, value in named.items():
             setattr(self, name, as_float(value, name))
-        require_at_least(self.m, 1.0, "m", "teacher units")
-        require_at_least(self.l, 0.0, "l", "superfluous units")
+        self.m, self.l = as_units(m, "m"), as_units(l, "l", 0)
 
     @property
     def sizes(self) -> Float[Array, "2"]:
@@ -101,6 +102,7 @@ class SymmetricOverlaps(eqx.Module):
     """Overlaps of k students that are alike with m teachers that are alike; T = 1.
 
     Q: of a student with itself, C: of two, R: with any teacher. k, m: sizes, data.
+    Raises: ValueError for sizes that are no integers, or < 1.
     """
 
     Q: Float[Array, "*batch"]
@@ -126,8 +128,7 @@ class SymmetricOverlaps(eqx.Module):
         named = {"Q": Q, "C": C, "R": R, "k": k, "m": m, "v": v, "v_teacher": v_teacher}
         for name, value in named.items():
             setattr(self, name, as_float(value, name))
-        require_at_least(self.k, 1.0, "k", "student units")
-        require_at_least(self.m, 1.0, "m", "teacher units")
+        self.k, self.m = as_units(k, "k"), as_units(m, "m")
 
     @property
     def sizes(self) -> Float[Array, "2"]:

@@ -14,8 +14,9 @@ and eg = m p/4 + m (m-1) c/8.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, is_concrete, require_at_least
+from learndyn._checks import as_float, is_concrete, require_finite
 from learndyn._types import RealLike
+from learndyn.asymptotics._eq10 import as_rate, as_units
 
 
 def eg_relu(
@@ -28,12 +29,14 @@ def eg_relu(
     With or without a trained second layer; T = 1, batches of one. Other states: `fixed_point`,
     `eg_response` and, for small lr, `eg_zero_error_small_lr`.
     Range: h < critical_lr_relu(m). Error: exact in lr, O(noise**3).
-    Raises: ValueError beyond the range, for m or z < 1, or negative rates.
+    Raises: ValueError beyond the range, for m or z < 1 or no integers, negative rates.
     Source: derived here from the ReLU ODE (see the module); Goldt et al. (2020) measured it.
     """
-    m, z = _checked(m, "m", 1.0), _checked(z, "z", 1.0)
-    lr, noise = _checked(lr, "lr", 0.0), _checked(noise, "noise", 0.0)
-    h = lr * as_float(v_teacher, "v_teacher") ** 2 / z
+    m, z = as_units(m, "m"), as_units(z, "z")
+    lr, noise = as_rate(lr, "lr"), as_rate(noise, "noise")
+    v_teacher = as_float(v_teacher, "v_teacher")
+    require_finite(v_teacher=v_teacher)
+    h = lr * v_teacher**2 / z
     limit = critical_lr_relu(m)
     if is_concrete(h, limit) and bool((h >= limit).any()):
         raise ValueError(
@@ -48,14 +51,9 @@ def critical_lr_relu(m: RealLike) -> Float[Array, "*shape"]:
     """The largest stable lr of the specialised state of a ReLU committee, k = m, v = 1, T = 1.
 
     Equation: 2 [(m+1)(m+2) - sqrt((m+1)(m**3+m**2+4m-4))] / (m**2+m+2), the pole of `eg_relu`;
-        2 for m = 1. Raises: ValueError for m < 1.
+        2 for m = 1. Raises: ValueError for m < 1, or no integer.
+    Source: derived here, with `eg_relu`.
     """
-    m = _checked(m, "m", 1.0)
+    m = as_units(m, "m")
     root = jnp.sqrt((m + 1) * (m**3 + m**2 + 4 * m - 4))
     return 2 * ((m + 1) * (m + 2) - root) / (m**2 + m + 2)
-
-
-def _checked(value: RealLike, name: str, lower: float) -> Array:
-    value = as_float(value, name)
-    require_at_least(value, lower, name, "units, rates and noise")
-    return value

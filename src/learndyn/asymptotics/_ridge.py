@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_count, as_float, is_concrete, require_at_least
+from learndyn._checks import as_count, as_float, is_concrete, require_at_least, require_finite
 from learndyn._types import CountLike, RealLike
-from learndyn.asymptotics._linear import decayed_time
+from learndyn.asymptotics._linear import decayed_time, whole_steps
+
+_ROUNDING = 1e-9
 
 
 class Ridge(NamedTuple):
@@ -40,6 +42,7 @@ def ridge(
         eg* = [2 kappa**2 rho/(1+kappa) + lr noise**2/B] / [4(1+kappa) - 2 lr/B].
     Range: lr < critical_lr_ridge. Error: none, as n -> infinity.
     Raises: ValueError beyond the range, or for negative values.
+    Source: derived here, from the equations of the module; unpublished notes have it wrong.
     """
     rate, kappa, noise, rho = _values(lr, weight_decay, noise, rho, batch_size)
     limit = 2 * (1 + kappa)
@@ -67,12 +70,14 @@ def ridge_curve(
 ) -> Ridge:
     """m, q and eg at times alpha = steps / n, from m_start and q_start, as n -> infinity.
 
-    Error: none. Valid at any rate: beyond the critical one q grows without bound.
-    Raises: ValueError for negative values.
+    Error: none. Range: any rate; beyond the critical one q grows without bound.
+    Raises: ValueError for negative values, or overlaps that no weights have, m**2 > q rho.
+    Source: derived here, from the equations of the module.
     """
     rate, kappa, noise, rho = _values(lr, weight_decay, noise, rho, batch_size)
     lr, alpha = as_float(lr, "lr"), as_float(alpha, "alpha")
-    m_start, q_start = as_float(m_start, "m_start"), as_float(q_start, "q_start")
+    require_at_least(alpha, 0.0, "alpha", "a time, steps / n")
+    m_start, q_start = _start(m_start, q_start, rho)
     slow, fast = lr * (1 + kappa), lr * (2 * (1 + kappa) - rate)
     m_end = rho / (1 + kappa)
     pull = 2 * lr * (1 - rate)  # of m on q
@@ -101,13 +106,15 @@ def ridge_finite_n(
 
     Equation, with a = lr kappa/n: m' = (1-a) m - (lr/n)(m - rho),
         q' = (1-a)**2 q - 2 (1-a)(lr/n)(q-m) + (lr/n)**2 [(n+2)(q - 2m + rho) + n noise**2].
-    Error: none, for Gaussian inputs and a fixed start. Raises: ValueError for bad values.
+    Range: n >= 1, steps whole numbers. Error: none, for Gaussian inputs and a fixed start.
+    Raises: ValueError for bad values, or overlaps that no weights have, m**2 > q rho.
+    Source: derived here from Eqs. (2)-(3) of Goldt et al. (2020) with weight decay, by Gaussian
+        fourth moments.
     """
     lr, kappa, noise, rho = _values(lr, weight_decay, noise, rho, 1)
-    n, steps = as_float(n, "n"), as_float(steps, "steps")
+    n, steps = as_float(n, "n"), whole_steps(steps)
     require_at_least(n, 1.0, "n", "an input dimension")
-    require_at_least(steps, 0.0, "steps", "a number of steps")
-    m_start, q_start = as_float(m_start, "m_start"), as_float(q_start, "q_start")
+    m_start, q_start = _start(m_start, q_start, rho)
     step, kept = lr / n, 1 - lr * kappa / n
     keep_m = kept - step
     keep_q = kept**2 - 2 * kept * step + step**2 * (n + 2)
@@ -126,6 +133,7 @@ def critical_lr_ridge(
     """The lr beyond which linear regression with weight decay diverges: 2 (1 + kappa) B.
 
     Decay makes it larger. Raises: ValueError for a negative weight decay.
+    Source: derived here, the pole of `ridge`; unpublished notes have 2 / (1 + kappa).
     """
     per_sample, kappa, _, _ = _values(1.0, weight_decay, 0.0, 1.0, batch_size)
     return 2 * (1 + kappa) / per_sample
@@ -136,6 +144,19 @@ def _geometric(a: Array, b: Array, steps: Array) -> Array:
     equal = jnp.abs(a - b) < 1e-12
     quotient = (a**steps - b**steps) / jnp.where(equal, 1.0, a - b)
     return jnp.where(equal, steps * b ** jnp.maximum(steps - 1, 0), quotient)
+
+
+def _start(m_start: RealLike, q_start: RealLike, rho: Array) -> tuple[Array, Array]:
+    """m and q of some weights at the start."""
+    m, q = as_float(m_start, "m_start"), as_float(q_start, "q_start")
+    require_finite(m_start=m)
+    require_at_least(q, 0.0, "q_start", "a squared norm")
+    if is_concrete(m, q, rho) and bool((m**2 > q * rho * (1 + _ROUNDING) + _ROUNDING).any()):
+        raise ValueError(
+            "m_start must be the overlap of some weights, m_start**2 <= q_start rho; got "
+            f"m_start = {m}, q_start = {q}, rho = {rho}. Give q_start with m_start."
+        )
+    return m, q
 
 
 def _values(

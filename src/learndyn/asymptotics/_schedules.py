@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, require_at_least
+from learndyn._checks import as_float, is_concrete, require_at_least, require_finite
 from learndyn._types import RealLike
 
 
@@ -36,7 +36,8 @@ class InverseTimeRate(eqx.Module):
 class PiecewiseRate(eqx.Module):
     """log lr(alpha), linear between knots: log_lr (knots,) at the times alpha (knots,).
 
-    Constant outside them.
+    Constant outside them. The times must increase.
+    Raises: ValueError for other shapes, times that do not increase, rates that are not > 0.
     """
 
     alpha: Float[Array, " knots"]
@@ -49,6 +50,12 @@ class PiecewiseRate(eqx.Module):
             raise ValueError(
                 "a PiecewiseRate needs as many rates as times; got alpha of shape "
                 f"{self.alpha.shape}, lr of shape {self.log_lr.shape}."
+            )
+        require_finite(alpha=self.alpha)
+        if is_concrete(self.alpha) and bool((jnp.diff(self.alpha) <= 0).any()):
+            raise ValueError(
+                "alpha, the times of a PiecewiseRate, must be strictly increasing; got "
+                f"{self.alpha}. Sort times and rates together, and drop repeated times."
             )
 
     def __call__(self, alpha: RealLike) -> Array:

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from learndyn._checks import is_concrete
 from learndyn._linalg import psd_cholesky
@@ -22,8 +22,7 @@ def averages_at(problem: Problem, state: Overlaps, averages: NodeAverages) -> No
     second derivatives of the sample (Price's theorem), so it must have no kinks.
     Raises: ValueError where C is singular and the problem has jumps or kinks.
     """
-    pivots = jnp.diagonal(psd_cholesky(state.covariance))
-    if not is_concrete(pivots) or bool((pivots > 0).all()):
+    if not is_singular(state):
         return averages
     if not averages.smooth:
         raise ValueError(
@@ -32,7 +31,17 @@ def averages_at(problem: Problem, state: Overlaps, averages: NodeAverages) -> No
             f"{problem}. Move the state off the singular point, or use ReLU with squared loss "
             "and no biases, which has a closed form."
         )
-    return _few_directions(np.asarray(pivots) > 0, problem, averages)
+    return _few_directions(np.asarray(_pivots(state)) > 0, problem, averages)
+
+
+def is_singular(state: Overlaps) -> bool:
+    """Whether fields are dependent at a concrete state; False where it is traced."""
+    pivots = _pivots(state)
+    return is_concrete(pivots) and not bool((pivots > 0).all())
+
+
+def _pivots(state: Overlaps) -> Float[Array, " d"]:
+    return jnp.diagonal(psd_cholesky(state.covariance))
 
 
 def _few_directions(

@@ -50,17 +50,19 @@ def stability(
 ) -> Stability:
     """Linear stability of the fixed point `state` of (problem, rule), at its noise and rates.
 
-    Raises: ValueError where `state` is not a fixed point, and as `linearise`.
+    Raises: ValueError where `state` is not a fixed point, and as `linearise`; where it is traced,
+    growth is NaN and `stable` False instead.
     Source: Saad & Solla, PRE 52, 4225 (1995), for any problem.
     """
     near = linearise(problem, rule, state, averages=averages)
     require_fixed_point(near.flow, near.flow.pack(state), "stability")
+    at_rest = relative_speed(near.flow, near.flow.pack(near.state)) <= AT_REST
     real = near.eigenvalues.real
     margin = _MARGINAL * jnp.max(jnp.abs(near.eigenvalues))
     unstable = jnp.sum(real > margin)
     return Stability(
-        stable=unstable == 0,
-        growth=real[0],
+        stable=at_rest & (unstable == 0),
+        growth=jnp.where(at_rest, real[0], jnp.nan),
         unstable=unstable,
         neutral=jnp.sum(jnp.abs(real) <= margin),
         eigenvalues=near.eigenvalues,
@@ -94,16 +96,17 @@ def critical_lr(
             "grad, in a Python loop over what varies."
         )
     require_regular_relu(problem, state, "critical_lr")
-    flow = fixed_flow(
-        without_noise(problem), rule, state, function="critical_lr", averages=averages
-    )
+    setting = {"function": "critical_lr", "averages": averages}
+    flow = fixed_flow(without_noise(problem), rule, state, **setting)
     if not float(rule.lr) > 0:
         raise ValueError("critical_lr scales all rates with lr, so rule.lr must be > 0; got 0.")
     y = flow.pack(state)
     require_fixed_point(flow, y, "critical_lr")
     twice = at_rate(flow, 2 * rule.lr)
     if rule.has_slow_momentum or float(relative_speed(twice, y)) > AT_REST:
-        return jnp.asarray(follow(flow, y))
+        return jnp.asarray(
+            follow(fixed_flow(without_noise(problem), rule, state, moving=True, **setting), y)
+        )
     # J(lr) / lr = A + lr B, from two rates.
     one, two = (np.asarray(_jacobian(at_rate(flow, jnp.asarray(x)), y)) for x in (1.0, 2.0))
     return jnp.asarray(largest_stable(2 * one - two / 2, two / 2 - one))
