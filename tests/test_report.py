@@ -1,5 +1,6 @@
 """The report of claims: everything on the page comes from the stored datasets."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -13,15 +14,27 @@ from learndyn.testing import Claim, Verdict, to_attributes
 from learndyn_cli import main
 
 
-def settled(name, family, *, passed=True, control_rejected=True, **changed):
-    claim = Claim(name, family, f"{name} <holds>", "Saad & Solla", "N = 1", "by eye", "-1")
-    verdict = Verdict(1.0, 1.25, 0.125, passed, control_rejected, "all of it", 1e-3)
+def claim_of(name, family):
+    return Claim(name, family, f"{name} <holds>", "Saad & Solla", "N = 1", "by eye", "-1")
+
+
+def settled(name, family, *, verdict=None, passed=True, control_rejected=True, **changed):
+    claim, usual = claim_of(name, family), (1.0, 1.25, 0.125, passed, control_rejected, "all of it")
+    verdict = verdict or Verdict(*usual, 1e-3)
     attributes = provenance() | {"seconds": 3.0, "profile": "quick", "seed": 7} | changed
     return xr.Dataset(attrs=to_attributes(claim, verdict) | attributes)
 
 
 def put(folder, name, *given, **keywords):
     settled(name, *given, **keywords).to_netcdf(folder / "data" / f"{name}.nc", engine="h5netcdf")
+
+
+def put_crash(folder, name, family, **changed):
+    claim = json.dumps(dataclasses.asdict(claim_of(name, family)))
+    attributes = provenance() | {"claim": claim, "crash": "ValueError: <no>"}
+    attributes |= {"seconds": 2.0, "seed": 7} | changed
+    path = folder / "data" / f"{name}.nc"
+    xr.Dataset(attrs=attributes).to_netcdf(path, engine="h5netcdf")
 
 
 @pytest.fixture
@@ -71,6 +84,91 @@ def test_claims_of_another_run_are_left_out(folder):
     assert card.claim.values.tolist() == ["three"]
     assert report.build(folder).claim.values.tolist() == ["three"]  # that run again
     assert report.build(folder, run={"profile": "full", "seed": 7}) is None
+
+
+@pytest.mark.parametrize("run", [{"seed": 7}, {"seed": 7, "sources": "now"}])
+def test_claims_measured_with_other_code_are_left_out(folder, run):
+    for name, sources in (("three", "now"), ("four", "before")):
+        put(folder, name, "c", sources=sources, git_revision=f"{sources}-revision")
+    expected = ["two", "one", "four", "three"] if "sources" not in run else ["three"]
+    assert report.build(folder, run=run).claim.values.tolist() == expected
+    page = (folder / "index.html").read_text()
+    assert ("3 stored claims of other runs" in page) == ("sources" in run)
+    footer = page.split("Where and with what")[1]
+    assert ("before-revision" in footer) == ("sources" not in run)
+    assert "now-revision" in footer
+    assert report.build(folder).claim.values.tolist() == expected  # that run again
+
+
+def test_a_crash_is_not_passed_over(folder, capsys):
+    put_crash(folder, "one", "b")
+    card = report.build(folder, run={"seed": 7})
+    assert card.crashed.values.tolist() == [False, True]
+    assert report.faults(card) == ["1 crashed."]
+    page = (folder / "index.html").read_text()
+    assert '<span class="bad">1 crashed.</span>' in page
+    assert "All hold" not in page
+    assert "ValueError: &lt;no&gt;" in page
+    assert "data:image" not in page  # the figure is that of an earlier measurement
+    assert "nan" not in page.split("Where and with what")[0].split("How to read")[1]
+    text = "\n".join(report.lines(card))
+    assert "FAILS one: crashed" in text
+    assert "1 of 2 claims hold" in text
+    assert main(["report", str(folder)]) == 1
+    assert "FAILS one: crashed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ({"unreached": 3}, "3 claims were not reached."),
+        ({"unreached": 1}, "1 claim was not reached."),
+        ({"broken": ["test_a.py::test_b"]}, "because of an error: test_a.py::test_b."),
+    ],
+)
+def test_what_is_missing_is_said(folder, ending, said, capsys):
+    card = report.build(folder, 12.0, {"seed": 7}, **ending)
+    assert report.lines(card)[-1].startswith("FAILS: ")
+    assert report.lines(card)[-1].endswith(said)
+    assert main(["report", str(folder)]) == 1  # still: nothing was run since
+    assert said in capsys.readouterr().out
+    page = (folder / "index.html").read_text()
+    assert said in page.split("</p>")[0]
+    assert "All hold" not in page
+    assert "12 s for this run" in page
+    assert main(["report", str(folder)]) == 1
+    report.build(folder, 12.0, {"seed": 7})
+    assert main(["report", str(folder)]) == 0
+
+
+def test_a_run_that_settled_nothing_replaces_the_page_before(folder):
+    report.build(folder)
+    card = report.build(folder, 1.0, {"seed": 8}, unreached=2, broken=["test_a.py"])
+    assert card.sizes["claim"] == 0
+    assert "0 of 0 claims hold" in "\n".join(report.lines(card))
+    page = (folder / "index.html").read_text()
+    assert "All hold" not in page
+    assert "2 claims were not reached." in page
+    assert xr.load_dataset(folder / "scorecard.nc", engine="h5netcdf").sizes["claim"] == 0
+
+
+def test_a_run_over_its_budget_has_failed(folder, capsys):
+    put(folder, "one", "b", verdict=Verdict(1.0, 1.0, 0.1, True, True, "", 0.02))
+    card = report.build(folder)
+    assert report.lines(card)[-1].endswith("less than 99%: take more runs.")
+    assert "All hold" not in (folder / "index.html").read_text()
+    assert main(["report", str(folder)]) == 1
+    assert "take more runs" in capsys.readouterr().out
+
+
+def test_false_alarms_stand_beside_each_claim(folder):
+    put(folder, "one", "b", verdict=Verdict(1.0, 1.5, 0.0, True, True, "", 0.0))
+    report.build(folder)
+    table = (folder / "index.html").read_text().split("</table>")[0]
+    assert "<th>False alarm</th>" in table
+    assert '<td class="n">1e-03</td>' in table
+    assert '<td class="n">1.5</td>' in table  # without an error: nothing about it is random
+    assert "1.25 ± 0.12" in table
 
 
 def test_terminal(folder):

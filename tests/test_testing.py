@@ -103,9 +103,112 @@ def test_the_false_alarm_of_an_equivalence_is_how_often_a_true_one_fails():
     assert testing.false_alarm(1.0, 0.1) == 1.0
 
 
+def test_a_jump_is_no_power_law_although_its_exponent_is_right():
+    x = np.array([100.0, 200.0, 400.0, 800.0])
+    jump = np.array([1.0, 0.5, 0.5, 1.0]) / x
+    with pytest.raises(AssertionError, match=r"at x = 200 log y .* by -0\.5545 ± 0\.0002"):
+        testing.assert_scaling(x, jump, -1.0, error=1e-4 / x)
+
+
+def test_too_few_runs_do_not_show_a_line():
+    x = 10.0 ** np.arange(2, 7)
+    with pytest.raises(AssertionError, match="take more runs"):
+        testing.assert_scaling(x, 1 / x, -1.0, error=0.15 / x)
+    testing.assert_scaling(x, 1 / x, -1.0, error=0.15 / x, scatter=0.3)
+
+
+def test_corrections_of_order_1_over_n_pass():
+    n = 2.0 ** np.arange(6, 13)
+    y = (1 + 10 / n) / n**0.5
+    testing.assert_scaling(n, y, -0.5, error=0.02 * y)
+    with pytest.raises(AssertionError, match="at x = 64 "):
+        testing.assert_scaling(n, y, -0.5, error=1e-3 * y, scatter=0.03)
+
+
+def test_points_off_the_line_by_the_scatter_pass_as_often_as_stated():
+    """A point off by 0.2 passes with probability 5 % at most, for the line follows it."""
+    rng = np.random.default_rng(3)
+    x, error, trials = 2.0 ** np.arange(9), 0.03, 2000
+    off = np.where(x == 16, 0.2 * 9 / 8, 0.0)  # the line takes up 1/9 of it
+    passed = 0
+    for _ in range(trials):
+        y = np.exp(off + error * rng.normal(size=9)) / x
+        try:
+            testing.assert_scaling(x, y, -1.0, error=error * y, margin=0.1)
+        except AssertionError as found:
+            assert "at x = 16 " in str(found)  # noqa: PT017
+        else:
+            passed += 1
+    assert passed / trials < testing.LEVEL + 4 * np.sqrt(0.05 * 0.95 / trials)
+
+
+def test_a_theory_at_other_times_is_refused():
+    problem, ts = ld.Problem(), np.array([0.0, 1.0, 3.0])
+    for other in ([0.0, 2.0, 3.0], [0.0, 1.0, 2.0, 3.0]):
+        theory = ld.solve_ode(problem, RULE, START, other)
+        with pytest.raises(
+            ValueError, match=r"those of whole steps at n = 50, .* \[0.0, 1.0, 3.0\]"
+        ):
+            testing.assert_matches_ode(
+                problem, RULE, START, ts, key=KEY, n=50, runs=4, theory=theory
+            )
+        with pytest.raises(ValueError, match="11 equally spaced ones from 0 to horizon"):
+            testing.assert_concentrates(problem, RULE, START, key=KEY, runs=4, theory=theory)
+
+
+def test_a_theory_is_compared_at_whole_steps():
+    """alpha = 1/3 is no whole step of n = 100: the runs are those of 0.33."""
+    problem, options = ld.Problem(), {"key": KEY, "n": 100, "runs": 256}
+    right = ld.solve_ode(problem, RULE, START, [0.0, 0.33])
+    testing.assert_matches_ode(problem, RULE, START, [0.0, 1 / 3], theory=right, **options)
+    other = ld.solve_ode(problem, RULE, START, [0.0, 1 / 3])
+    with pytest.raises(ValueError, match=r"alpha = \[0.0, 0.33\]"):
+        testing.assert_matches_ode(problem, RULE, START, [0.0, 1 / 3], theory=other, **options)
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.1, np.nan, np.inf])
+def test_margins_are_positive(bad):
+    problem, x = ld.Problem(), np.array([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="margin must be positive"):
+        testing.assert_matches_ode(problem, RULE, START, [0.0, 1.0], key=KEY, margin=bad)
+    for name in ("margin", "scatter"):
+        with pytest.raises(ValueError, match=f"{name} must be positive"):
+            testing.assert_concentrates(problem, RULE, START, key=KEY, **{name: bad})
+        with pytest.raises(ValueError, match=f"{name} must be positive"):
+            testing.assert_scaling(x, x, 1.0, error=0.01, **{name: bad})
+
+
+@pytest.mark.parametrize("ns", [(64, 128), (64, 64, 128), (64, 128, 256, 256)])
+def test_sizes_are_different(ns):
+    with pytest.raises(ValueError, match="ns must be at least three sizes, all different"):
+        testing.assert_concentrates(ld.Problem(), RULE, START, key=KEY, ns=ns)
+
+
+def test_a_chain_needs_a_dimension_for_every_vector():
+    options = {"key": KEY, "n": 3, "runs": 4}
+    with pytest.raises(ValueError, match=r"n must be at least k \+ m, here 4"):
+        testing.assert_matches_ode(ld.Problem(), RULE, START, [0.0, 1.0], **options)
+    momentum = ld.SGD(lr=0.1, momentum=0.5)
+    with pytest.raises(ValueError, match=r"2 k \+ m, units and velocities, here 6"):
+        testing.assert_matches_ode(ld.Problem(), momentum, START, [0.0, 1.0], **options | {"n": 5})
+
+
+@pytest.mark.parametrize("level", ["chain", "sgd"])
+def test_runs_that_do_not_move_are_refused(level):
+    options = {"key": KEY, "runs": 4, "level": level}
+    still = ld.SGD(lr=0.0)
+    with pytest.raises(ValueError, match="nothing moves"):
+        testing.assert_matches_ode(ld.Problem(), still, START, [0.0, 1.0], n=50, **options)
+    with pytest.raises(ValueError, match="nothing moves"):
+        testing.assert_concentrates(
+            ld.Problem(), still, START, horizon=1.0, ns=(20, 30, 40), **options
+        )
+
+
 @pytest.mark.parametrize(
     ("x", "y", "options", "message"),
     [
+        ([1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0], {"error": 0.1}, "at least three different"),
         ([1.0, 2.0], [1.0, 2.0], {"error": [0.1, 0.1]}, "at least three"),
         ([1.0, 2.0, 3.0], [1.0, 2.0], {"error": 0.1}, "y must be samples"),
         ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], {}, "y must be samples"),
@@ -119,7 +222,7 @@ def test_bad_input(x, y, options, message):
 
 def test_runs_that_diverge_are_refused():
     problem = ld.Problem(ld.Linear(), ld.Linear())
-    with pytest.raises(ValueError, match="did not end well"):
+    with pytest.raises(ValueError, match=r"did not end well: .* the learning rate is too large"):
         testing.assert_matches_ode(
             problem, ld.SGD(lr=5.0), START, [0.0, 100.0], key=KEY, n=20, runs=4
         )

@@ -8,27 +8,62 @@ from matplotlib.figure import Figure
 from learndyn import plot
 
 ODE, SGD, WRONG = "#1f1f1f", "#0072B2", "#D55E00"
+"""Of theory, of runs and of controls, in every figure."""
+
+SECOND = "#56B4E9"
+"""Of runs too, where there are two kinds: a single one beside a mean, small n beside large."""
 
 
-def learning_curve(dataset: xr.Dataset, insets: tuple[float, ...] = ()) -> Figure:
-    """Theory as a line, the ensemble as points with bars, one long run as crosses."""
+def learning_curve(
+    dataset: xr.Dataset, insets: tuple[float, ...] = (), label: str = "SGD"
+) -> Figure:
+    """Theory as a line, the ensemble as points with bars, one long run as crosses.
+
+    insets: times at which the long run's overlaps R are shown. label: what ran.
+    """
     with plot.style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-        _draw_long(left, dataset, insets)
+        _draw_long(left, dataset, label)
+        _draw_overlaps(left, dataset, insets)
         _draw_deviations(right, dataset)
     return figure
 
 
-def _draw_long(ax: plt.Axes, dataset: xr.Dataset, insets: tuple[float, ...]) -> None:
+def _draw_long(ax: plt.Axes, dataset: xr.Dataset, label: str) -> None:
     ax.plot(dataset.alpha_curve, dataset.theory_curve, color=ODE, lw=1.5, label="ODE")
-    ax.plot(dataset.alpha_long, dataset.long_eg, "x", color=SGD, ms=4, label="SGD, one run")
-    mean, spread = dataset.eg.mean("seed"), dataset.eg.std("seed")
+    if "wrong_curve" in dataset:
+        ax.plot(
+            dataset.alpha_curve,
+            dataset.wrong_curve,
+            "--",
+            color=WRONG,
+            lw=1.5,
+            label="wrong theory (control)",
+        )
+    goes_on = float(dataset.alpha_long[-1]) > float(dataset.alpha[-1])
+    one = f"{label}, one run" + (": leaves a plateau\nat a time of its own" if goes_on else "")
+    ax.plot(dataset.alpha_long, dataset.long_eg, "x", color=SECOND, ms=5, zorder=1.5, label=one)
+    mean, spread = dataset.eg.mean("seed"), dataset.eg.std("seed", ddof=1)
     ax.errorbar(
-        dataset.alpha, mean, spread, fmt="o", ms=3, color=WRONG, label="SGD, mean ± one run"
+        dataset.alpha, mean, spread, fmt="o", ms=3, color=SGD, label=f"{label}, mean ± one run"
+    )
+    bottom = {"transform": ax.get_xaxis_transform(), "clip_on": False}
+    ax.plot(
+        dataset.alpha,
+        np.full(dataset.sizes["alpha"], 0.02),
+        "|",
+        color="0.5",
+        ms=8,
+        label="times of the verdict",
+        **bottom,
     )
     ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel=r"$\epsilon_g$")
-    ax.legend(frameon=False, loc="lower left" if not insets else "upper right")
-    for number, alpha in enumerate(insets):
+    ax.margins(x=0.03)
+    ax.legend(frameon=False, loc="upper right", fontsize=8)
+
+
+def _draw_overlaps(ax: plt.Axes, dataset: xr.Dataset, times: tuple[float, ...]) -> None:
+    for number, alpha in enumerate(times):
         state = dataset.long_R.sel(alpha_long=alpha, method="nearest")
         inset = ax.inset_axes((0.08 + 0.24 * number, 0.06, 0.2, 0.3))
         inset.imshow(state, vmin=-1, vmax=1, cmap="RdBu_r")
@@ -40,19 +75,20 @@ def _draw_deviations(ax: plt.Axes, dataset: xr.Dataset) -> None:
     runs, spread = dataset.sizes["seed"], dataset.eg.std("seed", ddof=1)
     mean = dataset.eg.mean("seed")
     ax.axhspan(-0.5, 0.5, color="0.92", zorder=0)
-    for name, colour, label in (("theory", SGD, "ODE"), ("wrong", WRONG, "wrong theory (control)")):
+    theories = ("theory", SGD, "from the ODE"), ("wrong", WRONG, "from the wrong theory (control)")
+    for name, colour, which in theories:
         deviation = (mean - dataset[name]) / spread
         ax.errorbar(
-            dataset.alpha, deviation, 2 / np.sqrt(runs), fmt="o", ms=4, color=colour, label=label
+            dataset.alpha, deviation, 2 / np.sqrt(runs), fmt="o", ms=4, color=colour, label=which
         )
     ax.set(
         xscale="log",
         xlabel=r"$\alpha$ = steps / $N$",
-        ylabel="(mean SGD - theory) / std of a run",
+        ylabel="(mean − theory) / std of a run",
     )
     ax.set_yscale("symlog", linthresh=1)
     ax.margins(x=0.08, y=0.15)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
 
 
 def scaling(dataset: xr.Dataset) -> Figure:
@@ -83,10 +119,11 @@ def scaling(dataset: xr.Dataset) -> Figure:
             label="slope −1/4",
         )
         left.set(xscale="log", yscale="log", xlabel="$N$")
+        left.margins(x=0.04)
         left.set_ylabel(r"max over $\alpha$ of E$|m^\mu - m(\alpha)|$")
         left.legend(frameon=False)
         right.plot(dataset.alpha, dataset.predicted, color=ODE, label="predicted")
-        for n, colour in ((dataset.n[0], WRONG), (dataset.n[-1], SGD)):
+        for n, colour in ((dataset.n[0], SECOND), (dataset.n[-1], SGD)):
             scale = np.sqrt(float(n))
             right.errorbar(
                 dataset.alpha,
@@ -98,6 +135,7 @@ def scaling(dataset: xr.Dataset) -> Figure:
                 label=f"N = {int(n)}",
             )
         right.set(xlabel=r"$\alpha$ = steps / $N$")
+        right.margins(x=0.04)
         right.set_ylabel(r"$\sqrt{N}$ E$|m^\mu - m(\alpha)|$")
         right.legend(frameon=False)
     return figure
@@ -114,18 +152,26 @@ def discrepancy_map(dataset: xr.Dataset) -> Figure:
         left.set(xlabel="learning rate", ylabel=r"noise $\sigma$")
         left.set_title(f"N = {int(dataset.n[-1])}")
         figure.colorbar(image, ax=left, label=r"rms of $\epsilon_g$/ODE − 1 (%)")
-        colours = plt.cm.viridis(np.linspace(0, 0.9, dataset.sizes["lr"]))
-        for lr, colour in zip(dataset.lr.values, colours, strict=True):
-            for j in range(dataset.sizes["noise"]):
-                label = f"lr = {lr:g}" if j == 0 else None
-                row = rms.sel(lr=lr).isel(noise=j)
-                right.plot(dataset.n, row, "o-", ms=3, lw=0.8, color=colour, label=label)
-        guide = float(rms[0, 0, 0]) * np.sqrt(float(dataset.n[0]) / dataset.n)
-        right.plot(dataset.n, guide, "k:", label="$N^{-1/2}$")
-        right.set(xscale="log", yscale="log", xlabel="$N$")
-        right.set_ylabel(r"rms of $\epsilon_g$/ODE − 1 (%)")
-        right.legend(frameon=False)
+        _draw_falls(right, rms)
     return figure
+
+
+def _draw_falls(ax: plt.Axes, rms: xr.DataArray) -> None:
+    """A colour for each learning rate, a line style for each noise."""
+    colours = plt.cm.viridis(np.linspace(0, 0.9, rms.sizes["lr"]))
+    styles = ("o-", "s--", "^-.", "v:")[: rms.sizes["noise"]]
+    for lr, colour in zip(rms.lr.values, colours, strict=True):
+        for noise, style in zip(rms.noise.values, styles, strict=True):
+            ax.plot(rms.n, rms.sel(lr=lr, noise=noise), style, ms=3, lw=0.8, color=colour)
+        ax.plot([], [], color=colour, label=f"lr = {lr:g}")
+    for noise, style in zip(rms.noise.values, styles, strict=True):
+        ax.plot([], [], style, color="0.5", ms=3, lw=0.8, label=rf"$\sigma$ = {noise:g}")
+    guide = 0.7 * float(rms.min("lr").min("noise")[0]) * np.sqrt(float(rms.n[0]) / rms.n)
+    ax.plot(rms.n, guide, color=ODE, lw=1, label="$N^{-1/2}$")
+    ax.set(xscale="log", yscale="log", xlabel="$N$")
+    ax.set_ylabel(r"rms of $\epsilon_g$/ODE − 1 (%)")
+    ax.margins(x=0.04)
+    ax.legend(frameon=False, fontsize=7, ncols=2)
 
 
 def departure(dataset: xr.Dataset) -> Figure:
@@ -143,15 +189,31 @@ def departure(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-def final_errors(dataset: xr.Dataset, xlabel: str, wrong: str, over: str = "") -> Figure:
-    """Final errors over noise² as points, the formula as a line, the control as dashes."""
+def final_errors(
+    dataset: xr.Dataset,
+    xlabel: str,
+    wrong: str,
+    over: str = "",
+    points: str = "end state of the ODE",
+) -> Figure:
+    """Final errors over noise² as points, the formula as a line, the control as dashes.
+
+    Points have bars where the dataset has an `error`, the standard error.
+    """
     (x,) = dataset.measured.dims
     with plot.style():
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
         ax.margins(x=0.04)
         ax.plot(dataset[x], dataset.predicted, color=ODE, label="formula")
         ax.plot(dataset[x], dataset.wrong, "--", color=WRONG, label=f"{wrong} (control)")
-        ax.plot(dataset[x], dataset.measured, "x", color=SGD, label="end state of the ODE")
+        if "error" in dataset:
+            points = f"{points} ± 2 standard errors"
+            bars = 2 * dataset.error
+            ax.errorbar(dataset[x], dataset.measured, bars, fmt="o", ms=4, color=SGD, label=points)
+        else:
+            ax.plot(dataset[x], dataset.measured, "x", color=SGD, label=points)
+        if np.issubdtype(dataset[x].dtype, np.integer):
+            ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel=xlabel, ylabel=rf"$\epsilon_g^*/\sigma^2${over}")
         ax.legend(frameon=False)
     return figure

@@ -6,6 +6,7 @@ of runs is chosen to leave several standard errors of room. Each verdict says ho
 was to fail although it is true; what the theory leaves out at finite n counts as a bias.
 """
 
+from learndyn.report import BUDGET as BUDGET
 from learndyn.testing import LEVEL as LEVEL
 from learndyn.testing import Equivalence as Equivalence
 from learndyn.testing import false_alarm as false_alarm
@@ -15,6 +16,3 @@ from learndyn.testing import power_law as power_law
 from learndyn.testing import two_sample_z as two_sample_z
 from learndyn.testing import z_limit as z_limit
 from learndyn.testing import z_scores as z_scores
-
-BUDGET = 0.01
-"""Of these probabilities, all claims of a run together: a run that exceeds it has failed."""

@@ -85,15 +85,24 @@ def measure_ridge(key: jax.Array, size: int) -> tuple:
     return ("Q", "eg"), samples.mean(axis=0), error, corrected, np.array([q, eg])
 
 
+FAR, AFTER, RATES = 1e6, 1.0, (1.0, 2.7, 3.3)
+"""Q so large that nothing else drives it; a time; rates on both sides of the critical one, 3."""
+
+
 def measure_critical_rate(key: jax.Array, size: int) -> tuple:
-    """Q where the printed critical rate, 2/(1 + kappa) = 4/3, says it grows without bound."""
-    problem, rule = ld.Problem(ld.Linear(), ld.Linear()), ld.SGD(lr=2.0, weight_decay=0.5)
-    start = ld.Overlaps([[0.5]], [[0.6]], [[1.0]])
-    found = chain_ensemble(problem, rule, start, [0.0, 20.0], n=LARGE_N, key=key, runs=256 * size)
-    q = found["Q"][:, -1, 0, 0]
-    corrected = np.array([float(ridge(2.0, 0.5).q)])
-    error = np.array([q.std(ddof=1) / len(q) ** 0.5])
-    return ("Q",), np.array([q.mean()]), error, corrected, np.array([np.inf])
+    """log(mean Q / Q at the start) per unit alpha: its sign decides about stability."""
+    problem, start = ld.Problem(ld.Linear(), ld.Linear()), ld.Overlaps([[FAR]], [[0.0]], [[1.0]])
+    rows, n, decay = [], LARGE_N, RIDGE["weight_decay"]
+    for lr, one in zip(RATES, jax.random.split(key, len(RATES)), strict=True):
+        rule, ts = ld.SGD(lr=lr, weight_decay=decay), [0.0, AFTER]
+        found = chain_ensemble(problem, rule, start, ts, n=n, key=one, runs=256 * size)
+        q = found["Q"][:, -1, 0, 0] / FAR
+        kept = 1 - lr * decay / n
+        step = kept**2 - 2 * kept * lr / n + lr**2 * (n + 2) / n**2  # of the mean, exactly
+        printed = -lr * (2 * (1 + decay) - lr * (1 + decay) ** 2)
+        error = q.std(ddof=1) / q.mean() / len(q) ** 0.5
+        rows.append((np.log(q.mean()), error, n * AFTER * np.log(step), printed * AFTER))
+    return tuple(f"lr = {lr:g}" for lr in RATES), *np.array(rows).T
 
 
 def measure_relu(key: jax.Array, size: int) -> tuple:
@@ -126,10 +135,13 @@ ERRATA = {
         measure_ridge,
     ),
     "ridge-stability": Erratum(
-        "Linear regression with decay is stable up to lr = 2 (1 + kappa)",
+        "Linear regression with decay is stable up to lr = 2 (1 + kappa): large q grows at the "
+        "rate -lr [2 (1 + kappa) - lr]",
         NOTE.format("9.3"),
-        f"{STEADY}, lr = 2",
-        "Stable up to 2/(1 + kappa), here 4/3: q would grow without bound.",
+        f"linear, K = M = 1, N = {LARGE_N}, kappa = 0.5, "
+        f"lr = {', '.join(f'{x:g}' for x in RATES)}, "
+        f"chains from Q = {FAR:.0e}, to alpha = {AFTER:g}",
+        "-lr [2 (1 + kappa) - lr (1 + kappa)²], stable up to 2/(1 + kappa), here 4/3.",
         measure_critical_rate,
     ),
     "relu-kernel": Erratum(
@@ -240,11 +252,19 @@ def draw(dataset: xr.Dataset) -> Figure:
         shifted = lambda name: (dataset[name] - dataset.corrected) * scale
         ax.errorbar(rows, shifted("mean"), np.full(len(rows), 2.0), fmt="o", label="measured, ± 2")
         ax.axhline(0.0, color="k", label="corrected")
-        printed = np.where(np.isfinite(dataset.printed), shifted("printed"), np.nan)
-        ax.plot(rows, printed, "x", color="#D55E00", label="printed")
+        finite = np.isfinite(dataset.printed.values)
+        if finite.any():
+            printed = np.where(finite, shifted("printed"), np.nan)
+            ax.plot(rows, printed, "x", color="#D55E00", label="printed")
+        if not finite.all():
+            top = {"transform": ax.get_xaxis_transform(), "clip_on": False}
+            ones = np.ones(np.sum(~finite))
+            ax.plot(rows[~finite], ones, "^", color="#D55E00", label="printed: infinite", **top)
         ax.margins(x=0.06)
         ax.set_yscale("symlog", linthresh=5)
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, -12), max(high, 12))  # below 10 there are no ticks
         ax.set_xticks(rows, dataset.entry.values)
         ax.set(xlabel="quantity", ylabel="from the corrected value, in standard errors")
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=8)
     return figure

@@ -197,8 +197,25 @@ def draw_langevin(dataset: xr.Dataset) -> Figure:
 
     with plot.style():
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-        ax.errorbar(dataset.level, dataset["median"], 2 * dataset.error, fmt="o", color=SGD)
+        chain, room = float(dataset["median"][0]), SHIFT_MARGIN * float(dataset.spread)
+        ax.axhline(chain, color=ODE, lw=1, label="median of the chain")
+        ax.axhspan(
+            chain - room,
+            chain + room,
+            color="0.92",
+            zorder=0,
+            label=f"± {SHIFT_MARGIN} standard deviations of a run",
+        )
+        for colour, rows, label in (
+            (SGD, [0, 2], "median ± 2 standard errors"),
+            (WRONG, [1], "the same at another N (control)"),
+        ):
+            some = dataset.isel(level=rows)
+            ax.errorbar(rows, some["median"], 2 * some.error, fmt="o", color=colour, label=label)
+        ax.set_xticks(range(dataset.sizes["level"]), dataset.level.values)
+        ax.margins(x=0.25, y=0.2)
         ax.set_ylabel(r"median time of escape $\alpha$")
+        ax.legend(frameon=False, fontsize=8, loc="upper center", ncols=2)
     return figure
 
 

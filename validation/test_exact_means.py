@@ -136,17 +136,25 @@ def judge(dataset: xr.Dataset) -> Verdict:
 def draw(dataset: xr.Dataset) -> Figure:
     import matplotlib.pyplot as plt
 
+    shorter = lambda name: name.replace("batches of", "B =").replace("ridge, kappa", "κ")
+    names = [shorter(str(name)) for name in dataset.setting.values]
+    alphas = ", ".join(f"{alpha:g}" for alpha in dataset.alpha.values)
     with plot.style():
         figure, axes = plt.subplots(1, len(SIZES), figsize=(10, 3.4), layout="constrained")
         for ax, n in zip(axes, SIZES, strict=True):
             row = dataset.sel(n=n)
-            x = np.arange(row["mean"].size)
+            groups, times = row["mean"].shape
+            # A gap after the times of each setting.
+            x = np.add.outer(np.arange(groups) * (times + 1), np.arange(times)).ravel()
             ratio = (row["mean"] / row.exact).values.ravel()
             error = 2 * (row.error / row.exact).values.ravel()
             ax.axhline(1.0, color=ODE, label="exact mean")
-            ax.errorbar(x, ratio, error, fmt="o", ms=3, color=SGD, label="chains")
+            ax.errorbar(x, ratio, error, fmt="o", ms=3, color=SGD, label="chains, ± 2 errors")
             ax.plot(x, (row.limit / row.exact).values.ravel(), "x", color=WRONG, label="N → ∞")
-            ax.set(title=f"N = {n}", xlabel="setting and time", xticks=[])
+            ax.set_xticks(x.reshape(groups, times).mean(axis=1), names)
+            ax.tick_params(axis="x", length=0, labelsize=8)
+            ax.margins(x=0.04)
+            ax.set(title=f"N = {n}", xlabel=rf"setting, each at $\alpha$ = {alphas}")
         axes[0].set_ylabel(r"mean $\epsilon_g$ / exact")
         axes[0].legend(frameon=False)
     return figure

@@ -5,6 +5,8 @@ Gaussian. The discrepancy is the result: it is measured, with an error bar, besi
 Gaussian inputs of the same covariance, which tells how much of it the covariance explains.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,44 +17,70 @@ from scipy.stats import norm
 from validation.claims import Claim, Verdict
 from validation.ensembles import solve_ode
 from validation.lab import Lab
+from validation.statistics import LEVEL, false_alarm, is_equal
 
 import learndyn as ld
 from learndyn import plot
 from learndyn.inputs import Images, Structured, digits, field_overlaps
 
-LR, NOISE, RESOLUTION = 0.2, 0.01, 0.05
+LR, NOISE = 0.2, 0.01
 
+FACTOR, NEAR, TWIN, SETTLED = 1.5, 0.1, 0.02, 0.005
+"""What counts as a departure: eg of SGD over that of the ODE, or its inverse, at one time. As
+following it: mean ln of that ratio, for images and for Gaussian inputs, whose error is 0.002 and
+whose bias at this n is below SETTLED."""
 
-@pytest.mark.parametrize("whitened", [False, True], ids=["raw", "whitened"])
-def test_discrepancy(lab: Lab, whitened: bool) -> None:
-    lab.skip_in_quick(whitened)
-    kind = "PCA-whitened" if whitened else "raw, standardised"
-    claim = Claim(
-        id=f"digits-{'whitened' if whitened else 'raw'}",
+CLAIMS = {
+    "raw": Claim(
+        id="digits-raw",
         family="real inputs",
-        statement=f"Digits images ({kind}) as inputs: how far SGD is from the ODE for Gaussian "
-        "fields with the images' own overlaps, on average over log time",
-        source="Goldt et al. 2020 assume Gaussian inputs (A1); measured, not claimed",
-        setting=f"scikit-learn digits without constant pixels, {kind}; erf, K = M = 2, lr = "
-        f"{LR}, noise {NOISE}; eg over all images; predicted 0: no discrepancy",
-        rule="The measurement resolves: the standard error of the mean of ln(eg of SGD / eg of "
-        f"the ODE) is below {RESOLUTION}. Its value is reported, whatever it is.",
-        control="No resolution where there should be one: the ODE with half the learning rate "
-        "differs from the images by more than five standard errors.",
+        statement=f"On standardised digits images SGD departs by more than a factor {FACTOR} from "
+        "the ODE for Gaussian fields with the images' own overlaps",
+        source="Goldt et al. 2020 assume white Gaussian inputs (A1): measured where they are not",
+        setting="",
+        rule="At some time the mean eg of SGD over that of the ODE, or its inverse, is above "
+        f"{FACTOR} (one-sided test, 5 %).",
+        control="White Gaussian inputs from the same weights: the same test must find nothing.",
+    ),
+    "whitened": Claim(
+        id="digits-whitened",
+        family="real inputs",
+        statement="On PCA-whitened digits images SGD follows the ODE on average over log time, "
+        "though their fields are not Gaussian",
+        source="Goldt et al. 2020, Eq. (9), beyond its assumption (A1)",
+        setting="",
+        rule="The mean over log time of ln(eg of SGD / eg of the ODE) is 0 within "
+        f"{NEAR} for the images, and within {TWIN} for Gaussian inputs of the same covariance (two "
+        "one-sided tests, 5 %).",
+        control="The ODE at half the learning rate, for Gaussian inputs.",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CLAIMS)
+def test_discrepancy(lab: Lab, kind: str) -> None:
+    lab.skip_in_quick(kind == "whitened")
+    claim = dataclasses.replace(
+        CLAIMS[kind],
+        setting=f"scikit-learn digits without constant pixels, {kind}; erf, K = M = 2, lr = {LR}, "
+        f"noise {NOISE}, from one draw of random weights; eg over all images; the ODE from the "
+        "images' own field overlaps",
     )
-    lab.settle(claim, lambda: measure(lab, claim.id, whitened), judge, draw)
+    judge = {"raw": judge_departure, "whitened": judge_agreement}[kind]
+    lab.settle(claim, lambda: measure(lab, claim.id, kind == "whitened"), judge, draw)
 
 
 def measure(lab: Lab, name: str, whitened: bool) -> xr.Dataset:
     images = digits(whiten=whitened)
     x = np.asarray(images.x)
     twin = Structured(jnp.asarray(x.T @ x / len(x)))
-    weights = ld.init_weights(lab.key("digits"), n=images.n, k=2, m=2)
+    # One start for all seeds: how far images depart depends on the directions of the weights.
+    weights = ld.init_weights(jax.random.key(0), n=images.n, k=2, m=2)
     problem, rule = ld.Problem(noise=NOISE), ld.SGD(lr=LR)
     ts = jnp.array([0.0, *np.geomspace(0.5, 50.0, 13)])
     keys = jax.random.split(lab.key(name), lab.pick(100, 400, 2000))
 
-    def errors(inputs: Images | Structured) -> np.ndarray:
+    def errors(inputs: Images | Structured | ld.Gaussian) -> np.ndarray:
         def one(key: jax.Array) -> jax.Array:
             return ld.simulate_sgd(problem, rule, weights, ts, key=key, inputs=inputs).eg
 
@@ -63,12 +91,15 @@ def measure(lab: Lab, name: str, whitened: bool) -> xr.Dataset:
     start = field_overlaps(weights, images)
     theory = solve_ode(problem, rule, start, alpha)
     wrong = solve_ode(problem, ld.SGD(lr=LR / 2), start, alpha)
+    white = solve_ode(problem, rule, ld.overlaps(weights), alpha)
     return xr.Dataset(
         {
             "eg": (("seed", "alpha"), on_images[:, 1:]),
             "gaussian_twin": (("seed", "alpha"), errors(twin)[:, 1:]),
             "theory": ("alpha", np.asarray(theory.eg)[1:]),
             "wrong": ("alpha", np.asarray(wrong.eg)[1:]),
+            "white": (("seed", "alpha"), errors(ld.Gaussian())[:, 1:]),
+            "theory_white": ("alpha", np.asarray(white.eg)[1:]),
             "start_images": float(on_images[0, 0]),
             "start_theory": float(theory.eg[0]),
         },
@@ -82,28 +113,57 @@ def log_ratio(eg: xr.DataArray, theory: xr.DataArray) -> tuple[float, float]:
     return float(per_run.mean()), float(per_run.std(ddof=1) / np.sqrt(per_run.sizes["seed"]))
 
 
-def judge(dataset: xr.Dataset) -> Verdict:
+def departure(eg: xr.DataArray, theory: xr.DataArray) -> tuple[float, float, float]:
+    """The largest |ln(mean eg / theory)| over the times, its standard error, and the time."""
+    gap = np.abs(np.log(eg.mean("seed") / theory))
+    at = int(np.argmax(gap.values))
+    error = eg[:, at].std(ddof=1) / eg[:, at].mean() / eg.sizes["seed"] ** 0.5
+    return float(gap[at]), float(error), float(gap.alpha[at])
+
+
+def found(dataset: xr.Dataset) -> str:
+    """Images and their Gaussian twin, in words."""
     value, error = log_ratio(dataset.eg, dataset.theory)
     twin, twin_error = log_ratio(dataset.gaussian_twin, dataset.theory)
-    wrong, wrong_error = log_ratio(dataset.eg, dataset.wrong)
-    largest = np.log(dataset.eg.mean("seed") / dataset.theory)
-    at = int(np.argmax(np.abs(largest.values)))
-    detail = (
-        f"Images: eg of SGD / eg of the ODE = exp({value:+.3f} +- {error:.3f}) on average, at "
-        f"most a factor {np.exp(float(largest[at])):.2f} (alpha = {float(dataset.alpha[at]):.2g})."
-        f" Gaussian inputs of the same covariance: exp({twin:+.3f} +- {twin_error:.3f}). At the "
-        f"start {float(dataset.start_images):.4f} on images, "
-        f"{float(dataset.start_theory):.4f} in theory. Control: {wrong:+.2f} +- {wrong_error:.3f}."
+    largest, _, at = departure(dataset.eg, dataset.theory)
+    return (
+        f"eg of SGD / eg of the ODE = exp({value:+.3f} ± {error:.3f}) on average, off by a factor "
+        f"of at most {np.exp(largest):.2f} (alpha = {at:.2g}); with Gaussian inputs of the same "
+        f"covariance exp({twin:+.3f} ± {twin_error:.3f}). At the start "
+        f"{float(dataset.start_images):.4f} on images, {float(dataset.start_theory):.4f} in theory."
     )
+
+
+def judge_departure(dataset: xr.Dataset) -> Verdict:
+    limit, z = np.log(FACTOR), norm.isf(LEVEL)
+    largest, error, _ = departure(dataset.eg, dataset.theory)
+    white, white_error, _ = departure(dataset.white, dataset.theory_white)
+    return Verdict(
+        predicted=FACTOR,
+        measured=float(np.exp(largest)),
+        error=float(np.exp(largest) * error),
+        passed=bool(largest - z * error > limit),
+        control_rejected=not white - z * white_error > limit,
+        detail=f"{found(dataset)} White inputs: off by at most {np.exp(white):.2f}.",
+        # No theory says how far images depart: the chance of another verdict, measured again.
+        false_alarm=float(norm.sf((largest - z * error - limit) / error)),
+    )
+
+
+def judge_agreement(dataset: xr.Dataset) -> Verdict:
+    value, error = log_ratio(dataset.eg, dataset.theory)
+    twin, twin_error = log_ratio(dataset.gaussian_twin, dataset.theory)
+    wrong, wrong_error = log_ratio(dataset.gaussian_twin, dataset.wrong)
+    room = NEAR - norm.isf(LEVEL) * error - abs(value)
     return Verdict(
         predicted=0.0,
         measured=value,
         error=error,
-        passed=error < RESOLUTION,
-        control_rejected=abs(wrong) > 5 * wrong_error,
-        detail=detail,
-        # An estimated standard error scatters by 1 / sqrt(2 runs) of itself.
-        false_alarm=norm.sf((RESOLUTION / error - 1) * (2 * dataset.sizes["seed"]) ** 0.5),
+        passed=is_equal(value, error, 0.0, NEAR) and is_equal(twin, twin_error, 0.0, TWIN),
+        control_rejected=not is_equal(wrong, wrong_error, 0.0, TWIN),
+        detail=f"{found(dataset)} Control: {wrong:+.2f} ± {wrong_error:.3f}.",
+        # Of the images, as above; of Gaussian inputs, that a true theory fails.
+        false_alarm=float(norm.sf(room / error)) + false_alarm(twin_error, TWIN, SETTLED),
     )
 
 

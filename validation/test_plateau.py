@@ -97,10 +97,13 @@ def draw_height(dataset: xr.Dataset) -> Figure:
 
     with plot.style():
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        ax.axvspan(WINDOW, END, color="0.95", zorder=0, label="where the height is taken")
         ax.plot(dataset.alpha, dataset.eg.isel(seed=slice(8)).T, color=SGD, lw=0.7)
-        ax.axhline(float(dataset.theory), color=ODE, label="plateau")
-        for height in dataset.wrong.values:
-            ax.axhline(height, color=WRONG, ls="--", label="wrong (control)")
+        ax.plot([], [], color=SGD, lw=0.7, label="eight chains")
+        ax.axhline(float(dataset.theory), color=ODE, lw=1, label="plateau of this lr")
+        labels = "plateau of lr → 0 (control)", "plateau of another K = M (control)"
+        for height, label, style in zip(dataset.wrong.values, labels, ("--", ":"), strict=True):
+            ax.axhline(height, color=WRONG, ls=style, label=label)
         ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel=r"$\epsilon_g$")
         ax.legend(frameon=False)
     return figure
@@ -187,10 +190,16 @@ def draw_rate(dataset: xr.Dataset) -> Figure:
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
         runs, some = dataset.sizes["seed"], dataset.isel(alpha=slice(0, None, 20))
         error = 2 * some.pattern.std("seed") / runs**0.5
-        ax.errorbar(some.alpha, some.pattern.mean("seed"), error, fmt="o", color=SGD, label="SGD")
-        ax.plot(dataset.alpha, KICK * np.exp(float(dataset.theory) * dataset.alpha), color=ODE)
-        for rate in dataset.wrong.values:
-            ax.plot(dataset.alpha, KICK * np.exp(rate * dataset.alpha), color=WRONG, ls="--")
+        mean = some.pattern.mean("seed")
+        ax.errorbar(some.alpha, mean, error, fmt="o", color=SGD, label="chains, mean ± 2 errors")
+        rates = [float(dataset.theory), *dataset.wrong.values]
+        labels = "escape rate", "twice that (control)", "half of it (control)", "lr → 0 (control)"
+        styles = "-", "--", ":", "-."
+        for rate, label, style in zip(rates, labels, styles, strict=True):
+            colour = ODE if label == labels[0] else WRONG
+            growth = KICK * np.exp(rate * dataset.alpha)
+            ax.plot(dataset.alpha, growth, color=colour, ls=style, label=label)
+        ax.margins(x=0.03)
         ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel="specialisation in R")
         ax.set_ylim(KICK / 1.3, KICK * 5)
         ax.legend(frameon=False)

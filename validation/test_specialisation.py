@@ -50,10 +50,10 @@ def random_starts(key: jax.Array, **options: object) -> ld.Overlaps:
     return jax.vmap(one)(jax.random.split(key, RUNS))
 
 
-SMALL, LR, LR_RELU, END, NEAR, SHARE, EXPECTED = 0.3, 0.7, 0.3, 800.0, 0.1, 0.9, 0.99
+SMALL, LR, LR_RELU, END, NEAR, SHARE, EXPECTED = 0.3, 0.7, 0.3, 1500.0, 0.1, 0.85, 0.985
 """Standard deviation of the students' weights at the start; rates; alpha at the end; how near an
-overlap must be; the share of runs that must be shown to be there, and the one that is expected
-from longer runs: a few still leave their plateau at this time."""
+overlap must be; the share of runs that must be shown to be there, and the least that is expected:
+764 of 768 runs of other seeds were, the others still leaving their plateau."""
 
 
 def test_end_of_committees(lab: Lab) -> None:
@@ -123,10 +123,10 @@ def draw_end(dataset: xr.Dataset) -> Figure:
     return overlaps_of_runs({"erf": dataset.R_erf, "ReLU": dataset.R_relu})
 
 
-LARGE, PHASES = 3.0, ((0.7, 800.0), (0.1, 500.0), (0.03, 2000.0))
+LARGE, PHASES = 3.0, ((0.7, 1500.0), (0.1, 500.0), (0.03, 2000.0))
 """Learning rates, each up to an alpha: to get there, and for the formula of small rates."""
 
-LATE, MARGIN, BIAS = 5, 0.06, 0.035
+LATE, MARGIN, BIAS = 5, 0.06, 0.025
 """Times of the last phase that count; relative margin; the next order in lr and in 1/N."""
 
 
@@ -151,11 +151,21 @@ def test_error_from_random_starts(lab: Lab) -> None:
         state = random_starts(keys[0], scale=LARGE)
         for (lr, end), key in zip(PHASES, keys[1:], strict=True):
             runs, state = learn(problem, ld.SGD(lr=lr), state, end, key)
-        norms = np.einsum("stii->sti", np.asarray(runs.Q))
+        rule = ld.SGD(lr=PHASES[-1][0])
+        cancelling = jnp.array([[1.0, 0], [0, 1], [1, 0], [-1, 0]])  # superfluous units of norm 1
+        equal = ld.Overlaps(cancelling @ cancelling.T, cancelling, jnp.eye(M))
         return xr.Dataset(
             {
                 "eg": (("seed", "alpha"), np.asarray(runs.eg)),
-                "Q": (("seed", "alpha", "student"), norms),
+                "Q": (("seed", "student", "student_"), np.asarray(state.Q)),
+                "theory": (("seed", "alpha"), np.asarray(own_errors(problem, rule, runs))),
+                "wrong": (
+                    "control",
+                    [
+                        float(asymptotics.eg_specialised_small_lr(M, K - M, rule.lr, NOISE)),
+                        float(asymptotics.eg_zero_error_small_lr(problem, rule, equal)),
+                    ],
+                ),
             },
             coords={"alpha": np.asarray(runs.alpha[0])},
         )
@@ -163,20 +173,21 @@ def test_error_from_random_starts(lab: Lab) -> None:
     lab.settle(claim, measure, judge_error, draw_error)
 
 
-def small_rate(norms: np.ndarray) -> np.ndarray:
-    """eg at small lr for units with these Q_kk in the last axis, and v = 1."""
-    lr = PHASES[-1][0]
-    return lr * NOISE**2 / (2 * np.pi) * (1 / np.sqrt(1 + 2 * norms)).sum(axis=-1)
+@jax.jit
+def own_errors(problem: ld.Problem, rule: ld.SGD, runs: ld.Trajectory) -> jax.Array:
+    """What the formula of small rates says at each state of each run, (seed, alpha)."""
+
+    def one(q: jax.Array, r: jax.Array, v: jax.Array) -> jax.Array:
+        state = ld.Overlaps(q, r, jnp.eye(M), v)
+        return asymptotics.eg_zero_error_small_lr(problem, rule, state)
+
+    return jax.vmap(jax.vmap(one))(runs.Q, runs.R, runs.v)
 
 
 def judge_error(dataset: xr.Dataset) -> Verdict:
     late = dataset.isel(alpha=slice(-LATE, None))
-    eg = late.eg.mean("alpha").values
-    own = small_rate(late.Q.values).mean(axis=1)
-    wrong = (
-        float(asymptotics.eg_specialised_small_lr(M, K - M, PHASES[-1][0], NOISE)),
-        float(small_rate(np.ones(K))),
-    )
+    eg, own = (late[name].mean("alpha").values for name in ("eg", "theory"))
+    wrong = dataset.wrong.values
 
     def against(theory: np.ndarray | float) -> Equivalence:
         ratio = eg / theory
@@ -200,22 +211,25 @@ def draw_error(dataset: xr.Dataset) -> Figure:
     import matplotlib.pyplot as plt
 
     late = dataset.isel(alpha=slice(-LATE, None))
-    own, eg = small_rate(late.Q.values).mean(axis=1) / NOISE**2, late.eg.mean("alpha") / NOISE**2
-    wrong = float(asymptotics.eg_specialised_small_lr(M, K - M, PHASES[-1][0]))
+    own, eg = (late[name].mean("alpha").values / NOISE**2 for name in ("theory", "eg"))
+    wrong = dataset.wrong.values / NOISE**2
     with plot.style():
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
         ax.plot(own, eg, ".", color=SGD, label="runs")
         span = np.array([own.min(), own.max()])
         ax.plot(span, span, color=ODE, label="equal")
-        ax.axhline(wrong, color=WRONG, ls="--", label="Eq. (11) (control)")
+        for value, style, name in zip(
+            wrong, ("--", ":"), ("Eq. (11)", "all $Q_{kk}$ = 1"), strict=True
+        ):
+            ax.axhline(value, color=WRONG, ls=style, label=f"{name} (control)")
         ax.set(xlabel=r"$\epsilon_g/\sigma^2$ predicted from the run's $Q$")
         ax.set_ylabel(r"$\epsilon_g/\sigma^2$ measured")
         ax.legend(frameon=False)
     return figure
 
 
-V_TEACHER, ROUGH, UNEVEN, LR_BOTH, END_BOTH = 2.0, 0.5, 0.5, 0.5, 1000.0
-SUM_MARGIN, UNIT_MARGIN = 0.02, 0.1
+V_TEACHER, ROUGH, UNEVEN, LR_BOTH, END_BOTH = 2.0, 0.5, 0.5, 0.5, 2000.0
+SUM_MARGIN, UNIT_MARGIN = 0.03, 0.1
 """Mean absolute deviations of v's sums, relative, and of R. Of both a part is left at this time:
 0.003 and 0.06."""
 

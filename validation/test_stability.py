@@ -133,10 +133,22 @@ def draw(dataset: xr.Dataset) -> Figure:
     with plot.style():
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
         error = 2 * dataset.growth.std("seed") / dataset.sizes["seed"] ** 0.5
-        ax.errorbar(dataset.lr, dataset.growth.mean("seed"), error, fmt="o", label="chains")
+        ax.errorbar(
+            dataset.lr,
+            dataset.growth.mean("seed"),
+            error,
+            fmt="o",
+            label="chains, mean ± 2 standard errors",
+        )
         ax.axhline(0.0, color="0.7", lw=1)
-        ax.axvline(float(dataset.critical), color="k", label="critical rate")
-        ax.axvline(float(dataset.wrong), color="#D55E00", ls="--", label="wrong (control)")
+        critical = float(dataset.critical)
+        room = critical * MARGIN
+        ax.axvspan(
+            critical - room, critical + room, color="0.9", zorder=0, label=f"within {MARGIN:.0%}"
+        )
+        ax.axvline(critical, color="k", label="critical rate")
+        ax.axvline(float(dataset.wrong), color="#D55E00", ls="--", label="wrong rate (control)")
+        ax.margins(x=0.1, y=0.1)
         ax.set(xlabel=r"$\eta$", ylabel=r"growth of $\log \epsilon_g$ per unit $\alpha$")
         ax.legend(frameon=False)
     return figure

@@ -57,3 +57,20 @@ def escape_too_late() -> None:
     def _(old, *given, **keywords):
         found = old(*given, **keywords)
         return eqx.tree_at(lambda times: times.samples, found, 1.15 * found.samples)
+
+
+@mutant(
+    "small rates: the final error takes 1 + Q_kk in place of 1 + 2 Q_kk",
+    "test_specialisation.py::test_error_from_random_starts",
+)
+def small_rate_norms() -> None:
+    @replace(ASYMPTOTICS, "eg_zero_error_small_lr")
+    def _(old, problem, rule, state):
+        return old(problem, rule, eqx.tree_at(lambda s: s.Q, state, 0.5 * state.Q))
+
+
+@mutant("ridge: the label noise counts twice in q*", "test_ridge.py")
+def ridge_noise_twice() -> None:
+    @replace(ASYMPTOTICS, "ridge")
+    def _(old, lr, weight_decay, noise, **keywords):
+        return old(lr, weight_decay, 2**0.5 * noise, **keywords)

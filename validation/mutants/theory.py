@@ -181,3 +181,17 @@ def batch_root() -> None:
         return old(self, rates, state, _scaled(found, c_c=root))
 
     _drift_with(change)
+
+
+@mutant("Langevin: the noise of a step is 15 % too strong", "test_langevin.py")
+def langevin_noise_too_strong() -> None:
+    @replace("learndyn.dynamics._langevin", "diffusion")
+    def _(old, *given):
+        return 1.15**2 * old(*given)
+
+
+@mutant("averages over nodes: eg is 3 % too large", "test_error.py")
+def nodes_error_too_large() -> None:
+    @replace(NodeAverages, "generalisation_error")
+    def _(old, self, problem, state):
+        return 1.03 * old(self, problem, state)

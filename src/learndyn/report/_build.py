@@ -3,43 +3,62 @@
 import base64
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learndyn.report._scorecard import CARD, Row, latest_run, of_run, read_rows, scorecard
-from learndyn.report._terminal import alarm
+from learndyn.datasets import provenance
+from learndyn.report._scorecard import (
+    CARD,
+    Ending,
+    Row,
+    latest_ending,
+    latest_run,
+    of_run,
+    read_rows,
+    scorecard,
+)
+from learndyn.report._terminal import BUDGET, alarm, faults
 
 if TYPE_CHECKING:
     import xarray
 
 
 def build(
-    folder: Path, seconds: float | None = None, run: Mapping[str, Any] | None = None
+    folder: Path,
+    seconds: float | None = None,
+    run: Mapping[str, Any] | None = None,
+    *,
+    unreached: int = 0,
+    broken: Sequence[str] = (),
 ) -> "xarray.Dataset | None":
     """Write scorecard.nc and index.html in `folder`, from its data/ and figures/.
 
-    seconds: what the run took, for the page; None where nothing was run. run: the profile, seed
-    and device whose claims are meant; None: those of the last report. Stored claims of other
-    runs are counted on the page, and not shown.
-    Returns the scorecard, or None where there is no settled claim yet.
+    run: the profile, seed, device and sources (a digest of the code) whose claims are meant.
+    Stored claims of other runs are counted on the page, and not shown. seconds: what the run took.
+    unreached: how many selected claims it did not get to. broken: the tests that ended in an
+    error of which no claim's dataset tells. Without `run`, all of this is that of the last report.
+    Returns the scorecard, or None where there is no settled claim yet and none is missing.
     Raises: ImportError without jinja2, which the extra `report` brings.
     """
     stored = read_rows(folder)
-    run = latest_run(folder, stored) if run is None and stored else run or {}
+    ending = Ending(seconds, unreached, tuple(broken))
+    if run is None:
+        run = latest_run(folder, stored)
+        ending = latest_ending(folder) if ending == Ending() else ending
     rows = of_run(stored, run)
-    if not rows:
+    if not (rows or ending.unreached or ending.broken):
         return None
-    card = scorecard(rows, run)
+    card = scorecard(rows, run, ending)
     card.to_netcdf(folder / CARD, engine="h5netcdf")
-    page = _page(folder, rows, card, seconds, len(stored) - len(rows))
+    page = _page(folder, rows, card, run, len(stored) - len(rows))
     (folder / "index.html").write_text(page, encoding="utf-8")
     return card
 
 
 def _page(
-    folder: Path, rows: list[Row], card: "xarray.Dataset", seconds: float | None, others: int
+    folder: Path, rows: list[Row], card: "xarray.Dataset", run: Mapping[str, Any], others: int
 ) -> str:
     import jinja2
 
@@ -48,17 +67,21 @@ def _page(
     )
     environment.filters["number"] = lambda value: f"{value:.5g}"
     environment.filters["figure"] = lambda name: _embedded(folder / "figures" / f"{name}.png")
-    attributes = rows[0].attributes
+    # Without a claim, the page is about the process that failed to settle one.
+    attributes = rows[0].attributes if rows else provenance() | dict(run)
+    known = [row.attributes for row in rows if "git_revision" in row.attributes]
     return environment.get_template("page.html.j2").render(
         rows=rows,
         families=itertools.groupby(rows, key=lambda row: row.claim.family),
         attributes=attributes,
         versions=_versions(attributes),
         mutants=_mutants(folder),
-        seconds=seconds,
+        revisions=sorted({str(found["git_revision"]) for found in known}),
+        seconds=card.attrs.get("seconds"),
         made=datetime.now(UTC).isoformat(timespec="minutes"),
-        failed=sum(not row.verdict.good for row in rows),
+        faults=faults(card),
         alarm=alarm(card),
+        budget=BUDGET,
         others=others,
     )
 

@@ -1,5 +1,6 @@
 """The scorecard on one screen."""
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,9 +8,13 @@ import numpy as np
 if TYPE_CHECKING:
     import xarray
 
+BUDGET = 0.01
+"""At most how likely some true claim of a run may be to fail: a run that exceeds it has failed."""
+
 
 def lines(card: "xarray.Dataset") -> list[str]:
-    """A line per family of claims, one for each claim that does not hold, and a total."""
+    """A line per family of claims, one for each claim that does not hold, a total, and what else
+    is wrong with the run."""
     good = card.passed & card.control_rejected
     width = max(len(str(name)) for name in [*card.family.values, "family"])
     text = [f"{'family':{width}}  claims  hold  controls rejected  false alarm     time"]
@@ -21,6 +26,32 @@ def lines(card: "xarray.Dataset") -> list[str]:
         f"{int(good.sum())} of {card.sizes['claim']} claims hold, with their controls rejected; "
         f"true ones would all have held with a probability of {1 - alarm(card):.3%} or more."
     )
+    return text + ["FAILS: " + fault for fault in _gaps(card)]
+
+
+def faults(card: "xarray.Dataset") -> list[str]:
+    """What is wrong with a run, a sentence each; none where every claim that was selected holds,
+    with its control rejected, and true ones were likely enough to."""
+    crashed = int(card.crashed.sum())
+    failed = int((~(card.passed & card.control_rejected)).sum()) - crashed
+    text = [f"{failed} failed."] if failed else []
+    text += [f"{crashed} crashed."] if crashed else []
+    return text + _gaps(card)
+
+
+def _gaps(card: "xarray.Dataset") -> list[str]:
+    """The faults that are not those of a claim in the table."""
+    unreached, broken = int(card.unreached), json.loads(card.broken)
+    text = []
+    if unreached:
+        text.append(f"{unreached} {'claim was' if unreached == 1 else 'claims were'} not reached.")
+    if broken:
+        text.append(f"No verdict, because of an error: {', '.join(broken)}.")
+    if alarm(card) > BUDGET:
+        text.append(
+            f"True claims would all have held with a probability of less than {1 - BUDGET:.0%}: "
+            "take more runs."
+        )
     return text
 
 
@@ -38,6 +69,8 @@ def _line(name: str, part: "xarray.Dataset", width: int) -> str:
 
 
 def _named(row: "xarray.Dataset") -> str:
+    if bool(row.crashed):
+        return f"{row.claim.item()}: crashed; its page says how"
     wrong = [] if bool(row.passed) else ["does not hold"]
     wrong += [] if bool(row.control_rejected) else ["its control was not rejected"]
     return (

@@ -58,25 +58,29 @@ def assert_matches_ode(
 ) -> Agreement:
     """Assert that the mean error of an ensemble of runs follows the ODE.
 
-    ts: (times,) in units of alpha = steps / n; the first one is the start, where all agree.
-        Choose times before runs scatter over an exit from a plateau: there the mean of eg is
-        not the eg of the mean.
+    ts: (times,) in units of alpha = steps / n. The first one is the time of `start`, where all
+        agree and nothing is tested: [1, 2] is one unit of alpha from there, not two. Choose
+        times before runs scatter over an exit from a plateau: there the mean of eg is not the
+        eg of the mean.
     n: input dimension; runs: size of the ensemble. level: "chain", the exact overlap chain,
         or "sgd", weights. margin: the allowed distance of mean and ODE, in standard
         deviations of a single run, shown by two one-sided tests of 5 % each. The bias at finite
         n, of order 1/n, shrinks in these units like 1/sqrt(n).
-    theory: another prediction to be tested, at the times ts; None: `solve_ode`.
+    theory: another prediction to be tested, at the times of whole steps nearest to ts, which
+        are ts itself where ts * n is whole; None: `solve_ode`.
 
     Raises: AssertionError with the numbers where they do not agree, or where there are too few
-    runs to tell; ValueError for bad input, or runs that end badly.
+    runs to tell; ValueError for bad input, a theory at other times, or runs that end badly or
+    do not move.
     """
-    runs = _count(runs, "runs", 2)
+    runs, margin = _count(runs, "runs", 2), _positive(margin, "margin")
     results = ensemble(
         problem, rule, start, _times(ts), n=n, runs=runs, key=key, level=level, averages=averages
     )
     alpha = np.asarray(results.alpha[0])
     if theory is None:
         theory = solve_ode(problem, rule, start, alpha, averages=averages)
+    _require_times(theory, alpha, f"those of whole steps at n = {n}, nearest to ts")
     expected, eg = np.asarray(theory.eg)[1:], np.asarray(results.eg)[:, 1:]
     found = in_units_of_one_run(eg, expected, margin)
     error = eg.std(axis=0, ddof=1) / np.sqrt(runs)
@@ -102,6 +106,7 @@ def assert_concentrates(
     runs: int = 512,
     exponent: float = -0.5,
     margin: float = 0.05,
+    scatter: float = 0.2,
     level: str = "chain",
     averages: Any = None,
     theory: Trajectory | None = None,
@@ -109,18 +114,23 @@ def assert_concentrates(
     """Assert that runs at input dimension n stay within C / sqrt(n) of the ODE.
 
     The largest value over 10 times up to `horizon` of E|m - m_ode|, the Frobenius norm over
-    (Q, R, v, b), is fitted by a power of n; the exponent must equal -1/2 within `margin`, by two
-    one-sided tests of 5 % each. All runs start from exactly the overlaps `start`.
+    (Q, R, v, b), is fitted by a power of n; the exponent must equal -1/2 within `margin`, and
+    every size lie within `scatter` of the fit, as in `assert_scaling`. All runs start from
+    exactly the overlaps `start`.
 
-    horizon: in units of alpha. ns: input dimensions, at least three. theory: another
-    prediction, at 11 equally spaced times from 0 to horizon; None: `solve_ode`. level,
+    horizon: in units of alpha. ns: input dimensions, at least three, all different. theory:
+    another prediction, at 11 equally spaced times from 0 to horizon; None: `solve_ode`. level,
     averages: as in `assert_matches_ode`.
-    Raises: AssertionError with the numbers; ValueError for bad input, or runs that end badly.
+    Raises: AssertionError with the numbers; ValueError for bad input, a theory at other times,
+    or runs that end badly or do not move.
     Source: the concentration theorem, Theorem 1 of Goldt et al. (2020).
     """
+    ns, runs = _sizes(ns), _count(runs, "runs", 2)
+    allowed = {"margin": _positive(margin, "margin"), "scatter": _positive(scatter, "scatter")}
     ts = np.linspace(0.0, horizon, 11)
     if theory is None:
         theory = solve_ode(problem, rule, start, ts, averages=averages)
+    _require_times(theory, ts, "11 equally spaced ones from 0 to horizon")
     samples = []
     for n, one in zip(ns, jax.random.split(key, len(ns)), strict=True):
         options = {"n": n, "runs": runs, "key": one, "level": level, "averages": averages}
@@ -128,7 +138,7 @@ def assert_concentrates(
     by_size = np.stack(samples)
     peaks = by_size.mean(axis=1).argmax(axis=1)
     largest = by_size[np.arange(len(peaks)), :, peaks]
-    return assert_scaling(ns, largest.T, exponent, margin=margin)
+    return assert_scaling(ns, largest.T, exponent, **allowed)
 
 
 def assert_scaling(
@@ -138,16 +148,28 @@ def assert_scaling(
     *,
     error: RealLike | None = None,
     margin: float = 0.05,
+    scatter: float = 0.2,
 ) -> Scaling:
-    """Assert that y ~ x**exponent, within `margin` in the exponent (two one-sided tests, 5 %).
+    """Assert that y ~ x**exponent: the exponent of the fit, and that the fit is one.
 
-    x: (sizes,), at least three, positive. y: (runs, sizes), samples whose mean is meant; or
-    (sizes,) positive estimates, with their standard errors in `error` (sizes,).
-    Raises: AssertionError with the fitted exponent; ValueError for bad input.
+    The fitted exponent equals `exponent` within `margin`, and log y at every x equals the
+    fitted line within `scatter`; each by two one-sided tests of 5 %, so that too few runs fail
+    and never pass. A curve or a jump can have the right exponent on average; and with enough
+    runs any true power law is a little off its line, through corrections at small x.
+
+    x: (sizes,), positive, at least three of them different. y: (runs, sizes), samples whose
+        mean is meant; or (sizes,) positive estimates, with their standard errors in `error`
+        (sizes,).
+    scatter: 0.2 has room for corrections of 10 % at small x, and needs errors below some 5 % of
+        y; less scatter needs smaller errors.
+    Raises: AssertionError with the fitted exponent, or the point that is off; ValueError for
+    bad input.
     """
+    margin, scatter = _positive(margin, "margin"), _positive(scatter, "scatter")
     x, y = np.asarray(x, float), np.asarray(y, float)
-    if x.ndim != 1 or len(x) < 3 or not (np.isfinite(x) & (x > 0)).all():
-        raise ValueError(f"x must be at least three positive numbers; got {x}.")
+    good = x.ndim == 1 and len(np.unique(x)) >= 3 and (np.isfinite(x) & (x > 0)).all()
+    if not good:
+        raise ValueError(f"x must be positive numbers, at least three different ones; got {x}.")
     if y.shape[-1:] != x.shape or y.ndim not in (1, 2) or (y.ndim == 1) == (error is None):
         raise ValueError(
             "y must be samples (runs, sizes), or estimates (sizes,) with their `error` (sizes,); "
@@ -165,6 +187,13 @@ def assert_scaling(
         f"{margin}: x = {x.tolist()}, y = {np.array2string(y, precision=4)}. If the error is "
         "not much smaller than the margin, take more runs or a wider range of x."
     )
+    off = _off_the_line(x, y, error, slope, scatter)
+    worst = off.worst
+    assert off.equal, (
+        f"y is no power of x within {scatter}: at x = {x[worst]:g} log y is off the fitted line "
+        f"by {off.estimate[worst]:+.4f} ± {off.error[worst]:.4f}, y = {y[worst]:.5g}. "
+        f"{_more_runs(off) or 'The fitted exponent is then no exponent of y.'}"
+    )
     return Scaling(slope, slope_error, x, y, error)
 
 
@@ -178,10 +207,36 @@ def _distances(results: Trajectory, theory: Trajectory) -> np.ndarray:
     return np.sqrt(total)[:, 1:]
 
 
+def _off_the_line(
+    x: np.ndarray, y: np.ndarray, error: np.ndarray, slope: float, scatter: float
+) -> Equivalence:
+    """log y - the fitted line, at every x.
+
+    Its error is taken to be that of log y: a little too large, as the line follows the point.
+    """
+    weights, rest = (y / error) ** 2, np.log(y) - slope * np.log(x)
+    return Equivalence(rest - np.average(rest, weights=weights), error / y, scatter)
+
+
 def _advice(found: Equivalence) -> str:
-    if np.abs(found.estimate).max() < found.margin:
-        return "The estimate itself is inside the margin: take more runs."
-    return "Take a larger n if the bias of order 1/n may explain it; else the theory is wrong."
+    otherwise = "Take a larger n if the bias of order 1/n may explain it; else the theory is wrong."
+    return _more_runs(found) or otherwise
+
+
+def _more_runs(found: Equivalence) -> str:
+    """The advice where only the errors are too large."""
+    inside = np.abs(found.estimate).max() < found.margin
+    return "The estimate itself is inside the margin: take more runs." if inside else ""
+
+
+def _require_times(theory: Trajectory, alpha: np.ndarray, which: str) -> None:
+    """A theory at other times would be compared with the wrong ones, or broadcast."""
+    given = np.asarray(theory.alpha, float)
+    if given.shape != alpha.shape or not np.allclose(given, alpha, rtol=1e-9, atol=1e-9):
+        raise ValueError(
+            f"the theory's times must be {which}, alpha = {alpha.tolist()}; got theory.alpha = "
+            f"{given.tolist()}."
+        )
 
 
 def _times(ts: RealLike) -> np.ndarray:
@@ -191,6 +246,19 @@ def _times(ts: RealLike) -> np.ndarray:
             f"ts must be at least two increasing times, the first the start; got {ts}."
         )
     return ts
+
+
+def _sizes(ns: Sequence[int]) -> list[int]:
+    sizes = np.asarray(ns).tolist()
+    if len(sizes) < 3 or len(set(sizes)) < len(sizes):
+        raise ValueError(f"ns must be at least three sizes, all different; got {sizes}.")
+    return sizes
+
+
+def _positive(value: float, name: str) -> float:
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be positive and finite; got {value}.")
+    return value
 
 
 def _count(value: int, name: str, least: int) -> int:

@@ -10,12 +10,16 @@ import numpy as np
 
 from learndyn._initial import weights_from_overlaps
 from learndyn._problem import Problem
+from learndyn._results import Result
 from learndyn._rules import SGD
 from learndyn._states import Overlaps
 from learndyn.dynamics import Trajectory, simulate_chain, simulate_sgd
 
 _LANES = 256
 """Chains side by side in one call: fastest on a CPU core."""
+
+_ROUNDING = 1e-12
+"""Scatter below this, over the mean, is rounding."""
 
 
 def ensemble(
@@ -32,27 +36,58 @@ def ensemble(
 ) -> Trajectory:
     """`runs` independent runs as one `Trajectory` of NumPy arrays with a leading axis.
 
-    Raises: ValueError where a run does not end well: its NaN would end in every mean.
+    Raises: ValueError where a run does not end well, for its NaN would end in every mean; and
+    where all end alike, for a difference from theory then has no unit.
     """
     if level not in ("chain", "sgd"):
         raise ValueError(f"level must be 'chain' or 'sgd'; got {level!r}.")
     keys = jax.random.split(key, runs)
     times = jnp.asarray(ts, float)
     if level == "chain":
+        _require_dimension(n, rule, start)
         size = jnp.asarray(n, float)  # data: one program for every n
         parts = [keys[i : i + _LANES] for i in range(0, runs, _LANES)]
         blocks = [_chains(problem, rule, start, times, size, part, averages) for part in parts]
     else:
         blocks = [_sgd(problem, rule, start, times, n, keys[i], averages) for i in range(runs)]
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
-    failed = int((np.asarray(joined.result) != 0).sum())
-    if failed:
-        raise ValueError(
-            f"{failed} of {runs} runs at n = {n} did not end well (result codes "
-            f"{sorted(set(np.asarray(joined.result).tolist()))}; learndyn.Result says why). "
-            "Lower the learning rate or the times."
-        )
+    _require_success(joined, n)
+    _require_scatter(joined, n)
     return joined
+
+
+def _require_dimension(n: int, rule: SGD, start: Overlaps) -> None:
+    """Here, because n is data below, and a bad one would be a result code without a reason."""
+    least = start.m + start.k * (1 if rule.momentum is None else 2)
+    if n < least:
+        of = "k + m" if rule.momentum is None else "2 k + m, units and velocities"
+        raise ValueError(
+            f"n must be at least {of}, here {least}, the weight vectors whose overlaps the chain "
+            f"follows; got n = {n}."
+        )
+
+
+def _require_success(runs: Trajectory, n: int) -> None:
+    codes = np.asarray(runs.result)
+    failed = codes[codes != Result.SUCCESS]
+    if failed.size:
+        why = "; ".join(Result(code).meaning for code in np.unique(failed))
+        raise ValueError(
+            f"{failed.size} of {codes.size} runs at n = {n} did not end well: {why}. A run that "
+            "diverges needs a lower learning rate or earlier times."
+        )
+
+
+def _require_scatter(runs: Trajectory, n: int) -> None:
+    eg = np.asarray(runs.eg)[:, 1:]
+    still = eg.std(axis=0) <= _ROUNDING * eg.mean(axis=0)
+    if still.any():
+        alpha = np.asarray(runs.alpha)[0, 1:][still][0]
+        raise ValueError(
+            f"at alpha = {alpha:.4g} all runs at n = {n} have the same error: nothing moves, and "
+            "without scatter nothing can be tested. Is a learning rate 0, or a time less than "
+            "one step, 1/n, from the start?"
+        )
 
 
 @eqx.filter_jit
