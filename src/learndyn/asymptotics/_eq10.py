@@ -134,13 +134,13 @@ def _first_zero(m: Array, l: Array) -> Float[Array, "*shape"]:
 
 
 def _require_stable(m: Array, l: Array, lr: Array) -> None:
-    m, l, lr = (a.ravel() for a in np.broadcast_arrays(m, l, lr))
-    limit = np.asarray(_first_zero(jnp.asarray(m), jnp.asarray(l)))
-    if (lr >= limit).any():
-        i = int(np.argmax(lr >= limit))
+    units, more, rates = (np.asarray(a).ravel() for a in np.broadcast_arrays(m, l, lr))
+    limit = np.asarray(_first_zero(jnp.asarray(units), jnp.asarray(more)))
+    if (rates >= limit).any():
+        i = int(np.argmax(rates >= limit))
         raise ValueError(
             f"lr must be below the critical rate {limit[i]:.6g} of the specialised state with "
-            f"m={m[i]:g}, l={l[i]:g}, where its error diverges; got lr={lr[i]:g}."
+            f"m={units[i]:g}, l={more[i]:g}, where its error diverges; got lr={rates[i]:g}."
         )
 
 

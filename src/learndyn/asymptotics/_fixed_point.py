@@ -89,7 +89,7 @@ def fixed_point(
     setting = {"function": "fixed_point", "averages": averages}
     flow = fixed_flow(problem, rule, start, moving=True, **setting)
     max_steps = as_count(max_steps, "max_steps", "the search ends after so many")
-    limits = [jnp.asarray(x, float) for x in (tolerance, neutral_tolerance)]
+    limits = jnp.asarray(tolerance, float), jnp.asarray(neutral_tolerance, float)
     for limit, name in zip(limits, ("tolerance", "neutral_tolerance"), strict=True):
         require_at_least(limit, 0.0, name, "a tolerance", strict=True)
     if is_concrete(rule.lr):

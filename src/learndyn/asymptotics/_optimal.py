@@ -125,39 +125,44 @@ class _Learning(eqx.Module):
 
 def _best_constant(learning: _Learning, low: Array, high: Array) -> Optimised:
     """By a grid of rates that closes in: the objective need not have a single minimum."""
-    grid, values = _with_best_inside(learning, low, high)
-    history = []
-    for _ in range(_ZOOMS):
-        i = int(jnp.nanargmin(values))
+    grid, values, i = _with_best_inside(learning, low, high)
+    history = [values[i]]
+    for _ in range(_ZOOMS - 1):
+        closer = jnp.geomspace(grid[max(i - 1, 0)], grid[min(i + 1, _GRID - 1)], _GRID)
+        grid, values, i = _evaluated(learning, closer)
         history.append(values[i])
-        lr, value = grid[i], values[i]
-        grid = jnp.geomspace(grid[max(i - 1, 0)], grid[min(i + 1, _GRID - 1)], _GRID)
-        values = _over_rates(learning, grid)
-    return Optimised(ConstantRate(lr), jnp.exp(value), jnp.exp(jnp.stack(history)))
+    return Optimised(ConstantRate(grid[i]), jnp.exp(values[i]), jnp.exp(jnp.stack(history)))
 
 
-def _with_best_inside(learning: _Learning, low: Array, high: Array) -> tuple[Array, Array]:
+def _with_best_inside(learning: _Learning, low: Array, high: Array) -> tuple[Array, Array, int]:
     """A grid of rates whose best is not at its end, a decade further as often as needed."""
     ends = (low, high)
-    for _ in range(_DECADES + 1):
-        grid = jnp.geomspace(low, high, _GRID)
-        values = _over_rates(learning, grid)
-        if not bool(jnp.isfinite(values).any()):
-            raise ValueError(
-                "optimal_schedule found no constant rate in range_lr = "
-                f"({low:g}, {high:g}) at which learning does not diverge. Lower range_lr."
-            )
-        i = int(jnp.nanargmin(values))
+    grid, values, i = _evaluated(learning, jnp.geomspace(low, high, _GRID))
+    for _ in range(_DECADES):
         if 0 < i < _GRID - 1:
-            return grid, values
+            break
         # The old end stays inside, one point from the new grid's other end.
         low, high = (low / 10, grid[1]) if i == 0 else (grid[-2], 10 * high)
+        grid, values, i = _evaluated(learning, jnp.geomspace(low, high, _GRID))
+    if 0 < i < _GRID - 1:
+        return grid, values, i
     side = "lowest" if i == 0 else "highest"
     raise ValueError(
         f"optimal_schedule found the best constant rate at the {side} of those searched, "
         f"{grid[i]:g}, {_DECADES} decades beyond range_lr = ({ends[0]:g}, {ends[1]:g}). Shift "
         "range_lr; where the lowest rate is the best, learning from this start does only harm."
     )
+
+
+def _evaluated(learning: _Learning, grid: Array) -> tuple[Array, Array, int]:
+    """The rates, the objective at each, and which is the best."""
+    values = _over_rates(learning, grid)
+    if not bool(jnp.isfinite(values).any()):
+        raise ValueError(
+            "optimal_schedule found no constant rate in range_lr = "
+            f"({grid[0]:g}, {grid[-1]:g}) at which learning does not diverge. Lower range_lr."
+        )
+    return grid, values, int(jnp.nanargmin(values))
 
 
 def _checked_range(range_lr: RealLike) -> tuple[Array, Array]:
