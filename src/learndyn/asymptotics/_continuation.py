@@ -93,7 +93,7 @@ def _runs_off(apart: list[_Point]) -> bool:
     if len(apart) < 2:
         return False
     old, new = apart[-2:]
-    return np.log(_size(new) / _size(old)) > _STEEP * np.log(new.lr / old.lr)
+    return bool(np.log(_size(new) / _size(old)) > _STEEP * np.log(new.lr / old.lr))
 
 
 def _at_infinity(points: list[_Point]) -> float:
