@@ -63,7 +63,7 @@ def start_without_exact_overlaps() -> None:
         return old(key, eqx.tree_at(lambda s: s.R, start, 0.95 * start.R), n)
 
 
-@mutant("chain: |x|² is replaced by n", "test_levels.py::test_law[relu-100]")
+@mutant("chain: |x|² is replaced by n", "test_levels.py::test_law[relu-50]")
 def chain_norm() -> None:
     @replace(CHAIN_LOOP, "draw_block")
     def _(old, setting, *given, **keywords):
@@ -74,7 +74,7 @@ def chain_norm() -> None:
 
 
 @mutant(
-    "chain: n - k - m degrees of freedom are replaced by n", "test_levels.py::test_law[relu-100]"
+    "chain: n - k - m degrees of freedom are replaced by n", "test_levels.py::test_law[relu-50]"
 )
 def chain_degrees_of_freedom() -> None:
     @replace(CHAIN_LOOP, "draw_block")
@@ -84,7 +84,7 @@ def chain_degrees_of_freedom() -> None:
         return old(more, *given, rows=rows, **keywords)
 
 
-@mutant("chain: labels have no noise", "test_levels.py::test_law[relu-100]")
+@mutant("chain: labels have no noise", "test_levels.py::test_law[relu-50]")
 def chain_without_noise() -> None:
     @replace(CHAIN_DRAWS, "lane_labels")
     def _(old, problem, rho, zeta, *given):
