@@ -59,10 +59,29 @@ def test_relu_response_is_its_closed_form():
     for m, lr in ((2, 0.5), (2, 0.05)):
         eg = asymptotics.eg_response(relu, ld.SGD(lr=lr), asymptotics.specialised_state(m))
         close(eg, asymptotics.eg_relu(m, lr), rel=1e-9)
+    for m, z in ((2, 3), (3, 3)):  # where many fields are parallel
+        eg = asymptotics.eg_response(relu, ld.SGD(lr=1.0), asymptotics.denoising_state(m, z))
+        close(eg, asymptotics.eg_relu(m, 1.0, z=z), rel=1e-9)
     rule = ld.SGD(lr=0.2, lr_second=0.1)
     shared = asymptotics.denoising_state(1, 2, 1.5)
     eg = asymptotics.eg_response(relu, rule, shared)
     close(eg, asymptotics.eg_relu(1, 0.2, z=2, v_teacher=1.5), rel=1e-9)
+
+
+def test_relu_dynamics_stay_at_shared_teacher_units():
+    """Little noise, six units on two teacher units: eg is of the order of what averages near
+    parallel fields must resolve. The correction to the closed form is linear in the noise."""
+    noises = jnp.array([0.01, 0.005])
+    start = asymptotics.denoising_state(2, 3)
+    ts = jnp.array([0.0, 1000.0])
+
+    @jax.jit
+    @jax.vmap
+    def end(noise):
+        problem = ld.Problem(ld.ReLU(), ld.ReLU(), noise=noise)
+        return ld.solve_ode(problem, ld.SGD(lr=1.0), start, ts, rtol=1e-8, atol=1e-13).eg[-1]
+
+    np.testing.assert_allclose(end(noises) / noises**2, asymptotics.eg_relu(2, 1.0, z=3), rtol=2e-3)
 
 
 def test_response_by_nodes_where_student_equals_teacher():

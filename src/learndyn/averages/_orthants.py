@@ -4,8 +4,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn.averages._cones import PAIRS, REST, cone, unit_rows
+from learndyn.averages._cones import PAIRS, REST, cone
 from learndyn.averages._correlations import angles_from, inverse
+from learndyn.averages._unit_rows import unit_rows
 
 
 def P2(r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -66,9 +66,7 @@ def I4(c: Covariance, i: int, k: int, a: int, b: int) -> Scalar:
         return scale * step_relu_relu(f.angles[i, a], f.angles[i, b], f.angles[a, b])
     if a == b:
         return scale * step_step_square(f.angles[i, k], f.angles[i, a], f.angles[k, a])
-    four = np.array([i, k, a, b])
-    r = f.angles.r[four[:, None], four]
-    return scale * quadruples(r, np.arange(4)[None])[0, 0]
+    return scale * quadruples(f, np.array([[i, k, a, b]]))[0, 0]
 
 
 def pair(c: Covariance) -> Covariance:
@@ -135,7 +133,7 @@ def _two_steps(f: Correlations, y: Float[Array, " d"], k: int) -> Float[Array, "
     ik, ia, ka = f.angles[index.i, index.k], f.angles[index.i], f.angles[index.k]
     total = step_step_square(ik[:, None], ia, ka) @ y**2
     if len(index.fields):
-        average = quadruples(f.angles.r, index.fields).ravel()[index.where]
+        average = quadruples(f, index.fields).ravel()[index.where]
         total = total + 2.0 * jnp.sum(average * y[index.a] * y[index.b], axis=1)
     return jnp.where(np.eye(k, dtype=bool), 0.0, total[index.pair])
 

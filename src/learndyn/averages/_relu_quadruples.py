@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from learndyn.averages._cones import PAIRS, REST, Cone, cone, unit_rows
-from learndyn.averages._correlations import inverse
+from learndyn.averages._cones import PAIRS, REST, Cone, cone
+from learndyn.averages._correlations import Correlations, inverse
 from learndyn.averages._orthants import quadrant
 from learndyn.averages._relu_forms import slant
 
@@ -41,30 +41,26 @@ _FIND = np.array([[PAIRS.index(tuple(sorted(way[[*xy]]))) for way in WAYS] for x
 """Which of `PAIRS` each pair of places is, in each way."""
 
 
-def quadruples(r: Float[Array, "d d"], fields: Int[np.ndarray, "sets 4"]) -> Float[Array, "sets 6"]:
+def quadruples(f: Correlations, fields: Int[np.ndarray, "sets 4"]) -> Float[Array, "sets 6"]:
     """The average for each set of four fields, in each of the six ways of `WAYS`.
 
-    r: correlations of d fields; fields: indices of four different fields in each row.
+    f: correlations of d fields; fields: indices of four different fields in each row.
     Error: as `P4`. Derivatives: exact; those with respect to r_ik grow like 1/q_ik and are
     bounded as in `correlations`.
     """
     first, second = fields[:, PAIRS].T.swapaxes(1, 2)
 
     @jax.custom_jvp
-    def average(r: Array) -> Array:
-        return jax.vmap(average_by_way)(_cones(r, fields))
+    def average(r: Array, rows: Array) -> Array:
+        return jax.vmap(average_by_way)(jax.vmap(cone)(rows[fields]))
 
     @average.defjvp
     def _average_jvp(primals, tangents):
-        (r,), (dr,) = primals, tangents
-        cones = _cones(r, fields)
+        (_, rows), (dr, _) = primals, tangents
+        cones = jax.vmap(cone)(rows[fields])
         return jax.vmap(average_by_way)(cones), jax.vmap(_change)(cones, dr[first, second])
 
-    return average(r)
-
-
-def _cones(r: Float[Array, "d d"], fields: Int[np.ndarray, "sets 4"]) -> Cone:
-    return jax.vmap(cone)(unit_rows(r)[fields])
+    return average(f.angles.r, f.rows)
 
 
 def _by_way(values: Any) -> Pairs:

@@ -1,6 +1,6 @@
-"""Elementwise inverse sine, arctangent and 2 x 2 determinant in float64.
+"""Elementwise inverse sine and arctangent in float64.
 
-Inverse sine and arctangent are made of polynomials alone: XLA's own leave the vector units
+They are made of polynomials alone: XLA's own leave the vector units
 (7 to 17 ns an element on one core, against 1 and 2 here), and have derivatives that are
 infinite at the ends of their ranges, where student and teacher coincide.
 """
@@ -96,24 +96,3 @@ def arctan2(y: Float[Array, "*shape"], x: Float[Array, "*shape"]) -> Float[Array
 def _arctan2_jvp(primals, tangents):
     (y, x), (dy, dx) = primals, tangents
     return arctan2(y, x), (x * dy - y * dx) / jnp.maximum(x * x + y * y, _SMALLEST)
-
-
-def determinant(
-    x: Float[Array, "*#shape"], y: Float[Array, "*#shape"], z: Float[Array, "*#shape"]
-) -> Float[Array, "..."]:
-    """x y - z**2, elementwise, with most digits where the two cancel; not differentiable.
-
-    Error: below 2**-76 |x y|, beside rounding of the result.
-    Each factor is split into two halves whose products are exact (Veltkamp, Dekker 1971).
-    Written so that a compiler may fuse multiplications and additions without harm.
-    """
-    (x, x_low), (y, y_low), (z, z_low) = (_halves(jax.lax.stop_gradient(v)) for v in (x, y, z))
-    leading = x * y - z * z
-    middle = x * y_low + (x_low * y - 2.0 * (z * z_low))
-    return leading + (middle + (x_low * y_low - z_low * z_low))
-
-
-def _halves(x: Float[Array, "*shape"]) -> tuple[Array, Array]:
-    shifted = (2.0**27 + 1.0) * x
-    high = shifted - (shifted - x)
-    return high, x - high

@@ -1,0 +1,42 @@
+"""Unit vectors with given scalar products."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+_ROUNDING = 2.0**-52
+_UNROLLED = 16
+
+PARALLEL = 1e-12
+"""Unit rows that differ by less, in sine of their angle, differ by rounding only."""
+
+
+def unit_rows(r: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """Unit vectors with the scalar products r, a positive semi-definite correlation matrix.
+
+    By Cholesky's elimination, the field that has most left first. What is left of fields below
+    the rounding of r, d * 2**-52 in variance, counts as zero: so parallel fields get the same
+    vector up to 1e-15, and an r that is not quite positive semi-definite gets a neighbour that is.
+    Error: rounding of r, whatever the rank. Not to be differentiated.
+    """
+    d = r.shape[0]
+
+    def eliminate(step: int, so_far: tuple[Array, Array]) -> tuple[Array, Array]:
+        rows, left = so_far
+        first = jnp.argmax(left)
+        size = left[first]
+        column = (r[first] - rows @ rows[first]) / jnp.sqrt(jnp.where(size > 0, size, 1.0))
+        column = jnp.where(size <= d * _ROUNDING, 0.0, column)  # NaN stays NaN
+        left = jnp.where(np.arange(d) == first, -jnp.inf, left - column**2)
+        return rows.at[:, step].set(column), left
+
+    start = jnp.zeros_like(r), jnp.diagonal(r)
+    rows, _ = jax.lax.fori_loop(0, d, eliminate, start, unroll=d <= _UNROLLED)
+    return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def sine(left: Float[Array, "*shape d"]) -> Float[Array, "*shape"]:
+    """Of the angle between unit rows, of which this is left of one beside the other."""
+    size = jnp.linalg.norm(left, axis=-1)
+    return jnp.where(size < PARALLEL, 0.0, size)  # NaN stays NaN
