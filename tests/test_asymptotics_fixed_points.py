@@ -63,6 +63,17 @@ def test_derivatives_leave_neutral_directions_where_they_are():
     assert ends(1e-9).neutral > 0
 
 
+def test_noise_on_linear_units_ends_at_overlaps_of_weights():
+    # The nearest root along neutral directions has a negative eigenvalue.
+    for m, superfluous, noise in ((2, 0, 0.5), (2, 1, 2.0), (1, 1, 0.05)):
+        problem = ld.Problem(ld.Linear(), ld.Linear(), noise=noise)
+        state = asymptotics.specialised_state(m, superfluous)
+        found = asymptotics.fixed_point(problem, ld.SGD(lr=0.3), state)
+        assert found.result == ld.Result.SUCCESS
+        close(found.eg, asymptotics.eg_linear(0.3, noise, k=m + superfluous), rel=1e-10)
+        assert np.linalg.eigvalsh(found.state.covariance)[0] > -1e-7
+
+
 def test_a_search_that_finds_nothing_says_so():
     # Beyond its critical rate, with noise, a linear network has no fixed point inside.
     problem = ld.Problem(ld.Linear(), ld.Linear(), noise=0.1)

@@ -66,10 +66,16 @@ def start_of(step: Step) -> ld.Overlaps:
     return ld.Overlaps(*OVERLAPS, **(BIASES if step.biased else {}))
 
 
-def drift(step: Step, noise: float = NOISE) -> np.ndarray:
-    """The library's dQ/dalpha and dR/dalpha, in the order of ENTRIES."""
+def drift(step: Step, noise: float = NOISE, unit: float = 1.0) -> np.ndarray:
+    """The library's dQ/dalpha and dR/dalpha, in the order of ENTRIES.
+
+    unit: what each unit's output is multiplied with.
+    """
+    start = start_of(step)
+    v = {"v": np.full(2, unit), "v_teacher": np.full(2, unit)}
+    start = ld.Overlaps(start.Q, start.R, start.T, **v, b=start.b, b_teacher=start.b_teacher)
     rule = ld.SGD(lr=LR, batch_size=step.batch_size, weight_decay=step.decay)
-    return np.asarray(drift_at(ld.Problem(noise=noise), rule, start_of(step)))
+    return np.asarray(drift_at(ld.Problem(noise=noise), rule, start))
 
 
 def mean_slopes() -> np.ndarray:

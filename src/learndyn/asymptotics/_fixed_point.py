@@ -30,6 +30,8 @@ _STEP = 1e-10
 _TINY = 1e-300
 _NEAR = 1e-9
 
+_WIDENINGS = 6
+
 _OUTSIDE = 1e-7
 """A smallest eigenvalue of C below minus this times its trace: no weights have such overlaps."""
 
@@ -80,7 +82,9 @@ def fixed_point(
     tolerance: of |dy/dalpha| / lr.
     Derivatives with respect to every float of problem and rule: by the implicit function
         theorem with a pseudo-inverse; along neutral directions they are 0. `start` has none.
-    Returns: a `FixedPoint`; check its `result`, since a search can end without finding one.
+    Returns: a `FixedPoint`; check its `result`, since a search can end without finding one. A
+        search that ends at overlaps that no weights have begins again with some Q added on the
+        diagonal; under jit, grad and vmap it does not, and fails.
     Range: near enough to `start` for Newton steps; averages over nodes have no derivatives at
         singular overlaps, so a singular fixed point (student = teacher) is found from itself only.
     Raises: ValueError for schedules, a ReLU unit without weights, bad values.
@@ -98,10 +102,25 @@ def fixed_point(
     if beside is not start:
         # Is it `start` itself, where only averages made for it have derivatives?
         here = fixed_flow(problem, rule, start, **setting)
-        found = _fixed_point(here, here.pack(start), *limits, max_steps)
+        found, _ = _fixed_point(here, here.pack(start), *limits, max_steps)
         if found.result == Result.SUCCESS.value and _is_near(found.state, start):
             return found
-    return _fixed_point(flow, flow.pack(beside), *limits, max_steps)
+    return _with_room(flow, beside, *limits, max_steps)
+
+
+def _with_room(flow: OverlapFlow, start: Overlaps, *options: Any) -> FixedPoint:
+    """The search, begun again from weights with larger parts of their own (Q + room I) where it
+    ended at overlaps that no weights have: neutral directions lead there, and others do not."""
+    found, lacking = _fixed_point(flow, flow.pack(start), *options)
+    room = 0.0
+    for _ in range(_WIDENINGS if is_concrete(lacking) else 0):
+        if not lacking > 0:
+            break
+        room = 4.0 * (room + float(lacking))
+        wider = start.Q + room * jnp.eye(start.Q.shape[-1])
+        wider = eqx.tree_at(lambda state: state.Q, start, wider)
+        found, lacking = _fixed_point(flow, flow.pack(wider), *options)
+    return found
 
 
 def _is_near(state: Overlaps, start: Overlaps) -> bool:
@@ -116,7 +135,8 @@ def _fixed_point(
     tolerance: Float[Array, ""],
     neutral: Float[Array, ""],
     max_steps: int,
-) -> FixedPoint:
+) -> tuple[FixedPoint, Float[Array, ""]]:
+    """What the search found and, where those are no overlaps of weights, by how much."""
     y, search = root(flow, y, tolerance, neutral, max_steps)
     parts = decompose(search.matrix, neutral)
     state = flow.unpack(y)
@@ -127,7 +147,8 @@ def _fixed_point(
     result = jnp.where(found & inside, Result.SUCCESS.value, Result.SOLVER_FAILED.value)
     result = jnp.where(found | search.stuck, result, Result.MAX_STEPS.value)
     success = result == Result.SUCCESS.value
-    return FixedPoint(
+    lacking = jnp.where(found & ~inside, -smallest, 0.0)
+    point = FixedPoint(
         state=flow.unpack(jnp.where(success, y, jnp.nan)),
         eg=jnp.where(success, error_of(flow, state), jnp.nan),
         residual=jnp.max(jnp.abs(search.value)),
@@ -138,6 +159,7 @@ def _fixed_point(
         directions=parts.right[:, ::-1],
         flow=flow,
     )
+    return point, lacking
 
 
 def scaled_drift(flow: OverlapFlow):
