@@ -1,5 +1,7 @@
 """Unit vectors with given scalar products."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ def unit_rows(r: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """
     d = r.shape[0]
 
-    def eliminate(step: int, so_far: tuple[Array, Array]) -> tuple[Array, Array]:
+    def eliminate(step: Any, so_far: tuple[Array, Array]) -> tuple[Array, Array]:
         rows, left = so_far
         first = jnp.argmax(left)
         size = left[first]
