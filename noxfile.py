@@ -165,8 +165,10 @@ def check_style(session: nox.Session, *arguments: str) -> None:
 
 
 def targets(folder: str, session: nox.Session) -> list[str]:
-    """`folder`, unless the arguments name files or folders themselves."""
-    named = any((ROOT / argument.split("::")[0]).exists() for argument in session.posargs)
+    """`folder`, unless the arguments name files or folders in it themselves (--output has one
+    elsewhere)."""
+    paths = [ROOT / argument.split("::")[0] for argument in session.posargs]
+    named = any(path.exists() and path.is_relative_to(ROOT / folder) for path in paths)
     return [] if named else [folder]
 
 
