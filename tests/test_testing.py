@@ -103,6 +103,22 @@ def test_the_false_alarm_of_an_equivalence_is_how_often_a_true_one_fails():
     assert testing.false_alarm(1.0, 0.1) == 1.0
 
 
+def test_how_likely_a_wrong_theory_was_to_be_accepted():
+    """A control within chance of passing must weigh on the false alarms of its claim."""
+    rng = np.random.default_rng(3)
+    error, margin, off, trials = np.array([0.1, 0.15]), 0.4, np.array([0.3, 0.35]), 50_000
+    room = margin - NormalDist().inv_cdf(1 - testing.LEVEL) * error
+    accepted = np.abs(off + error * rng.normal(size=(trials, 2))) < room
+    stated = [testing.missed(x, e, 0.0, margin) for x, e in zip(off, error, strict=True)]
+    np.testing.assert_allclose(stated, accepted.mean(axis=0), atol=4 * (0.25 / trials) ** 0.5)
+    together = testing.Equivalence(off, error, margin).missed
+    assert together == min(stated) > accepted.all(axis=1).mean()
+    assert testing.missed(1.0, 0.0, 0.0, margin) == 0.0
+    wrong, limit = np.array([1.0, -4.0]), 3.5
+    kept = (np.abs(wrong + rng.normal(size=(trials, 2))) < limit).all(axis=1).mean()
+    assert abs(testing.z_missed(wrong, limit) - kept) < 0.01
+
+
 def test_a_jump_is_no_power_law_although_its_exponent_is_right():
     x = np.array([100.0, 200.0, 400.0, 800.0])
     jump = np.array([1.0, 0.5, 0.5, 1.0]) / x

@@ -127,7 +127,7 @@ def judge_curve(dataset: xr.Dataset, bias: float = BIAS) -> Verdict:
         passed=right.equal and before_exit,
         control_rejected=not wrong.equal,
         detail=detail,
-        false_alarm=right.false_alarm(bias),
+        false_alarm=right.false_alarm(bias) + wrong.missed,
     )
 
 

@@ -3,7 +3,8 @@
 A claim of equality passes where two one-sided tests at level `LEVEL` both reject a difference as
 large as the margin; that needs an estimate within margin - z(LEVEL) standard errors, so the number
 of runs is chosen to leave several standard errors of room. Each verdict says how likely its claim
-was to fail although it is true; what the theory leaves out at finite n counts as a bias.
+was to fail although it is true; what the theory leaves out at finite n counts as a bias, and so
+does a control that might have been accepted by chance.
 """
 
 from learndyn.report import BUDGET as BUDGET
@@ -12,7 +13,9 @@ from learndyn.testing import Equivalence as Equivalence
 from learndyn.testing import false_alarm as false_alarm
 from learndyn.testing import in_units_of_one_run as in_units_of_one_run
 from learndyn.testing import is_equal as is_equal
+from learndyn.testing import missed as missed
 from learndyn.testing import power_law as power_law
 from learndyn.testing import two_sample_z as two_sample_z
 from learndyn.testing import z_limit as z_limit
+from learndyn.testing import z_missed as z_missed
 from learndyn.testing import z_scores as z_scores

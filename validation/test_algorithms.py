@@ -115,8 +115,7 @@ IN_QUICK = ("decay",)
 
 @pytest.mark.parametrize("name", CASES)
 def test_variant(lab: Lab, name: str) -> None:
-    if lab.profile == "quick" and name not in IN_QUICK:
-        pytest.skip("not in the quick profile")
+    lab.skip_in_quick(name not in IN_QUICK)
     chosen = CASES[name]
     claim = Claim(
         id=f"algorithm-{name}",

@@ -13,7 +13,7 @@ from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble
 from validation.experiments import sgd_run
 from validation.lab import Lab
-from validation.statistics import false_alarm, is_equal
+from validation.statistics import false_alarm, is_equal, missed
 
 import learndyn as ld
 from learndyn import asymptotics, plot
@@ -124,7 +124,8 @@ def judge_error(dataset: xr.Dataset) -> Verdict:
         passed=is_equal(mean / theory, error / theory, 1.0, MARGIN),
         control_rejected=not is_equal(mean / wrong, error / wrong, 1.0, MARGIN),
         detail=detail,
-        false_alarm=false_alarm(error / theory, MARGIN, BIAS),
+        false_alarm=false_alarm(error / theory, MARGIN, BIAS)
+        + missed(mean / wrong, error / wrong, 1.0, MARGIN),
     )
 
 
@@ -149,8 +150,7 @@ START = ([[0.3, 0.05], [0.05, 0.25]], [[0.32, 0.03], [0.02, 0.3]])
 
 
 def test_optimal_schedule(lab: Lab) -> None:
-    if lab.profile == "quick":
-        pytest.skip("not in the quick profile")
+    lab.skip_in_quick()
     claim = Claim(
         id="optimal-schedule",
         family="asymptotics",
@@ -209,7 +209,8 @@ def judge_gain(dataset: xr.Dataset) -> Verdict:
         passed=is_equal(gain, error, theory, GAIN_MARGIN) and bool(gain > 5 * error),
         control_rejected=not is_equal(gain, error, 0.0, GAIN_MARGIN),
         detail=detail,
-        false_alarm=false_alarm(error, GAIN_MARGIN, GAIN_BIAS),
+        false_alarm=false_alarm(error, GAIN_MARGIN, GAIN_BIAS)
+        + missed(gain, error, 0.0, GAIN_MARGIN),
     )
 
 

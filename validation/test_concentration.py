@@ -10,7 +10,7 @@ from validation.ensembles import chain_ensemble, distances, fluctuations, whole_
 from validation.experiments import sgd_run
 from validation.figures import scaling
 from validation.lab import Lab
-from validation.statistics import false_alarm, is_equal, power_law
+from validation.statistics import false_alarm, is_equal, missed, power_law
 
 import learndyn as ld
 
@@ -49,8 +49,7 @@ def setting(case: str) -> tuple[ld.Problem, ld.SGD, ld.Overlaps]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_rate_and_constant(lab: Lab, case: str) -> None:
-    if lab.profile == "quick" and case not in IN_QUICK:
-        pytest.skip("not in the quick profile")
+    lab.skip_in_quick(case not in IN_QUICK)
     sizes = 64 * 2 ** np.arange(lab.pick(6, 9, 11))
     runs = whole_blocks(lab.pick(1024, 512, 2048))
     claim = Claim(
@@ -83,8 +82,7 @@ def test_rate_and_constant(lab: Lab, case: str) -> None:
 
 
 def test_rate_through_weights(lab: Lab) -> None:
-    if lab.profile == "quick":
-        pytest.skip("not in the quick profile")
+    lab.skip_in_quick()
     sizes, runs = 64 * 2 ** np.arange(lab.pick(2, 4, 6)), 3000
     ts = T[T <= WEIGHTS_END]
     claim = Claim(
@@ -145,6 +143,8 @@ def judge(dataset: xr.Dataset) -> Verdict:
     )
     alarm = false_alarm(slope_error, BAND, SLOPE_BIAS)
     alarm += false_alarm(ratio_error, MARGIN, RATIO_BIAS)
+    alarm += sum(missed(slope, slope_error, expected, BAND) for expected in (-0.25, -1.0))
+    alarm += missed(ratio * 2**0.5, ratio_error * 2**0.5, 1.0, MARGIN)
     return Verdict(SLOPE, slope, slope_error, passed, not any(wrong), detail, alarm)
 
 

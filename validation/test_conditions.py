@@ -1,13 +1,12 @@
 """The three conditions of the concentration theorem, each with its exponent."""
 
 import numpy as np
-import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble, distances, drift_at, solve_ode
 from validation.lab import Lab
-from validation.statistics import false_alarm, is_equal, power_law
+from validation.statistics import false_alarm, is_equal, missed, power_law
 
 import learndyn as ld
 from learndyn import plot
@@ -28,8 +27,7 @@ orders in 1/N bend the lines by less than a fifth of this."""
 
 
 def test_exponents(lab: Lab) -> None:
-    if lab.profile == "quick":
-        pytest.skip("not in the quick profile")
+    lab.skip_in_quick()
     claim = Claim(
         id="concentration-conditions",
         family="concentration",
@@ -123,6 +121,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
     slope, error = found["start 0.25"]
     detail = "Slopes " + ", ".join(listed) + "."
     alarm = sum(false_alarm(found[name][1], band(name), 0.2 * band(name)) for name in expected)
+    alarm += sum(missed(*found[name], value, band(name)) for name, value in wrong.items())
     return Verdict(-0.25, slope, error, all(hits), not any(false), detail, alarm)
 
 

@@ -18,7 +18,7 @@ from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble
 from validation.errata import BIASES, ENTRIES, LR, NOISE, N, Step, drift, mean_slopes, measured_step
 from validation.lab import Lab
-from validation.statistics import z_limit
+from validation.statistics import z_limit, z_missed
 
 import learndyn as ld
 from learndyn import plot
@@ -260,7 +260,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         passed=bool((np.abs(right) < allowed).all()),
         control_rejected=bool((np.abs(wrong) > allowed).any()),
         detail=detail,
-        false_alarm=FALSE_ALARM,
+        false_alarm=FALSE_ALARM + z_missed(wrong, allowed),
     )
 
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble
 from validation.lab import Lab
-from validation.statistics import false_alarm, is_equal, power_law
+from validation.statistics import false_alarm, is_equal, missed, power_law
 
 import learndyn as ld
 from learndyn import plot
@@ -65,7 +65,7 @@ def judge_scatter(dataset: xr.Dataset) -> Verdict:
         passed=is_equal(slope, error, -0.25, BAND),
         control_rejected=not is_equal(slope, error, -0.5, BAND),
         detail=f"Slope {slope:.3f} ± {error:.3f}.",
-        false_alarm=false_alarm(error, BAND, BIAS),
+        false_alarm=false_alarm(error, BAND, BIAS) + missed(slope, error, -0.5, BAND),
     )
 
 

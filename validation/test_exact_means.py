@@ -9,7 +9,7 @@ from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.statistics import z_limit
+from validation.statistics import z_limit, z_missed
 
 import learndyn as ld
 from learndyn import asymptotics, plot
@@ -129,7 +129,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         passed=passed,
         control_rejected=rejected,
         detail=detail,
-        false_alarm=FALSE_ALARM,
+        false_alarm=FALSE_ALARM + z_missed(wrong, limit),
     )
 
 

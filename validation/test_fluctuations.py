@@ -97,7 +97,7 @@ def coordinates(ensemble: dict[str, np.ndarray], *, both: bool) -> np.ndarray:
 
 def judge(dataset: xr.Dataset) -> Verdict:
     entries, sizes = compared(dataset, dataset.predicted.values)
-    wrong = all(found.equal for found in compared(dataset, dataset.wrong.values))
+    wrong = compared(dataset, dataset.wrong.values)
     peak = int(dataset.norm.values.argmax())
     last = dataset.distance.values[-1, :, peak]
     constant, predicted = last.mean(), float(dataset.norm[peak])
@@ -115,7 +115,9 @@ def judge(dataset: xr.Dataset) -> Verdict:
     alarm = entries.false_alarm(allowed[:, None, None, None])
     alarm += sizes.false_alarm(allowed[:, None])
     alarm += false_alarm(error / predicted, CONSTANT, allowed[-1])
-    return Verdict(predicted, constant, error, passed, not wrong, detail, alarm)
+    alarm += min(found.missed for found in wrong)
+    rejected = not all(found.equal for found in wrong)
+    return Verdict(predicted, constant, error, passed, rejected, detail, alarm)
 
 
 def compared(dataset: xr.Dataset, covariance: np.ndarray) -> tuple[Equivalence, Equivalence]:

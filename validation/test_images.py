@@ -17,7 +17,7 @@ from scipy.stats import norm
 from validation.claims import Claim, Verdict
 from validation.ensembles import solve_ode
 from validation.lab import Lab
-from validation.statistics import LEVEL, false_alarm, is_equal
+from validation.statistics import LEVEL, false_alarm, is_equal, missed
 
 import learndyn as ld
 from learndyn import plot
@@ -146,7 +146,8 @@ def judge_departure(dataset: xr.Dataset) -> Verdict:
         control_rejected=not white - z * white_error > limit,
         detail=f"{found(dataset)} White inputs: off by at most {np.exp(white):.2f}.",
         # No theory says how far images depart: the chance of another verdict, measured again.
-        false_alarm=float(norm.sf((largest - z * error - limit) / error)),
+        false_alarm=float(norm.sf((largest - z * error - limit) / error))
+        + float(norm.sf((limit - white + z * white_error) / white_error)),
     )
 
 
@@ -163,7 +164,9 @@ def judge_agreement(dataset: xr.Dataset) -> Verdict:
         control_rejected=not is_equal(wrong, wrong_error, 0.0, TWIN),
         detail=f"{found(dataset)} Control: {wrong:+.2f} ± {wrong_error:.3f}.",
         # Of the images, as above; of Gaussian inputs, that a true theory fails.
-        false_alarm=float(norm.sf(room / error)) + false_alarm(twin_error, TWIN, SETTLED),
+        false_alarm=float(norm.sf(room / error))
+        + false_alarm(twin_error, TWIN, SETTLED)
+        + missed(wrong, wrong_error, 0.0, TWIN),
     )
 
 

@@ -24,8 +24,7 @@ RUNS, UNITS, EXPLAINED = 512, 6, 0.5
 
 @pytest.mark.parametrize("k", [2, 4, 6])
 def test_large_weights(lab: Lab, k: int) -> None:
-    if lab.profile == "quick":
-        pytest.skip("not in the quick profile")
+    lab.skip_in_quick()
     claim = Claim(
         id=f"limits-individuals-k{k}",
         family="limits",

@@ -130,7 +130,9 @@ def judge(dataset: xr.Dataset) -> Verdict:
         passed=spread.equal and shift.equal and bool(euler < EULER),
         control_rejected=not (wrong[0].equal and wrong[1].equal),
         detail=detail,
-        false_alarm=spread.false_alarm(SPREAD_BIAS) + shift.false_alarm(SHIFT_BIAS),
+        false_alarm=spread.false_alarm(SPREAD_BIAS)
+        + shift.false_alarm(SHIFT_BIAS)
+        + min(one.missed for one in wrong),
     )
 
 

@@ -15,7 +15,7 @@ from validation.claims import Claim, Verdict
 from validation.ensembles import LANES, chain_ensemble, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.statistics import two_sample_z, z_limit
+from validation.statistics import two_sample_z, z_limit, z_missed
 
 import learndyn as ld
 from learndyn import plot
@@ -144,8 +144,9 @@ def judge(dataset: xr.Dataset) -> Verdict:
         f"{wrong.max():.1f}. Mean eg at the end: chain {means[0]:.5g}, weights {means[1]:.5g}, "
         f"difference's error {error:.2g}."
     )
+    alarm = FALSE_ALARM + z_missed(wrong, limit)
     passed, rejected = bool(z.max() < limit), bool(wrong.max() > limit)
-    return Verdict(float(means[0]), float(means[1]), error, passed, rejected, detail, FALSE_ALARM)
+    return Verdict(float(means[0]), float(means[1]), error, passed, rejected, detail, alarm)
 
 
 def draw(dataset: xr.Dataset) -> Figure:

@@ -9,7 +9,7 @@ from validation.claims import Claim, Verdict
 from validation.ensembles import solve_ode
 from validation.experiments import sgd_run
 from validation.lab import Lab
-from validation.statistics import z_limit, z_scores
+from validation.statistics import z_limit, z_missed, z_scores
 
 import learndyn as ld
 from learndyn import plot
@@ -94,7 +94,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         passed=bool(np.abs(z).max() < allowed) and ode_gap < 1e-8,
         control_rejected=bool(abs(wrong) > allowed),
         detail=detail,
-        false_alarm=FALSE_ALARM,
+        false_alarm=FALSE_ALARM + z_missed(wrong, allowed),
     )
 
 

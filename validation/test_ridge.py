@@ -91,7 +91,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         passed=right.equal,
         control_rejected=not wrong.equal,
         detail=detail,
-        false_alarm=right.false_alarm(BIAS),
+        false_alarm=right.false_alarm(BIAS) + wrong.missed,
     )
 
 

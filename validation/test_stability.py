@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble
 from validation.lab import Lab
-from validation.statistics import false_alarm, is_equal
+from validation.statistics import false_alarm, is_equal, missed
 
 import learndyn as ld
 from learndyn import asymptotics, plot
@@ -123,7 +123,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         passed=inside and is_equal(found, error, 1.0, MARGIN),
         control_rejected=not is_equal(found, error, wrong, MARGIN),
         detail=detail,
-        false_alarm=false_alarm(error, MARGIN, BIAS),
+        false_alarm=false_alarm(error, MARGIN, BIAS) + missed(found, error, wrong, MARGIN),
     )
 
 

@@ -14,7 +14,9 @@ from learndyn.testing._statistics import Equivalence as Equivalence
 from learndyn.testing._statistics import false_alarm as false_alarm
 from learndyn.testing._statistics import in_units_of_one_run as in_units_of_one_run
 from learndyn.testing._statistics import is_equal as is_equal
+from learndyn.testing._statistics import missed as missed
 from learndyn.testing._statistics import power_law as power_law
 from learndyn.testing._statistics import two_sample_z as two_sample_z
 from learndyn.testing._statistics import z_limit as z_limit
+from learndyn.testing._statistics import z_missed as z_missed
 from learndyn.testing._statistics import z_scores as z_scores

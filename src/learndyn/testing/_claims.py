@@ -31,7 +31,7 @@ class Verdict:
     predicted, measured, error: the number that stands for the claim in the scorecard, and the
     standard error of the measured one. detail: a sentence with the numbers behind it.
     false_alarm: at most how likely the claim was to fail although it is true, with the errors
-    that were measured; 0 where chance plays no part.
+    that were measured, or its control to be accepted; 0 where chance plays no part.
     """
 
     predicted: float

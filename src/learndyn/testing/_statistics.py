@@ -44,6 +44,15 @@ class Equivalence:
         return min(1.0, float(np.sum(tails)))
 
     @property
+    def missed(self) -> float:
+        """At most how likely the test was to call all equal, were each as far from zero as it was
+        measured: a wrong theory that is within chance of passing shows nothing."""
+        from scipy.special import ndtr
+
+        error = np.maximum(self.error, np.finfo(float).tiny)
+        return float(np.min(ndtr((self._room - np.abs(self.estimate)) / error)))
+
+    @property
     def _room(self) -> np.ndarray:
         """How far from zero an estimate may be."""
         return np.asarray(self.margin - _quantile(LEVEL) * self.error)
@@ -77,6 +86,11 @@ def false_alarm(error: np.ndarray | float, margin: float, bias: float = 0.0) -> 
     """At most how likely `is_equal` is to fail although the truth is within `bias` of expected."""
     error = np.asarray(error, float)
     return Equivalence(np.zeros_like(error), error, margin).false_alarm(bias)
+
+
+def missed(estimate: float, error: float, expected: float, margin: float) -> float:
+    """At most how likely `is_equal` was to accept a wrong `expected`; see `Equivalence.missed`."""
+    return Equivalence(np.array(estimate - expected), np.array(error), margin).missed
 
 
 def power_law(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, float]:
@@ -122,6 +136,12 @@ def two_sample_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def z_limit(comparisons: int, false_alarm: float) -> float:
     """The |z| that a true theory exceeds somewhere with probability at most `false_alarm`."""
     return _quantile(false_alarm / (2 * comparisons))
+
+
+def z_missed(z: np.ndarray | float, limit: float) -> float:
+    """At most how likely a wrong theory with these z scores was to keep all of them below
+    `limit`."""
+    return NormalDist().cdf(limit - float(np.abs(z).max()))
 
 
 def _quantile(tail: float) -> float:
