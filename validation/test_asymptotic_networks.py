@@ -1,4 +1,4 @@
-"""Final errors of networks with both layers, of normalised committees, and of ReLU."""
+"""Final errors of sigmoidal networks with both layers, and of ReLU committees."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,10 +6,10 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, whole_blocks, with_silent_units
+from validation.ensembles import chain_ensemble, whole_blocks
 from validation.figures import final_errors
 from validation.lab import Lab
-from validation.statistics import Equivalence, z_limit, z_missed
+from validation.statistics import Equivalence
 from validation.test_asymptotic_curves import RULE, denoising_end, judge_exact, table
 
 import learndyn as ld
@@ -42,63 +42,6 @@ def test_denoising(lab: Lab, m: int) -> None:
 
     draw = lambda dataset: final_errors(dataset, "students per teacher unit $Z$", "without 1/Z")
     lab.settle(claim, measure, judge_exact, draw)
-
-
-FALSE_ALARM = 2e-4
-
-
-def test_normalised_committee(lab: Lab) -> None:
-    lab.skip_in_quick()
-    n, m, lr, copies = 100, 2, 0.05, (1, 2)
-    claim = Claim(
-        id="asymptotic-normalised",
-        family="asymptotics",
-        statement="Committees that average, v = 1/K, end at an error that falls as 1/K",
-        source="Goldt et al. 2020, Fig. 4 (there M = 4, lr = 0.01), and Eq. (12) at the rate lr/K",
-        setting=f"linear, N = {n}, M = {m}, K = {[m * z for z in copies]}, lr = {lr}, noise "
-        f"{NOISE}, {whole_blocks(256)} chains from the noiseless end, at alpha = 4 K/lr",
-        rule="Every |z| of the mean against the exact one at this N is below the limit that a "
-        f"true one exceeds with probability {FALSE_ALARM}.",
-        control="Eq. (12) with v = 1, which grows with K.",
-    )
-
-    def measure() -> xr.Dataset:
-        rows = []
-        for z in copies:
-            k = m * z
-            setting = ld.Problem(ld.Linear(), ld.Linear(), noise=NOISE), ld.SGD(lr=lr)
-            start = with_silent_units(asymptotics.denoising_state(m, z, 1 / m), m * copies[-1])
-            key, steps = lab.key(f"{claim.id} {k}"), 4 * k / lr * n
-            ts = [0.0, steps / n]
-            found = chain_ensemble(*setting, start, ts, n=n, key=key, runs=256)
-            eg = found["eg"][:, -1]
-            h = lr / k
-            factor = 1 - 2 * h / n + h**2 * (n + 2) / n**2
-            exact = h**2 * NOISE**2 / (2 * n) * (1 - factor**steps) / (1 - factor)
-            wrong = lr * k * NOISE**2 / (4 - 2 * lr * k)
-            rows.append((eg.mean(), eg.std(ddof=1) / len(eg) ** 0.5, exact, wrong))
-        columns = np.array(rows).T / NOISE**2
-        dataset = table("K", [m * z for z in copies], columns[0], columns[2], columns[3])
-        return dataset.assign(error=("K", columns[1]))
-
-    draw = lambda dataset: final_errors(dataset, "units $K$", "v = 1", points="mean of chains")
-    lab.settle(claim, measure, judge_normalised, draw)
-
-
-def judge_normalised(dataset: xr.Dataset) -> Verdict:
-    right = ((dataset.measured - dataset.predicted) / dataset.error).values
-    wrong = ((dataset.measured - dataset.wrong) / dataset.error).values
-    allowed = z_limit(len(right), FALSE_ALARM)
-    return Verdict(
-        predicted=float(dataset.predicted[-1]),
-        measured=float(dataset.measured[-1]),
-        error=float(dataset.error[-1]),
-        passed=bool((np.abs(right) < allowed).all()),
-        control_rejected=bool((np.abs(wrong) > allowed).any()),
-        detail=f"Largest |z| {np.abs(right).max():.2f} (limit {allowed:.2f}), against the control "
-        f"{np.abs(wrong).max():.0f}.",
-        false_alarm=FALSE_ALARM + z_missed(wrong, allowed),
-    )
 
 
 RATIO, EXACT = 0.15, 0.05
