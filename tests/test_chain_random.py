@@ -18,17 +18,22 @@ def random_of(seed, lanes=LANES, block=5):
     return LaneRandom(lane_seeds(jax.random.split(jax.random.key(seed), lanes)), jnp.array(block))
 
 
+def drawn_chi_square(random, dof, steps):
+    normal = random.normal(steps * len(dof)).reshape(steps, len(dof), random.lanes)
+    return chi_square(random, dof, normal)
+
+
 @pytest.fixture(scope="module")
 def drawn():
     """(dof, numbers) and which of them were refused at first."""
 
     @jax.jit
     def draw(dof):
-        values = chi_square(random_of(0), dof, STEPS)
-        _, accepted = _lane_random._candidates(
-            random_of(0), 0.5 * dof - 1 / 3, (STEPS, len(dof), LANES)
-        )
-        return values, accepted
+        values = drawn_chi_square(random_of(0), dof, STEPS)
+        random, shape = random_of(0), (STEPS, len(dof), LANES)
+        x, u = random.normal(STEPS * len(dof)), random.uniform(STEPS * len(dof))
+        d = 0.5 * dof - 1 / 3
+        return values, _lane_random._candidates(d, x.reshape(shape), u.reshape(shape))[1]
 
     values, accepted = draw(jnp.array(DOF)[:, None])
     columns = lambda x: np.asarray(x).transpose(1, 0, 2).reshape(len(DOF), -1)
@@ -80,18 +85,18 @@ def test_many_refusals_change_no_law(monkeypatch):
     """Nineteen of twenty candidates thrown away at random: the loop fills every place."""
     candidates = _lane_random._candidates
 
-    def picky(random, d, shape):
-        values, accepted = candidates(random, d, shape)
-        chosen = random.uniform(shape[0] * shape[1]).reshape(shape) < 0.05
-        return values, accepted & chosen
+    def picky(d, x, u):
+        values, accepted = candidates(d, x, u)
+        # By digits of u that do not decide whether the candidate is taken.
+        return values, accepted & (jnp.floor(u * 2.0**30) % 20 == 0)
 
     monkeypatch.setattr(_lane_random, "_candidates", picky)
-    values = jax.jit(lambda dof: chi_square(random_of(1, 1000), dof, 8))(jnp.array([[3.0]]))
+    values = jax.jit(lambda dof: drawn_chi_square(random_of(1, 1000), dof, 8))(jnp.array([[3.0]]))
     assert stats.kstest(np.ravel(values), stats.chi2(3).cdf).pvalue > 1e-5
 
 
 def test_degrees_of_freedom_without_a_law():
-    got = jax.jit(lambda dof: chi_square(random_of(2, 3), dof, 4))(
+    got = jax.jit(lambda dof: drawn_chi_square(random_of(2, 3), dof, 4))(
         jnp.array([[0.0], [0.5], [-1.0], [jnp.nan], [1.0]])
     )
     np.testing.assert_array_equal(got[:, 0], 0.0)
@@ -100,7 +105,8 @@ def test_degrees_of_freedom_without_a_law():
 
 
 def test_a_lane_does_not_depend_on_the_others():
-    draw = jax.jit(lambda seeds: chi_square(LaneRandom(seeds, jnp.array(3)), jnp.array([[1.0]]), 8))
+    dof = jnp.array([[1.0]])
+    draw = jax.jit(lambda seeds: drawn_chi_square(LaneRandom(seeds, jnp.array(3)), dof, 8))
     seeds = lane_seeds(jax.random.split(jax.random.key(3), 500))
     np.testing.assert_array_equal(draw(seeds)[..., 7], draw(seeds[:, 7:8])[..., 0])
 
@@ -126,7 +132,8 @@ def test_gram_matrices_have_the_wishart_law(dof, wishart):
 def wishart():
     @jax.jit
     def gram(dof):
-        factor = _outside(random_of(4), dof, 16, 3)
+        random = random_of(4)
+        factor = _outside(random, dof, random.normal(16 * 6).reshape(16, 6, LANES), 3)
         return jnp.einsum("sijl,skjl->slik", factor, factor).reshape(-1, 3, 3)
 
     return lambda dof: np.asarray(gram(jnp.array([dof])))

@@ -31,9 +31,13 @@ def draw_block(
     """The draws of all steps of a block, with labels, for k units and `rows` student rows."""
     m, batch = setting.teacher.shape[0], setting.rule.batch_size
     d, steps, lanes = m + rows, steps_per_block(batch, m + rows), seeds.shape[1]
+    size = min(batch, k)
     random = LaneRandom(seeds, block)
-    z = random.normal(steps * batch * d).reshape(steps * batch, d, lanes)
-    zeta = random.normal(steps * batch)
+    # In one call, for each is compiled by itself.
+    samples, triangle = steps * batch, steps * (size * (size + 1) // 2)
+    numbers = random.normal(samples * d + samples + triangle)
+    z, zeta, rest = jnp.split(numbers, [samples * d, samples * d + samples])
+    z = z.reshape(samples, d, lanes)
     rho = inner(setting.teacher, z[:, None, :m])
     y = lane_labels(
         setting.problem,
@@ -44,21 +48,27 @@ def draw_block(
         random.always,
     )
     z, y = z.reshape(steps, batch, d, lanes), y.reshape(steps, batch, lanes)
-    return Draw(z, y, _outside(random, setting.n - d, steps, min(batch, k)))
+    outside = _outside(random, setting.n - d, rest.reshape(steps, -1, lanes), size)
+    return Draw(z, y, outside)
 
 
 def _outside(
-    random: LaneRandom, dof: Float[Array, " #lanes"], steps: int, size: int
+    random: LaneRandom,
+    dof: Float[Array, " #lanes"],
+    normal: Float[Array, "steps triangle lanes"],
+    size: int,
 ) -> Float[Array, "steps size size lanes"]:
     """Bartlett's factor of a Wishart matrix: chi numbers of dof, dof - 1, ... degrees of freedom
     on the diagonal, normal numbers below it, and no column beyond number dof.
+
+    normal: size (size + 1)/2 numbers a step, from which all is made.
 
     Source: Bartlett (1933), Proc. R. Soc. Edinb. 53, 260; with fewer degrees of freedom than
     rows it is the triangular factor of a (size, dof) matrix all the same.
     """
     left = jnp.maximum(dof - jnp.arange(size, dtype=dof.dtype)[:, None], 0.0)
-    below = random.normal(steps * (size * (size - 1) // 2)).reshape(steps, -1, random.lanes)
-    chi = jnp.sqrt(chi_square(random, left, steps))
+    below, first = normal[:, :-size], normal[:, -size:]
+    chi = jnp.sqrt(chi_square(random, left, first))
     below = jnp.where(left[jnp.tril_indices(size, -1)[1]] > 0, below, 0.0)
     zeros = jnp.zeros_like(chi)
     rows, first = [], 0

@@ -106,21 +106,21 @@ def threefry(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
 
 
 def chi_square(
-    random: LaneRandom, dof: Float[Array, "#columns #lanes"], steps: int
+    random: LaneRandom, dof: Float[Array, "#columns #lanes"], x: Float[Array, "steps columns lanes"]
 ) -> Float[Array, "steps columns lanes"]:
     """Independent chi-square numbers; dof, which may be traced, is 0 (giving 0) or at least 1.
 
     A candidate for every number, then a loop that gives each column and lane one new candidate
     for the first of its numbers that has none yet: few are refused, so few rounds are needed.
-    Error: rounding. Other dof, and NaN, give NaN. One call per block.
+    x: normal numbers for the first candidates. Error: rounding. Other dof, and NaN, give NaN.
+    One call per block.
     Source: Marsaglia & Tsang (2000), ACM Trans. Math. Softw. 26, 363; their proof needs a
     shape dof/2 > 1/3 only: 3 log(1 + y) - (1 + y)**3 + 1 + 9 y**2/2 has slope -3 y**3/(1 + y).
     """
-    columns = dof.shape[0]
-    shape = (columns, random.lanes)
+    steps, columns, _ = x.shape
     valid = (dof >= 1) | (dof == 0)
     d = jnp.where(dof >= 1, 0.5 * dof, 1.0) - 1 / 3
-    values, accepted = _candidates(random, d, (steps, *shape))
+    values, accepted = _candidates(d, x, random.uniform(steps * columns).reshape(x.shape))
     position = jnp.arange(steps)[:, None, None]
 
     def redraw(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -128,7 +128,8 @@ def chi_square(
 
         def fresh(round_: Array) -> tuple[Array, Array]:
             counters = random.starting_at(_REDRAWS + round_ * np.uint32(3 * columns))
-            return _candidates(counters, d, (1, *shape))
+            x, u = counters.normal(columns), counters.uniform(columns)
+            return _candidates(d, x[None], u[None])
 
         new, good = apart(random.always, fresh, round_)
         first = jnp.min(jnp.where(accepted, steps, position), axis=0)
@@ -141,11 +142,11 @@ def chi_square(
 
 
 def _candidates(
-    random: LaneRandom, d: Float[Array, "#columns #lanes"], shape: tuple[int, int, int]
+    d: Float[Array, "#columns #lanes"],
+    x: Float[Array, "steps columns lanes"],
+    u: Float[Array, "steps columns lanes"],
 ) -> tuple[Float[Array, "steps columns lanes"], Bool[Array, "steps columns lanes"]]:
-    """2 d (1 + y)**3 with y = x / sqrt(9 d), and whether each is taken."""
-    x = random.normal(shape[0] * shape[1]).reshape(shape)
-    u = random.uniform(shape[0] * shape[1]).reshape(shape)
+    """2 d (1 + y)**3 with y = x / sqrt(9 d), x normal, and whether each is taken, u uniform."""
     y = x / jnp.sqrt(9.0 * d)
     positive = y > -1.0
     v = jnp.where(positive, 1.0 + y, 1.0)

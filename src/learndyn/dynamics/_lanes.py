@@ -72,6 +72,8 @@ def apart(true: Bool[Array, ""], fn: Callable, *arguments: Any) -> Any:
     true: true at run time, which the compiler must not know.
     """
 
+    fn = jax.jit(fn, inline=True)  # traced once, not once for each of its three uses
+
     def branch(*arguments: Any) -> Any:
         blank = jax.eval_shape(fn, *arguments)
         zeros = lambda *arguments: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), blank)
