@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import xarray as xr
 
@@ -20,6 +21,15 @@ FIELDS = ("Q", "R", "v", "b", "eg")
 LENGTHS = (16, 128, 512)
 """Of the times of a program: shorter lists are filled up, so that programs are shared."""
 
+
+COMPILER = (
+    {"xla_cpu_use_fusion_emitters": False} if jaxlib.__version__.startswith("0.10.") else None
+)
+"""XLA's older code generator for CPUs compiles chains and ODEs in two thirds of the time, and they
+run as fast; SGD on weights takes twice as long with it. Later versions may not know the option."""
+
+compiled = functools.partial(jax.jit, compiler_options=COMPILER)
+"""`jax.jit` for programs that take longer to compile than to run."""
 
 SLOW = 1e-6
 """Of a rate: its square is then nothing beside it."""
@@ -49,15 +59,38 @@ def with_silent_units(start: ld.Overlaps, k: int) -> ld.Overlaps:
 
 
 def solve_ode(
-    problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, ts: Any, **options: Any
+    problem: ld.Problem,
+    rule: ld.SGD,
+    start: ld.Overlaps,
+    ts: Any,
+    *,
+    averages: Any = None,
+    jump_ts: Any = None,
+    **options: float,
 ) -> ld.Trajectory:
     """`ld.solve_ode`, by a program that is shared with other lists of times."""
-    return _cut(ld.solve_ode(problem, rule, start, filled(ts), **options), len(ts))
+    jumps = None if jump_ts is None else jnp.asarray(jump_ts, float)
+    data = problem, rule, start, filled(ts), jumps
+    return _cut(_solve(*data, averages=averages, options=tuple(options.items())), len(ts))
+
+
+@functools.partial(compiled, static_argnames=("averages", "options"))
+def _solve(
+    problem: ld.Problem,
+    rule: ld.SGD,
+    start: ld.Overlaps,
+    ts: jax.Array,
+    jump_ts: jax.Array | None,
+    averages: Any,
+    options: tuple[tuple[str, float], ...],
+) -> ld.Trajectory:
+    settings = {"averages": averages, "jump_ts": jump_ts} | dict(options)
+    return ld.solve_ode(problem, rule, start, ts, **settings)
 
 
 def fluctuations(problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, ts: Any) -> ld.Fluctuations:
     """`ld.fluctuations`, by a program that is shared with other lists of times."""
-    return _cut(ld.fluctuations(problem, rule, start, filled(ts)), len(ts))
+    return _cut(compiled(ld.fluctuations)(problem, rule, start, filled(ts)), len(ts))
 
 
 def gradient_flow(
@@ -82,7 +115,7 @@ def whole_blocks(runs: int) -> int:
     return -(-runs // LANES) * LANES
 
 
-@functools.partial(jax.jit, static_argnames="averages")
+@functools.partial(compiled, static_argnames="averages")
 def _runs(
     problem: ld.Problem,
     rule: ld.SGD,
@@ -108,14 +141,16 @@ def chain_ensemble(
     key: jax.Array,
     runs: int,
     averages: Any = None,
+    costly: bool = False,
 ) -> dict[str, np.ndarray]:
     """Q, R, v, b, eg of shape (runs, times, ...) and alpha (times,), at input dimension n.
 
     runs: at least so many; there are `whole_blocks` of them. Problems, rules and starts of the
-    same structure share a program.
+    same structure share a program, and lists of times do, unless averages are `costly`: by nodes,
+    so that eg at one more time costs more than compiling.
     """
     times = len(ts)
-    ts, n = filled(ts), jnp.asarray(n, float)
+    ts, n = filled(ts, times if costly else None), jnp.asarray(n, float)
     found = []
     for one in jax.random.split(key, whole_blocks(runs) // LANES):
         keys = jax.random.split(one, LANES)
@@ -146,7 +181,7 @@ class ChainCurve:
     """A learning curve at large n: chains and ODE from the same overlaps.
 
     times: increasing, > 0, where the claim is decided. wrong_*: the control's theory, each
-    None where it is the same.
+    None where it is the same. costly: see `chain_ensemble`.
     """
 
     problem: ld.Problem
@@ -161,6 +196,7 @@ class ChainCurve:
     wrong_problem: ld.Problem | None = None
     wrong_start: ld.Overlaps | None = None
     jump_ts: Any = None
+    costly: bool = False
 
 
 def measure_chain_curve(curve: ChainCurve, key: jax.Array) -> xr.Dataset:
@@ -179,6 +215,7 @@ def measure_chain_curve(curve: ChainCurve, key: jax.Array) -> xr.Dataset:
         key=key,
         runs=curve.runs,
         averages=curve.averages,
+        costly=curve.costly,
     )
     alpha = ensemble["alpha"]
     grid = np.union1d(np.linspace(0.0, alpha[-1], 101), alpha)
@@ -204,7 +241,7 @@ def measure_chain_curve(curve: ChainCurve, key: jax.Array) -> xr.Dataset:
     )
 
 
-@jax.jit
+@compiled
 def runs_from(
     problem: ld.Problem,
     rule: ld.SGD,
@@ -221,7 +258,7 @@ def runs_from(
     return jax.vmap(run)(starts, keys)
 
 
-@jax.jit
+@compiled
 def odes_from(problem: ld.Problem, rule: ld.SGD, starts: ld.Overlaps, ts: jax.Array) -> jax.Array:
     """eg of the ODE from each of many starts, (starts, times)."""
 
@@ -231,7 +268,7 @@ def odes_from(problem: ld.Problem, rule: ld.SGD, starts: ld.Overlaps, ts: jax.Ar
     return jax.vmap(solve)(starts)
 
 
-@jax.jit
+@compiled
 def drift_at(problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps) -> jax.Array:
     """dy/dalpha of the ODE at alpha = 0, in the coordinates of `ld.ode_term`."""
     flow = ld.ode_term(problem, rule, start).vector_field

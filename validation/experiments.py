@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from validation.claims import Claim, Verdict
-from validation.ensembles import filled, gradient_flow, solve_ode, with_silent_units
+from validation.ensembles import (
+    chain_ensemble,
+    filled,
+    gradient_flow,
+    solve_ode,
+    whole_blocks,
+    with_silent_units,
+)
 from validation.lab import Lab
 from validation.statistics import in_units_of_one_run
 
@@ -27,10 +34,11 @@ of it the ODE leaves out: a bias of order 1/N over a scatter of order 1/sqrt(N).
 class Curve:
     """One setting: theory and experiment from exactly the same overlaps.
 
-    units: as many as other curves of the same kind have at most, which then share the ODE's
-    program. times: at which the claim is decided. horizon: end of the drawn curves, reached by one
-    more run, to show what lies beyond. runs: size of the ensemble. wrong_rule: the control's
-    theory; None: the same rule without the lr^2 term.
+    units: as many as other curves of the same kind have at most, which then share programs.
+    times: at which the claim is decided. horizon: end of the drawn curves, reached by one more run
+    on weights, to show what lies beyond. runs: size of the ensemble. level: "sgd", runs on weights,
+    or "chain", their overlaps, which takes a tenth of the time. wrong_rule: the control's theory;
+    None: the same rule without the lr^2 term.
     """
 
     problem: ld.Problem
@@ -43,6 +51,14 @@ class Curve:
     averages: Any = None
     wrong_rule: ld.SGD | None = None
     units: int | None = None
+    level: str = "sgd"
+
+    @property
+    def ensemble(self) -> str:
+        """In words."""
+        if self.level == "chain":
+            return f"{whole_blocks(self.runs)} chains and one run on weights"
+        return f"{self.runs} runs on weights"
 
 
 def sgd_run(
@@ -68,30 +84,25 @@ def measure_curve(curve: Curve, key: jax.Array) -> xr.Dataset:
     Variables: eg (seed, alpha), theory and wrong (alpha); long_eg and long_R on `alpha_long`;
     theory_curve on `alpha_curve`.
     """
-    times = 1 + len(curve.times)
     long_ts = jnp.linspace(0.0, curve.horizon, 101)
-    ts = jnp.array([0.0, *curve.times])
-    if curve.averages is None:  # measuring is cheap: one program for both kinds of run
-        ts = filled(ts, len(long_ts))
     fine = np.linspace(0.0, curve.horizon, 401)
     ensemble_key, long_key = jax.random.split(key)
     run = _runner(curve)
-    ensemble = [run(ts, one) for one in jax.random.split(ensemble_key, curve.runs)]
-    # One grid for all, so that each theory is compiled once.
-    grid = np.union1d(fine, np.asarray(ensemble[0].alpha))
     start = curve.start if curve.units is None else with_silent_units(curve.start, curve.units)
+    alpha, eg = _ensemble(curve, run, start, len(long_ts), ensemble_key)
+    # One grid for all, so that each theory is compiled once.
+    grid = np.union1d(fine, alpha)
     setting = {"start": start, "ts": grid, "averages": curve.averages}
     right = solve_ode(curve.problem, curve.rule, **setting).eg
     if curve.wrong_rule is None:
         wrong = gradient_flow(curve.problem, curve.rule, **setting)
     else:
         wrong = solve_ode(curve.problem, curve.wrong_rule, **setting).eg
-    at_times = np.searchsorted(grid, np.asarray(ensemble[0].alpha))[1:times]
+    at_times = np.searchsorted(grid, alpha)[1:]
     long = run(long_ts, long_key)
-    eg = np.stack([np.asarray(trajectory.eg) for trajectory in ensemble])
     return xr.Dataset(
         {
-            "eg": (("seed", "alpha"), eg[:, 1:times]),
+            "eg": (("seed", "alpha"), eg[:, 1:]),
             "theory": ("alpha", np.asarray(right)[at_times]),
             "wrong": ("alpha", np.asarray(wrong)[at_times]),
             "long_eg": ("alpha_long", np.asarray(long.eg)),
@@ -99,11 +110,28 @@ def measure_curve(curve: Curve, key: jax.Array) -> xr.Dataset:
             "theory_curve": ("alpha_curve", np.asarray(right)),
         },
         coords={
-            "alpha": np.asarray(ensemble[0].alpha)[1:times],
+            "alpha": alpha[1:],
             "alpha_long": np.asarray(long.alpha),
             "alpha_curve": grid,
         },
     )
+
+
+def _ensemble(
+    curve: Curve, run: Any, start: ld.Overlaps, long: int, key: jax.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """The times met, and eg (runs, times). long: the number of times of the run that is drawn."""
+    ts = jnp.array([0.0, *curve.times])
+    times = len(ts)
+    if curve.level == "chain":
+        options = {"n": curve.n, "key": key, "runs": curve.runs, "averages": curve.averages}
+        found = chain_ensemble(curve.problem, curve.rule, start, ts, **options)
+        return found["alpha"], found["eg"]
+    if curve.averages is None:  # measuring is cheap: one program for both kinds of run
+        ts = filled(ts, long)
+    runs = [run(ts, one) for one in jax.random.split(key, curve.runs)]
+    eg = np.stack([np.asarray(one.eg) for one in runs])
+    return np.asarray(runs[0].alpha)[:times], eg[:, :times]
 
 
 def judge_curve(dataset: xr.Dataset, bias: float = BIAS) -> Verdict:
@@ -137,6 +165,12 @@ RULE = (
     "less than 20 %: before the exit from the plateau."
 )
 CONTROL = "The ODE without the lr² term of dQ/dalpha: gradient flow."
+
+
+def level_of(lab: Lab, weights: bool) -> str:
+    """Of a setting's ensemble: on weights if chosen, as all are in full; else through chains, whose
+    law is that of weights (`test_levels.py`)."""
+    return "sgd" if weights or lab.profile == "full" else "chain"
 
 
 def settle_curve(lab: Lab, claim: Claim, curve: Curve, draw: Any) -> None:

@@ -60,6 +60,11 @@ class Lab:
         if when and self.profile == "quick":
             pytest.skip("not in the quick profile")
 
+    def only_in_full(self) -> None:
+        """Leave a claim to the largest profile."""
+        if self.profile != "full":
+            pytest.skip(f"not in the {self.profile} profile")
+
     def key(self, name: str) -> jax.Array:
         """A random key of its own for each claim, from the suite's seed."""
         return jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from validation.ensembles import compiled
 
 import learndyn as ld
 
@@ -15,7 +16,7 @@ PROBLEM = ld.Problem()
 SOURCE = "Saad & Solla, PRE 52, 4225 (1995), section IV; Biehl, Riegler & Wöhler (1996)"
 
 
-@jax.jit
+@compiled
 def _chains(
     rule: ld.SGD, starts: ld.Overlaps, ts: jax.Array, n: jax.Array, keys: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

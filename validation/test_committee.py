@@ -3,7 +3,7 @@
 import jax
 import pytest
 from validation.claims import Claim
-from validation.experiments import CONTROL, RULE, RUNS, Curve, settle_curve
+from validation.experiments import CONTROL, RULE, RUNS, Curve, level_of, settle_curve
 from validation.figures import learning_curve
 from validation.lab import Lab
 
@@ -15,16 +15,6 @@ N, M, LR, NOISE = 784, 4, 0.2, 0.01
 @pytest.mark.parametrize("k", [2, 4, 5, 6])
 def test_learning_curve(lab: Lab, k: int) -> None:
     lab.skip_in_quick(k != 4)
-    claim = Claim(
-        id=f"committee-k{k}",
-        family="committee",
-        statement=f"SGD of an erf committee with {k} units, learning from {M}, follows the ODE",
-        source="Goldt et al. 2020, Fig. 1b and Eq. (9)",
-        setting=f"erf, N = {N}, M = {M}, K = {k}, lr = {LR}, noise {NOISE}, second layers 1; "
-        "weights N(0, 1); the ODE and every run start from exactly the same overlaps",
-        rule=RULE,
-        control=CONTROL,
-    )
     weights = ld.init_weights(lab.key("committee"), n=N, k=k, m=M)
     curve = Curve(
         ld.Problem(ld.Erf(), ld.Erf(), noise=NOISE),
@@ -35,6 +25,17 @@ def test_learning_curve(lab: Lab, k: int) -> None:
         runs=RUNS[lab.profile],
         horizon=lab.pick(60.0, 1000.0 if k == M else 300.0, 1000.0),
         units=6,
+        level=level_of(lab, k == M),
+    )
+    claim = Claim(
+        id=f"committee-k{k}",
+        family="committee",
+        statement=f"SGD of an erf committee with {k} units, learning from {M}, follows the ODE",
+        source="Goldt et al. 2020, Fig. 1b and Eq. (9)",
+        setting=f"erf, N = {N}, M = {M}, K = {k}, lr = {LR}, noise {NOISE}, second layers 1; "
+        f"weights N(0, 1); {curve.ensemble}, and the ODE, from exactly the same overlaps",
+        rule=RULE,
+        control=CONTROL,
     )
     insets = lab.pick((10.0, 60.0), (100.0, 1000.0), (100.0, 1000.0)) if k == M else ()
     settle_curve(lab, claim, curve, lambda dataset: learning_curve(dataset, insets))
@@ -42,17 +43,7 @@ def test_learning_curve(lab: Lab, k: int) -> None:
 
 @pytest.mark.parametrize("k", [2, 5])
 def test_both_layers(lab: Lab, k: int) -> None:
-    lab.skip_in_quick(k == 2)
-    claim = Claim(
-        id=f"both-layers-k{k}",
-        family="both layers",
-        statement=f"With both layers trained, a network of {k} erf units follows the ODE",
-        source="Goldt et al. 2020, Fig. 3a and Eq. (9)",
-        setting=f"erf, N = 500, M = 2, K = {k}, lr = lr_second = 0.05, noise 0.01, v* = 4; "
-        "first and second layers start from N(0, 1)",
-        rule=RULE,
-        control="The ODE with the second layer learning at half its rate.",
-    )
+    lab.skip_in_quick(k != 2)
     key = lab.key("both layers")
     v = jax.random.normal(jax.random.fold_in(key, k), (k,))
     weights = ld.init_weights(key, n=500, k=k, m=2)
@@ -68,5 +59,16 @@ def test_both_layers(lab: Lab, k: int) -> None:
         horizon=lab.pick(60.0, 500.0, 500.0),
         wrong_rule=ld.SGD(lr=0.05, lr_second=0.025),
         units=5,
+        level=level_of(lab, k == 2),
+    )
+    claim = Claim(
+        id=f"both-layers-k{k}",
+        family="both layers",
+        statement=f"With both layers trained, a network of {k} erf units follows the ODE",
+        source="Goldt et al. 2020, Fig. 3a and Eq. (9)",
+        setting=f"erf, N = 500, M = 2, K = {k}, lr = lr_second = 0.05, noise 0.01, v* = 4; "
+        f"first and second layers start from N(0, 1); {curve.ensemble}",
+        rule=RULE,
+        control="The ODE with the second layer learning at half its rate.",
     )
     settle_curve(lab, claim, curve, learning_curve)

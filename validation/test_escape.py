@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
+from validation.ensembles import compiled
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
 from validation.plateaus import (
@@ -130,7 +131,7 @@ def draw_slope(dataset: xr.Dataset) -> Figure:
 
 
 def test_langevin_escape(lab: Lab) -> None:
-    lab.skip_in_quick()
+    lab.only_in_full()  # a minute; the Langevin level's moments are a claim of every standard run
     claim = Claim(
         id="plateau-langevin",
         family="plateau",
@@ -218,7 +219,7 @@ def draw_langevin(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-@jax.jit
+@compiled
 def _langevin(
     rule: ld.SGD, start: ld.Overlaps, ts: jax.Array, n: jax.Array, keys: jax.Array
 ) -> jax.Array:

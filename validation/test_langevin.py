@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, solve_ode, whole_blocks
+from validation.ensembles import chain_ensemble, compiled, solve_ode, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
 from validation.statistics import Equivalence
@@ -73,7 +73,7 @@ def test_moments(lab: Lab) -> None:
     lab.settle(claim, measure, judge, draw)
 
 
-@jax.jit
+@compiled
 def _runs(
     problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, n: jax.Array, keys: jax.Array
 ) -> ld.Trajectory:

@@ -2,7 +2,7 @@
 
 import pytest
 from validation.claims import Claim
-from validation.experiments import CONTROL, RULE, RUNS, Curve, settle_curve
+from validation.experiments import CONTROL, RULE, RUNS, Curve, level_of, settle_curve
 from validation.figures import learning_curve
 from validation.lab import Lab
 
@@ -12,16 +12,6 @@ import learndyn as ld
 @pytest.mark.parametrize("k", [2, 3])
 def test_learning_curve(lab: Lab, k: int) -> None:
     lab.skip_in_quick(k == 2)
-    claim = Claim(
-        id=f"relu-k{k}",
-        family="relu",
-        statement=f"SGD of a ReLU committee with {k} units, learning from 2, follows the ODE",
-        source="Goldt et al. 2020, section 2 (there by experiment); ReLU averages in closed form",
-        setting=f"ReLU, N = 784, M = 2, K = {k}, lr = 0.2, noise 0.1, second layers 1; student "
-        "weights of variance 1/sqrt(N)",
-        rule=RULE,
-        control=CONTROL,
-    )
     scale = 784**-0.25
     weights = ld.init_weights(lab.key("relu"), n=784, k=k, m=2, scale=scale)
     curve = Curve(
@@ -32,5 +22,16 @@ def test_learning_curve(lab: Lab, k: int) -> None:
         times=(0.5, 1.0, 2.0, 5.0, 10.0)[: lab.pick(4, 5, 5)],
         runs=RUNS[lab.profile],
         horizon=lab.pick(30.0, 200.0, 200.0),
+        level=level_of(lab, k == 3),
+    )
+    claim = Claim(
+        id=f"relu-k{k}",
+        family="relu",
+        statement=f"SGD of a ReLU committee with {k} units, learning from 2, follows the ODE",
+        source="Goldt et al. 2020, section 2 (there by experiment); ReLU averages in closed form",
+        setting=f"ReLU, N = 784, M = 2, K = {k}, lr = 0.2, noise 0.1, second layers 1; student "
+        "weights of variance 1/sqrt(N); " + curve.ensemble,
+        rule=RULE,
+        control=CONTROL,
     )
     settle_curve(lab, claim, curve, learning_curve)

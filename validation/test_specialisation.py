@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import binom, binomtest
 from validation.claims import Claim, Verdict
+from validation.ensembles import compiled
 from validation.figures import ODE, SGD, WRONG, overlaps_of_runs
 from validation.lab import Lab
 from validation.statistics import LEVEL, Equivalence
@@ -19,7 +20,7 @@ TIMES, RUNS = 16, 128
 """Times kept and runs side by side: the same in every claim, so that they share programs."""
 
 
-@jax.jit
+@compiled
 def _chains(
     problem: ld.Problem, rule: ld.SGD, starts: ld.Overlaps, ts: jax.Array, keys: jax.Array
 ) -> ld.Trajectory:
@@ -176,7 +177,7 @@ def test_error_from_random_starts(lab: Lab) -> None:
     lab.settle(claim, measure, judge_error, draw_error)
 
 
-@jax.jit
+@compiled
 def own_errors(problem: ld.Problem, rule: ld.SGD, runs: ld.Trajectory) -> jax.Array:
     """What the formula of small rates says at each state of each run, (seed, alpha)."""
 
