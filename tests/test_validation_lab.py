@@ -12,6 +12,7 @@ import xarray as xr
 from validation import conftest as plugin
 from validation import false_alarms, lab
 from validation.claims import Claim, Verdict
+from validation.experiments import level_of
 
 from learndyn import report
 from learndyn_cli import main
@@ -55,6 +56,24 @@ class Fake:
 
 def stored(where):
     return xr.load_dataset(where.output / "data" / "one.nc", engine="h5netcdf")
+
+
+@pytest.mark.parametrize("profile", lab.PROFILES)
+def test_what_is_left_out_of_smaller_profiles(new_lab, profile):
+    where = new_lab(profile=profile)
+    where.skip_in_quick(False)
+    for leave_out, kept in (
+        (where.skip_in_quick, profile != "quick"),
+        (where.only_in_full, profile == "full"),
+    ):
+        try:
+            leave_out()
+        except pytest.skip.Exception as skipped:
+            assert not kept and profile in str(skipped)
+        else:
+            assert kept
+    assert level_of(where, True) == "sgd"
+    assert level_of(where, False) == ("sgd" if profile == "full" else "chain")
 
 
 @pytest.mark.parametrize("part", ["measure", "judge"])
