@@ -80,6 +80,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_final_error(lab: Lab, name: str) -> None:
+    lab.skip_in_quick(name != "specialised")
     setting = SETTINGS[name]
     n, runs = lab.pick(200, 400, 1000), lab.pick(256, 256, 1024)
     claim = Claim(

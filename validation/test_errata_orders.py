@@ -93,6 +93,7 @@ ORDER_BAND, EXACT = 0.05, 1e-9
 
 
 def test_remainders(lab: Lab) -> None:
+    lab.skip_in_quick()
     claim = Claim(
         id="erratum-remainders",
         family="errata",

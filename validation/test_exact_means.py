@@ -71,6 +71,7 @@ SETTINGS = (
 
 
 def test_exact_means(lab: Lab) -> None:
+    lab.skip_in_quick()  # linear-finite-n has such a mean
     runs = whole_blocks(lab.pick(10_240, 51_200, 409_600))
     claim = Claim(
         id="exact-means",

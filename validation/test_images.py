@@ -59,7 +59,7 @@ CLAIMS = {
 
 @pytest.mark.parametrize("kind", CLAIMS)
 def test_discrepancy(lab: Lab, kind: str) -> None:
-    lab.skip_in_quick(kind == "whitened")
+    lab.skip_in_quick()
     claim = dataclasses.replace(
         CLAIMS[kind],
         setting=f"scikit-learn digits without constant pixels, {kind}; erf, K = M = 2, lr = {LR}, "

@@ -117,7 +117,7 @@ signs of it cancels what is of first order), and the mean of the runs has an err
 
 @pytest.mark.parametrize("m", RATES)
 def test_escape_rate(lab: Lab, m: int) -> None:
-    lab.skip_in_quick(m != 2)
+    lab.skip_in_quick()
     lr = RATES[m]
     claim = Claim(
         id=f"plateau-rate-{m}",

@@ -58,7 +58,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_critical_rate(lab: Lab, name: str) -> None:
-    lab.skip_in_quick(name != "superfluous")
+    lab.skip_in_quick()
     setting = SETTINGS[name]
     claim = Claim(
         id=f"critical-lr-{name}",
