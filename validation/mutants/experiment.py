@@ -13,7 +13,7 @@ CHAIN_DRAWS = "learndyn.dynamics._chain_draws"
 CONSTANT = "test_concentration.py::test_rate_and_constant[erf]"
 
 
-@mutant("SGD: fields are divided by sqrt(n - 1)", "test_linear.py")
+@mutant("SGD: fields are divided by sqrt(n - 1)", "test_levels.py::test_law[erf-10]")
 def fields_too_large() -> None:
     @replace(SGD_STEP, "batch_gradient")
     def _(old, problem, rule, parameters, x, y):
