@@ -21,7 +21,6 @@ FIELDS = ("Q", "R", "v", "b", "eg")
 LENGTHS = (16, 128, 512)
 """Of the times of a program: shorter lists are filled up, so that programs are shared."""
 
-
 COMPILER = (
     {"xla_cpu_use_fusion_emitters": False} if jaxlib.__version__.startswith("0.10.") else None
 )
@@ -90,7 +89,10 @@ def _solve(
 
 def fluctuations(problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, ts: Any) -> ld.Fluctuations:
     """`ld.fluctuations`, by a program that is shared with other lists of times."""
-    return _cut(compiled(ld.fluctuations)(problem, rule, start, filled(ts)), len(ts))
+    return _cut(_fluctuations(problem, rule, start, filled(ts)), len(ts))
+
+
+_fluctuations = compiled(ld.fluctuations)
 
 
 def gradient_flow(

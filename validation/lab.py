@@ -57,12 +57,15 @@ class Lab:
 
     def skip_in_quick(self, when: bool = True) -> None:
         """Leave a claim, or a variant of one, to the larger profiles."""
-        if when and self.profile == "quick":
-            pytest.skip("not in the quick profile")
+        self.skip(when and self.profile == "quick")
 
     def only_in_full(self) -> None:
         """Leave a claim to the largest profile."""
-        if self.profile != "full":
+        self.skip(self.profile != "full")
+
+    def skip(self, when: bool) -> None:
+        """Leave a claim, or a variant of one, out of this profile."""
+        if when:
             pytest.skip(f"not in the {self.profile} profile")
 
     def key(self, name: str) -> jax.Array:

@@ -67,8 +67,8 @@ def _outside(
     rows it is the triangular factor of a (size, dof) matrix all the same.
     """
     left = jnp.maximum(dof - jnp.arange(size, dtype=dof.dtype)[:, None], 0.0)
-    below, first = normal[:, :-size], normal[:, -size:]
-    chi = jnp.sqrt(chi_square(random, left, first))
+    below = normal[:, :-size]
+    chi = jnp.sqrt(chi_square(random, left, normal[:, -size:]))
     below = jnp.where(left[jnp.tril_indices(size, -1)[1]] > 0, below, 0.0)
     zeros = jnp.zeros_like(chi)
     rows, first = [], 0
