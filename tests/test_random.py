@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from learndyn._random import cos_sin_turns, log, normal
+from learndyn._random import cos_sin_turns, in_pieces, log, normal, threefry
 
 DTYPES = [jnp.dtype("float32"), jnp.dtype("float64")]
 
@@ -30,6 +30,30 @@ def test_numbers_are_standard_normal_and_independent(dtype, key):
         correlation = np.corrcoef(f(a), f(b))[0, 1]
         assert abs(correlation) < 4.5 / (count / 2) ** 0.5
     assert abs(np.corrcoef(x[:-1], x[1:])[0, 1]) < 4.5 / count**0.5
+
+
+@pytest.mark.parametrize(
+    ("key_words", "counter", "answer"),
+    [
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((2**32 - 1, 2**32 - 1), (2**32 - 1, 2**32 - 1), (0x1CB996FC, 0xBB002BE7)),
+        ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
+def test_threefry_gives_the_known_answers(key_words, counter, answer):
+    """Salmon et al. (2011), their library's table for 20 rounds."""
+    words = threefry(*(jnp.uint32(word) for word in (*key_words, *counter)))
+    assert tuple(map(int, words)) == answer
+
+
+@pytest.mark.parametrize("count", [0, 7, 8, 41])
+def test_pieces_make_the_whole(count):
+    def words(first, size):
+        number = first + jnp.arange(size, dtype=jnp.uint32)
+        return number, number + 100
+
+    for found, offset in zip(in_pieces(words, count), (0, 100), strict=True):
+        assert found.tolist() == list(range(offset, offset + count))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -173,6 +173,11 @@ def level_of(lab: Lab, weights: bool) -> str:
     return "sgd" if weights or lab.profile == "full" else "chain"
 
 
+def decided_at(times: tuple[float, ...], level: str, profile: str) -> tuple[float, ...]:
+    """Of these times: all of them, but the last, which costs most, in small runs on weights."""
+    return times if profile == "full" or (level == "chain" and profile != "quick") else times[:-1]
+
+
 def settle_curve(lab: Lab, claim: Claim, curve: Curve, draw: Any) -> None:
     """Measure, judge and draw one learning curve."""
     lab.settle(claim, lambda: measure_curve(curve, lab.key(claim.id)), judge_curve, draw)

@@ -94,7 +94,7 @@ def _draw_deviations(ax: plt.Axes, dataset: xr.Dataset) -> None:
 def scaling(dataset: xr.Dataset) -> Figure:
     """Mean distance from the ODE: its largest value against n, and against time at two n."""
     mean = dataset.distance.mean("seed")
-    error = dataset.distance.std("seed", ddof=1) / np.sqrt(dataset.sizes["seed"])
+    error = dataset.distance.std("seed", ddof=1) / np.sqrt(dataset.distance.count("seed"))
     peak = mean.argmax("alpha")
     constant = float(dataset.predicted.max())
     with plot.style():

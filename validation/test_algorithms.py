@@ -14,7 +14,7 @@ from validation.lab import Lab
 
 import learndyn as ld
 
-N, N_NODES, NOISE, LR, TIMES = 2000, 500, 0.3, 0.6, (1.0, 2.0, 4.0, 8.0, 16.0)
+N, N_NODES, NOISE, LR, TIMES = 1000, 500, 0.3, 0.6, (1.0, 2.0, 4.0, 8.0, 16.0)
 RUNS, BIAS = 512, 0.2
 """An estimate is then good to 0.045, the bias at this N is below 0.2 and the tests need 0.07 of
 the margin of 0.5: a true claim fails with probability below 1e-5. Where averages are over nodes,

@@ -151,7 +151,7 @@ START = ([[0.3, 0.05], [0.05, 0.25]], [[0.32, 0.03], [0.02, 0.3]])
 
 
 def test_optimal_schedule(lab: Lab) -> None:
-    lab.skip_in_quick()
+    lab.only_in_full()  # a minute of compiling; algorithm-schedule is in every standard run
     claim = Claim(
         id="optimal-schedule",
         family="asymptotics",
@@ -169,7 +169,7 @@ def test_optimal_schedule(lab: Lab) -> None:
         problem = ld.Problem(noise=0.3)
         start = ld.Overlaps(*START, jnp.eye(2))
         best = asymptotics.optimal_schedule(problem, ld.SGD(lr=0.1), start, HORIZON, steps=100)
-        ts, runs = jnp.array([0.0, HORIZON]), lab.pick(0, 20, 400)
+        ts, runs = jnp.array([0.0, HORIZON]), 400
         knots, rate = best.schedule.alpha, best.constant.schedule(0.0)
         constant = asymptotics.PiecewiseRate(knots, jnp.full_like(knots, rate))  # one program
         schedules = {"schedule": best.schedule, "constant": constant}

@@ -3,7 +3,15 @@
 import jax
 import pytest
 from validation.claims import Claim
-from validation.experiments import CONTROL, RULE, RUNS, Curve, level_of, settle_curve
+from validation.experiments import (
+    CONTROL,
+    RULE,
+    RUNS,
+    Curve,
+    decided_at,
+    level_of,
+    settle_curve,
+)
 from validation.figures import learning_curve
 from validation.lab import Lab
 
@@ -15,17 +23,17 @@ N, M, LR, NOISE = 784, 4, 0.2, 0.01
 @pytest.mark.parametrize("k", [2, 4, 5, 6])
 def test_learning_curve(lab: Lab, k: int) -> None:
     lab.skip_in_quick(k != 4)
-    weights = ld.init_weights(lab.key("committee"), n=N, k=k, m=M)
+    weights, level = ld.init_weights(lab.key("committee"), n=N, k=k, m=M), level_of(lab, k == M)
     curve = Curve(
         ld.Problem(ld.Erf(), ld.Erf(), noise=NOISE),
         ld.SGD(lr=LR),
         ld.overlaps(weights),
         n=N,
-        times=(0.5, 1.0, 2.0, 5.0, 10.0)[: lab.pick(4, 5, 5)],
+        times=decided_at((0.5, 1.0, 2.0, 5.0, 10.0), level, lab.profile),
         runs=RUNS[lab.profile],
         horizon=lab.pick(60.0, 1000.0 if k == M else 300.0, 1000.0),
         units=6,
-        level=level_of(lab, k == M),
+        level=level,
     )
     claim = Claim(
         id=f"committee-k{k}",
@@ -47,19 +55,19 @@ def test_both_layers(lab: Lab, k: int) -> None:
     key = lab.key("both layers")
     v = jax.random.normal(jax.random.fold_in(key, k), (k,))
     weights = ld.init_weights(key, n=500, k=k, m=2)
-    start = ld.overlaps(weights)
+    start, level = ld.overlaps(weights), level_of(lab, k == 2)
     start = ld.Overlaps(start.Q, start.R, start.T, v=v, v_teacher=[4.0, 4.0])
     curve = Curve(
         ld.Problem(ld.Erf(), ld.Erf(), noise=0.01),
         ld.SGD(lr=0.05, lr_second=0.05),
         start,
         n=500,
-        times=(1.0, 2.0, 5.0, 10.0, 20.0)[: lab.pick(4, 5, 5)],
+        times=decided_at((1.0, 2.0, 5.0, 10.0, 20.0), level, lab.profile),
         runs=RUNS[lab.profile],
         horizon=lab.pick(60.0, 500.0, 500.0),
         wrong_rule=ld.SGD(lr=0.05, lr_second=0.025),
         units=5,
-        level=level_of(lab, k == 2),
+        level=level,
     )
     claim = Claim(
         id=f"both-layers-k{k}",

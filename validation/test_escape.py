@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.ensembles import compiled
+from validation.ensembles import chain_ensemble, compiled, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
 from validation.plateaus import (
@@ -14,7 +14,6 @@ from validation.plateaus import (
     PROBLEM,
     SOURCE,
     TIMES,
-    chains,
     exit_times,
     median,
     quantiles,
@@ -38,16 +37,23 @@ LATEST = 50.0
 
 LANGEVIN_N, OTHER_N, LANGEVIN_RUNS, CHAIN_RUNS = 256, 32, 512, 1024
 
-RUNS = {64: 1024, 256: 512, 1024: 256, 4096: 64}
+RUNS = {64: 1024, 256: 256, 1024: 256, 2048: 256}
 
 
 def end(n: int, rate: float) -> float:
     return float(LATEST + np.log(n) / (2 * rate))
 
 
+def escapes(plateau: ld.Overlaps, latest: float, n: int, key: jax.Array, runs: int) -> np.ndarray:
+    """The times at which runs that start on the plateau leave it, as far as they do by `latest`."""
+    ts, rule = np.linspace(0.0, latest, TIMES), ld.SGD(lr=ESCAPE_LR)
+    found = chain_ensemble(PROBLEM, rule, plateau, ts, n=n, key=key, runs=runs)
+    return exit_times(ts, found["eg"])
+
+
 def test_escape_against_log_n(lab: Lab) -> None:
     lab.skip_in_quick()
-    runs = lab.pick(RUNS, RUNS, {n: 4 * count for n, count in RUNS.items()})
+    runs = {n: whole_blocks(lab.pick(1, 1, 4) * count) for n, count in RUNS.items()}
     claim = Claim(
         id="plateau-log-n",
         family="plateau",
@@ -65,8 +71,7 @@ def test_escape_against_log_n(lab: Lab) -> None:
         rate = float(point.rate)
         for n, count in runs.items():
             key = lab.key(f"{claim.id} {n}")
-            ts, eg, _ = chains(ESCAPE_LR, [point.state], end(n, rate), n, key, count)
-            found.append(median(exit_times(ts, eg)))
+            found.append(median(escapes(point.state, end(n, rate), n, key, count)))
         return xr.Dataset(
             {
                 "median": ("n", [value for value, _ in found]),
@@ -149,8 +154,7 @@ def test_langevin_escape(lab: Lab) -> None:
         found, keys = {}, jax.random.split(lab.key(claim.id), 3)
         for n, key in zip((LANGEVIN_N, OTHER_N), keys[:2], strict=True):
             latest = end(n, float(point.rate))
-            ts, eg, _ = chains(ESCAPE_LR, [point.state], latest, n, key, CHAIN_RUNS)
-            found[f"chain, N = {n}"] = exit_times(ts, eg)
+            found[f"chain, N = {n}"] = escapes(point.state, latest, n, key, CHAIN_RUNS)
         latest = end(LANGEVIN_N, float(point.rate))
         ts, n = jnp.linspace(0.0, latest, TIMES), jnp.asarray(LANGEVIN_N, float)
         eg = [
@@ -240,7 +244,7 @@ runs have left, and the last quartile has been seen."""
 
 def test_distribution_of_times(lab: Lab) -> None:
     lab.skip_in_quick()
-    runs = lab.pick(2048, 2048, 16384)
+    runs = whole_blocks(lab.pick(2048, 2048, 16384))
     claim = Claim(
         id="plateau-escape",
         family="plateau",
@@ -260,12 +264,11 @@ def test_distribution_of_times(lab: Lab) -> None:
         theory = asymptotics.escape_time(problem, rule, state, DISTRIBUTION_N, runs=2000)
         rate, samples = float(theory.rate), np.asarray(theory.samples[:, 0])
         latest, key = end(DISTRIBUTION_N, rate) + LONGER, lab.key(claim.id)
-        ts, eg, _ = chains(ESCAPE_LR, [state], latest, DISTRIBUTION_N, key, runs)
         late = samples + np.log(DISTRIBUTION_N) / (2 * rate)
         narrow = samples.mean() + (samples - samples.mean()) / 2
         return xr.Dataset(
             {
-                "time": ("seed", exit_times(ts, eg)),
+                "time": ("seed", escapes(state, latest, DISTRIBUTION_N, key, runs)),
                 "latest": latest,
                 "spread": float(theory.std[0]),
                 "theory": ("sample", samples),

@@ -2,7 +2,15 @@
 
 import pytest
 from validation.claims import Claim
-from validation.experiments import CONTROL, RULE, RUNS, Curve, level_of, settle_curve
+from validation.experiments import (
+    CONTROL,
+    RULE,
+    RUNS,
+    Curve,
+    decided_at,
+    level_of,
+    settle_curve,
+)
 from validation.figures import learning_curve
 from validation.lab import Lab
 
@@ -12,17 +20,17 @@ import learndyn as ld
 @pytest.mark.parametrize("k", [2, 3])
 def test_learning_curve(lab: Lab, k: int) -> None:
     lab.skip_in_quick(k == 2)
-    scale = 784**-0.25
+    scale, level = 784**-0.25, level_of(lab, k == 3)
     weights = ld.init_weights(lab.key("relu"), n=784, k=k, m=2, scale=scale)
     curve = Curve(
         ld.Problem(ld.ReLU(), ld.ReLU(), noise=0.1),
         ld.SGD(lr=0.2),
         ld.overlaps(weights),
         n=784,
-        times=(0.5, 1.0, 2.0, 5.0, 10.0)[: lab.pick(4, 5, 5)],
+        times=decided_at((0.5, 1.0, 2.0, 5.0, 10.0), level, lab.profile),
         runs=RUNS[lab.profile],
         horizon=lab.pick(30.0, 200.0, 200.0),
-        level=level_of(lab, k == 3),
+        level=level,
     )
     claim = Claim(
         id=f"relu-k{k}",

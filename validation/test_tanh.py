@@ -1,7 +1,7 @@
 """A network without closed forms: tanh with biases, averages by quasi-Monte Carlo."""
 
 from validation.claims import Claim
-from validation.experiments import RULE, RUNS, Curve, settle_curve
+from validation.experiments import RULE, RUNS, Curve, decided_at, settle_curve
 from validation.figures import learning_curve
 from validation.lab import Lab
 
@@ -28,7 +28,7 @@ def test_learning_curve(lab: Lab) -> None:
         ld.SGD(lr=0.5, lr_second=0.25, lr_bias=0.25),
         start,
         n=500,
-        times=(0.5, 1.0, 2.0, 5.0, 10.0)[: lab.pick(4, 5, 5)],
+        times=decided_at((0.5, 1.0, 2.0, 5.0, 10.0), "sgd", lab.profile),
         runs=RUNS[lab.profile],
         horizon=lab.pick(30.0, 100.0, 100.0),
         averages=QuasiMonteCarlo(points=8192),

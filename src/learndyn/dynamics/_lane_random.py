@@ -1,8 +1,7 @@
 """Random numbers of many runs, lane by lane, from counters.
 
-Number i of block b of a run depends on that run's key, b and i alone. They are made by
-Threefry-2x32 with 20 rounds, JAX's own generator, written out lanes last, where they are used.
-Source: Salmon et al. (2011), Parallel random numbers: as easy as 1, 2, 3, SC11.
+Number i of block b of a run depends on that run's key, b and i alone: Threefry's words, lanes
+last, as they are used.
 """
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from learndyn._random import cos_sin_turns, log
+from learndyn._random import Words, cos_sin_turns, in_pieces, log, threefry
 from learndyn.dynamics._lanes import apart
 
 _TAG = 0x6C61_6E65
@@ -18,13 +17,6 @@ _TAG = 0x6C61_6E65
 
 _REDRAWS = np.uint32(2**31)
 """Counters from here on belong to what the loop of `chi_square` draws."""
-
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = np.uint32(0x1BD11BDA)
-
-_PIECES = 4
-"""Words are made in so many pieces: a loop keeps them out of the arithmetic that follows, which
-has half as many numbers to a vector and would slow them down."""
 
 
 class LaneRandom:
@@ -63,46 +55,23 @@ class LaneRandom:
 
         return apart(self.always, transformed, *self._words(2 * pairs))
 
-    def _words(self, count: int) -> tuple[UInt32[Array, "count lanes"], ...]:
-        first = self._next
-        self._next = first + count
+    def _words(self, count: int) -> Words:
+        start = self._next
+        self._next = start + count
 
-        def words(first: Array | np.integer | int, count: int) -> tuple[Array, Array]:
-            counter = first + jnp.arange(count, dtype=jnp.uint32)
+        def words(first: Array, size: int) -> Words:
+            counter = start + first + jnp.arange(size, dtype=jnp.uint32)
             block = self._block.astype(jnp.uint32)
             low, high = self._seeds[:, None, :]
             return threefry(low, high, counter[:, None], block)
 
-        if count < 2 * _PIECES:
-            return words(first, count)
-        size = -(-count // _PIECES)
-
-        def piece(i: Array, out: tuple[Array, ...]) -> tuple[Array, ...]:
-            new = words(first + i.astype(jnp.uint32) * np.uint32(size), size)
-            put = lambda all_, some: jax.lax.dynamic_update_slice(all_, some, (i * size, 0))
-            return tuple(map(put, out, new))
-
-        empty = jnp.zeros((_PIECES * size, self.lanes), jnp.uint32)
-        high, low = jax.lax.fori_loop(0, _PIECES, piece, (empty, empty))
-        return high[:count], low[:count]
+        return in_pieces(words, count)
 
 
 def lane_seeds(keys: Key[Array, " lanes"]) -> UInt32[Array, "2 lanes"]:
     """Two words for each key, of any of JAX's generators."""
     words = jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, _TAG), (2,), jnp.uint32))
     return words(keys).T
-
-
-def threefry(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
-    """Two random 32-bit words from a key and a counter of two words each."""
-    keys = (k0, k1, k0 ^ k1 ^ _PARITY)
-    x0, x1 = x0 + keys[0], x1 + keys[1]
-    for i in range(5):
-        for rotation in _ROTATIONS[i % 2]:
-            x0 = x0 + x1
-            x1 = x0 ^ ((x1 << np.uint32(rotation)) | (x1 >> np.uint32(32 - rotation)))
-        x0, x1 = x0 + keys[(i + 1) % 3], x1 + keys[(i + 2) % 3] + np.uint32(i + 1)
-    return x0, x1
 
 
 def chi_square(

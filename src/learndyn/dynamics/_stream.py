@@ -21,8 +21,9 @@ from learndyn.inputs import AbstractInputs, TrainingSet
 BLOCK_ENTRIES = 2**17
 """Numbers in a block of inputs: 1 MB in float64, so that it stays in a core's cache."""
 
-BLOCK_STEPS = 128
-"""Most steps in a block: enough to amortise it, few enough for thousands of runs at once."""
+BLOCK_STEPS = 32
+"""Most steps in a block: enough to amortise it, few enough for the inputs of hundreds of runs side
+by side to stay in a cache, and for short runs to draw little that they do not use."""
 
 _SAMPLES, _LABEL_NOISE, _ORDER = 0, 1, 2
 
