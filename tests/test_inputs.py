@@ -233,8 +233,10 @@ def test_batches_are_gradient_descent_on_the_stored_samples(batch_size, key):
     run = ld.simulate_sgd(problem, rule, weights, ts, key=key, inputs=inputs)
     stream = make_stream(problem, weights, inputs, key, batch_size, F64)
     x, y, w = np.asarray(stream.x), np.asarray(stream.y), np.asarray(weights.w[0])
-    rows = np.asarray(block_of(stream, 0))
-    for step in range(8 * N):
+    steps = 8 * N
+    blocks = range(-(-steps // stream.steps_per_block))
+    rows = np.concatenate([block_of(stream, number) for number in blocks])
+    for step in range(steps):
         row = np.arange(9) if batch_size == 9 else rows[step]
         gradient = x[row].T @ (x[row] @ w / N**0.5 - y[row]) / N**0.5 / batch_size
         w = w - 0.4 * gradient

@@ -16,7 +16,7 @@ from validation.statistics import Equivalence
 import learndyn as ld
 from learndyn import plot
 
-N, LR, NOISE, DT, RUNS, LANES = 256, 0.5, 0.1, 0.05, 2048, 256
+N, LR, NOISE, DT, RUNS, CHAINS, LANES = 256, 0.5, 0.1, 0.05, 1280, 8192, 256
 TS = np.array([0.0, 0.5, 1.0, 2.0])
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
 
@@ -33,7 +33,7 @@ NO_NOISE = 1e14
 
 def test_moments(lab: Lab) -> None:
     lab.skip_in_quick()
-    runs = whole_blocks(lab.pick(RUNS, RUNS, 8 * RUNS))
+    runs, chains = (whole_blocks(lab.pick(1, 1, 8) * count) for count in (RUNS, CHAINS))
     claim = Claim(
         id="levels-langevin",
         family="levels",
@@ -41,7 +41,8 @@ def test_moments(lab: Lab) -> None:
         "the ODE as its limit",
         source="Central limit behind Theorem 1 of Goldt et al. 2020: dm = f dalpha + B dW/sqrt(N)",
         setting=f"erf, K = M = 2, lr = {LR}, noise {NOISE}, N = {N}, dt = {DT}, alpha = "
-        f"{', '.join(f'{t:g}' for t in TS[1:])}, {runs} runs on each side from the same overlaps",
+        f"{', '.join(f'{t:g}' for t in TS[1:])}, {runs} runs and {chains} chains from the "
+        "same overlaps",
         rule="At every time the variance of each of the 7 entries of Q and R, over the chain's, is "
         f"1 within {SPREAD} on average over the entries, and each mean is within {SHIFT} standard "
         "deviations of a run of the chain's (two one-sided tests, 5 %); eg at N = "
@@ -52,7 +53,7 @@ def test_moments(lab: Lab) -> None:
     def measure() -> xr.Dataset:
         problem, rule, start = ld.Problem(noise=NOISE), ld.SGD(lr=LR), ld.Overlaps(*OVERLAPS)
         keys = jax.random.split(lab.key(claim.id))
-        chain = chain_ensemble(problem, rule, start, TS, n=N, key=keys[0], runs=runs)
+        chain = chain_ensemble(problem, rule, start, TS, n=N, key=keys[0], runs=chains)
         found = entries(langevin(problem, rule, start, N, keys[1], runs))
         still = langevin(problem, rule, start, NO_NOISE, keys[1], LANES)
         mean = found.mean(axis=0)
@@ -61,8 +62,9 @@ def test_moments(lab: Lab) -> None:
             "langevin": found,
             "wrong": mean + (found - mean) / 2**0.5,
         }
+        axes = {name: (f"seed_{name}", "alpha", "entry") for name in sides}
         return xr.Dataset(
-            {name: (("seed", "alpha", "entry"), x) for name, x in sides.items()}
+            {name: (axes[name], x) for name, x in sides.items()}
             | {
                 "euler": ("alpha", still["eg"][0, 1:]),
                 "ode": ("alpha", np.asarray(solve_ode(problem, rule, start, TS).eg)[1:]),
@@ -103,12 +105,12 @@ def entries(ensemble: dict[str, np.ndarray]) -> np.ndarray:
 def moments(dataset: xr.Dataset, side: str) -> tuple[Equivalence, Equivalence]:
     """Mean ratio of the variances to the chain's, less 1, and the distances of the means."""
     x, y = dataset[side].values, dataset.chain.values
-    runs, spread = len(y), y.std(axis=0, ddof=1)
+    spread = y.std(axis=0, ddof=1)
     gap = (x.mean(axis=0) - y.mean(axis=0)) / spread
-    shifts = Equivalence(gap, np.full(gap.shape, (2 / runs) ** 0.5), SHIFT)
+    shifts = Equivalence(gap, np.full(gap.shape, (1 / len(x) + 1 / len(y)) ** 0.5), SHIFT)
     # Each run's share of the mean ratio: entries of one run depend on each other.
     scaled = [((z - z.mean(axis=0)) ** 2 / spread**2).mean(axis=-1) for z in (x, y)]
-    error = np.sqrt(sum(z.var(axis=0, ddof=1) for z in scaled) / runs)
+    error = np.sqrt(sum(z.var(axis=0, ddof=1) / len(z) for z in scaled))
     return Equivalence(scaled[0].mean(axis=0) - 1, error, SPREAD), shifts
 
 
@@ -141,12 +143,13 @@ def draw(dataset: xr.Dataset) -> Figure:
 
     with plot.style():
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-        chain = dataset.chain.std("seed").values.ravel()
+        chain = dataset.chain.std("seed_chain").values.ravel()
         for side, colour, label in (
             ("langevin", SGD, f"Langevin, N = {N}"),
             ("wrong", WRONG, f"Langevin, N = {2 * N} (control)"),
         ):
-            ax.plot(chain, dataset[side].std("seed").values.ravel(), "o", color=colour, label=label)
+            spread = dataset[side].std(f"seed_{side}").values.ravel()
+            ax.plot(chain, spread, "o", color=colour, label=label)
         ax.axline((chain.min(), chain.min()), slope=1, color=ODE, label="equal")
         ax.set(xlabel="standard deviation, chain", ylabel="standard deviation, Langevin")
         ax.legend(frameon=False)
