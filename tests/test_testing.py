@@ -79,9 +79,9 @@ def test_false_alarms_and_power_are_those_stated():
     rng = np.random.default_rng(1)
     error = 0.1
     estimates = rng.normal(0.5, error, 20_000)
-    passed = [testing.is_equal(x, error, 0.0, 0.5) for x in estimates]
+    passed = [testing.difference(x, error, 0.0, 0.5).equal for x in estimates]
     assert abs(np.mean(passed) - testing.LEVEL) < 4 * np.sqrt(0.05 * 0.95 / 20_000)
-    inside = [testing.is_equal(x - 0.5, error, 0.0, 0.5) for x in estimates]
+    inside = [testing.difference(x, error, 0.5, 0.5).equal for x in estimates]
     assert np.mean(inside) > 0.999
     z = np.abs(rng.normal(size=(20_000, 5))).max(axis=1)
     expected = 0.01
@@ -95,12 +95,22 @@ def test_the_false_alarm_of_an_equivalence_is_how_often_a_true_one_fails():
     room = margin - NormalDist().inv_cdf(1 - testing.LEVEL) * error
     failed = (gaps >= room).any(axis=1).mean()
     stated = testing.Equivalence(np.zeros(2), error, margin).false_alarm(bias)
-    each = [testing.false_alarm(one, margin, bias) for one in error]
+    each = [testing.difference(0.0, one, 0.0, margin).false_alarm(bias) for one in error]
     np.testing.assert_allclose(stated, sum(each), rtol=1e-12)
     assert 0.1 < failed < stated + 4 * np.sqrt(failed / trials)  # entries are added up
     assert stated - failed < 1.1 * each[0] * each[1] + 4 * np.sqrt(failed / trials)
-    assert testing.false_alarm(0.0, 0.1, 0.05) == 0.0
-    assert testing.false_alarm(1.0, 0.1) == 1.0
+    assert testing.difference(0.0, 0.0, 0.0, 0.1).false_alarm(0.05) == 0.0
+    assert testing.difference(0.0, 1.0, 0.0, 0.1).false_alarm() == 1.0
+
+
+def test_differences_keep_an_error_for_each_entry_whatever_is_expected():
+    expected = np.array([1.0, -2.0])
+    found = testing.difference(1.5, 0.1, expected, 0.5)
+    np.testing.assert_allclose(found.estimate, [0.5, 3.5])
+    np.testing.assert_allclose(found.error, [0.1, 0.1])
+    found = testing.relative_difference([1.5, -2.2], 0.1, expected, 0.5)
+    np.testing.assert_allclose(found.estimate, [0.5, 0.1])
+    np.testing.assert_allclose(found.error, [0.1, 0.05])  # never negative
 
 
 def test_how_likely_a_wrong_theory_was_to_be_accepted():
@@ -109,11 +119,12 @@ def test_how_likely_a_wrong_theory_was_to_be_accepted():
     error, margin, off, trials = np.array([0.1, 0.15]), 0.4, np.array([0.3, 0.35]), 50_000
     room = margin - NormalDist().inv_cdf(1 - testing.LEVEL) * error
     accepted = np.abs(off + error * rng.normal(size=(trials, 2))) < room
-    stated = [testing.missed(x, e, 0.0, margin) for x, e in zip(off, error, strict=True)]
+    each = zip(off, error, strict=True)
+    stated = [testing.difference(x, e, 0.0, margin).missed for x, e in each]
     np.testing.assert_allclose(stated, accepted.mean(axis=0), atol=4 * (0.25 / trials) ** 0.5)
     together = testing.Equivalence(off, error, margin).missed
     assert together == min(stated) > accepted.all(axis=1).mean()
-    assert testing.missed(1.0, 0.0, 0.0, margin) == 0.0
+    assert testing.difference(1.0, 0.0, 0.0, margin).missed == 0.0
     wrong, limit = np.array([1.0, -4.0]), 3.5
     kept = (np.abs(wrong + rng.normal(size=(trials, 2))) < limit).all(axis=1).mean()
     assert abs(testing.z_missed(wrong, limit) - kept) < 0.01

@@ -10,11 +10,10 @@ does a control that might have been accepted by chance.
 from learndyn.report import BUDGET as BUDGET
 from learndyn.testing import LEVEL as LEVEL
 from learndyn.testing import Equivalence as Equivalence
-from learndyn.testing import false_alarm as false_alarm
+from learndyn.testing import difference as difference
 from learndyn.testing import in_units_of_one_run as in_units_of_one_run
-from learndyn.testing import is_equal as is_equal
-from learndyn.testing import missed as missed
 from learndyn.testing import power_law as power_law
+from learndyn.testing import relative_difference as relative_difference
 from learndyn.testing import two_sample_z as two_sample_z
 from learndyn.testing import z_limit as z_limit
 from learndyn.testing import z_missed as z_missed

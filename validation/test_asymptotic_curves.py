@@ -8,7 +8,7 @@ from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble, solve_ode, whole_blocks, with_silent_units
 from validation.figures import final_errors
 from validation.lab import Lab
-from validation.statistics import false_alarm, is_equal, missed
+from validation.statistics import relative_difference
 
 import learndyn as ld
 from learndyn import asymptotics
@@ -254,15 +254,15 @@ def test_growth_in_simulations(lab: Lab) -> None:
 def judge_mean(dataset: xr.Dataset) -> Verdict:
     eg, right, wrong = dataset.eg.values[:, -1], float(dataset.predicted), float(dataset.wrong)
     mean, error = eg.mean(), eg.std(ddof=1) / len(eg) ** 0.5
+    found, control = (relative_difference(mean, error, x, MARGIN) for x in (right, wrong))
     return Verdict(
         predicted=right,
         measured=float(mean),
         error=float(error),
-        passed=is_equal(mean / right, error / right, 1.0, MARGIN),
-        control_rejected=not is_equal(mean / wrong, error / wrong, 1.0, MARGIN),
+        passed=found.equal,
+        control_rejected=not control.equal,
         detail=f"Mean over predicted {mean / right:.4f} ± {error / right:.4f}.",
-        false_alarm=false_alarm(error / right, MARGIN, BIAS)
-        + missed(mean / wrong, error / wrong, 1.0, MARGIN),
+        false_alarm=found.false_alarm(BIAS) + control.missed,
     )
 
 

@@ -13,7 +13,7 @@ from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble
 from validation.experiments import sgd_run
 from validation.lab import Lab
-from validation.statistics import false_alarm, is_equal, missed
+from validation.statistics import difference, relative_difference
 
 import learndyn as ld
 from learndyn import asymptotics, plot
@@ -114,6 +114,7 @@ def judge_error(dataset: xr.Dataset) -> Verdict:
     late = dataset.eg.values[:, 1:].mean(axis=1)
     mean, error = late.mean(), late.std(ddof=1) / len(late) ** 0.5
     theory, wrong = float(dataset.theory), float(dataset.wrong)
+    found, control = (relative_difference(mean, error, x, MARGIN) for x in (theory, wrong))
     detail = (
         f"Measured / predicted = {mean / theory:.4f} ± {error / theory:.4f} over {len(late)} runs; "
         f"against the wrong theory {mean / wrong:.3f}."
@@ -122,11 +123,10 @@ def judge_error(dataset: xr.Dataset) -> Verdict:
         predicted=theory,
         measured=float(mean),
         error=float(error),
-        passed=is_equal(mean / theory, error / theory, 1.0, MARGIN),
-        control_rejected=not is_equal(mean / wrong, error / wrong, 1.0, MARGIN),
+        passed=found.equal,
+        control_rejected=not control.equal,
         detail=detail,
-        false_alarm=false_alarm(error / theory, MARGIN, BIAS)
-        + missed(mean / wrong, error / wrong, 1.0, MARGIN),
+        false_alarm=found.false_alarm(BIAS) + control.missed,
     )
 
 
@@ -199,6 +199,7 @@ def judge_gain(dataset: xr.Dataset) -> Verdict:
         logs.append(np.log(eg.mean()))
         squares.append(eg.var(ddof=1) / len(eg) / eg.mean() ** 2)
     gain, error, theory = logs[0] - logs[1], sum(squares) ** 0.5, float(dataset.log_gain)
+    right, wrong = (difference(gain, error, x, GAIN_MARGIN) for x in (theory, 0.0))
     detail = (
         f"eg of the best constant rate over that of the schedule: {np.exp(gain):.3f} ± "
         f"{np.exp(gain) * error:.3f} in SGD, {np.exp(theory):.3f} in the ODE."
@@ -207,11 +208,10 @@ def judge_gain(dataset: xr.Dataset) -> Verdict:
         predicted=theory,
         measured=float(gain),
         error=float(error),
-        passed=is_equal(gain, error, theory, GAIN_MARGIN) and bool(gain > 5 * error),
-        control_rejected=not is_equal(gain, error, 0.0, GAIN_MARGIN),
+        passed=right.equal and bool(gain > 5 * error),
+        control_rejected=not wrong.equal,
         detail=detail,
-        false_alarm=false_alarm(error, GAIN_MARGIN, GAIN_BIAS)
-        + missed(gain, error, 0.0, GAIN_MARGIN),
+        false_alarm=right.false_alarm(GAIN_BIAS) + wrong.missed,
     )
 
 

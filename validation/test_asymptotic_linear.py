@@ -8,7 +8,7 @@ from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble, runs_from, whole_blocks, with_silent_units
 from validation.figures import final_errors
 from validation.lab import Lab
-from validation.statistics import Equivalence, z_limit, z_missed
+from validation.statistics import relative_difference, z_limit, z_missed
 from validation.test_asymptotic_curves import table
 
 import learndyn as ld
@@ -128,11 +128,10 @@ def small_starts(key: jax.Array, k: int) -> ld.Overlaps:
 
 
 def judge_both_layers(dataset: xr.Dataset) -> Verdict:
-    def against(theory: xr.DataArray) -> Equivalence:
-        ratio, error = dataset.measured / theory, dataset.error / theory
-        return Equivalence(ratio.values - 1, error.values, MARGIN)
-
-    right, wrong = against(dataset.predicted), [against(dataset.wrong), against(dataset.falling)]
+    right, *wrong = (
+        relative_difference(dataset.measured, dataset.error, dataset[theory], MARGIN)
+        for theory in ("predicted", "wrong", "falling")
+    )
     worst = right.worst
     return Verdict(
         predicted=float(dataset.predicted[worst]),

@@ -9,7 +9,7 @@ from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble, whole_blocks
 from validation.figures import final_errors
 from validation.lab import Lab
-from validation.statistics import Equivalence
+from validation.statistics import Equivalence, relative_difference
 from validation.test_asymptotic_curves import RULE, denoising_end, judge_exact, table
 
 import learndyn as ld
@@ -100,8 +100,7 @@ def split(k: int, m: int) -> ld.Overlaps:
 def judge_relu(dataset: xr.Dataset) -> Verdict:
     def against(theory: str, margin: float) -> Equivalence:
         known = dataset.isel(setting=np.isfinite(dataset[theory].values))
-        ratio, error = (known[name] / known[theory] for name in ("measured", "error"))
-        return Equivalence(ratio.values - 1, error.values, margin)
+        return relative_difference(known.measured, known.error, known[theory], margin)
 
     ratio = (dataset.measured / dataset.first_order).values
     first, exact = against("first_order", RATIO), against("exact", EXACT)

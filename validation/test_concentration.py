@@ -10,7 +10,7 @@ from validation.ensembles import chain_ensemble, distances, fluctuations, whole_
 from validation.experiments import sgd_run
 from validation.figures import scaling
 from validation.lab import Lab
-from validation.statistics import false_alarm, is_equal, missed, power_law
+from validation.statistics import difference, power_law
 
 import learndyn as ld
 
@@ -142,19 +142,18 @@ def judge(dataset: xr.Dataset) -> Verdict:
     rows = np.arange(len(mean)), mean.argmax(axis=1)
     slope, slope_error = power_law(dataset.n.values, mean[rows], error[rows])
     ratio, ratio_error = constant_ratio(dataset, mean, error)
-    passed = is_equal(slope, slope_error, SLOPE, BAND) and is_equal(ratio, ratio_error, 1, MARGIN)
-    wrong = [is_equal(slope, slope_error, expected, BAND) for expected in (-0.25, -1.0)]
-    wrong += [is_equal(ratio * 2**0.5, ratio_error * 2**0.5, 1.0, MARGIN)]
+    exponent, *wrong = (difference(slope, slope_error, x, BAND) for x in (SLOPE, -0.25, -1.0))
+    prefactor = difference(ratio, ratio_error, 1.0, MARGIN)
+    wrong += [difference(ratio * 2**0.5, ratio_error * 2**0.5, 1.0, MARGIN)]
     constant = float(dataset.predicted.max())
     detail = (
         f"Slope {slope:.4f} ± {slope_error:.4f}; constant {ratio * constant:.4f} ± "
         f"{ratio_error * constant:.4f}, predicted {constant:.4f}."
     )
-    alarm = false_alarm(slope_error, BAND, SLOPE_BIAS)
-    alarm += false_alarm(ratio_error, MARGIN, RATIO_BIAS)
-    alarm += sum(missed(slope, slope_error, expected, BAND) for expected in (-0.25, -1.0))
-    alarm += missed(ratio * 2**0.5, ratio_error * 2**0.5, 1.0, MARGIN)
-    return Verdict(SLOPE, slope, slope_error, passed, not any(wrong), detail, alarm)
+    alarm = exponent.false_alarm(SLOPE_BIAS) + prefactor.false_alarm(RATIO_BIAS)
+    alarm += sum(one.missed for one in wrong)
+    passed, rejected = exponent.equal and prefactor.equal, not any(one.equal for one in wrong)
+    return Verdict(SLOPE, slope, slope_error, passed, rejected, detail, alarm)
 
 
 def mean_and_error(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble, distances, drift_at, solve_ode
 from validation.lab import Lab
-from validation.statistics import false_alarm, is_equal, missed, power_law
+from validation.statistics import Equivalence, difference, power_law
 
 import learndyn as ld
 from learndyn import plot
@@ -113,17 +113,21 @@ def slopes(dataset: xr.Dataset) -> dict[str, tuple[float, float]]:
 
 def judge(dataset: xr.Dataset) -> Verdict:
     found = slopes(dataset)
+
+    def against(exponents: dict[str, float]) -> list[Equivalence]:
+        return [difference(*found[name], value, band(name)) for name, value in exponents.items()]
+
     expected = {"mean": -2.0, "square": -2.0}
     expected |= {f"start {power:g}": -min(power, 0.5) for power in POWERS}
-    wrong = {"mean": -1.5, "square": -1.0, "start 0.25": -0.5}
-    hits = [is_equal(*found[name], value, band(name)) for name, value in expected.items()]
-    false = [is_equal(*found[name], value, band(name)) for name, value in wrong.items()]
+    right = against(expected)
+    wrong = against({"mean": -1.5, "square": -1.0, "start 0.25": -0.5})
     listed = [f"{name}: {slope:.3f} ± {error:.3f}" for name, (slope, error) in found.items()]
     slope, error = found["start 0.25"]
     detail = "Slopes " + ", ".join(listed) + "."
-    alarm = sum(false_alarm(found[name][1], band(name), 0.2 * band(name)) for name in expected)
-    alarm += sum(missed(*found[name], value, band(name)) for name, value in wrong.items())
-    return Verdict(-0.25, slope, error, all(hits), not any(false), detail, alarm)
+    alarm = sum(one.false_alarm(0.2 * one.margin) for one in right)
+    alarm += sum(one.missed for one in wrong)
+    passed, rejected = all(one.equal for one in right), not any(one.equal for one in wrong)
+    return Verdict(-0.25, slope, error, passed, rejected, detail, alarm)
 
 
 def band(name: str) -> float:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble
 from validation.lab import Lab
-from validation.statistics import false_alarm, is_equal, missed, power_law
+from validation.statistics import difference, power_law
 
 import learndyn as ld
 from learndyn import plot
@@ -58,14 +58,15 @@ def test_scatter_decides_the_rate(lab: Lab) -> None:
 
 def judge_scatter(dataset: xr.Dataset) -> Verdict:
     slope, error = power_law(dataset.n.values, dataset.gap.values, dataset.error.values)
+    right, wrong = (difference(slope, error, expected, BAND) for expected in (-0.25, -0.5))
     return Verdict(
         predicted=-0.25,
         measured=slope,
         error=error,
-        passed=is_equal(slope, error, -0.25, BAND),
-        control_rejected=not is_equal(slope, error, -0.5, BAND),
+        passed=right.equal,
+        control_rejected=not wrong.equal,
         detail=f"Slope {slope:.3f} ± {error:.3f}.",
-        false_alarm=false_alarm(error, BAND, BIAS) + missed(slope, error, -0.5, BAND),
+        false_alarm=right.false_alarm(BIAS) + wrong.missed,
     )
 
 

@@ -10,7 +10,7 @@ from scipy.special import erf, ndtr
 from validation.claims import Claim, Verdict
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.statistics import Equivalence
+from validation.statistics import relative_difference
 
 import learndyn as ld
 from learndyn import plot
@@ -101,11 +101,10 @@ def sampled(case: Case, samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def judge(dataset: xr.Dataset) -> Verdict:
-    def against(theory: xr.DataArray) -> Equivalence:
-        ratio, error = dataset.measured / theory, dataset.error / theory
-        return Equivalence(ratio.values - 1, error.values, MARGIN)
-
-    right, wrong = against(dataset.predicted), against(dataset.wrong)
+    right, wrong = (
+        relative_difference(dataset.measured, dataset.error, theory, MARGIN)
+        for theory in (dataset.predicted, dataset.wrong)
+    )
     worst = right.worst
     return Verdict(
         predicted=float(dataset.predicted[worst]),

@@ -18,7 +18,7 @@ from validation.plateaus import (
     median,
     quantiles,
 )
-from validation.statistics import Equivalence, false_alarm, is_equal, missed
+from validation.statistics import Equivalence, difference
 
 import learndyn as ld
 from learndyn import asymptotics, plot
@@ -98,22 +98,20 @@ def fitted(dataset: xr.Dataset) -> tuple[float, float, float]:
 def judge_slope(dataset: xr.Dataset) -> Verdict:
     slope, error, _ = fitted(dataset)
     theory = 0.5 / float(dataset.rate)
-
-    def equal(times: float) -> bool:
-        return is_equal(slope / theory, error / theory, times, SLOPE_MARGIN)
-
+    right, *wrong = (
+        difference(slope / theory, error / theory, times, SLOPE_MARGIN) for times in (1.0, 0.0, 2.0)
+    )
     medians = ", ".join(f"{value:.1f}" for value in dataset["median"].values)
     sizes = ", ".join(str(n) for n in dataset.n.values)
     return Verdict(
         predicted=theory,
         measured=slope,
         error=error,
-        passed=equal(1.0),
-        control_rejected=not (equal(0.0) or equal(2.0)),
+        passed=right.equal,
+        control_rejected=not any(one.equal for one in wrong),
         detail=f"Slope {slope:.2f} ± {error:.2f}, predicted {theory:.2f}; medians {medians} at "
         f"N = {sizes}.",
-        false_alarm=false_alarm(error / theory, SLOPE_MARGIN, SLOPE_BIAS)
-        + sum(missed(slope / theory, error / theory, times, SLOPE_MARGIN) for times in (0.0, 2.0)),
+        false_alarm=right.false_alarm(SLOPE_BIAS) + sum(one.missed for one in wrong),
     )
 
 
@@ -184,15 +182,16 @@ def judge_langevin(dataset: xr.Dataset) -> Verdict:
         gap, error = found - dataset["median"].values[i], np.hypot(errors[i], errors[2])
         return Equivalence(gap / spread, error / spread, SHIFT_MARGIN)
 
+    chains, other = against(0), against(1)
     return Verdict(
         predicted=float(right),
         measured=float(found),
         error=float(np.hypot(errors[0], errors[2])),
-        passed=against(0).equal,
-        control_rejected=not against(1).equal,
+        passed=chains.equal,
+        control_rejected=not other.equal,
         detail=f"Median time {found:.1f} ± {errors[2]:.1f}; of chains {right:.1f} ± "
         f"{errors[0]:.1f}, at N = {OTHER_N} {wrong:.1f}; a run scatters by {spread:.1f}.",
-        false_alarm=false_alarm(against(0).error, SHIFT_MARGIN, SHIFT_BIAS) + against(1).missed,
+        false_alarm=chains.false_alarm(SHIFT_BIAS) + other.missed,
     )
 
 

@@ -9,7 +9,7 @@ from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.statistics import Equivalence, false_alarm, is_equal
+from validation.statistics import Equivalence, relative_difference
 
 import learndyn as ld
 from learndyn import plot
@@ -102,7 +102,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
     last = dataset.distance.values[-1, :, peak]
     constant, predicted = last.mean(), float(dataset.norm[peak])
     error = last.std(ddof=1) / len(last) ** 0.5
-    right_constant = is_equal(constant / predicted, error / predicted, 1.0, CONSTANT)
+    at_peak = relative_difference(constant, error, predicted, CONSTANT)
     furthest = np.unravel_index(sizes.worst, sizes.error.shape)
     detail = (
         f"C(T) {constant:.4f} ± {error:.4f} at N = {int(dataset.n[-1])}, predicted "
@@ -110,11 +110,11 @@ def judge(dataset: xr.Dataset) -> Verdict:
         f"{sizes.error[furthest]:.3f} where it is furthest from 1; largest deviation of one entry "
         f"{np.abs(entries.estimate).max():.2f}."
     )
-    passed = entries.equal and sizes.equal and right_constant
+    passed = entries.equal and sizes.equal and at_peak.equal
     allowed = bias(dataset.n.values)
     alarm = entries.false_alarm(allowed[:, None, None, None])
     alarm += sizes.false_alarm(allowed[:, None])
-    alarm += false_alarm(error / predicted, CONSTANT, allowed[-1])
+    alarm += at_peak.false_alarm(allowed[-1])
     alarm += min(found.missed for found in wrong)
     rejected = not all(found.equal for found in wrong)
     return Verdict(predicted, constant, error, passed, rejected, detail, alarm)

@@ -17,7 +17,7 @@ from scipy.stats import norm
 from validation.claims import Claim, Verdict
 from validation.ensembles import solve_ode
 from validation.lab import Lab
-from validation.statistics import LEVEL, false_alarm, is_equal, missed
+from validation.statistics import LEVEL, difference
 
 import learndyn as ld
 from learndyn import plot
@@ -153,20 +153,19 @@ def judge_departure(dataset: xr.Dataset) -> Verdict:
 
 def judge_agreement(dataset: xr.Dataset) -> Verdict:
     value, error = log_ratio(dataset.eg, dataset.theory)
-    twin, twin_error = log_ratio(dataset.gaussian_twin, dataset.theory)
-    wrong, wrong_error = log_ratio(dataset.gaussian_twin, dataset.wrong)
+    images = difference(value, error, 0.0, NEAR)
+    twin = difference(*log_ratio(dataset.gaussian_twin, dataset.theory), 0.0, TWIN)
+    wrong = difference(*log_ratio(dataset.gaussian_twin, dataset.wrong), 0.0, TWIN)
     room = NEAR - norm.isf(LEVEL) * error - abs(value)
     return Verdict(
         predicted=0.0,
         measured=value,
         error=error,
-        passed=is_equal(value, error, 0.0, NEAR) and is_equal(twin, twin_error, 0.0, TWIN),
-        control_rejected=not is_equal(wrong, wrong_error, 0.0, TWIN),
-        detail=f"{found(dataset)} Control: {wrong:+.2f} ± {wrong_error:.3f}.",
+        passed=images.equal and twin.equal,
+        control_rejected=not wrong.equal,
+        detail=f"{found(dataset)} Control: {wrong.estimate:+.2f} ± {wrong.error:.3f}.",
         # Of the images, as above; of Gaussian inputs, that a true theory fails.
-        false_alarm=float(norm.sf(room / error))
-        + false_alarm(twin_error, TWIN, SETTLED)
-        + missed(wrong, wrong_error, 0.0, TWIN),
+        false_alarm=float(norm.sf(room / error)) + twin.false_alarm(SETTLED) + wrong.missed,
     )
 
 

@@ -11,7 +11,7 @@ from validation.ensembles import chain_ensemble, solve_ode, whole_blocks
 from validation.experiments import MARGIN, in_units_of_one_run, sgd_run
 from validation.figures import departure, discrepancy_map
 from validation.lab import Lab
-from validation.statistics import false_alarm, is_equal, missed, power_law
+from validation.statistics import difference, power_law
 
 import learndyn as ld
 
@@ -77,7 +77,8 @@ def judge_map(dataset: xr.Dataset) -> Verdict:
         power_law(dataset.n.values, dataset.square.values[i, j], dataset.square_error.values[i, j])
         for i, j in itertools.product(range(dataset.sizes["lr"]), range(dataset.sizes["noise"]))
     ]
-    every = lambda expected: all(is_equal(*cell, expected, BAND) for cell in cells)
+    values, errors = np.array(cells).T
+    right, *wrong = (difference(values, errors, x, BAND) for x in (-1.0, -0.5, -2.0))
     grows = bool((dataset.square[-1, :, -1] > dataset.square[0, :, -1]).all())
     slope, error = max(cells, key=lambda cell: abs(cell[0] + 1))
     largest = dataset.square[..., -1].values ** 0.5
@@ -87,10 +88,9 @@ def judge_map(dataset: xr.Dataset) -> Verdict:
         f"square at the largest N from {100 * largest.min():.1f} % to {100 * largest.max():.1f} %; "
         f"grows with lr: {grows}. For 1 % one needs N = {needed.min():.2g} to {needed.max():.2g}."
     )
-    rejected = not every(-0.5) and not every(-2.0)
-    alarm = false_alarm(np.array([cell[1] for cell in cells]), BAND, CURVATURE)
-    alarm += sum(min(missed(*cell, wrong, BAND) for cell in cells) for wrong in (-0.5, -2.0))
-    return Verdict(-1.0, slope, error, every(-1.0) and grows, rejected, detail, alarm)
+    alarm = right.false_alarm(CURVATURE) + sum(one.missed for one in wrong)
+    passed, rejected = right.equal and grows, not any(one.equal for one in wrong)
+    return Verdict(-1.0, slope, error, passed, rejected, detail, alarm)
 
 
 N, LR, NOISE, SET_RUNS, SET_BIAS = 200, 0.2, 0.1, 512, 0.2

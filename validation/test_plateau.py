@@ -10,7 +10,7 @@ from validation.claims import Claim, Verdict
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
 from validation.plateaus import LANES, SOURCE, chains
-from validation.statistics import false_alarm, is_equal, missed
+from validation.statistics import relative_difference
 
 import learndyn as ld
 from learndyn import asymptotics, plot
@@ -73,10 +73,9 @@ def judge_height(dataset: xr.Dataset) -> Verdict:
     heights = dataset.eg.sel(alpha=slice(WINDOW, END)).mean("alpha").values
     theory, wrong = float(dataset.theory), dataset.wrong.values
     mean, error = heights.mean(), heights.std(ddof=1) / len(heights) ** 0.5
-
-    def equal(height: float) -> bool:
-        return is_equal(mean / height, error / height, 1.0, HEIGHT_MARGIN)
-
+    right, *controls = (
+        relative_difference(mean, error, x, HEIGHT_MARGIN) for x in (theory, *wrong)
+    )
     detail = (
         f"eg = {mean:.5f} ± {error:.5f} on the plateau, predicted {theory:.5f}; the controls "
         f"{wrong[0]:.5f} and {wrong[1]:.5f}; {len(heights)} runs."
@@ -85,11 +84,10 @@ def judge_height(dataset: xr.Dataset) -> Verdict:
         predicted=theory,
         measured=float(mean),
         error=float(error),
-        passed=equal(theory),
-        control_rejected=not any(equal(height) for height in wrong),
+        passed=right.equal,
+        control_rejected=not any(one.equal for one in controls),
         detail=detail,
-        false_alarm=false_alarm(error / theory, HEIGHT_MARGIN, HEIGHT_BIAS)
-        + sum(missed(mean / one, error / one, 1.0, HEIGHT_MARGIN) for one in wrong),
+        false_alarm=right.false_alarm(HEIGHT_BIAS) + sum(one.missed for one in controls),
     )
 
 
@@ -164,10 +162,7 @@ def judge_rate(dataset: xr.Dataset) -> Verdict:
     mean = last.mean()
     rate = np.log(mean / KICK) / end
     error = last.std(ddof=1) / len(last) ** 0.5 / mean / end
-
-    def equal(value: float) -> bool:
-        return is_equal(rate / value, error / value, 1.0, RATE_MARGIN)
-
+    right, *controls = (relative_difference(rate, error, x, RATE_MARGIN) for x in (theory, *wrong))
     detail = (
         f"Growth {rate:.5f} ± {error:.5f} per unit alpha, predicted {theory:.5f}, as lr -> 0 "
         f"{wrong[2]:.5f}; {len(last)} runs."
@@ -176,11 +171,10 @@ def judge_rate(dataset: xr.Dataset) -> Verdict:
         predicted=theory,
         measured=float(rate),
         error=float(error),
-        passed=equal(theory),
-        control_rejected=not any(equal(value) for value in wrong),
+        passed=right.equal,
+        control_rejected=not any(one.equal for one in controls),
         detail=detail,
-        false_alarm=false_alarm(error / theory, RATE_MARGIN, RATE_BIAS)
-        + sum(missed(rate / one, error / one, 1.0, RATE_MARGIN) for one in wrong),
+        false_alarm=right.false_alarm(RATE_BIAS) + sum(one.missed for one in controls),
     )
 
 

@@ -8,7 +8,7 @@ from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.statistics import Equivalence
+from validation.statistics import Equivalence, relative_difference
 
 import learndyn as ld
 from learndyn import asymptotics, plot
@@ -72,7 +72,7 @@ def without_decay(decay: float) -> list[float]:
 def compared(dataset: xr.Dataset, theory: xr.DataArray) -> Equivalence:
     mean, runs = dataset.found.mean("seed"), dataset.sizes["seed"]
     error = dataset.found.std("seed", ddof=1) / runs**0.5
-    return Equivalence((mean / theory - 1).values, (error / theory).values, MARGIN)
+    return relative_difference(mean, error, theory, MARGIN)
 
 
 def judge(dataset: xr.Dataset) -> Verdict:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble
 from validation.lab import Lab
-from validation.statistics import false_alarm, is_equal, missed
+from validation.statistics import difference
 
 import learndyn as ld
 from learndyn import asymptotics, plot
@@ -110,6 +110,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
     found, error = crossing(dataset)
     critical = float(dataset.critical)
     wrong = float(dataset.wrong) / critical
+    right, control = (difference(found, error, expected, MARGIN) for expected in (1.0, wrong))
     inside = bool(RATIOS[0] < found < RATIOS[-1])
     detail = (
         f"Growth vanishes at {found:.4f} ± {error:.4f} of the critical rate {critical:.6f}; the "
@@ -120,10 +121,10 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=critical,
         measured=found * critical,
         error=error * critical,
-        passed=inside and is_equal(found, error, 1.0, MARGIN),
-        control_rejected=not is_equal(found, error, wrong, MARGIN),
+        passed=inside and right.equal,
+        control_rejected=not control.equal,
         detail=detail,
-        false_alarm=false_alarm(error, MARGIN, BIAS) + missed(found, error, wrong, MARGIN),
+        false_alarm=right.false_alarm(BIAS) + control.missed,
     )
 
 

@@ -11,11 +11,10 @@ from learndyn.testing._claims import from_attributes as from_attributes
 from learndyn.testing._claims import to_attributes as to_attributes
 from learndyn.testing._statistics import LEVEL as LEVEL
 from learndyn.testing._statistics import Equivalence as Equivalence
-from learndyn.testing._statistics import false_alarm as false_alarm
+from learndyn.testing._statistics import difference as difference
 from learndyn.testing._statistics import in_units_of_one_run as in_units_of_one_run
-from learndyn.testing._statistics import is_equal as is_equal
-from learndyn.testing._statistics import missed as missed
 from learndyn.testing._statistics import power_law as power_law
+from learndyn.testing._statistics import relative_difference as relative_difference
 from learndyn.testing._statistics import two_sample_z as two_sample_z
 from learndyn.testing._statistics import z_limit as z_limit
 from learndyn.testing._statistics import z_missed as z_missed

@@ -13,7 +13,7 @@ from learndyn._states import Overlaps
 from learndyn._types import RealLike
 from learndyn.dynamics import Trajectory, solve_ode
 from learndyn.testing._ensembles import ensemble
-from learndyn.testing._statistics import Equivalence, in_units_of_one_run, is_equal, power_law
+from learndyn.testing._statistics import Equivalence, difference, in_units_of_one_run, power_law
 
 FIELDS = ("Q", "R", "v", "b")
 
@@ -182,7 +182,7 @@ def assert_scaling(
     if not (np.isfinite(y) & (y > 0) & np.isfinite(error) & (error > 0)).all():
         raise ValueError(f"y and its error must be positive and finite; got {y} ± {error}.")
     slope, slope_error = power_law(x, y, error)
-    assert is_equal(slope, slope_error, exponent, margin), (
+    assert difference(slope, slope_error, exponent, margin).equal, (
         f"the fitted exponent is {slope:.4f} ± {slope_error:.4f}, not {exponent} within "
         f"{margin}: x = {x.tolist()}, y = {np.array2string(y, precision=4)}. If the error is "
         "not much smaller than the margin, take more runs or a wider range of x."

@@ -11,6 +11,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from learndyn._types import RealLike
+
 LEVEL = 0.05
 """Level of each one-sided test: the risk of calling equal what differs by the margin."""
 
@@ -77,20 +79,23 @@ def in_units_of_one_run(samples: np.ndarray, theory: np.ndarray, margin: float) 
     return Equivalence(estimate, error, margin)
 
 
-def is_equal(estimate: float, error: float, expected: float, margin: float) -> bool:
-    """Whether two one-sided tests at `LEVEL` place the estimate within `margin` of `expected`."""
-    return Equivalence(np.array(estimate - expected), np.array(error), margin).equal
+def difference(
+    estimate: RealLike, error: RealLike, expected: RealLike, margin: float
+) -> Equivalence:
+    """estimate - expected, where `expected` is exact.
+
+    Numbers or arrays that broadcast; error: the standard error of the estimate.
+    """
+    gap, error = np.broadcast_arrays(np.subtract(estimate, expected), error)
+    return Equivalence(gap, error, margin)
 
 
-def false_alarm(error: np.ndarray | float, margin: float, bias: float = 0.0) -> float:
-    """At most how likely `is_equal` is to fail although the truth is within `bias` of expected."""
-    error = np.asarray(error, float)
-    return Equivalence(np.zeros_like(error), error, margin).false_alarm(bias)
-
-
-def missed(estimate: float, error: float, expected: float, margin: float) -> float:
-    """At most how likely `is_equal` was to accept a wrong `expected`; see `Equivalence.missed`."""
-    return Equivalence(np.array(estimate - expected), np.array(error), margin).missed
+def relative_difference(
+    estimate: RealLike, error: RealLike, expected: RealLike, margin: float
+) -> Equivalence:
+    """estimate / expected - 1: as `difference`, with the margin a fraction of `expected`."""
+    scaled = np.divide(estimate, expected), np.divide(error, np.abs(expected))
+    return difference(*scaled, 1.0, margin)
 
 
 def power_law(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, float]:
