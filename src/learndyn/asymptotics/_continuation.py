@@ -21,6 +21,10 @@ _RANGE = 1e6
 _JUMP = 0.3
 _HUGE = 1e4
 _STEEP = 10.0
+_ORDER, _APART = 4, 2.0
+"""Of the polynomial that goes to infinity, and the growth between its points: the closer they
+are, the more of their rounding arrives there."""
+
 _COUNT = -1  # of neutral directions: still to be counted
 
 
@@ -67,7 +71,7 @@ def _upwards(flow: OverlapFlow, point: _Point) -> float:
         if new.growth > 0:
             return _between(flow, point, new)
         point, step, past = new, min(2 * step, 0.2), [*past[-2:], new]
-        apart = [*apart[-2:], new] if _size(new) > 1.2 * _size(apart[-1]) else apart
+        apart = [*apart[-_ORDER:], new] if _size(new) > _APART * _size(apart[-1]) else apart
         old, estimate = estimate, _vanishing(past)
         if abs(estimate - old) < _AGREEMENT * point.lr:
             return estimate
@@ -97,7 +101,7 @@ def _runs_off(apart: list[_Point]) -> bool:
 
 
 def _at_infinity(points: list[_Point]) -> float:
-    """lr where the state has run off to infinity: a parabola in 1 / sqrt(size), at 0."""
+    """lr where the state has run off to infinity: a polynomial in 1 / sqrt(size), at 0."""
     inverse = [_size(p) ** -0.5 for p in points]
     return float(np.polyfit(inverse, [p.lr for p in points], len(points) - 1)[-1])
 
