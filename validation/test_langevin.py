@@ -151,6 +151,7 @@ def draw(dataset: xr.Dataset) -> Figure:
             spread = dataset[side].std(f"seed_{side}").values.ravel()
             ax.plot(chain, spread, "o", color=colour, label=label)
         ax.axline((chain.min(), chain.min()), slope=1, color=ODE, label="equal")
+        ax.margins(x=0.05)
         ax.set(xlabel="standard deviation, chain", ylabel="standard deviation, Langevin")
         ax.legend(frameon=False)
     return figure
