@@ -10,6 +10,7 @@ import xarray as xr
 from validation.claims import Claim, Verdict
 from validation.ensembles import (
     chain_ensemble,
+    compiled,
     filled,
     gradient_flow,
     solve_ode,
@@ -185,8 +186,9 @@ def settle_curve(lab: Lab, claim: Claim, curve: Curve, draw: Any) -> None:
 
 def _runner(curve: Curve) -> Any:
     """One compiled run (times, key) -> trajectory; runs in sequence keep caches warm on CPUs."""
+    compiler = compiled if curve.level == "chain" else jax.jit  # one run, or all of them
 
-    @jax.jit
+    @compiler
     def run(ts: jax.Array, key: jax.Array) -> ld.Trajectory:
         return sgd_run(curve.problem, curve.rule, curve.start, ts, curve.n, key)
 
