@@ -205,6 +205,7 @@ def cached() -> dict[str, str]:
     """Keep compiled programs between runs; run-time checks would keep JAX from doing so."""
     return defaults(
         JAX_COMPILATION_CACHE_DIR=str(CACHE / "jax"),
+        # All of them: a thousand small ones take a minute together.
         JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS="0",
         EQX_ON_ERROR="nan",
     )

@@ -25,7 +25,7 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     # XLA's older code generator for CPUs: most of these tests' time is compilation, of which it
     # needs half. Read when the first program is compiled. Other versions may not know the flag.
     OLDER = "--xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {OLDER}".strip()
+    os.environ["XLA_FLAGS"] = f"{OLDER} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 VARIABLE = "LEARNDYN_TEST_SEED"
 SEED = pytest.StashKey[int]()

@@ -13,7 +13,7 @@ import learndyn as ld
 from learndyn.dynamics._stream import make_stream
 
 N, K, M = 12, 3, 2
-TS = jnp.array([0.0, 0.7, 1.9, 4.0, 25.0])  # 300 steps: three blocks
+TS = jnp.array([0.0, 0.7, 1.9, 4.0, 25.0])  # 300 steps: ten blocks
 FEW_NODES = ld.averages.QuasiMonteCarlo(points=64, replicates=2)
 
 

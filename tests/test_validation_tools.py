@@ -1,10 +1,16 @@
-"""What claims share programs by changes nothing: filled-up times, silent units, slow rates."""
+"""What claims share programs by changes nothing: filled-up times, silent units, slow rates.
+
+And how ensembles of unequal size are judged.
+"""
+
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from validation import ensembles
+from validation import test_concentration as concentration
 
 import learndyn as ld
 
@@ -77,3 +83,21 @@ def test_ensembles_come_in_whole_blocks():
     )
     assert found["eg"].shape == (lanes, len(TS))
     np.testing.assert_allclose(found["alpha"], TS)
+
+
+def test_unequal_ensembles_are_judged_and_a_run_that_failed_fails_the_claim(rng):
+    sizes, ts, constant = np.array([256, 1024, 4096, 16384]), np.array([0.0, 1.0, 2.0]), 0.3
+    by_size = [
+        constant / n**0.5 * rng.gamma(6.0, 1 / 6, (runs, 2))
+        for n, runs in zip(sizes, (2048, 1024, 1024, 512), strict=True)
+    ]
+    theory = SimpleNamespace(mean_norm=np.array([0.0, constant, constant]))
+    dataset = concentration.concentration_dataset(sizes, ts, by_size, theory)
+    mean, error = concentration.mean_and_error(dataset)
+    for row, spread, x in zip(mean, error, by_size, strict=True):
+        np.testing.assert_allclose(row, x.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(spread, x.std(axis=0, ddof=1) / len(x) ** 0.5, rtol=1e-12)
+    assert concentration.judge(dataset).good
+    by_size[1][7] = np.nan
+    failed = concentration.concentration_dataset(sizes, ts, by_size, theory)
+    assert not concentration.judge(failed).passed

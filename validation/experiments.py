@@ -56,10 +56,11 @@ class Curve:
 
     @property
     def ensemble(self) -> str:
-        """In words."""
+        """In words, with the times."""
+        runs = f"{self.runs} runs on weights"
         if self.level == "chain":
-            return f"{whole_blocks(self.runs)} chains and one run on weights"
-        return f"{self.runs} runs on weights"
+            runs = f"{whole_blocks(self.runs)} chains and one run on weights"
+        return f"{runs}, compared at alpha = {', '.join(f'{t:g}' for t in self.times)}"
 
 
 def sgd_run(
@@ -175,8 +176,8 @@ def level_of(lab: Lab, weights: bool) -> str:
 
 
 def decided_at(times: tuple[float, ...], level: str, profile: str) -> tuple[float, ...]:
-    """Of these times: all of them, but the last, which costs most, in small runs on weights."""
-    return times if profile == "full" or (level == "chain" and profile != "quick") else times[:-1]
+    """These times; on weights without the last, which costs most, in all but the full profile."""
+    return times[:-1] if level == "sgd" and profile != "full" else times
 
 
 def settle_curve(lab: Lab, claim: Claim, curve: Curve, draw: Any) -> None:
@@ -186,7 +187,8 @@ def settle_curve(lab: Lab, claim: Claim, curve: Curve, draw: Any) -> None:
 
 def _runner(curve: Curve) -> Any:
     """One compiled run (times, key) -> trajectory; runs in sequence keep caches warm on CPUs."""
-    compiler = compiled if curve.level == "chain" else jax.jit  # one run, or all of them
+    # Beside chains there is one run on weights, which takes less time than compiling it.
+    compiler = compiled if curve.level == "chain" else jax.jit
 
     @compiler
     def run(ts: jax.Array, key: jax.Array) -> ld.Trajectory:

@@ -8,7 +8,8 @@ from validation.ensembles import compiled
 import learndyn as ld
 
 LANES, TIMES = 64, 201
-"""Runs side by side and times kept: the same in every claim, so that they share programs."""
+"""Runs side by side in `chains`, and times kept: the same in every claim, so that programs are
+shared."""
 
 PROBLEM = ld.Problem()
 """Without label noise: finite N alone ends the plateau."""

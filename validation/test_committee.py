@@ -62,6 +62,7 @@ def test_both_layers(lab: Lab, k: int) -> None:
         ld.SGD(lr=0.05, lr_second=0.05),
         start,
         n=500,
+        # The control needs the last one to be told apart beyond doubt.
         times=(1.0, 2.0, 5.0, 10.0, 20.0)[: lab.pick(4, 5, 5)],
         runs=RUNS[lab.profile],
         horizon=lab.pick(60.0, 500.0, 500.0),

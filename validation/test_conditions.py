@@ -88,11 +88,11 @@ def starts(lab: Lab, sizes: np.ndarray, runs: list[int]) -> tuple[np.ndarray, np
             r = start.R.at[0, 0].add(OFFSET * float(n) ** -power)
             shifted = ld.Overlaps(start.Q, r, start.T)
             key = lab.key(f"start {n} {power}")
-            runs_at = chain_ensemble(problem, rule, shifted, T, n=n, key=key, runs=count)
-            gap = distances(runs_at, theory)[:, 1:]  # the start itself would decide nothing
+            found = chain_ensemble(problem, rule, shifted, T, n=n, key=key, runs=count)
+            gap = distances(found, theory)[:, 1:]  # the start itself would decide nothing
             rows.append(mean_and_error(gap[:, gap.mean(axis=0).argmax()]))
-    found = np.array(rows).reshape(len(POWERS), len(sizes), 2)
-    return found[..., 0], found[..., 1]
+    table = np.array(rows).reshape(len(POWERS), len(sizes), 2)
+    return table[..., 0], table[..., 1]
 
 
 def mean_and_error(samples: np.ndarray) -> tuple[float, float]:

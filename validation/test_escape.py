@@ -25,9 +25,9 @@ from learndyn import asymptotics, plot
 
 ESCAPE_LR, STEP, SLOPE_MARGIN, SHIFT_MARGIN = 1.0, 0.25, 0.4, 0.45
 """K = M = 2, where |amplitude| of one mode decides: log |N(0, 1)| has standard deviation 1.11, so
-a median of n runs has an error of 1.2 / (rate sqrt(n)): the slope one of 5 % and
-the Langevin level against the chain one of 0.08 standard deviations of a run. That leaves more
-than 3.7 errors of room beyond the tests' own."""
+a median of n runs has an error of 1.2 / (rate sqrt(n)): the slope one of 4 % and the Langevin
+level against the chain one of 0.08 standard deviations of a run. That leaves more than 6 and 3.7
+errors of room beyond the tests' own."""
 
 SLOPE_BIAS, SHIFT_BIAS = 0.05, 0.1
 """Corrections of order 1/N to the slope; the Langevin level's finite dt and nodes."""

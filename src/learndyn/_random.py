@@ -97,8 +97,8 @@ def threefry(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
 def in_pieces(words: Callable[[Array, int], Words], count: int) -> Words:
     """words(0, count), where words(first, size) makes `size` of them from number `first` on.
 
-    The loop keeps them out of the arithmetic that follows, which has half as many numbers to a
-    vector and would slow them down.
+    The loop keeps them out of the arithmetic that follows, whose fusion would compute them again
+    and again, and in float64 with half as many numbers to a vector.
     """
     if count < 2 * _PIECES:
         return words(jnp.uint32(0), count)
@@ -109,8 +109,8 @@ def in_pieces(words: Callable[[Array, int], Words], count: int) -> Words:
         put = lambda all_, some: jax.lax.dynamic_update_slice_in_dim(all_, some, i * size, 0)
         return put(out[0], new[0]), put(out[1], new[1])
 
-    blank = jax.eval_shape(lambda: words(jnp.uint32(0), _PIECES * size))
-    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), blank)
+    whole = jax.eval_shape(lambda: words(jnp.uint32(0), _PIECES * size))
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), whole)
     high, low = jax.lax.fori_loop(0, _PIECES, piece, empty)
     return high[:count], low[:count]
 
@@ -118,7 +118,10 @@ def in_pieces(words: Callable[[Array, int], Words], count: int) -> Words:
 def _random_words(
     key: PRNGKeyArray, count: int, bits: int
 ) -> tuple[UInt[Array, " count"], UInt[Array, " count"]]:
-    """Two arrays of random words of so many bits, from a key of any of JAX's generators."""
+    """Two arrays of random words of so many bits, from a key of any of JAX's generators.
+
+    The counters have 32 bits: no more than 2**32 numbers are different.
+    """
     k0, k1 = jax.random.bits(key, (2,), jnp.uint32)
 
     def words(first: Array, size: int) -> Words:

@@ -22,8 +22,8 @@ _JUMP = 0.3
 _HUGE = 1e4
 _STEEP = 10.0
 _ORDER, _APART = 4, 2.0
-"""Of the polynomial that goes to infinity, and the growth between its points: the closer they
-are, the more of their rounding arrives there."""
+"""Order of the polynomial that goes to infinity, and the state's growth between its points: the
+closer they are, the more of their rounding arrives there."""
 
 _COUNT = -1  # of neutral directions: still to be counted
 
@@ -66,7 +66,7 @@ def _upwards(flow: OverlapFlow, point: _Point) -> float:
         if not new.found or _far(point.y, new.y):
             step = 0.25 * (target / point.lr - 1)
             if step < _SMALLEST_STEP:
-                return _end(point, apart, large=_size(point) > 0.01 * huge)
+                return _end(past, apart, large=_size(point) > 0.01 * huge)
             continue
         if new.growth > 0:
             return _between(flow, point, new)
@@ -75,16 +75,17 @@ def _upwards(flow: OverlapFlow, point: _Point) -> float:
         old, estimate = estimate, _vanishing(past)
         if abs(estimate - old) < _AGREEMENT * point.lr:
             return estimate
-        if _size(point) > huge and _runs_off(apart):
+        if _size(point) > huge and _runs_off(past):
             return _at_infinity(apart)
     return np.inf
 
 
-def _end(point: _Point, apart: list[_Point], *, large: bool) -> float:
+def _end(past: list[_Point], apart: list[_Point], *, large: bool) -> float:
     """Where a branch is that cannot be followed any further."""
+    point = past[-1]
     if not large:
         return point.lr
-    if not _runs_off(apart):
+    if not _runs_off(past):
         raise ValueError(
             f"critical_lr lost its fixed point at lr = {point.lr:.3g}, where overlaps are as large "
             f"as {_size(point):.3g} and still growing like a power of lr. It is stable up to there."
@@ -92,11 +93,11 @@ def _end(point: _Point, apart: list[_Point], *, large: bool) -> float:
     return _at_infinity(apart)
 
 
-def _runs_off(apart: list[_Point]) -> bool:
+def _runs_off(past: list[_Point]) -> bool:
     """Whether the state grows faster than any moderate power of lr: to infinity at a finite one."""
-    if len(apart) < 2:
+    if len(past) < 2:
         return False
-    old, new = apart[-2:]
+    old, new = past[-2:]
     return bool(np.log(_size(new) / _size(old)) > _STEEP * np.log(new.lr / old.lr))
 
 

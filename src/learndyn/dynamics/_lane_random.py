@@ -1,7 +1,7 @@
 """Random numbers of many runs, lane by lane, from counters.
 
-Number i of block b of a run depends on that run's key, b and i alone: Threefry's words, lanes
-last, as they are used.
+Number i of block b of a run depends on that run's key, b and i alone. Arrays of Threefry's words
+have the lanes last.
 """
 
 import jax

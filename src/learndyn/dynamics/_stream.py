@@ -22,8 +22,8 @@ BLOCK_ENTRIES = 2**17
 """Numbers in a block of inputs: 1 MB in float64, so that it stays in a core's cache."""
 
 BLOCK_STEPS = 32
-"""Most steps in a block: enough to amortise it, few enough for the inputs of hundreds of runs side
-by side to stay in a cache, and for short runs to draw little that they do not use."""
+"""Most steps in a block of fresh inputs: enough to amortise it, few enough for hundreds of runs in
+few dimensions to stay in a cache side by side, and for short runs to draw little in vain."""
 
 _SAMPLES, _LABEL_NOISE, _ORDER = 0, 1, 2
 
