@@ -22,6 +22,9 @@ ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 CACHE = ROOT / ".cache"
 
+# uv leaves it to the first import, which every process of a session would then do for itself.
+os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
+
 
 @nox.session
 def tests(session: nox.Session) -> None:
@@ -31,7 +34,7 @@ def tests(session: nox.Session) -> None:
     # One file stays in one process, so that its tests share compiled programs. At most four:
     # each process compiles and holds programs of its own.
     workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadfile")
-    session.run("pytest", *workers, *session.posargs, env=cpu())
+    session.run("pytest", *workers, *session.posargs, env=cpu() | one_thread())
 
 
 @nox.session
@@ -44,7 +47,7 @@ def validate(session: nox.Session) -> None:
     device = accelerator(session)
     extras = "sweep,plot,images,report" if device == "cpu" else f"sweep,plot,images,report,{device}"
     session.install("-e", f".[{extras}]", *groups("validate"))
-    env = cpu() if device == "cpu" else gpu()
+    env = cpu() | one_thread() if device == "cpu" else gpu()
     # Two processes, because a run of SGD keeps one core busy, each with half of the files, whose
     # claims share compiled programs; on a GPU one, which it has to itself. Run-time shape checks
     # are for tests: `addopts` switches them on.
@@ -61,8 +64,8 @@ def mutants(session: nox.Session) -> None:
     `nox -s mutants -- chain-norm` tries one; without names, all of validation/mutants.
     """
     session.install("-e", ".[sweep,plot,images,report]", *groups("validate"))
-    # One core each: two processes that both thread take longer than one after the other.
-    session.run("python", "-m", "validation.mutants", *session.posargs, env=cpu())
+    environment = cpu() | one_thread()
+    session.run("python", "-m", "validation.mutants", *session.posargs, env=environment)
 
 
 @nox.session(default=False)
@@ -72,7 +75,8 @@ def false_alarms(session: nox.Session) -> None:
     `nox -s false_alarms -- --seeds 50 --profile standard`, for a night.
     """
     session.install("-e", ".[sweep,plot,images,report]", *groups("validate"))
-    session.run("python", "-m", "validation.false_alarms", *session.posargs, env=cpu() | cached())
+    environment = cpu() | one_thread() | cached()
+    session.run("python", "-m", "validation.false_alarms", *session.posargs, env=environment)
 
 
 @nox.session
@@ -199,6 +203,12 @@ def cpu() -> dict[str, str]:
 def gpu() -> dict[str, str]:
     """float64 on the GPU. Naming cuda first makes a GPU that fails to start an error."""
     return defaults(JAX_ENABLE_X64="1", JAX_PLATFORMS="cuda,cpu")
+
+
+def one_thread() -> dict[str, str]:
+    """For several processes side by side: their arrays are small, and threads of both would take
+    a fifth more time on the same cores. NPROC is what XLA takes the number of cores to be."""
+    return defaults(NPROC="1")
 
 
 def cached() -> dict[str, str]:

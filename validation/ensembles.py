@@ -6,29 +6,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 import xarray as xr
+from validation.compiling import FOR_ODES, ON_CPU, compiled
 
 import learndyn as ld
-
-LANES = 256 if jax.default_backend() == "cpu" else 4096
-"""Runs side by side in one call: fastest on a CPU core, and one program for every ensemble. On an
-accelerator more of them take the same time, so ensembles are larger there."""
 
 FIELDS = ("Q", "R", "v", "b", "eg")
 
 LENGTHS = (16, 128, 512)
 """Of the times of a program: shorter lists are filled up, so that programs are shared."""
 
-COMPILER = (
-    {"xla_cpu_use_fusion_emitters": False} if jaxlib.__version__.startswith("0.10.") else None
-)
-"""XLA's older code generator for CPUs compiles chains and ODEs in two thirds of the time, and they
-run as fast; SGD on weights takes twice as long with it. Later versions may not know the option."""
-
-compiled = functools.partial(jax.jit, compiler_options=COMPILER)
-"""`jax.jit` for programs that take longer to compile than to run."""
+LANES = 256 if ON_CPU else 4096
+"""Runs side by side in one call: fastest on a CPU core, and one program for every ensemble. On an
+accelerator more of them take the same time, so ensembles are larger there."""
 
 SLOW = 1e-6
 """Of a rate: its square is then nothing beside it."""
@@ -73,7 +64,7 @@ def solve_ode(
     return _cut(_solve(*data, averages=averages, options=tuple(options.items())), len(ts))
 
 
-@functools.partial(compiled, static_argnames=("averages", "options"))
+@functools.partial(compiled, options=FOR_ODES, static_argnames=("averages", "options"))
 def _solve(
     problem: ld.Problem,
     rule: ld.SGD,
@@ -260,7 +251,7 @@ def runs_from(
     return jax.vmap(run)(starts, keys)
 
 
-@compiled
+@functools.partial(compiled, options=FOR_ODES)
 def odes_from(problem: ld.Problem, rule: ld.SGD, starts: ld.Overlaps, ts: jax.Array) -> jax.Array:
     """eg of the ODE from each of many starts, (starts, times)."""
 
@@ -270,7 +261,7 @@ def odes_from(problem: ld.Problem, rule: ld.SGD, starts: ld.Overlaps, ts: jax.Ar
     return jax.vmap(solve)(starts)
 
 
-@compiled
+@functools.partial(compiled, options=FOR_ODES)
 def drift_at(problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps) -> jax.Array:
     """dy/dalpha of the ODE at alpha = 0, in the coordinates of `ld.ode_term`."""
     flow = ld.ode_term(problem, rule, start).vector_field

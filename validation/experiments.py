@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from validation.claims import Claim, Verdict
+from validation.compiling import FOR_CHAINS, FOR_SGD, compiled
 from validation.ensembles import (
     chain_ensemble,
-    compiled,
     filled,
     gradient_flow,
     solve_ode,
@@ -188,10 +188,9 @@ def settle_curve(lab: Lab, claim: Claim, curve: Curve, draw: Any) -> None:
 def _runner(curve: Curve) -> Any:
     """One compiled run (times, key) -> trajectory; runs in sequence keep caches warm on CPUs."""
     # Beside chains there is one run on weights, which takes less time than compiling it.
-    compiler = compiled if curve.level == "chain" else jax.jit
+    options = FOR_CHAINS if curve.level == "chain" else FOR_SGD
 
-    @compiler
     def run(ts: jax.Array, key: jax.Array) -> ld.Trajectory:
         return sgd_run(curve.problem, curve.rule, curve.start, ts, curve.n, key)
 
-    return run
+    return compiled(run, options)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from validation.ensembles import compiled
+from validation.compiling import compiled
 
 import learndyn as ld
 

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
+from validation.compiling import FOR_SGD, compiled
 from validation.ensembles import chain_ensemble
 from validation.experiments import sgd_run
 from validation.lab import Lab
@@ -173,7 +174,8 @@ def test_optimal_schedule(lab: Lab) -> None:
         knots, rate = best.schedule.alpha, best.constant.schedule(0.0)
         constant = asymptotics.PiecewiseRate(knots, jnp.full_like(knots, rate))  # one program
         schedules = {"schedule": best.schedule, "constant": constant}
-        run = jax.jit(lambda lr, key: sgd_run(problem, ld.SGD(lr=lr), start, ts, N, key).eg[-1])
+        once = lambda lr, key: sgd_run(problem, ld.SGD(lr=lr), start, ts, N, key).eg[-1]
+        run = compiled(once, FOR_SGD)
         finals = {}
         for name, lr in schedules.items():
             keys = jax.random.split(lab.key(f"{claim.id} {name}"), runs)

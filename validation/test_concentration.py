@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation.claims import Claim, Verdict
+from validation.compiling import FOR_SGD, compiled
 from validation.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
 from validation.experiments import sgd_run
 from validation.figures import scaling
@@ -119,7 +120,7 @@ def test_rate_through_weights(lab: Lab) -> None:
 def weights_ensemble(n: int, ts: np.ndarray, keys: jax.Array) -> dict[str, np.ndarray]:
     """Q and R of SGD runs on weights, one after another: caches stay warm on a CPU."""
     problem, rule, start = setting("erf")
-    run = jax.jit(lambda key: sgd_run(problem, rule, start, jnp.asarray(ts), n, key))
+    run = compiled(lambda key: sgd_run(problem, rule, start, jnp.asarray(ts), n, key), FOR_SGD)
     found = [run(key) for key in keys]
     return {name: np.stack([np.asarray(getattr(one, name)) for one in found]) for name in "QR"}
 

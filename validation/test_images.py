@@ -15,6 +15,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
 from validation.claims import Claim, Verdict
+from validation.compiling import FOR_SGD, compiled
 from validation.ensembles import solve_ode
 from validation.lab import Lab
 from validation.statistics import LEVEL, difference
@@ -84,7 +85,8 @@ def measure(lab: Lab, name: str, whitened: bool) -> xr.Dataset:
         def one(key: jax.Array) -> jax.Array:
             return ld.simulate_sgd(problem, rule, weights, ts, key=key, inputs=inputs).eg
 
-        return np.asarray(jax.lax.map(jax.jit(one), keys, batch_size=8))
+        every = compiled(lambda keys: jax.lax.map(one, keys, batch_size=8), FOR_SGD)
+        return np.asarray(every(keys))
 
     on_images = errors(images)
     alpha = np.round(np.asarray(ts) * images.n) / images.n

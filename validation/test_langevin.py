@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, compiled, solve_ode, whole_blocks
+from validation.compiling import compiled
+from validation.ensembles import chain_ensemble, solve_ode, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
 from validation.statistics import Equivalence

@@ -12,6 +12,7 @@ import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
+from validation.compiling import FOR_SGD, compiled
 from validation.ensembles import LANES, chain_ensemble, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
@@ -110,7 +111,7 @@ def test_law(lab: Lab, name: str) -> None:
     lab.settle(claim, measure, judge, draw)
 
 
-@functools.partial(jax.jit, static_argnames="n")
+@functools.partial(compiled, options=FOR_SGD, static_argnames="n")
 def on_weights(
     problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, n: int, inputs: ld.Gaussian, keys: Array
 ) -> dict[str, Array]:

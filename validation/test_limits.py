@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from validation.claims import Claim, Verdict
+from validation.compiling import FOR_SGD, compiled
 from validation.ensembles import chain_ensemble, solve_ode, whole_blocks
 from validation.experiments import MARGIN, in_units_of_one_run, sgd_run
 from validation.figures import departure, discrepancy_map
@@ -136,7 +137,7 @@ def fixed_set_runs(lab: Lab, problem: ld.Problem, rule: ld.SGD, load: int | None
     """eg of SGD on `load` N samples a run, None: fresh ones; (seed, alpha)."""
     inputs = None if load is None else ld.TrainingSet(p=load * N)
     ts = jnp.asarray(TIMES)
-    run = jax.jit(lambda key: sgd_run(problem, rule, START, ts, N, key, inputs).eg)
+    run = compiled(lambda key: sgd_run(problem, rule, START, ts, N, key, inputs).eg, FOR_SGD)
     keys = jax.random.split(lab.key(f"training set {load}"), SET_RUNS)
     return np.stack([np.asarray(run(key)) for key in keys])
 

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
+from validation.compiling import FOR_SGD, compiled
 from validation.ensembles import solve_ode
 from validation.experiments import sgd_run
 from validation.lab import Lab
@@ -55,8 +56,8 @@ def test_mean_at_finite_n(lab: Lab) -> None:
         ts = jnp.array([0.0, 1.0, 2.0, 4.0, 8.0, 16.0])
         problem, rule = ld.Problem(ld.Linear(), ld.Linear(), noise=NOISE), ld.SGD(lr=LR)
         keys = jax.random.split(key, lab.pick(1000, 4000, 100_000))
-        run = jax.jit(lambda one: sgd_run(problem, rule, start, ts, N, one).eg)
-        eg = jax.lax.map(run, keys, batch_size=8)
+        run = lambda one: sgd_run(problem, rule, start, ts, N, one).eg
+        eg = compiled(lambda keys: jax.lax.map(run, keys, batch_size=8), FOR_SGD)(keys)
         ode = solve_ode(problem, rule, start, ts, rtol=1e-11, atol=1e-13)
         steps = np.round(np.asarray(ts) * N)
         eg0, h = float(ode.eg[0]), LR * K

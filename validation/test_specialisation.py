@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import binom, binomtest
 from validation.claims import Claim, Verdict
-from validation.ensembles import compiled
+from validation.compiling import compiled
 from validation.figures import ODE, SGD, WRONG, overlaps_of_runs
 from validation.lab import Lab
 from validation.statistics import LEVEL, Equivalence

@@ -117,7 +117,7 @@ def _plateau(
     return tuple(jnp.where(good, value, jnp.nan) for value in values)
 
 
-def _flow(m: Array, lr: float, noise: Array) -> ReducedFlow:
+def _flow(m: Array, lr: Array | float, noise: Array) -> ReducedFlow:
     start = SymmetricOverlaps(m, m, Q=1.0, C=0.0, R=0.0)
     problem = eqx.tree_at(lambda p: p.noise, Problem(), noise)
     return ReducedFlow(problem, eqx.tree_at(lambda r: r.lr, SGD(lr=1.0), jnp.asarray(lr)), start)
@@ -130,7 +130,8 @@ def _speeds(m: Array, z: Array, lr: Array, noise: Array) -> Float[Array, "3"]:
     and -1 give both, so that no small lr is divided by.
     """
     y = jnp.stack([z[0] + z[1], z[1], z[2]])
-    ahead, back = (_flow(m, rate, noise)(jnp.zeros(()), y, None) for rate in (1.0, -1.0))
+    flow = jax.vmap(lambda rate: _flow(m, rate, noise)(jnp.zeros(()), y, None))
+    ahead, back = flow(jnp.array([1.0, -1.0]))
     return 0.5 * (ahead - back) + lr * 0.5 * (ahead + back)
 
 
@@ -153,8 +154,11 @@ def _root(m: Array, lr: Array, noise: Array) -> Float[Array, "3"]:
 
     def newton(z: Array, lr: Array) -> tuple[Array, None]:
         def step(z: Array, _: None) -> tuple[Array, None]:
-            value = equations(z, lr, noise)
-            slope = jax.jacfwd(equations)(z, lr, noise)
+            def twice(z: Array) -> tuple[Array, Array]:
+                value = equations(z, lr, noise)
+                return value, value
+
+            slope, value = jax.jacfwd(twice, has_aux=True)(z)
             return z - jnp.linalg.solve(slope, value), None
 
         return jax.lax.scan(step, z, None, length=_ITERATIONS)[0], None

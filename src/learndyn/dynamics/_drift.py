@@ -44,6 +44,7 @@ class OverlapFlow(eqx.Module):
     averages: AbstractAverages
     start: Overlaps
 
+    @eqx.filter_jit  # traced once: Diffrax asks for it five times in a solve
     def __call__(self, t: Any, y: Any, args: Any) -> Float[Array, " p"]:
         state, velocity = self._unpack(y)
         rates = self.rule.effective_rates(t)

@@ -93,6 +93,7 @@ class _WithCovariance(eqx.Module):
     flow: OverlapFlow
     nodes: NodeAverages
 
+    @eqx.filter_jit  # traced once, like the flow
     def __call__(self, t: Any, y: Any, args: Any) -> Array:
         y, sigma = self.split(y)
         drift = self.flow(t, y, None)

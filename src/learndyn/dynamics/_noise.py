@@ -1,5 +1,6 @@
 """The noise of learning: how the increments of the overlaps scatter from sample to sample."""
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -47,6 +48,7 @@ def noise_averages(
     return chosen
 
 
+@eqx.filter_jit  # traced once, like the flow
 def diffusion(
     flow: OverlapFlow, nodes: NodeAverages, t: Float[Array, ""], y: Float[Array, " p"]
 ) -> Float[Array, "p p"]:
