@@ -22,10 +22,14 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    # XLA's older code generator for CPUs: most of these tests' time is compilation, of which it
-    # needs half. Read when the first program is compiled. Other versions may not know the flag.
-    OLDER = "--xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] = f"{OLDER} {os.environ.get('XLA_FLAGS', '')}".strip()
+    # XLA's older code generator for CPUs, its modules in one piece, with fewer passes: most of
+    # these tests' time is compilation, of which that needs half. Read when the first program is
+    # compiled. Other versions may not know these flags.
+    QUICKLY = (
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+        "--xla_backend_optimization_level=1"
+    )
+    os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 VARIABLE = "LEARNDYN_TEST_SEED"
 SEED = pytest.StashKey[int]()

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from validation.compiling import FOR_ODES, ON_CPU, compiled
+from validation.compiling import FOR_CHAINS, FOR_ODES, ON_CPU, compiled
 
 import learndyn as ld
 
@@ -61,10 +61,11 @@ def solve_ode(
     """`ld.solve_ode`, by a program that is shared with other lists of times."""
     jumps = None if jump_ts is None else jnp.asarray(jump_ts, float)
     data = problem, rule, start, filled(ts), jumps
-    return _cut(_solve(*data, averages=averages, options=tuple(options.items())), len(ts))
+    closed = averages is None and ld.averages.has_closed_form(problem, biases=start.b is not None)
+    solve = _solve_closed if closed else _solve_by_nodes
+    return _cut(solve(*data, averages=averages, options=tuple(options.items())), len(ts))
 
 
-@functools.partial(compiled, options=FOR_ODES, static_argnames=("averages", "options"))
 def _solve(
     problem: ld.Problem,
     rule: ld.SGD,
@@ -76,6 +77,13 @@ def _solve(
 ) -> ld.Trajectory:
     settings = {"averages": averages, "jump_ts": jump_ts} | dict(options)
     return ld.solve_ode(problem, rule, start, ts, **settings)
+
+
+_solve_closed, _solve_by_nodes = (
+    compiled(_solve, options, static_argnames=("averages", "options"))
+    for options in (FOR_ODES, FOR_CHAINS)
+)
+"""With thousands of nodes an ODE takes time to run."""
 
 
 def fluctuations(problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, ts: Any) -> ld.Fluctuations:

@@ -137,7 +137,7 @@ def test_escape_rate(lab: Lab, m: int) -> None:
         ]
         rate, runs = (
             float(point.rate),
-            {2: lab.pick(256, 1024, 4096), 3: lab.pick(256, 256, 1024)}[m],
+            {2: lab.pick(256, 512, 4096), 3: lab.pick(256, 256, 1024)}[m],
         )
         ts, _, r = chains(lr, kicked, GROWTH / rate, RATE_N, lab.key(claim.id), runs)
         # Runs alternate between the two signs.
