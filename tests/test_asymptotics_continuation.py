@@ -11,7 +11,7 @@ from learndyn.asymptotics import _continuation
 ERF = ld.Problem()
 
 
-@pytest.mark.parametrize("lr", [0.3, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("lr", [0.3, 0.5, 1.0, 2.0, 5.0])
 def test_where_the_state_runs_off_to_infinity(lr):
     # One unit cannot learn two. At large Q its g' is a peak at lambda = 0, where the teacher's
     # units cancel, so that to leading order in Q**(-1/2) dQ/dalpha = 0 reads

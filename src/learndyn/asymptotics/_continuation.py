@@ -19,11 +19,14 @@ _SMALLEST_STEP = 1e-9
 _AGREEMENT = 1e-10
 _RANGE = 1e6
 _JUMP = 0.3
-_HUGE = 1e4
+_HUGE, _LARGE = 2e3, 1e2
+"""Of a state, beside the first one: it is followed up to there, since its rounding grows like the
+square of its size and goes to infinity with the polynomial; and it may have run off from there."""
+
 _STEEP = 10.0
-_ORDER, _APART = 4, 2.0
-"""Order of the polynomial that goes to infinity, and the state's growth between its points: the
-closer they are, the more of their rounding arrives there."""
+_ORDER, _APART = 6, 2.0
+"""Order of that polynomial, and the state's growth between its points: the closer they are, the
+more of their rounding arrives at infinity."""
 
 _COUNT = -1  # of neutral directions: still to be counted
 
@@ -59,14 +62,14 @@ def follow(flow: OverlapFlow, y: Float[Array, " p"]) -> float:
 def _upwards(flow: OverlapFlow, point: _Point) -> float:
     """Steps that never pass the extrapolated end of stability, lest it slip to another branch."""
     past, apart, step, estimate = [point], [point], 0.1, np.inf
-    limit, huge = point.lr * _RANGE, _HUGE * (1 + _size(point))
+    limit, unit = point.lr * _RANGE, 1 + _size(point)
     while point.lr < limit:
         target = min(point.lr * (1 + step), 0.5 * (point.lr + estimate))
         new = _at(flow, target, point)
         if not new.found or _far(point.y, new.y):
             step = 0.25 * (target / point.lr - 1)
             if step < _SMALLEST_STEP:
-                return _end(past, apart, large=_size(point) > 0.01 * huge)
+                return _end(past, apart, large=_size(point) > _LARGE * unit)
             continue
         if new.growth > 0:
             return _between(flow, point, new)
@@ -75,7 +78,7 @@ def _upwards(flow: OverlapFlow, point: _Point) -> float:
         old, estimate = estimate, _vanishing(past)
         if abs(estimate - old) < _AGREEMENT * point.lr:
             return estimate
-        if _size(point) > huge and _runs_off(past):
+        if _size(point) > _HUGE * unit and _runs_off(past):
             return _at_infinity(apart)
     return np.inf
 
