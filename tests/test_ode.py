@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 import learndyn as ld
+from learndyn.dynamics import OverlapFlow
 
 TS = np.array([0.0, 0.5, 2.0, 5.0])
 START = ld.Overlaps([[0.9, 0.2], [0.2, 0.6]], [[0.3, -0.1], [0.1, 0.4]], [[1.0, 0.1], [0.1, 0.8]])
@@ -490,3 +491,12 @@ def test_other_solvers_agree():
 def test_generalisation_error_refuses_batches():
     with pytest.raises(ValueError, match="one run at a time"):
         ld.generalisation_error(ld.Problem(), ld.Overlaps([START.Q] * 2, START.R, START.T))
+
+
+def test_the_vector_field_is_traced_once(monkeypatch):
+    traced, drift = [], OverlapFlow._drift
+    monkeypatch.setattr(OverlapFlow, "_drift", lambda *args: traced.append(1) or drift(*args))
+    flow = ld.ode_term(ld.Problem(noise=0.31), ld.SGD(lr=0.1), START).vector_field
+    for t in (0.0, 0.5, 1, 2.0):  # plain numbers: each would be a program of its own
+        flow(t, flow.pack(START), None)
+    assert len(traced) == 1

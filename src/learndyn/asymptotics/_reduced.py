@@ -52,8 +52,11 @@ class ReducedFlow(eqx.Module):
     rule: SGD
     start: SpecialisedOverlaps | SymmetricOverlaps
 
-    @eqx.filter_jit  # traced once: Diffrax asks for it five times in a solve
     def __call__(self, t: Any, y: Any, args: Any) -> Array:
+        return self._at(jnp.asarray(t, float), y)
+
+    @eqx.filter_jit  # traced once: Diffrax asks for it five times in a solve
+    def _at(self, t: Array, y: Any) -> Array:
         sums, forms = _plan(type(self.start)), self._forms
         rates, kappa = self.rule.effective_rates(t), self.rule.weight_decay
         u, sizes = self.start.layers, self.start.sizes

@@ -44,8 +44,11 @@ class OverlapFlow(eqx.Module):
     averages: AbstractAverages
     start: Overlaps
 
-    @eqx.filter_jit  # traced once: Diffrax asks for it five times in a solve
     def __call__(self, t: Any, y: Any, args: Any) -> Float[Array, " p"]:
+        return self._at(jnp.asarray(t, float), y)
+
+    @eqx.filter_jit  # traced once: Diffrax asks for it five times in a solve
+    def _at(self, t: Array, y: Any) -> Float[Array, " p"]:
         state, velocity = self._unpack(y)
         rates = self.rule.effective_rates(t)
         if velocity is None:
