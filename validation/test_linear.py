@@ -55,7 +55,7 @@ def test_mean_at_finite_n(lab: Lab) -> None:
         start = ld.overlaps(ld.init_weights(key, n=N, k=K, m=M, scale=0.5))
         ts = jnp.array([0.0, 1.0, 2.0, 4.0, 8.0, 16.0])
         problem, rule = ld.Problem(ld.Linear(), ld.Linear(), noise=NOISE), ld.SGD(lr=LR)
-        keys = jax.random.split(key, lab.pick(1000, 2000, 100_000))
+        keys = jax.random.split(key, lab.pick(1000, 4000, 100_000))
         run = lambda one: sgd_run(problem, rule, start, ts, N, one).eg
         eg = compiled(lambda keys: jax.lax.map(run, keys, batch_size=8), FOR_SGD)(keys)
         ode = solve_ode(problem, rule, start, ts, rtol=1e-11, atol=1e-13)
