@@ -12,7 +12,7 @@ FOR_CHAINS = {
     "xla_cpu_parallel_codegen_split_count": 1,
     "xla_backend_optimization_level": 1,
 }
-"""Options by which XLA compiles chains for CPUs in two fifths of the time; they run as fast."""
+"""Options by which XLA compiles chains for CPUs in half of the time; they run as fast."""
 
 FOR_SGD = FOR_CHAINS | {"xla_cpu_use_fusion_emitters": True}
 """With the older code generator SGD on weights would take twice as long."""
