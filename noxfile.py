@@ -47,11 +47,13 @@ def validate(session: nox.Session) -> None:
     device = accelerator(session)
     extras = "sweep,plot,images,report" if device == "cpu" else f"sweep,plot,images,report,{device}"
     session.install("-e", f".[{extras}]", *groups("validate"))
-    env = cpu() | one_thread() if device == "cpu" else gpu()
+    env = cpu() | one_thread() if device == "cpu" else gpu() | shared_gpu() | one_thread()
     # Two processes, because a run of SGD keeps one core busy, each with half of the files, whose
-    # claims share compiled programs; on a GPU one, which it has to itself. Run-time shape checks
-    # are for tests: `addopts` switches them on.
-    workers = ("-n", "2", "--dist", "worksteal") if device == "cpu" else ()
+    # claims share compiled programs. Beside a GPU up to eight, for it is what compiles and solves
+    # on the CPU that takes the time there. Run-time shape checks are for tests: `addopts` switches
+    # them on.
+    workers = ("-n", "2") if device == "cpu" else ("-n", "logical", "--maxprocesses", "8")
+    workers += ("--dist", "worksteal")
     arguments = ("-o", "addopts=", "--import-mode=importlib", *workers)
     arguments += (*targets("validation", session), *session.posargs)
     session.run("pytest", *arguments, env=env | cached())
@@ -203,6 +205,11 @@ def cpu() -> dict[str, str]:
 def gpu() -> dict[str, str]:
     """float64 on the GPU. Naming cuda first makes a GPU that fails to start an error."""
     return defaults(JAX_ENABLE_X64="1", JAX_PLATFORMS="cuda,cpu")
+
+
+def shared_gpu() -> dict[str, str]:
+    """For several processes on one GPU: none takes its memory for itself."""
+    return defaults(XLA_PYTHON_CLIENT_PREALLOCATE="false")
 
 
 def one_thread() -> dict[str, str]:

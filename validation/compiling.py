@@ -1,11 +1,23 @@
-"""How programs are compiled: most of them take longer to compile than to run."""
+"""Where programs run, and how they are compiled: most take longer to compile than to run.
 
+On a machine with an accelerator ensembles run there, and all else on its CPU: a solve of an ODE of
+a few numbers, step after step, would wait for the accelerator all the time.
+"""
+
+import contextlib
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import jaxlib
+import numpy as np
 
-ON_CPU = jax.default_backend() == "cpu"
+ACCELERATOR = None if jax.default_backend() == "cpu" else jax.devices()[0]
+"""None: there is none."""
 
 FOR_CHAINS = {
     "xla_cpu_use_fusion_emitters": False,
@@ -20,8 +32,110 @@ FOR_SGD = FOR_CHAINS | {"xla_cpu_use_fusion_emitters": True}
 FOR_ODES = FOR_CHAINS | {"xla_backend_optimization_level": 0}
 """ODEs run several times as long with these, which is nothing beside the second that they save."""
 
+SIDE_BY_SIDE = 2048
+"""Most runs of SGD on weights in one call on an accelerator: their blocks of inputs fit into its
+memory up to N = 4000."""
 
-def compiled(function: Any, options: dict[str, Any] = FOR_CHAINS, **static: Any) -> Any:
-    """`jax.jit`, on CPUs with these options of XLA, which its other versions may not know."""
-    known = ON_CPU and jaxlib.__version__.startswith("0.10.")
+
+def use_host() -> None:
+    """Let everything run on the CPU that is not sent to an accelerator."""
+    if ACCELERATOR is not None:
+        jax.config.update("jax_default_device", jax.local_devices(backend="cpu")[0])
+
+
+def wide(runs: int, least: int) -> int:
+    """So many runs; on an accelerator at least `least`, which take no longer there."""
+    return runs if ACCELERATOR is None else max(runs, least)
+
+
+def compiled(function: Callable, options: dict[str, Any] = FOR_CHAINS, **static: Any) -> Callable:
+    """`jax.jit` for the CPU, with these options of XLA, which its other versions may not know."""
+    known = jaxlib.__version__.startswith("0.10.")
     return jax.jit(function, compiler_options=options if known else None, **static)
+
+
+def ensemble(
+    function: Callable, options: dict[str, Any] = FOR_CHAINS, static_argnames: str = ""
+) -> Callable:
+    """The same for a program with many runs: on the accelerator where there is one.
+
+    Returns NumPy arrays from there, so that what follows runs on the CPU.
+    static_argnames: a keyword that is not data; empty: there is none.
+    """
+    if ACCELERATOR is None:
+        return compiled(function, options, static_argnames=static_argnames or None)
+    return _Accelerated(function, static_argnames)
+
+
+class _Accelerated:
+    """A function's programs on the accelerator, compiled while others may run there.
+
+    Only one process at a time runs there: taking turns at every step, four of them would take four
+    times as long together as one after another.
+    """
+
+    def __init__(self, function: Callable, static: str):
+        self._function, self._static = function, static
+        self._programs: dict[Any, Callable] = {}
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        static = {self._static: keywords.pop(self._static, None)} if self._static else {}
+        with jax.default_device(ACCELERATOR):
+            run = self._program(static, *arguments, **keywords)
+            with _turn():
+                return jax.device_get(run(*arguments, **keywords))
+
+    def _program(self, static: dict[str, Any], *arguments: Any, **keywords: Any) -> Callable:
+        leaves, structure = jax.tree.flatten((arguments, keywords))
+        key = structure, *static.values(), *(jax.typeof(leaf) for leaf in leaves)
+        if key not in self._programs:
+            program = jax.jit(functools.partial(self._function, **static))
+            self._programs[key] = program.lower(*arguments, **keywords).compile()
+        return self._programs[key]
+
+
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    """While this process alone uses the accelerator."""
+    import fcntl
+
+    with (Path(tempfile.gettempdir()) / f"learndyn-accelerator-{os.getuid()}").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Runs:
+    """run(key, *data) for many keys: one after another on a CPU, whose caches stay warm, in groups
+    of `batch`; side by side on an accelerator."""
+
+    def __init__(self, run: Callable, options: dict[str, Any] = FOR_SGD, batch: int | None = None):
+        self.one = compiled(run, options)
+        """On the CPU."""
+        self._batch = batch
+        in_groups = lambda keys, *data: jax.lax.map(
+            lambda key: run(key, *data), keys, batch_size=batch
+        )
+        together = lambda keys, *data: jax.vmap(lambda key: run(key, *data))(keys)
+        self._many = ensemble(in_groups if ACCELERATOR is None else together, options)
+
+    def __call__(self, keys: jax.Array, *data: Any) -> Any:
+        """Each array of the results with a leading axis of runs."""
+        if ACCELERATOR is not None:
+            return self._side_by_side(keys, *data)
+        if self._batch:
+            return jax.device_get(self._many(keys, *data))
+        return _stacked(np.stack, [self.one(key, *data) for key in keys])
+
+    def _side_by_side(self, keys: jax.Array, *data: Any) -> Any:
+        parts = -(-len(keys) // SIDE_BY_SIDE)
+        size = -(-len(keys) // parts)  # one size is one program: some of the last are made twice
+        starts = [min(i * size, len(keys) - size) for i in range(parts)]
+        found = [self._many(keys[start : start + size], *data) for start in starts]
+        again = parts * size - len(keys)
+        found[-1] = jax.tree.map(lambda x: x[again:], found[-1])
+        return _stacked(np.concatenate, found)
+
+
+def _stacked(join: Callable, parts: list) -> Any:
+    """The parts' arrays, joined."""
+    return jax.tree.map(lambda *x: join([np.asarray(one) for one in x]), *parts)

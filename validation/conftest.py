@@ -7,11 +7,13 @@ from typing import Any
 import jax
 import pytest
 from validation import mutants
+from validation.compiling import use_host
 from validation.lab import PROFILES, Lab, is_recorded, shared_sources
 
 from learndyn.datasets import provenance
 
 jax.config.update("jax_enable_x64", True)
+use_host()
 
 OUTPUT = Path(__file__).parent.parent / "results" / "validation"
 

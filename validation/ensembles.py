@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from validation.compiling import FOR_CHAINS, FOR_ODES, ON_CPU, compiled
+from validation.compiling import FOR_CHAINS, FOR_ODES, compiled, ensemble, wide
 
 import learndyn as ld
 
@@ -17,7 +17,7 @@ FIELDS = ("Q", "R", "v", "b", "eg")
 LENGTHS = (16, 128, 512)
 """Of the times of a program: shorter lists are filled up, so that programs are shared."""
 
-LANES = 256 if ON_CPU else 4096
+LANES = wide(256, 4096)
 """Runs side by side in one call: fastest on a CPU core, and one program for every ensemble. On an
 accelerator more of them take the same time, so ensembles are larger there."""
 
@@ -111,12 +111,12 @@ def _cut(found: Any, times: int) -> Any:
     return jax.tree.map(lambda x: x[:times] if x.shape[:1] == (length,) else x, found)
 
 
-def whole_blocks(runs: int) -> int:
+def whole_blocks(runs: int, lanes: int = LANES) -> int:
     """The number of runs that an ensemble of at least so many has."""
-    return -(-runs // LANES) * LANES
+    return -(-runs // lanes) * lanes
 
 
-@functools.partial(compiled, static_argnames="averages")
+@functools.partial(ensemble, static_argnames="averages")
 def _runs(
     problem: ld.Problem,
     rule: ld.SGD,
@@ -157,11 +157,11 @@ def chain_ensemble(
         keys = jax.random.split(one, LANES)
         found.append(_runs(problem, rule, start, ts, n, keys, averages=averages))
     present = [name for name in FIELDS if getattr(found[0], name) is not None]
-    ensemble = {
+    runs_of = {
         name: np.concatenate([np.asarray(getattr(block, name))[:, :times] for block in found])
         for name in present
     }
-    return ensemble | {"alpha": np.asarray(found[0].alpha[0])[:times]}
+    return runs_of | {"alpha": np.asarray(found[0].alpha[0])[:times]}
 
 
 def distances(ensemble: dict[str, np.ndarray], theory: ld.Trajectory) -> np.ndarray:
@@ -242,7 +242,7 @@ def measure_chain_curve(curve: ChainCurve, key: jax.Array) -> xr.Dataset:
     )
 
 
-@compiled
+@ensemble
 def runs_from(
     problem: ld.Problem,
     rule: ld.SGD,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from validation.claims import Claim, Verdict
-from validation.compiling import FOR_CHAINS, FOR_SGD, compiled
+from validation.compiling import FOR_CHAINS, FOR_SGD, Runs, wide
 from validation.ensembles import (
     chain_ensemble,
     filled,
@@ -22,7 +22,7 @@ from validation.statistics import in_units_of_one_run
 
 import learndyn as ld
 
-RUNS = {"quick": 200, "standard": 200, "full": 1000}
+RUNS = {"quick": wide(200, 1024), "standard": wide(200, 1024), "full": 1000}
 """With 200 runs an estimate is good to 0.07; a true claim, biased by `BIAS`, then fails with
 probability 3e-4, all its times together."""
 
@@ -89,9 +89,9 @@ def measure_curve(curve: Curve, key: jax.Array) -> xr.Dataset:
     long_ts = jnp.linspace(0.0, curve.horizon, 101)
     fine = np.linspace(0.0, curve.horizon, 401)
     ensemble_key, long_key = jax.random.split(key)
-    run = _runner(curve)
+    runs = _runs(curve)
     start = curve.start if curve.units is None else with_silent_units(curve.start, curve.units)
-    alpha, eg = _ensemble(curve, run, start, len(long_ts), ensemble_key)
+    alpha, eg = _ensemble(curve, runs, start, len(long_ts), ensemble_key)
     # One grid for all, so that each theory is compiled once.
     grid = np.union1d(fine, alpha)
     setting = {"start": start, "ts": grid, "averages": curve.averages}
@@ -101,7 +101,7 @@ def measure_curve(curve: Curve, key: jax.Array) -> xr.Dataset:
     else:
         wrong = solve_ode(curve.problem, curve.wrong_rule, **setting).eg
     at_times = np.searchsorted(grid, alpha)[1:]
-    long = run(long_ts, long_key)
+    long = runs.one(long_key, long_ts)
     return xr.Dataset(
         {
             "eg": (("seed", "alpha"), eg[:, 1:]),
@@ -120,7 +120,7 @@ def measure_curve(curve: Curve, key: jax.Array) -> xr.Dataset:
 
 
 def _ensemble(
-    curve: Curve, run: Any, start: ld.Overlaps, long: int, key: jax.Array
+    curve: Curve, runs: Runs, start: ld.Overlaps, long: int, key: jax.Array
 ) -> tuple[np.ndarray, np.ndarray]:
     """The times met, and eg (runs, times). long: the number of times of the run that is drawn."""
     ts = jnp.array([0.0, *curve.times])
@@ -131,9 +131,8 @@ def _ensemble(
         return found["alpha"], found["eg"]
     if curve.averages is None:  # measuring is cheap: one program for both kinds of run
         ts = filled(ts, long)
-    runs = [run(ts, one) for one in jax.random.split(key, curve.runs)]
-    eg = np.stack([np.asarray(one.eg) for one in runs])
-    return np.asarray(runs[0].alpha)[:times], eg[:, :times]
+    found = runs(jax.random.split(key, curve.runs), ts)
+    return found.alpha[0, :times], found.eg[:, :times]
 
 
 def judge_curve(dataset: xr.Dataset, bias: float = BIAS) -> Verdict:
@@ -185,12 +184,11 @@ def settle_curve(lab: Lab, claim: Claim, curve: Curve, draw: Any) -> None:
     lab.settle(claim, lambda: measure_curve(curve, lab.key(claim.id)), judge_curve, draw)
 
 
-def _runner(curve: Curve) -> Any:
-    """One compiled run (times, key) -> trajectory; runs in sequence keep caches warm on CPUs."""
-    # Beside chains there is one run on weights, which takes less time than compiling it.
-    options = FOR_CHAINS if curve.level == "chain" else FOR_SGD
+def _runs(curve: Curve) -> Runs:
+    """Runs on weights, (key, times) -> trajectory."""
 
-    def run(ts: jax.Array, key: jax.Array) -> ld.Trajectory:
+    def run(key: jax.Array, ts: jax.Array) -> ld.Trajectory:
         return sgd_run(curve.problem, curve.rule, curve.start, ts, curve.n, key)
 
-    return compiled(run, options)
+    # Beside chains there is one run on weights, which takes less time than compiling it.
+    return Runs(run, FOR_CHAINS if curve.level == "chain" else FOR_SGD)

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from validation.compiling import compiled
+from validation.compiling import ensemble, wide
 
 import learndyn as ld
 
-LANES, TIMES = 64, 201
+LANES, TIMES = wide(64, 1024), 201
 """Runs side by side in `chains`, and times kept: the same in every claim, so that programs are
 shared."""
 
@@ -17,7 +17,7 @@ PROBLEM = ld.Problem()
 SOURCE = "Saad & Solla, PRE 52, 4225 (1995), section IV; Biehl, Riegler & Wöhler (1996)"
 
 
-@compiled
+@ensemble
 def _chains(
     rule: ld.SGD, starts: ld.Overlaps, ts: jax.Array, n: jax.Array, keys: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -31,7 +31,10 @@ def _chains(
 def chains(
     lr: float, starts: list[ld.Overlaps], end: float, n: int, key: jax.Array, runs: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Times, eg (runs, times) and R (runs, times, k, m); run i is from starts[i % len(starts)]."""
+    """Times, eg (runs, times) and R (runs, times, k, m); run i is from starts[i % len(starts)].
+
+    runs: a multiple of `LANES`.
+    """
     ts, found = jnp.linspace(0.0, end, TIMES), []
     stacked = jax.tree_util.tree_map(
         lambda *leaves: jnp.stack(leaves), *(starts * (LANES // len(starts)))

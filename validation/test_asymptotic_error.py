@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.compiling import FOR_SGD, compiled
+from validation.compiling import Runs, wide
 from validation.ensembles import chain_ensemble
 from validation.experiments import sgd_run
 from validation.lab import Lab
@@ -170,16 +170,15 @@ def test_optimal_schedule(lab: Lab) -> None:
         problem = ld.Problem(noise=0.3)
         start = ld.Overlaps(*START, jnp.eye(2))
         best = asymptotics.optimal_schedule(problem, ld.SGD(lr=0.1), start, HORIZON, steps=100)
-        ts, runs = jnp.array([0.0, HORIZON]), 400
+        ts, runs = jnp.array([0.0, HORIZON]), wide(400, 1024)
         knots, rate = best.schedule.alpha, best.constant.schedule(0.0)
         constant = asymptotics.PiecewiseRate(knots, jnp.full_like(knots, rate))  # one program
         schedules = {"schedule": best.schedule, "constant": constant}
-        once = lambda lr, key: sgd_run(problem, ld.SGD(lr=lr), start, ts, N, key).eg[-1]
-        run = compiled(once, FOR_SGD)
+        runs_with = Runs(lambda key, lr: sgd_run(problem, ld.SGD(lr=lr), start, ts, N, key).eg[-1])
         finals = {}
         for name, lr in schedules.items():
             keys = jax.random.split(lab.key(f"{claim.id} {name}"), runs)
-            finals[name] = ("seed", np.array([run(lr, key) for key in keys]))
+            finals[name] = ("seed", runs_with(keys, lr))
         grid = np.linspace(0.0, HORIZON, 121)
         return xr.Dataset(
             finals

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from validation.claims import Claim, Verdict
+from validation.compiling import wide
 from validation.ensembles import chain_ensemble, runs_from, whole_blocks, with_silent_units
 from validation.figures import final_errors
 from validation.lab import Lab
@@ -71,7 +72,8 @@ def judge_normalised(dataset: xr.Dataset) -> Verdict:
     )
 
 
-N, M, SIZES, LR, SCALE, RUNS, MARGIN, BIAS = 100, 4, (2, 4, 8), 0.1, 0.02, 128, 0.1, 0.03
+N, M, SIZES, LR, SCALE, MARGIN, BIAS = 100, 4, (2, 4, 8), 0.1, 0.02, 0.1, 0.03
+RUNS = wide(128, 1024)
 TS = np.array([0.0, 200.0, 250.0, 300.0, 350.0, 400.0])
 """A run's mean over the last times scatters by some 8 %, the mean of 128 by 0.7 %; the bias is
 what weights of a finite start, the rate and N leave out."""

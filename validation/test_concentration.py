@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation.claims import Claim, Verdict
-from validation.compiling import FOR_SGD, compiled
+from validation.compiling import Runs
 from validation.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
 from validation.experiments import sgd_run
 from validation.figures import scaling
@@ -118,11 +118,10 @@ def test_rate_through_weights(lab: Lab) -> None:
 
 
 def weights_ensemble(n: int, ts: np.ndarray, keys: jax.Array) -> dict[str, np.ndarray]:
-    """Q and R of SGD runs on weights, one after another: caches stay warm on a CPU."""
+    """Q and R of SGD runs on weights."""
     problem, rule, start = setting("erf")
-    run = compiled(lambda key: sgd_run(problem, rule, start, jnp.asarray(ts), n, key), FOR_SGD)
-    found = [run(key) for key in keys]
-    return {name: np.stack([np.asarray(getattr(one, name)) for one in found]) for name in "QR"}
+    found = Runs(lambda key: sgd_run(problem, rule, start, jnp.asarray(ts), n, key))(keys)
+    return {name: getattr(found, name) for name in "QR"}
 
 
 def concentration_dataset(

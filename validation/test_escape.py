@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.compiling import compiled
+from validation.compiling import ensemble
 from validation.ensembles import chain_ensemble, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
@@ -158,7 +158,7 @@ def test_langevin_escape(lab: Lab) -> None:
         ts, n = jnp.linspace(0.0, latest, TIMES), jnp.asarray(LANGEVIN_N, float)
         eg = [
             _langevin(ld.SGD(lr=ESCAPE_LR), point.state, ts, n, jax.random.split(block, LANES))
-            for block in jax.random.split(keys[2], LANGEVIN_RUNS // LANES)
+            for block in jax.random.split(keys[2], whole_blocks(LANGEVIN_RUNS, LANES) // LANES)
         ]
         found[f"Langevin, N = {LANGEVIN_N}"] = exit_times(np.asarray(ts), np.concatenate(eg))
         values = np.array([median(times) for times in found.values()])
@@ -223,7 +223,7 @@ def draw_langevin(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-@compiled
+@ensemble
 def _langevin(
     rule: ld.SGD, start: ld.Overlaps, ts: jax.Array, n: jax.Array, keys: jax.Array
 ) -> jax.Array:

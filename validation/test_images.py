@@ -15,7 +15,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
 from validation.claims import Claim, Verdict
-from validation.compiling import FOR_SGD, compiled
+from validation.compiling import Runs, wide
 from validation.ensembles import solve_ode
 from validation.lab import Lab
 from validation.statistics import LEVEL, difference
@@ -79,14 +79,13 @@ def measure(lab: Lab, name: str, whitened: bool) -> xr.Dataset:
     weights = ld.init_weights(jax.random.key(0), n=images.n, k=2, m=2)
     problem, rule = ld.Problem(noise=NOISE), ld.SGD(lr=LR)
     ts = jnp.array([0.0, *np.geomspace(0.5, 50.0, 13)])
-    keys = jax.random.split(lab.key(name), lab.pick(100, 400, 2000))
+    keys = jax.random.split(lab.key(name), wide(lab.pick(100, 400, 2000), 1024))
 
     def errors(inputs: Images | Structured | ld.Gaussian) -> np.ndarray:
         def one(key: jax.Array) -> jax.Array:
             return ld.simulate_sgd(problem, rule, weights, ts, key=key, inputs=inputs).eg
 
-        every = compiled(lambda keys: jax.lax.map(one, keys, batch_size=8), FOR_SGD)
-        return np.asarray(every(keys))
+        return Runs(one, batch=8)(keys)
 
     on_images = errors(images)
     alpha = np.round(np.asarray(ts) * images.n) / images.n

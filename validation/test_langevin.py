@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.compiling import compiled
-from validation.ensembles import chain_ensemble, solve_ode, whole_blocks
+from validation.compiling import ensemble
+from validation.ensembles import LANES, chain_ensemble, solve_ode, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
 from validation.statistics import Equivalence
@@ -17,7 +17,7 @@ from validation.statistics import Equivalence
 import learndyn as ld
 from learndyn import plot
 
-N, LR, NOISE, DT, RUNS, CHAINS, LANES = 256, 0.5, 0.1, 0.05, 1280, 8192, 256
+N, LR, NOISE, DT, RUNS, CHAINS = 256, 0.5, 0.1, 0.05, 1280, 8192
 TS = np.array([0.0, 0.5, 1.0, 2.0])
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
 
@@ -76,7 +76,7 @@ def test_moments(lab: Lab) -> None:
     lab.settle(claim, measure, judge, draw)
 
 
-@compiled
+@ensemble
 def _runs(
     problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, n: jax.Array, keys: jax.Array
 ) -> ld.Trajectory:

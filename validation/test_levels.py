@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.compiling import FOR_SGD, compiled
+from validation.compiling import FOR_SGD, ensemble
 from validation.ensembles import LANES, chain_ensemble, whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
@@ -103,7 +103,7 @@ def test_law(lab: Lab, name: str) -> None:
         for side, fixed, one in zip(("weights", "wrong"), (0.0, 1.0), keys[1:], strict=True):
             inputs = Spherical(jnp.asarray(fixed))
             results = on_weights(
-                problem, rule, start, setting.n, inputs, jax.random.split(one, runs)
+                problem, rule, start, inputs, jax.random.split(one, runs), n=setting.n
             )
             found[side] = joint({name: np.asarray(x) for name, x in results.items()})
         return xr.Dataset({side: (("seed", "p"), x) for side, x in found.items()})
@@ -111,9 +111,15 @@ def test_law(lab: Lab, name: str) -> None:
     lab.settle(claim, measure, judge, draw)
 
 
-@functools.partial(compiled, options=FOR_SGD, static_argnames="n")
+@functools.partial(ensemble, options=FOR_SGD, static_argnames="n")
 def on_weights(
-    problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, n: int, inputs: ld.Gaussian, keys: Array
+    problem: ld.Problem,
+    rule: ld.SGD,
+    start: ld.Overlaps,
+    inputs: ld.Gaussian,
+    keys: Array,
+    *,
+    n: int,
 ) -> dict[str, Array]:
     """Overlaps and eg of runs of SGD from weights with exactly the overlaps `start`."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.compiling import FOR_SGD, compiled
+from validation.compiling import Runs, wide
 from validation.ensembles import solve_ode
 from validation.experiments import sgd_run
 from validation.lab import Lab
@@ -55,16 +55,15 @@ def test_mean_at_finite_n(lab: Lab) -> None:
         start = ld.overlaps(ld.init_weights(key, n=N, k=K, m=M, scale=0.5))
         ts = jnp.array([0.0, 1.0, 2.0, 4.0, 8.0, 16.0])
         problem, rule = ld.Problem(ld.Linear(), ld.Linear(), noise=NOISE), ld.SGD(lr=LR)
-        keys = jax.random.split(key, lab.pick(1000, 4000, 100_000))
-        run = lambda one: sgd_run(problem, rule, start, ts, N, one).eg
-        eg = compiled(lambda keys: jax.lax.map(run, keys, batch_size=8), FOR_SGD)(keys)
+        keys = jax.random.split(key, wide(lab.pick(1000, 4000, 100_000), 10_000))
+        eg = Runs(lambda one: sgd_run(problem, rule, start, ts, N, one).eg, batch=8)(keys)
         ode = solve_ode(problem, rule, start, ts, rtol=1e-11, atol=1e-13)
         steps = np.round(np.asarray(ts) * N)
         eg0, h = float(ode.eg[0]), LR * K
         wrong_end = NOISE**2 * h / (4 + 2 * h)
         return xr.Dataset(
             {
-                "eg": (("seed", "alpha"), np.asarray(eg)[:, 1:]),
+                "eg": (("seed", "alpha"), eg[:, 1:]),
                 "exact": ("alpha", exact_mean(eg0, steps, h, N)[1:]),
                 "limit": ("alpha", limit(eg0, np.asarray(ts), h)[1:]),
                 "ode": ("alpha", np.asarray(ode.eg)[1:]),

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
+from validation.ensembles import whole_blocks
 from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
 from validation.plateaus import LANES, SOURCE, chains
@@ -48,7 +49,7 @@ def test_height(lab: Lab, m: int) -> None:
     def measure() -> xr.Dataset:
         rng = np.random.default_rng(jax.random.bits(lab.key(claim.id + " starts"), 4).tolist())
         starts = [random_start(rng, m) for _ in range(LANES)]
-        runs = lab.pick(64, 64, 512)
+        runs = whole_blocks(lab.pick(64, 64, 512), LANES)
         ts, eg, _ = chains(lr, starts, END, HEIGHT_N, lab.key(claim.id), runs)
         wrong = [asymptotics.plateau(m), asymptotics.plateau(other, lr)]
         return xr.Dataset(
@@ -135,10 +136,9 @@ def test_escape_rate(lab: Lab, m: int) -> None:
         kicked = [
             ld.Overlaps(state.Q, state.R + sign * KICK * pattern, state.T) for sign in (1, -1)
         ]
-        rate, runs = (
-            float(point.rate),
-            {2: lab.pick(256, 512, 4096), 3: lab.pick(256, 256, 1024)}[m],
-        )
+        rate = float(point.rate)
+        runs = {2: lab.pick(256, 512, 4096), 3: lab.pick(256, 256, 1024)}[m]
+        runs = whole_blocks(runs, LANES)
         ts, _, r = chains(lr, kicked, GROWTH / rate, RATE_N, lab.key(claim.id), runs)
         # Runs alternate between the two signs.
         signs = np.resize([1.0, -1.0], runs)[:, None]

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import binom, binomtest
 from validation.claims import Claim, Verdict
-from validation.compiling import compiled
+from validation.compiling import compiled, ensemble, wide
 from validation.figures import ODE, SGD, WRONG, overlaps_of_runs
 from validation.lab import Lab
 from validation.statistics import LEVEL, Equivalence
@@ -16,11 +16,11 @@ import learndyn as ld
 from learndyn import asymptotics, plot
 
 N, K, M, NOISE = 100, 4, 2, 0.01
-TIMES, RUNS = 16, 128
+TIMES, RUNS = 16, wide(128, 1024)
 """Times kept and runs side by side: the same in every claim, so that they share programs."""
 
 
-@compiled
+@ensemble
 def _chains(
     problem: ld.Problem, rule: ld.SGD, starts: ld.Overlaps, ts: jax.Array, keys: jax.Array
 ) -> ld.Trajectory:
