@@ -49,10 +49,10 @@ def validate(session: nox.Session) -> None:
     session.install("-e", f".[{extras}]", *groups("validate"))
     env = cpu() | one_thread() if device == "cpu" else gpu() | shared_gpu() | one_thread()
     # Two processes, because a run of SGD keeps one core busy, each with half of the files, whose
-    # claims share compiled programs. Beside a GPU up to eight, for it is what compiles and solves
+    # claims share compiled programs. Beside a GPU up to twelve, for it is what compiles and solves
     # on the CPU that takes the time there. Run-time shape checks are for tests: `addopts` switches
     # them on.
-    workers = ("-n", "2") if device == "cpu" else ("-n", "logical", "--maxprocesses", "8")
+    workers = ("-n", "2") if device == "cpu" else ("-n", "logical", "--maxprocesses", "12")
     workers += ("--dist", "worksteal")
     arguments = ("-o", "addopts=", "--import-mode=importlib", *workers)
     arguments += (*targets("validation", session), *session.posargs)
