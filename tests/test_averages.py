@@ -1,4 +1,4 @@
-"""Gaussian averages against quadrature, Monte Carlo and finite differences written here in NumPy.
+"""Gaussian averages against quadrature written here in NumPy.
 
 Nothing of the library's own nodes is used as a reference. Tolerances are a few times the error
 measured; the errors of node averages are those of 4 x 4096 quasi-Monte Carlo points.
@@ -6,11 +6,22 @@ measured; the errors of node averages are those of 4 x 4096 quasi-Monte Carlo po
 
 import functools
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from averages_reference import (
+    NOWHERE,
+    ONE,
+    STATE,
+    TANH,
+    V_TEACHER,
+    V,
+    averages_of,
+    chosen,
+    erf,
+    piecewise_averages,
+    squared,
+)
 from scipy.special import erf as scipy_erf
 
 import learndyn as ld
@@ -18,32 +29,12 @@ from learndyn.averages import (
     ClosedForm,
     GaussHermite,
     MonteCarlo,
-    NodeAverages,
     QuasiMonteCarlo,
     Trapezoid,
     averages_error,
     choose_averages,
     has_closed_form,
 )
-
-
-def erf(x):
-    return jax.scipy.special.erf(x / jnp.sqrt(2.0))
-
-
-@eqx.filter_jit
-def averages_of(averages, problem, state, cross=None):
-    """c_probe, c_c, dv, c and eg as one tree."""
-    return (
-        averages.field_averages(problem, state, cross),
-        averages.generalisation_error(problem, state),
-    )
-
-
-def chosen(problem, state, averages=None):
-    biases = state.b is not None
-    return choose_averages(problem, state.k, state.m, biases=biases, averages=averages)
-
 
 # Closed forms against quadrature
 
@@ -103,7 +94,6 @@ def covariances():
 
 
 COVARIANCES = covariances()
-V, V_TEACHER = np.array([0.7, -1.3]), np.array([1.1, 0.4])
 
 
 @pytest.mark.parametrize("kind", FUNCTIONS)
@@ -159,12 +149,6 @@ def test_probes_at_singular_covariances():
 # The general route, given erf as a plain function, is the closed form
 
 
-STATE = ld.Overlaps(
-    [[0.9, 0.2], [0.2, 0.6]], [[0.3, -0.1], [0.1, 0.4]], [[1.0, 0.1], [0.1, 0.8]], V, V_TEACHER
-)
-ONE = ld.Overlaps([[0.8]], [[0.35]], [[1.1]], [0.9])
-
-
 @pytest.mark.parametrize(
     ("state", "averages", "error"),
     [
@@ -197,320 +181,6 @@ def test_nodes_reproduce_the_closed_ode(state, averages, error):
     )
     for name in ("Q", "R", "v", "eg"):
         np.testing.assert_allclose(getattr(nodes, name), getattr(closed, name), atol=error)
-
-
-# Every kind of teacher and loss against plain Monte Carlo
-
-
-def sign(x):
-    return np.where(x >= 0, 1.0, -1.0)
-
-
-def squared(phi, y):
-    return phi - y
-
-
-def logistic(phi, y):
-    return -y / (1 + np.exp(y * phi))
-
-
-def hinge(phi, y):
-    return np.where(y * phi < 1, -y, 0.0)
-
-
-def perceptron(phi, y):
-    return np.where(y * phi < 0, -y, 0.0)
-
-
-def huber(phi, y):
-    return np.clip(phi - y, -1, 1)
-
-
-def exponential(phi, y):
-    return -y * np.exp(-y * phi)
-
-
-def huber_loss(phi, y):
-    d = jnp.abs(phi - y)
-    return jnp.where(d < 1, 0.5 * d**2, d - 0.5)
-
-
-class ExponentialLoss(eqx.Module):
-    classification = True
-
-    def __call__(self, phi, y):
-        return jnp.exp(-y * phi)
-
-
-TANH = (np.tanh, lambda x: 1 - np.tanh(x) ** 2)
-RELU = (lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0)
-SQUARE = (np.square, lambda x: 2 * x)
-B, B_TEACHER = np.array([0.3, -0.2]), np.array([0.1, 0.5])
-
-# problem; student and its derivative; slope of the loss; teacher's output; biases
-KINDS = {
-    "tanh, biases, noise": (
-        ld.Problem(ld.Tanh(), ld.Tanh(), noise=0.4),
-        (TANH, squared, lambda rho, zeta: np.tanh(rho) @ V_TEACHER + 0.4 * zeta, True),
-    ),
-    "relu student of a tanh teacher": (
-        ld.Problem(ld.ReLU(), ld.Tanh(), noise=0.4),
-        (RELU, squared, lambda rho, zeta: np.tanh(rho) @ V_TEACHER + 0.4 * zeta, False),
-    ),
-    "relu, biases": (
-        ld.Problem(ld.ReLU(), ld.ReLU()),
-        (RELU, squared, lambda rho, zeta: np.maximum(rho, 0) @ V_TEACHER, True),
-    ),
-    "phase retrieval": (
-        ld.Problem(ld.Quadratic(), ld.Quadratic(), noise=0.4),
-        (SQUARE, squared, lambda rho, zeta: rho**2 @ V_TEACHER + 0.4 * zeta, False),
-    ),
-    "multi-index regression": (
-        ld.Problem(ld.Tanh(), ld.MultiIndex(lambda rho, zeta: rho[0] * rho[1] + 0.5 * zeta)),
-        (TANH, squared, lambda rho, zeta: rho[:, 0] * rho[:, 1] + 0.5 * zeta, False),
-    ),
-    "huber, noise": (
-        ld.Problem(ld.Tanh(), ld.Tanh(), huber_loss, noise=0.8),
-        (TANH, huber, lambda rho, zeta: np.tanh(rho) @ V_TEACHER + 0.8 * zeta, False),
-    ),
-    "logistic": (
-        ld.Problem(ld.Tanh(), ld.Tanh(), ld.Logistic()),
-        (TANH, logistic, lambda rho, zeta: sign(np.tanh(rho) @ V_TEACHER), False),
-    ),
-    "logistic, noise, sign teacher": (
-        ld.Problem(ld.Tanh(), ld.Sign(), ld.Logistic(), noise=0.7),
-        (TANH, logistic, lambda rho, zeta: sign(sign(rho) @ V_TEACHER + 0.7 * zeta), False),
-    ),
-    "hinge, biases, noise": (
-        ld.Problem(ld.Tanh(), ld.Tanh(), ld.Hinge(), noise=0.7),
-        (TANH, hinge, lambda rho, zeta: sign(np.tanh(rho) @ V_TEACHER + 0.7 * zeta), True),
-    ),
-    "perceptron, noise": (
-        ld.Problem(ld.ReLU(), ld.Linear(), ld.Perceptron(), noise=0.7),
-        (RELU, perceptron, lambda rho, zeta: sign(rho @ V_TEACHER + 0.7 * zeta), False),
-    ),
-    "parity": (
-        ld.Problem(ld.Tanh(), ld.MultiIndex(lambda r, z: r[0] * r[1] + 0.5 * z), ld.Logistic()),
-        (TANH, logistic, lambda rho, zeta: sign(rho[:, 0] * rho[:, 1] + 0.5 * zeta), False),
-    ),
-    "own classification loss": (
-        ld.Problem(ld.Tanh(), ld.Tanh(), ExponentialLoss(), noise=0.7),
-        (TANH, exponential, lambda rho, zeta: sign(np.tanh(rho) @ V_TEACHER + 0.7 * zeta), False),
-    ),
-}
-
-
-def by_monte_carlo(student, slope, label, biased, classification, samples=400_000):
-    """Means and standard errors of everything, sample by sample."""
-    rng = np.random.default_rng(11)
-    f = rng.normal(size=(samples, 4)) @ np.linalg.cholesky(STATE.covariance).T
-    zeta = rng.normal(size=samples)
-    lam, rho = f[:, :2] + biased * B, f[:, 2:] + biased * B_TEACHER
-    g, dg = student
-    phi = g(lam) @ V
-    c = V * dg(lam) * slope(phi, label(rho, zeta))[:, None]
-    dv = g(lam) * slope(phi, label(rho, zeta))[:, None]
-    clean = label(rho, 0 * zeta)
-    eg = (phi >= 0) != (clean >= 0) if classification else 0.5 * (phi - clean) ** 2
-    products = (c[:, :, None] * f[:, None, :], c[:, :, None] * c[:, None, :], dv, c, eg)
-    return [(x.mean(0), x.std(0) / np.sqrt(samples)) for x in products]
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_kinds_of_problems_against_monte_carlo(name):
-    problem, recipe = KINDS[name]
-    state = STATE
-    if recipe[-1]:
-        state = ld.Overlaps(STATE.Q, STATE.R, STATE.T, V, V_TEACHER, B, B_TEACHER)
-    averages = chosen(problem, state)
-    found, eg = averages_of(averages, problem, state)
-    own_error = float(averages_error(problem, state, averages))
-    expected = by_monte_carlo(*recipe, problem.is_classification)
-    for ours, (mean, error) in zip((*found, eg), expected, strict=True):
-        # About 250 comparisons in all; 4.5 standard errors happen in one of 600 such suites.
-        assert (np.abs(ours - mean) < 4.5 * error + 4 * own_error).all()
-    assert own_error < 0.05 * max(np.abs(mean).max() for mean, _ in expected)
-
-
-# Derivatives
-
-
-LEGENDRE = np.polynomial.legendre.leggauss(100)
-
-
-def pieces(breaks, reach):
-    """Gauss-Legendre nodes on [-reach, reach], cut at the breaks."""
-    edges = np.unique([-reach, *breaks, reach])
-    middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
-    x, weight = LEGENDRE
-    return (middle[:, None] + half[:, None] * x).ravel(), (half[:, None] * weight).ravel()
-
-
-def piecewise_averages(p, student, slope, label, breaks):
-    """c_probe, c_c, dv, c for k = m = 1 by quadrature between the jumps; p = (Q, R, T, b)."""
-    q, r, t, b = p
-    x, weight_x = pieces(breaks[0] - b, 9 * np.sqrt(q))
-    y, weight_y = pieces(breaks[1], 9 * np.sqrt(t))
-    x, y = np.meshgrid(x, y, indexing="ij")
-    det = q * t - r**2
-    density = np.exp(-(t * x**2 - 2 * r * x * y + q * y**2) / (2 * det))
-    weight = np.outer(weight_x, weight_y) * density / (2 * np.pi * np.sqrt(det))
-    g, dg = student
-    pull = slope(0.9 * g(x + b), label(y))
-    c = 0.9 * dg(x + b) * pull
-    return np.array([(weight * h).sum() for h in (c * x, c * y, c * c, g(x + b) * pull, c)])
-
-
-LINEAR = (lambda x: x, np.ones_like)
-NOWHERE, ORIGIN = np.array([]), np.array([0.0])
-
-# problem; its averages in NumPy; error of the derivatives; whether derivatives through the
-# nodes are wrong (for one relu unit they happen to be right: scaling moves no sign)
-DERIVATIVES = {
-    "tanh": (
-        ld.Problem(ld.Tanh(), ld.Tanh()),
-        (TANH, squared, np.tanh, (NOWHERE, NOWHERE)),
-        1e-6,
-    ),
-    "tanh student of a relu teacher": (
-        ld.Problem(ld.Tanh(), ld.ReLU()),
-        (TANH, squared, RELU[0], (NOWHERE, ORIGIN)),
-        2e-3,
-    ),
-    "relu": (
-        ld.Problem(lambda x: jnp.maximum(x, 0), ld.ReLU()),
-        (RELU, squared, RELU[0], (ORIGIN, ORIGIN)),
-        6e-3,
-    ),
-    "sign teacher": (
-        ld.Problem(ld.Tanh(), ld.Sign()),
-        (TANH, squared, sign, (NOWHERE, ORIGIN)),
-        4e-3,
-    ),
-    "logistic": (
-        ld.Problem(ld.Tanh(), ld.Sign(), ld.Logistic()),
-        (TANH, logistic, sign, (NOWHERE, ORIGIN)),
-        3e-3,
-    ),
-    "hinge": (
-        ld.Problem(ld.Linear(), ld.Tanh(), ld.Hinge()),
-        (LINEAR, hinge, sign, (np.array([-1, 1]) / 0.9, ORIGIN)),
-        3e-3,
-    ),
-    "perceptron": (
-        ld.Problem(ld.Tanh(), ld.Tanh(), ld.Perceptron()),
-        (TANH, perceptron, sign, (ORIGIN, ORIGIN)),
-        3e-3,
-    ),
-}
-
-
-def jacobian(averages, problem, p):
-    def vector(p):
-        q, r, t, b = p[:, None]
-        state = ld.Overlaps(q[:, None], r[:, None], t[:, None], [0.9], None, b)
-        found = averages.field_averages(problem, state)
-        return jnp.concatenate([x.ravel() for x in found])
-
-    return jax.jit(jax.jacfwd(vector))(p)
-
-
-@pytest.mark.parametrize("name", DERIVATIVES)
-@pytest.mark.parametrize("bias", [0.0, 0.4])
-def test_derivatives_against_finite_differences(name, bias):
-    problem, recipe, error = DERIVATIVES[name]
-    p, step = np.array([0.8, 0.35, 1.1, bias]), 1e-4
-    expected = np.stack(
-        [
-            (piecewise_averages(p + d, *recipe) - piecewise_averages(p - d, *recipe)) / (2 * step)
-            for d in step * np.eye(4)
-        ],
-        axis=1,
-    )
-    averages = choose_averages(problem, 1, 1, biases=True)
-    np.testing.assert_allclose(jacobian(averages, problem, jnp.asarray(p)), expected, atol=error)
-
-
-@pytest.mark.parametrize("name", ["sign teacher", "logistic", "hinge", "perceptron"])
-def test_derivatives_through_the_nodes_would_be_wrong_at_jumps(name):
-    """The negative control: by the score these agree to 0.004."""
-    problem, recipe, error = DERIVATIVES[name]
-    p, step = np.array([0.8, 0.35, 1.1, 0.0]), np.array([0, 1e-4, 0, 0])
-    after, before = piecewise_averages(p + step, *recipe), piecewise_averages(p - step, *recipe)
-    averages = choose_averages(problem, 1, 1, biases=True)
-    assert averages.score
-    through = NodeAverages(averages.z, averages.weight, score=False)
-    found = jacobian(through, problem, jnp.asarray(p))[:, 1]
-    assert np.abs(found - (after - before) / 2e-4).max() > 0.1 > 20 * error
-
-
-def test_derivatives_of_relu_committees_use_the_score():
-    """Two relu units: through the nodes the jump of one unit's step is lost."""
-    exact = ld.Problem(ld.ReLU(), ld.ReLU())
-    plain = ld.Problem(lambda x: jnp.maximum(x, 0), lambda x: jnp.maximum(x, 0))
-
-    def c_c(problem, averages):
-        def at(q01):
-            q = STATE.Q.at[0, 1].set(q01).at[1, 0].set(q01)
-            state = eqx.tree_at(lambda s: s.Q, STATE, q)
-            return averages.field_averages(problem, state).c_c
-
-        return jax.jit(jax.jacfwd(at))(STATE.Q[0, 1])
-
-    expected = c_c(exact, chosen(exact, STATE))
-    assert chosen(plain, STATE).score
-    # Off by 0.04 at 4096 points, 0.01 at 16384, 0.005 here.
-    nodes = chosen(plain, STATE, QuasiMonteCarlo(65536))
-    np.testing.assert_allclose(c_c(plain, nodes), expected, atol=0.02)
-    through = NodeAverages(nodes.z, nodes.weight, score=False)
-    assert np.abs(c_c(plain, through) - expected).max() > 0.1
-
-
-TEACHER = np.array([[1.0, 0.3], [0.3, 0.8]])
-NEAR = np.array([[1.0, 0.3], [0.3, 0.8 + 1e-9]])
-
-
-def drift_jacobian(problem, state, averages=None):
-    rule = ld.SGD(lr=0.4, lr_second=0.3)
-    flow = ld.ode_term(problem, rule, state, averages=averages).vector_field
-    return jax.jit(jax.jacfwd(lambda y: flow(0.0, y, None)))(flow.pack(state))
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        ld.Overlaps(TEACHER, TEACHER, TEACHER),
-        ld.Overlaps(NEAR, TEACHER, TEACHER),
-        ld.Overlaps(np.zeros((2, 2)), np.zeros((2, 2)), TEACHER),
-        ld.Overlaps(np.ones((2, 2)), np.ones((2, 1)), [[1.0]]),
-    ],
-    ids=["student = teacher", "nearly", "student at rest", "parallel units"],
-)
-def test_derivatives_of_smooth_problems_at_singular_covariances(state):
-    """There nodes lack directions: derivatives through them miss a third of the Jacobian."""
-    expected = drift_jacobian(ld.Problem(noise=0.3), state)
-    found = drift_jacobian(ld.Problem(erf, erf, noise=0.3), state, QuasiMonteCarlo())
-    np.testing.assert_allclose(found, expected, atol=2e-3)
-
-
-def test_derivatives_with_jumps_are_finite_at_singular_covariances():
-    same = ld.Overlaps(TEACHER, TEACHER, TEACHER)
-    for student in (lambda x: jnp.maximum(x, 0), jax.nn.elu):
-        problem = ld.Problem(student, ld.Tanh())
-        assert np.isfinite(drift_jacobian(problem, same, QuasiMonteCarlo(256))).all()
-
-
-def test_reverse_and_second_derivatives_of_smooth_averages():
-    problem = ld.Problem(erf, erf, noise=0.3)
-
-    def eg(q, problem, averages):
-        state = ld.Overlaps(q[None, None], ONE.R, ONE.T, [0.9])
-        return chosen(problem, state, averages).generalisation_error(problem, state)
-
-    for derivative in (jax.grad, lambda f: jax.grad(jax.grad(f))):
-        found = jax.jit(derivative(lambda q: eg(q, problem, Trapezoid(64))))(0.8)
-        expected = jax.jit(derivative(lambda q: eg(q, ld.Problem(), None)))(0.8)
-        assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
 # Choice, and the errors reported
