@@ -192,17 +192,34 @@ def test_verdicts_stored_before_they_had_a_false_alarm(folder):
     assert report.alarm(card) == 1.0
 
 
-def test_mutants_are_part_of_the_page(folder):
+@pytest.mark.parametrize(("sources", "seen"), [("now", 2), ("before", 1)])
+def test_mutants_are_part_of_the_page(folder, sources, seen):
+    """Of those tried on other code nothing is said."""
     columns = {"fault": ["f1", "f2"], "caught": [True, False], "by": ["one", ""], "seconds": [1, 2]}
+    columns["sources"] = ["now", sources]
     table = xr.Dataset(
         {name: ("mutant", values) for name, values in columns.items()},
         coords={"mutant": ["m1", "m2"]},
     )
     table.to_netcdf(folder / "mutants.nc", engine="h5netcdf")
-    report.build(folder)
+    put(folder, "three", "c", sources="now")
+    report.build(folder, run={"seed": 7, "sources": "now"})
     page = (folder / "index.html").read_text()
-    assert "1 of 2 were caught" in page
-    assert "nobody" in page
+    assert f"1 of {seen} were caught" in page
+    assert ("nobody" in page) == (seen == 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "chance", "words"),
+    [(0.0, 0.0, "Chance plays no part"), (0.1, 0.0, "less than 1e-99"), (0.1, 2e-5, "2e-05")],
+)
+def test_how_likely_a_true_claim_fails(folder, error, chance, words):
+    """A probability too small for a float is not the same as nothing random."""
+    verdict = Verdict(1.0, 1.0, error, True, True, "all of it", chance)
+    put(folder, "one", "b", verdict=verdict)
+    report.build(folder)
+    article = (folder / "index.html").read_text().split('<article id="one">')[1]
+    assert words in article.split("</article>")[0]
 
 
 def test_command_line(folder, capsys):

@@ -65,3 +65,24 @@ def test_ensembles_run_on_the_accelerator():
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+TURNS = """
+import sys, time
+from pathlib import Path
+from validation.compiling import _turn
+path = Path(sys.argv[1])
+for _ in range(20):
+    with _turn():
+        assert not path.exists()
+        path.touch()
+        time.sleep(0.01)
+        path.unlink()
+"""
+
+
+def test_one_process_at_a_time_uses_the_accelerator(tmp_path):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", TURNS, str(tmp_path / "busy")]
+    running = [subprocess.Popen(command, env=environment, cwd=ROOT) for _ in range(2)]
+    assert [process.wait() for process in running] == [0, 0]

@@ -33,14 +33,24 @@ FOR_ODES = FOR_CHAINS | {"xla_backend_optimization_level": 0}
 """ODEs run several times as long with these, which is nothing beside the second that they save."""
 
 SIDE_BY_SIDE = 2048
-"""Most runs of SGD on weights in one call on an accelerator: their blocks of inputs fit into its
-memory up to N = 4000."""
+"""Most runs of SGD on weights in one call on an accelerator: a block of inputs takes 1 to 2 GB."""
 
 
 def use_host() -> None:
-    """Let everything run on the CPU that is not sent to an accelerator."""
-    if ACCELERATOR is not None:
-        jax.config.update("jax_default_device", jax.local_devices(backend="cpu")[0])
+    """Let everything run on the CPU that is not sent to an accelerator.
+
+    Raises: RuntimeError where JAX was told to leave the CPU out.
+    """
+    if ACCELERATOR is None:
+        return
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise RuntimeError(
+            "the validation needs the CPU beside the accelerator: set JAX_PLATFORMS to "
+            f"'{ACCELERATOR.platform},cpu', or leave it unset; JAX says: {error}"
+        ) from error
+    jax.config.update("jax_default_device", host)
 
 
 def wide(runs: int, least: int) -> int:

@@ -52,10 +52,17 @@ def main() -> int:
         f"{alarms} of {options.seeds} runs failed; 95 % interval of the rate "
         f"{interval.low:.3f} to {interval.high:.3f}, stated {STATED}, p = {found.pvalue:.3g}."
     )
+    noticed = stats.binom.sf(_most_by_chance(options.seeds), options.seeds, 5 * STATED)
+    print(f"A rate of {5 * STATED:.0%} would be noticed with probability {noticed:.2f}.")
     over = sum(one.over_budget for one in runs)
     if over:
         print(f"{over} of them had true claims that were likelier than {STATED:.0%} to fail.")
     return int(found.pvalue < LEVEL)
+
+
+def _most_by_chance(seeds: int) -> int:
+    """The most failed runs that do not refute the stated rate."""
+    return int(stats.binom.isf(LEVEL, seeds, STATED))
 
 
 def run(seed: int, profile: str, output: Path) -> Ended:

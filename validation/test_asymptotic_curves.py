@@ -1,5 +1,7 @@
 """Final errors of committees against their size: end states of the dynamics, and formulas."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -132,7 +134,8 @@ LIMITS = {
 """By kind: equation; eg/(lr noise²) as lr -> 0; what it would be by the control."""
 
 CONTROLS = {
-    "erf": "A superfluous unit that adds as much as a specialised one.",
+    "erf": "A superfluous unit that adds as much as a specialised one; Eq. (13), printed as the "
+    "limit of Eq. (10): (L + M)/4.",
     "linear": "The number for the mean square itself, without the factor 1/2 of eg.",
     "denoising": "Eq. (15) without 1/K: units that do not share.",
 }
@@ -167,7 +170,8 @@ def test_first_order(lab: Lab, kind: str) -> None:
             found = np.array([end_state(M, L, lr, units=units) / lr for lr in rates])
         limit = np.polyfit(rates, found, len(rates) - 1)[-1]
         constant = np.ones(len(rates) + 1)
-        return table("lr", [*rates, 0.0], [*found, limit], right * constant, wrong * constant)
+        rows = table("lr", [*rates, 0.0], [*found, limit], right * constant, wrong * constant)
+        return rows.assign(printed=LIMITS["linear"][1]) if kind == "erf" else rows
 
     lacks = {
         "erf": "superfluous as specialised",
@@ -176,8 +180,19 @@ def test_first_order(lab: Lab, kind: str) -> None:
     }
     points = "end state of the ODE; at 0 extrapolated"
     draw = lambda dataset: final_errors(dataset, "learning rate", lacks[kind], "/lr", points)
-    judge = lambda dataset: judge_exact(dataset.isel(lr=[-1]))
-    lab.settle(claim, measure, judge, draw)
+    lab.settle(claim, measure, judge_limit, draw)
+
+
+def judge_limit(dataset: xr.Dataset) -> Verdict:
+    """The extrapolated end state; what was printed of it must fail, too."""
+    last = dataset.isel(lr=-1)
+    verdict = judge_exact(dataset.isel(lr=[-1]))
+    if "printed" not in dataset:
+        return verdict
+    off = abs(float(last.measured / last.printed) - 1)
+    rejected = verdict.control_rejected and off > TOLERANCE
+    detail = f"{verdict.detail} From Eq. (13) {100 * off:.0f} %."
+    return dataclasses.replace(verdict, control_rejected=rejected, detail=detail)
 
 
 def denoising_end(m: int, z: int, v_teacher: float, lr: float, units: int | None = None) -> float:

@@ -18,6 +18,9 @@ from validation.lab import Lab
 import learndyn as ld
 
 N, M, LR, NOISE = 784, 4, 0.2, 0.01
+BOTH_BIAS, BOTH_RUNS = 0.15, 300
+"""With both layers trained: at N = 500 the bias is 0.10 ± 0.03, measured with 1024 runs. For that
+there are more runs than else."""
 
 
 @pytest.mark.parametrize("k", [2, 4, 5, 6])
@@ -64,7 +67,7 @@ def test_both_layers(lab: Lab, k: int) -> None:
         n=500,
         # The control needs the last one to be told apart beyond doubt.
         times=(1.0, 2.0, 5.0, 10.0, 20.0)[: lab.pick(4, 5, 5)],
-        runs=RUNS[lab.profile],
+        runs=max(BOTH_RUNS, RUNS[lab.profile]),
         horizon=lab.pick(60.0, 500.0, 500.0),
         wrong_rule=ld.SGD(lr=0.05, lr_second=0.025),
         units=5,
@@ -80,4 +83,4 @@ def test_both_layers(lab: Lab, k: int) -> None:
         rule=RULE,
         control="The ODE with the second layer learning at half its rate.",
     )
-    settle_curve(lab, claim, curve, learning_curve)
+    settle_curve(lab, claim, curve, learning_curve, BOTH_BIAS)

@@ -1,8 +1,9 @@
 """Equations that were printed wrong: a simulation rejects them, and accepts the corrected ones.
 
-Elsewhere: that constant momentum needs no order parameters of its own ("algorithms"), and that
-the concentration theorem also holds where its assumptions do not ("concentration"). Orders of
-remainders are in `test_errata_orders.py`.
+Elsewhere: that constant momentum needs no order parameters of its own ("algorithms"; what was
+printed is no equation that could be rejected), that the concentration theorem also holds where its
+assumptions do not ("concentration"), and that Eq. (13) is not the limit of Eq. (10)
+("asymptotics"). Orders of remainders are in `test_errata_orders.py`.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
+from scipy.stats import norm
 from validation.claims import Claim, Verdict
 from validation.ensembles import chain_ensemble
 from validation.errata import BIASES, ENTRIES, LR, NOISE, N, Step, drift, mean_slopes, measured_step
@@ -24,8 +26,9 @@ import learndyn as ld
 from learndyn import plot
 from learndyn.asymptotics import ridge
 
-FALSE_ALARM = 1e-4
-"""Of each claim, over all its entries."""
+FALSE_ALARM, SHIFT = 1e-4, 0.3
+"""Of each claim, over all its entries, where the mean is exactly the corrected one; by how many
+standard errors it is at most another at finite n."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,7 @@ def fields_with_biases() -> np.ndarray:
 
 
 LARGE_N = 4000
-"""At this N the exact means are within 0.7 standard errors of their limits."""
+"""At this N the exact means are within 0.1 standard errors of 512 runs of their limits."""
 RIDGE = {"lr": 0.8, "weight_decay": 0.5, "noise": 0.1**0.5}
 
 
@@ -260,7 +263,8 @@ def judge(dataset: xr.Dataset) -> Verdict:
         passed=bool((np.abs(right) < allowed).all()),
         control_rejected=bool((np.abs(wrong) > allowed).any()),
         detail=detail,
-        false_alarm=FALSE_ALARM + z_missed(wrong, allowed),
+        false_alarm=len(right) * float(norm.sf(allowed - SHIFT) + norm.sf(allowed + SHIFT))
+        + z_missed(wrong, allowed),
     )
 
 

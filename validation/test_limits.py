@@ -155,7 +155,7 @@ def judge_sets(dataset: xr.Dataset) -> Verdict:
     return Verdict(
         predicted=float(theory[worst]),
         measured=float(samples[0, :, worst].mean()),
-        error=float(samples[0, :, worst].std(ddof=1) / SET_RUNS**0.5),
+        error=float(samples[0, :, worst].std(ddof=1) / samples.shape[1] ** 0.5),
         passed=fresh.equal and further,
         control_rejected=not small.equal and not large.equal,
         detail=detail,

@@ -51,8 +51,8 @@ def test_mean_at_finite_n(lab: Lab) -> None:
     )
 
     def measure() -> xr.Dataset:
-        key = lab.key(claim.id)
-        start = ld.overlaps(ld.init_weights(key, n=N, k=K, m=M, scale=0.5))
+        start_key, key = jax.random.split(lab.key(claim.id))
+        start = ld.overlaps(ld.init_weights(start_key, n=N, k=K, m=M, scale=0.5))
         ts = jnp.array([0.0, 1.0, 2.0, 4.0, 8.0, 16.0])
         problem, rule = ld.Problem(ld.Linear(), ld.Linear(), noise=NOISE), ld.SGD(lr=LR)
         keys = jax.random.split(key, wide(lab.pick(1000, 4000, 100_000), 10_000))

@@ -76,7 +76,10 @@ def test_end_of_committees(lab: Lab) -> None:
     def measure() -> xr.Dataset:
         found = {}
         for name, units, lr in (("erf", ld.Erf(), LR), ("relu", ld.ReLU(), LR_RELU)):
-            problem, keys = ld.Problem(units, units, noise=NOISE), jax.random.split(lab.key(name))
+            problem, keys = (
+                ld.Problem(units, units, noise=NOISE),
+                jax.random.split(lab.key(f"{claim.id} {name}")),
+            )
             starts = random_starts(keys[0], scale=SMALL)
             runs, end = learn(problem, ld.SGD(lr=lr), starts, END, keys[1])
             found[f"Q_{name}"] = (("seed", "student", "student_"), np.asarray(end.Q))
@@ -103,22 +106,23 @@ def judge_end(dataset: xr.Dataset) -> Verdict:
         name: int(specialised(dataset[f"Q_{name}"].values, dataset[f"R_{name}"].values).sum())
         for name in ("erf", "relu")
     }
-    enough = lambda count: binomtest(count, RUNS, SHARE, alternative="greater").pvalue < LEVEL
-    share, needed = counts["erf"] / RUNS, next(c for c in range(RUNS + 1) if enough(c))
+    runs = dataset.sizes["seed"]
+    enough = lambda count: binomtest(count, runs, SHARE, alternative="greater").pvalue < LEVEL
+    share, needed = counts["erf"] / runs, next(c for c in range(runs + 1) if enough(c))
     detail = (
-        f"{counts['erf']} of {RUNS} erf runs have specialised ({needed} were needed), "
-        f"{counts['relu']} of {RUNS} ReLU runs."
+        f"{counts['erf']} of {runs} erf runs have specialised ({needed} were needed), "
+        f"{counts['relu']} of {runs} ReLU runs."
     )
     return Verdict(
         predicted=1.0,
         measured=share,
-        error=float(np.sqrt(max(share * (1 - share), 1 / RUNS) / RUNS)),
+        error=float(np.sqrt(max(share * (1 - share), 1 / runs) / runs)),
         passed=bool(enough(counts["erf"])),
         control_rejected=not enough(counts["relu"]),
         detail=detail,
         false_alarm=float(
-            binom.cdf(needed - 1, RUNS, EXPECTED)
-            + binom.sf(needed - 1, RUNS, (counts["relu"] + 1) / (RUNS + 1))
+            binom.cdf(needed - 1, runs, EXPECTED)
+            + binom.sf(needed - 1, runs, (counts["relu"] + 1) / (runs + 1))
         ),
     )
 
@@ -195,7 +199,7 @@ def judge_error(dataset: xr.Dataset) -> Verdict:
 
     def against(theory: np.ndarray | float) -> Equivalence:
         ratio = eg / theory
-        return Equivalence(ratio.mean() - 1, ratio.std(ddof=1) / RUNS**0.5, MARGIN)
+        return Equivalence(ratio.mean() - 1, ratio.std(ddof=1) / len(ratio) ** 0.5, MARGIN)
 
     right = against(own)
     return Verdict(
@@ -285,8 +289,8 @@ def judge_shares(dataset: xr.Dataset) -> Verdict:
     own = np.take_along_axis(dataset.R.values, (np.arange(K) % M)[None, :, None], axis=2)
 
     def below(gaps: np.ndarray, margin: float) -> Equivalence:
-        means = np.abs(gaps).reshape(RUNS, -1).mean(axis=1)
-        return Equivalence(means.mean(), means.std(ddof=1) / RUNS**0.5, margin)
+        means = np.abs(gaps).reshape(len(gaps), -1).mean(axis=1)
+        return Equivalence(means.mean(), means.std(ddof=1) / len(means) ** 0.5, margin)
 
     total = below(sums(dataset.v.values) / V_TEACHER - 1, SUM_MARGIN)
     units = below(own - 1, UNIT_MARGIN)
@@ -309,7 +313,7 @@ def draw_shares(dataset: xr.Dataset) -> Figure:
     with plot.style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
         for ax, name, title in ((left, "v_start", "at the start"), (right, "v", "at the end")):
-            pairs = dataset[name].values.reshape(RUNS, K // M, M)
+            pairs = dataset[name].values.reshape(-1, K // M, M)
             ax.plot(pairs[:, 0].ravel(), pairs[:, 1].ravel(), ".", color=SGD, label="two copies")
             line = np.array([0.0, V_TEACHER])
             ax.plot(line, V_TEACHER - line, color=ODE, label="sum is v*")

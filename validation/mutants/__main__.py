@@ -11,11 +11,14 @@ from pathlib import Path
 
 import xarray as xr
 from validation.claims import from_attributes
+from validation.lab import shared_sources
 from validation.mutants import Mutant, load
 
 from learndyn import report
 
 ROOT = Path(__file__).parent.parent.parent
+SOURCES = shared_sources()
+"""Of the code that faults are put into. Attempts on other code say nothing about this one."""
 
 
 def main() -> int:
@@ -34,7 +37,7 @@ def main() -> int:
     with ThreadPoolExecutor(options.jobs) as pool:
         rows = list(pool.map(lambda one: attempt(one, options.output, options.profile), chosen))
     path = options.output / "mutants.nc"
-    before = _stored(path) if options.names else {}  # tried earlier, and still in the list
+    before = _stored(path) if options.names else {}  # tried earlier on the same code
     found = before | {row["mutant"]: row for row in rows}
     to_dataset([found[name] for name in mutants if name in found]).to_netcdf(
         path, engine="h5netcdf"
@@ -70,6 +73,7 @@ def attempt(mutant: Mutant, output: Path, profile: str) -> dict:
         "caught": run.returncode == 1 and bool(failed),
         "by": ", ".join(failed),
         "seconds": time.perf_counter() - started,
+        "sources": SOURCES,
     }
     word = f"caught by {row['by']}" if row["caught"] else "GOT AWAY"
     print(f"{mutant.name}: {word} ({row['seconds']:.0f} s)", flush=True)
@@ -89,16 +93,17 @@ def _failed(folder: Path) -> list[str]:
 
 
 def _stored(path: Path) -> dict[str, dict]:
-    """The rows of an earlier table, by name."""
+    """The rows of an earlier table that are of this code, by name."""
     if not path.exists():
         return {}
     with xr.open_dataset(path, engine="h5netcdf") as table:
         columns = {str(name): table[name].values.tolist() for name in table}
         names = table.mutant.values.tolist()
-    return {
-        name: {"mutant": name} | {key: values[i] for key, values in columns.items()}
+    rows = [
+        {"mutant": name} | {key: values[i] for key, values in columns.items()}
         for i, name in enumerate(names)
-    }
+    ]
+    return {row["mutant"]: row for row in rows if row.get("sources") == SOURCES}
 
 
 def to_dataset(rows: list[dict]) -> xr.Dataset:

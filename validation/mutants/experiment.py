@@ -56,7 +56,7 @@ def second_layer_scaled() -> None:
         return gradient._replace(v=None if gradient.v is None else gradient.v * n**0.5)
 
 
-@mutant("starts: weights have R 5 % too small", "test_linear.py")
+@mutant("starts: weights have R 5 % too small", "test_concentration.py::test_rate_through_weights")
 def start_without_exact_overlaps() -> None:
     @replace("learndyn", "weights_from_overlaps")
     def _(old, key, start, n):

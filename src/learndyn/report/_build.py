@@ -75,7 +75,7 @@ def _page(
         families=itertools.groupby(rows, key=lambda row: row.claim.family),
         attributes=attributes,
         versions=_versions(attributes),
-        mutants=_mutants(folder),
+        mutants=_mutants(folder, run.get("sources")),
         revisions=sorted({str(found["git_revision"]) for found in known}),
         seconds=card.attrs.get("seconds"),
         made=datetime.now(UTC).isoformat(timespec="minutes"),
@@ -91,8 +91,8 @@ def _versions(attributes: dict[str, Any]) -> dict[str, str]:
     return json.loads(found.removeprefix("json:")) if isinstance(found, str) else found
 
 
-def _mutants(folder: Path) -> list[dict[str, Any]]:
-    """Deliberate faults and who caught them, where they were tried."""
+def _mutants(folder: Path, sources: str | None) -> list[dict[str, Any]]:
+    """Deliberate faults and who caught them, where they were tried on this state of the code."""
     import xarray as xr
 
     path = folder / "mutants.nc"
@@ -100,10 +100,11 @@ def _mutants(folder: Path) -> list[dict[str, Any]]:
         return []
     with xr.open_dataset(path, engine="h5netcdf") as table:
         names = [str(name) for name in table.mutant.values]
-        return [
+        rows = [
             {"name": name} | {str(key): table[key].sel(mutant=name).item() for key in table}
             for name in names
         ]
+    return [row for row in rows if sources is None or row.get("sources") == sources]
 
 
 def _embedded(path: Path) -> str | None:

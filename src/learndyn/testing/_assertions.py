@@ -85,13 +85,14 @@ def assert_matches_ode(
     found = in_units_of_one_run(eg, expected, margin)
     error = eg.std(axis=0, ddof=1) / np.sqrt(runs)
     worst = found.worst
-    assert found.equal, (
-        f"eg does not follow the theory within {margin} standard deviations of a run: at alpha = "
-        f"{alpha[1:][worst]:.4g} the mean of {runs} runs is {eg[:, worst].mean():.5g} ± "
-        f"{error[worst]:.2g}, the theory {expected[worst]:.5g}, which is "
-        f"{found.estimate[worst]:+.2f} ± {found.error[worst]:.2f} standard deviations of a run. "
-        f"{_advice(found)}"
-    )
+    if not found.equal:
+        raise AssertionError(
+            f"eg does not follow the theory within {margin} standard deviations of a run: at "
+            f"alpha = {alpha[1:][worst]:.4g} the mean of {runs} runs is {eg[:, worst].mean():.5g} "
+            f"± {error[worst]:.2g}, the theory {expected[worst]:.5g}, which is "
+            f"{found.estimate[worst]:+.2f} ± {found.error[worst]:.2f} standard deviations of a "
+            f"run. {_advice(found)}"
+        )
     return Agreement(alpha[1:], expected, eg.mean(axis=0), error, found.estimate)
 
 
@@ -182,18 +183,20 @@ def assert_scaling(
     if not (np.isfinite(y) & (y > 0) & np.isfinite(error) & (error > 0)).all():
         raise ValueError(f"y and its error must be positive and finite; got {y} ± {error}.")
     slope, slope_error = power_law(x, y, error)
-    assert difference(slope, slope_error, exponent, margin).equal, (
-        f"the fitted exponent is {slope:.4f} ± {slope_error:.4f}, not {exponent} within "
-        f"{margin}: x = {x.tolist()}, y = {np.array2string(y, precision=4)}. If the error is "
-        "not much smaller than the margin, take more runs or a wider range of x."
-    )
+    if not difference(slope, slope_error, exponent, margin).equal:
+        raise AssertionError(
+            f"the fitted exponent is {slope:.4f} ± {slope_error:.4f}, not {exponent} within "
+            f"{margin}: x = {x.tolist()}, y = {np.array2string(y, precision=4)}. If the error is "
+            "not much smaller than the margin, take more runs or a wider range of x."
+        )
     off = _off_the_line(x, y, error, slope, scatter)
     worst = off.worst
-    assert off.equal, (
-        f"y is no power of x within {scatter}: at x = {x[worst]:g} log y is off the fitted line "
-        f"by {off.estimate[worst]:+.4f} ± {off.error[worst]:.4f}, y = {y[worst]:.5g}. "
-        f"{_more_runs(off) or 'The fitted exponent is then no exponent of y.'}"
-    )
+    if not off.equal:
+        raise AssertionError(
+            f"y is no power of x within {scatter}: at x = {x[worst]:g} log y is off the fitted "
+            f"line by {off.estimate[worst]:+.4f} ± {off.error[worst]:.4f}, y = {y[worst]:.5g}. "
+            f"{_more_runs(off) or 'The fitted exponent is then no exponent of y.'}"
+        )
     return Scaling(slope, slope_error, x, y, error)
 
 
