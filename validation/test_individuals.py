@@ -125,5 +125,6 @@ def draw(dataset: xr.Dataset) -> Figure:
         )
         right.axhline(float(dataset.shared[-1]), color="0.6", ls="--", label="one ODE for all")
         right.set(xlabel=r"$\epsilon_g$ of the own ODE", ylabel=r"$\epsilon_g$ of the run")
+        right.margins(x=0.05)
         right.legend(frameon=False)
     return figure
