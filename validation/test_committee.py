@@ -19,8 +19,8 @@ import learndyn as ld
 
 N, M, LR, NOISE = 784, 4, 0.2, 0.01
 BOTH_BIAS, BOTH_RUNS = 0.15, 300
-"""With both layers trained: at N = 500 the bias is 0.10 ± 0.03, measured with 1024 runs. For that
-there are more runs than else."""
+"""With both layers trained: at N = 500 the bias is 0.10 ± 0.03, measured with 1024 runs. That
+takes more runs than elsewhere."""
 
 
 @pytest.mark.parametrize("k", [2, 4, 5, 6])

@@ -76,10 +76,8 @@ def test_end_of_committees(lab: Lab) -> None:
     def measure() -> xr.Dataset:
         found = {}
         for name, units, lr in (("erf", ld.Erf(), LR), ("relu", ld.ReLU(), LR_RELU)):
-            problem, keys = (
-                ld.Problem(units, units, noise=NOISE),
-                jax.random.split(lab.key(f"{claim.id} {name}")),
-            )
+            problem = ld.Problem(units, units, noise=NOISE)
+            keys = jax.random.split(lab.key(f"{claim.id} {name}"))
             starts = random_starts(keys[0], scale=SMALL)
             runs, end = learn(problem, ld.SGD(lr=lr), starts, END, keys[1])
             found[f"Q_{name}"] = (("seed", "student", "student_"), np.asarray(end.Q))
