@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import learndyn as ld
-from learndyn.dynamics._chain_draws import steps_per_block
-from learndyn.dynamics._lane_random import LaneRandom, chi_square, lane_seeds
+from learndyn.dynamics.chain._draws import steps_per_block
+from learndyn.dynamics.chain._random import LaneRandom, chi_square, lane_seeds
 
 K, M, LR, NOISE = 4, 4, 0.2, 0.1
 CHAINS, ALPHA, N = 256, 20.0, 784

@@ -299,10 +299,10 @@ small = {
 assert sp.simplify(small["NUMERATOR"] - (L + M / sp.sqrt(3)) * small["DENOMINATOR"]) == 0
 
 # %%
-from learndyn.asymptotics import _eq10
+from learndyn.asymptotics.closed_forms import _erf_committee
 
 for name, terms in exact.items():
-    shipped = getattr(_eq10, name)
+    shipped = getattr(_erf_committee, name)
     assert shipped.keys() == terms.keys()
     for powers, value in terms.items():
         assert abs(shipped[powers] - float(sp.N(value, 30))) <= 1e-15 * abs(shipped[powers])

@@ -6,7 +6,7 @@ import pytest
 
 import learndyn as ld
 from learndyn import asymptotics
-from learndyn.asymptotics import _continuation
+from learndyn.asymptotics.fixed_points import _continuation
 
 ERF = ld.Problem()
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from learndyn.dynamics import _lane_random
-from learndyn.dynamics._chain_draws import _outside
-from learndyn.dynamics._lane_random import LaneRandom, chi_square, lane_seeds
+from learndyn.dynamics.chain import _random as _lane_random
+from learndyn.dynamics.chain._draws import _outside
+from learndyn.dynamics.chain._random import LaneRandom, chi_square, lane_seeds
 
 DOF = (1.0, 2.0, 3.0, 4.0, 7.0, 30.0, 780.0, 10_000.0)
 STEPS, LANES = 64, 3000

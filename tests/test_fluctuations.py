@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import learndyn as ld
+from learndyn.dynamics._diffusion import diffusion, noise_averages
 from learndyn.dynamics._fluctuations import gaussian_norm
-from learndyn.dynamics._noise import diffusion, noise_averages
 
 NEAR = ld.Overlaps([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], jnp.eye(2))
 FAR = ld.Overlaps([[1.0, 0.1], [0.1, 0.8]], [[0.12, 0.02], [-0.03, 0.07]], jnp.eye(2))

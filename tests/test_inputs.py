@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import learndyn as ld
-from learndyn.dynamics._stream import make_stream
+from learndyn.dynamics.sgd._stream import make_stream
 
 F64 = jnp.dtype("float64")
 N = 6

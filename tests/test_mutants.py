@@ -75,5 +75,5 @@ def test_the_claims_that_are_to_notice_a_fault_exist(name):
 
 @pytest.mark.parametrize("name", ["no_such_function", "Callable"])
 def test_the_test_itself_sees_what_is_gone(name):
-    owner = importlib.import_module("learndyn.dynamics._chain_step")
+    owner = importlib.import_module("learndyn.dynamics.chain._step")
     assert not is_used(owner, name)

@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from scipy.special import ndtr, owens_t
 from scipy.stats import multivariate_normal
 
-from learndyn.averages._orthants import P2, P3, P4
+from learndyn.integrals.relu.orthants import P2, P3, P4
 
 p4 = jax.jit(jax.vmap(P4))
 p4_slopes = jax.jit(jax.grad(P4))

@@ -11,9 +11,7 @@ import pytest
 from scipy.special import erf
 
 import learndyn as ld
-from learndyn._activations import derivative
-from learndyn._functions import describe, to_json
-from learndyn._problem import Layers
+from learndyn.problems import Layers, derivative, describe, to_json
 
 
 class Slope(eqx.Module):

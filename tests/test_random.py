@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from learndyn._random import cos_sin_turns, in_pieces, log, normal, threefry
+from learndyn._numerics.random import cos_sin_turns, in_pieces, log, normal, threefry
 
 DTYPES = [jnp.dtype("float32"), jnp.dtype("float64")]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from relu_oracle import PATTERNS, all_pairs, covariance, errors, every, oracle_I2, oracle_I4
 
-from learndyn.averages._cones import cone
-from learndyn.averages._relu_quadruples import average_by_way
+from learndyn.integrals.relu.canonical_frame import cone
+from learndyn.integrals.relu.quadruples import average_by_way
 
 
 def nearly(v, size, rng):

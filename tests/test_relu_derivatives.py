@@ -13,7 +13,7 @@ from relu_oracle import (
     layer,
 )
 
-from learndyn.averages._relu import J2, first_layer
+from learndyn.integrals.relu.committee import J2, first_layer
 
 
 def symmetric_directions(d):

@@ -7,7 +7,7 @@ import pytest
 from relu_oracle import I3_PATTERNS, PATTERNS, all_pairs, covariance, every, layer, legendre
 from scipy.optimize import root
 
-from learndyn.averages._relu import first_layer
+from learndyn.integrals.relu.committee import first_layer
 
 
 def find(patterns, *equivalent):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import learndyn as ld
-from learndyn._functions import describe, to_json
+from learndyn.problems import describe, to_json
 
 BAD = {
     "negative rate": ({"lr": -0.1}, "lr must be finite and >= 0.*-0.1"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import erf
 
 import learndyn as ld
-from learndyn.dynamics._stream import make_stream
+from learndyn.dynamics.sgd._stream import make_stream
 
 N, K, M = 12, 3, 2
 TS = jnp.array([0.0, 0.7, 1.9, 4.0, 25.0])  # 300 steps: ten blocks

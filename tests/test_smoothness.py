@@ -8,7 +8,7 @@ from own_losses import ExponentialLoss
 from own_losses import huber_loss as huber
 
 import learndyn as ld
-from learndyn._smoothness import gradient_jumps, is_smooth
+from learndyn.problems import gradient_jumps, is_smooth
 
 
 def hard_tanh(x):

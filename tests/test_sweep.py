@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import learndyn as ld
-from learndyn.sweep import assemble, make_plan, run
+from learndyn.sweeps import assemble, make_plan, run
 
 TS = jnp.linspace(0.0, 3.0, 4)
 PROBLEM = ld.Problem(student=ld.Linear(), teacher=ld.Linear(), noise=0.1)

@@ -14,7 +14,7 @@ from validation import false_alarms, lab
 from validation.claims import Claim, Verdict
 from validation.experiments import level_of
 
-from learndyn import report
+from learndyn import claims
 from learndyn_cli import main
 
 pytest_plugins = ["pytester"]
@@ -91,12 +91,12 @@ def test_a_crash_replaces_the_verdict_before(new_lab, part):
     assert found.attrs["crash"] == "ValueError: gone wrong"
     assert not {"verdict", "fingerprint"} & set(found.attrs)
     assert ("found" in found) == (part == "judge")  # what was measured is not lost
-    card = report.build(where.output)
-    assert report.faults(card) == ["1 crashed."]
+    card = claims.build(where.output)
+    assert claims.faults(card) == ["1 crashed."]
     assert main(["report", str(where.output)]) == 1
     fake.settle(new_lab())  # a crash is never used again
     assert fake.measured == 2
-    assert report.faults(report.build(where.output)) == []
+    assert claims.faults(claims.build(where.output)) == []
 
 
 def test_an_interruption_is_no_crash(new_lab):
@@ -120,7 +120,7 @@ def test_a_claim_that_does_not_hold_fails_and_is_recorded(new_lab, verdict):
     with pytest.raises(AssertionError, match=verdict.detail) as raised:
         Fake(verdict).settle(where)
     assert lab.is_recorded(raised.value)
-    assert report.faults(report.build(where.output)) == ["1 failed."]
+    assert claims.faults(claims.build(where.output)) == ["1 failed."]
 
 
 def test_what_is_stored_is_used_again_unless_something_changed(new_lab):
@@ -159,7 +159,7 @@ def copied(tmp_path, monkeypatch):
         ("LIBRARY/_problem.py", True),
         ("LIBRARY/datasets/__init__.py", True),
         ("LIBRARY/plot/__init__.py", False),
-        ("LIBRARY/report/_build.py", False),
+        ("LIBRARY/claims/_page.py", False),
         ("LIBRARY/cli/__init__.py", False),
         ("VALIDATION/plateaus.py", True),
         ("VALIDATION/statistics.py", True),
@@ -331,8 +331,8 @@ def test_false_alarms_are_named_and_counted(new_lab):
     where = new_lab()
     with pytest.raises(ValueError):
         Fake(ValueError("gone wrong")).settle(where)
-    card = report.build(where.output, 1.0, {"seed": 0}, broken=["test_a"])
+    card = claims.build(where.output, 1.0, {"seed": 0}, broken=["test_a"])
     assert false_alarms.read(card) == (["one (crashed)", "test_a (no verdict)"], False)
     Fake(Verdict(1.0, 1.0, 0.1, True, True, "", 0.02)).settle(where)
-    assert false_alarms.read(report.build(where.output, 1.0, {"seed": 0})) == ([], True)
+    assert false_alarms.read(claims.build(where.output, 1.0, {"seed": 0})) == ([], True)
     assert json.loads(stored(where).attrs["verdict"])["false_alarm"] == 0.02

@@ -134,7 +134,7 @@ _CARD = pytest.StashKey[Any]()
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """The report; a run whose true claims might fail too often has failed itself."""
-    from learndyn import report
+    from learndyn import claims
 
     config = session.config
     option, progress = config.getoption, config.stash[_PROGRESS]
@@ -142,7 +142,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     run = {"profile": option("--profile"), "seed": option("--seed")}
     run |= {"device": provenance()["device"], "sources": config.stash[_SOURCES]}
-    card = report.build(
+    card = claims.build(
         option("--output"),
         time.time() - config.stash[_STARTED],
         run,
@@ -150,18 +150,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         broken=sorted(progress.broken),
     )
     config.stash[_CARD] = card
-    if card is not None and report.alarm(card) > report.BUDGET:
+    if card is not None and claims.alarm(card) > claims.BUDGET:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """One screen: a line per family; then where the report is."""
-    from learndyn import report
+    from learndyn import claims
 
     card = config.stash.get(_CARD, None)
     if card is None:
         return
     terminalreporter.section("theory against experiment")
-    for line in report.lines(card):
+    for line in claims.lines(card):
         terminalreporter.write_line(line)
     terminalreporter.write_line(f"Report: {config.getoption('--output') / 'index.html'}")

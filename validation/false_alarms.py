@@ -15,7 +15,7 @@ import xarray as xr
 from scipy import stats
 from validation.statistics import BUDGET
 
-from learndyn import report
+from learndyn import claims
 
 ROOT = Path(__file__).parent.parent
 STATED = BUDGET
@@ -93,7 +93,7 @@ def read(card: xr.Dataset) -> Ended:
         for name, crashed in zip(bad.claim.values, bad.crashed.values, strict=True)
     ]
     failed += [f"{name} (no verdict)" for name in json.loads(card.broken)]
-    return Ended(failed, report.alarm(card) > STATED)
+    return Ended(failed, claims.alarm(card) > STATED)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from learndyn.datasets import provenance
 PROFILES = ("quick", "standard", "full")
 
 LIBRARY, VALIDATION = Path(learndyn.__file__).parent, Path(__file__).parent
-PRESENTATION = ("plot", "report", "cli"), ("figures.py", "conftest.py", "false_alarms.py")
+PRESENTATION = ("plot", "claims", "cli"), ("figures.py", "conftest.py", "false_alarms.py")
 """Of the library and of this folder: what no measurement and no verdict depends on."""
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "equinox", "diffrax")
 

@@ -7,7 +7,7 @@ was to fail although it is true; what the theory leaves out at finite n counts a
 does a control that might have been accepted by chance.
 """
 
-from learndyn.report import BUDGET as BUDGET
+from learndyn.claims import BUDGET as BUDGET
 from learndyn.testing import LEVEL as LEVEL
 from learndyn.testing import Equivalence as Equivalence
 from learndyn.testing import difference as difference

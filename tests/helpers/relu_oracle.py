@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr, owens_t
 
-from learndyn.averages._relu import I2, I3, I4, J2, first_layer, pair
+from learndyn.integrals.relu.committee import I2, I3, I4, J2, first_layer, pair
 
 PATTERNS = (
     (0, 1, 2, 3),

@@ -14,7 +14,7 @@ from validation.claims import from_attributes
 from validation.lab import shared_sources
 from validation.mutants import Mutant, load
 
-from learndyn import report
+from learndyn import claims
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = shared_sources()
@@ -42,7 +42,7 @@ def main() -> int:
     to_dataset([found[name] for name in mutants if name in found]).to_netcdf(
         path, engine="h5netcdf"
     )
-    report.build(options.output)
+    claims.build(options.output)
     caught = sum(row["caught"] for row in rows)
     print(f"{caught} of {len(rows)} mutants caught.")
     return len(rows) - caught

@@ -6,10 +6,10 @@ from validation.mutants import mutant, replace
 
 from learndyn import SGD, Gaussian
 
-SGD_STEP = "learndyn.dynamics._sgd_step"
-CHAIN_LOOP = "learndyn.dynamics._chain_loop"
-CHAIN_STEP = "learndyn.dynamics._chain_step"
-CHAIN_DRAWS = "learndyn.dynamics._chain_draws"
+SGD_STEP = "learndyn.dynamics.sgd._step"
+CHAIN_LOOP = "learndyn.dynamics.chain._loop"
+CHAIN_STEP = "learndyn.dynamics.chain._step"
+CHAIN_DRAWS = "learndyn.dynamics.chain._draws"
 CONSTANT = "test_concentration.py::test_rate_and_constant[erf]"
 
 
@@ -30,7 +30,7 @@ def inputs_too_wide() -> None:
 
 @mutant("SGD: the label noise has twice its standard deviation", "test_linear.py")
 def noise_doubled() -> None:
-    @replace("learndyn.dynamics._stream", "_labelled")
+    @replace("learndyn.dynamics.sgd._stream", "_labelled")
     def _(old, problem, *given):
         louder = eqx.tree_at(lambda p: p.noise, problem, 2.0 * problem.noise)
         return old(louder, *given)

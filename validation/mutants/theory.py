@@ -5,10 +5,10 @@ from validation.mutants import mutant, replace
 
 from learndyn import SGD
 from learndyn.averages import ClosedForm, FieldAverages, NodeAverages
-from learndyn.dynamics._drift import OverlapFlow
+from learndyn.dynamics._overlap_flow import OverlapFlow
 
-ERF = "learndyn.averages._erf"
-RELU = "learndyn.averages._relu"
+ERF = "learndyn.integrals.erf"
+RELU = "learndyn.integrals.relu.committee"
 COMMITTEE = "test_committee.py::test_learning_curve[4]"
 BOTH = "test_committee.py::test_both_layers[2]"
 VARIANT = "test_algorithms.py::test_variant"
@@ -47,7 +47,7 @@ def erf_mixed_pairs_once() -> None:
 def relu_without_own_step() -> None:
     @replace(RELU, "_field_gradient")
     def _(old, f, u, k):
-        from learndyn.averages._orthants import quadrant
+        from learndyn.integrals.relu.orthants import quadrant
 
         return (f.present * u)[:k, None] * u * quadrant(f.angles[:k].theta)
 
@@ -61,7 +61,7 @@ def relu_without_quadruples() -> None:
 
 @mutant("linear: the label noise is missing from the averages", "test_linear.py")
 def linear_without_noise() -> None:
-    @replace("learndyn.averages._linear", "first_layer")
+    @replace("learndyn.integrals.linear", "first_layer")
     def _(old, c, u, k, noise_variance):
         return old(c, u, k, 0.0 * noise_variance)
 

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 
 from learndyn._checks import as_count, as_float, require_at_least, require_shape
-from learndyn._states import Overlaps
 from learndyn._types import CountLike, RealLike
+from learndyn.states import Overlaps
 
 
 def specialised_state(

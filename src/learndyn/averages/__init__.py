@@ -6,10 +6,10 @@ from learndyn.averages._closed import ClosedForm as ClosedForm
 from learndyn.averages._closed import has_closed_form as has_closed_form
 from learndyn.averages._nodes import NodeAverages as NodeAverages
 from learndyn.averages._nodes import clean_teacher_output as clean_teacher_output
-from learndyn.averages._rules import AbstractNodes as AbstractNodes
-from learndyn.averages._rules import GaussHermite as GaussHermite
-from learndyn.averages._rules import MonteCarlo as MonteCarlo
-from learndyn.averages._rules import QuasiMonteCarlo as QuasiMonteCarlo
-from learndyn.averages._rules import Trapezoid as Trapezoid
+from learndyn.averages._quadrature import AbstractNodes as AbstractNodes
+from learndyn.averages._quadrature import GaussHermite as GaussHermite
+from learndyn.averages._quadrature import MonteCarlo as MonteCarlo
+from learndyn.averages._quadrature import QuasiMonteCarlo as QuasiMonteCarlo
+from learndyn.averages._quadrature import Trapezoid as Trapezoid
 from learndyn.averages._types import AbstractAverages as AbstractAverages
 from learndyn.averages._types import FieldAverages as FieldAverages

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._problem import Problem
-from learndyn._smoothness import gradient_jumps, is_resolved, is_smooth
-from learndyn._states import Overlaps
 from learndyn.averages._closed import closed_form, has_closed_form
 from learndyn.averages._nodes import NodeAverages, needs_zeta_node
-from learndyn.averages._rules import AbstractNodes, QuasiMonteCarlo, Trapezoid
+from learndyn.averages._quadrature import AbstractNodes, QuasiMonteCarlo, Trapezoid
 from learndyn.averages._types import AbstractAverages, FieldAverages
+from learndyn.problems import Problem, gradient_jumps, is_resolved, is_smooth
+from learndyn.states import Overlaps
 
 _LATTICES = {2: 128, 3: 40}
 """Points a direction for at most three dimensions: beyond, product rules cost too much."""

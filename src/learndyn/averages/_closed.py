@@ -6,14 +6,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._activations import Erf, Linear, ReLU
-from learndyn._losses import Squared
-from learndyn._problem import Problem
-from learndyn._states import Overlaps
-from learndyn.averages import _erf, _linear, _relu
 from learndyn.averages._types import AbstractAverages, FieldAverages
+from learndyn.integrals import erf, linear, relu
+from learndyn.problems import Erf, Linear, Problem, ReLU, Squared
+from learndyn.states import Overlaps
 
-_FORMS: dict[type, ModuleType] = {Erf: _erf, Linear: _linear, ReLU: _relu}
+_FORMS: dict[type, ModuleType] = {Erf: erf, Linear: linear, ReLU: relu}
 
 
 class ClosedForm(AbstractAverages):

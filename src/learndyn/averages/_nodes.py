@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._linalg import psd_cholesky, psd_solve_lower
-from learndyn._problem import FieldGradient, Layers, Problem
-from learndyn._states import Overlaps
+from learndyn._numerics.linear_algebra import psd_cholesky, psd_solve_lower
 from learndyn.averages._samples import _labels as _labels
 from learndyn.averages._samples import clean_teacher_output as clean_teacher_output
 from learndyn.averages._samples import needs_zeta_node as needs_zeta_node
 from learndyn.averages._samples import sum_errors, sum_fields
 from learndyn.averages._types import AbstractAverages, FieldAverages
+from learndyn.problems import FieldGradient, Layers, Problem
+from learndyn.states import Overlaps
 
 Observable = Callable[[Array, Array, FieldGradient], Array]
 Sum = Callable[[Problem, Array, Array, Array, Array, Layers], Any]

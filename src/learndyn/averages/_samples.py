@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._losses import Squared
-from learndyn._problem import FieldGradient, Layers, MultiIndex, Problem
 from learndyn.averages._types import FieldAverages
+from learndyn.problems import FieldGradient, Layers, MultiIndex, Problem, Squared
 
 _ZETA_STEP = 1 / 16
 

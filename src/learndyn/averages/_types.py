@@ -6,8 +6,8 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from learndyn._problem import Problem
-from learndyn._states import Overlaps
+from learndyn.problems import Problem
+from learndyn.states import Overlaps
 
 
 class FieldAverages(NamedTuple):

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from learndyn.report import build, faults, lines
+from learndyn.claims import build, faults, lines
 
 
 def rebuild_page(folder: Path) -> int:
     """Write the scorecard and the page again. Returns: 1 where something is wrong, else 0.
 
-    Wrong is what `learndyn.report.faults` finds: a claim that does not hold, crashed or is missing,
+    Wrong is what `learndyn.claims.faults` finds: a claim that does not hold, crashed or is missing,
     or more false alarms than allowed.
     Raises: ValueError where there is no settled claim.
     """

@@ -8,14 +8,13 @@ from typing import Any
 
 import jax
 
-from learndyn._initial import weights_from_overlaps
-from learndyn._states import Overlaps, Weights, overlaps
 from learndyn.cli._settings import Settings
 from learndyn.datasets import to_dataset
 from learndyn.dynamics import simulate_chain, simulate_langevin, simulate_sgd, solve_ode
-from learndyn.dynamics._sgd import simulate_sgd_in_parts
+from learndyn.dynamics.sgd._simulate import simulate_sgd_in_parts
 from learndyn.inputs import field_overlaps
-from learndyn.sweep import sweep
+from learndyn.states import Overlaps, Weights, overlaps, weights_from_overlaps
+from learndyn.sweeps import sweep
 
 Datasets = dict[str, Any]
 

@@ -11,13 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn import _activations, _losses
-from learndyn._problem import Problem
-from learndyn._rules import SGD, SlowMomentum
-from learndyn._states import Overlaps, Weights
 from learndyn.averages import GaussHermite, MonteCarlo, QuasiMonteCarlo
 from learndyn.cli._start import initial_state
 from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, digits
+from learndyn.problems import Problem, _activations, _losses
+from learndyn.rules import SGD, SlowMomentum
+from learndyn.states import Overlaps, Weights
 
 _UNITS = {
     "erf": _activations.Erf,

@@ -4,9 +4,8 @@ from typing import Any
 
 import jax
 
-from learndyn._initial import init_weights
-from learndyn._states import Overlaps, Weights
 from learndyn.datasets import read_state
+from learndyn.states import Overlaps, Weights, init_weights
 
 _DEFAULT_N = 784
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn._problem import Problem
-from learndyn._states import Overlaps
 from learndyn._types import RealLike
 from learndyn.datasets._provenance import provenance
 from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
 from learndyn.dynamics import Fluctuations, Trajectory
+from learndyn.problems import Problem
+from learndyn.states import Overlaps
 
 if TYPE_CHECKING:
     import xarray

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from learndyn._states import Overlaps, Weights
 from learndyn.datasets._build import overlaps_at
 from learndyn.datasets._files import load
+from learndyn.states import Overlaps, Weights
 
 _SECOND_NAMES = {"A": "v_teacher"}
 _STATE = ("Q", "R", "T", "v", "v_teacher", "b", "b_teacher")

@@ -1,12 +1,12 @@
 """The levels of description: what a run of learning does, exactly or in the limit."""
 
-from learndyn.dynamics._chain import simulate_chain as simulate_chain
-from learndyn.dynamics._drift import OverlapFlow as OverlapFlow
 from learndyn.dynamics._fluctuations import Fluctuations as Fluctuations
 from learndyn.dynamics._fluctuations import fluctuations as fluctuations
 from learndyn.dynamics._langevin import simulate_langevin as simulate_langevin
 from learndyn.dynamics._ode import generalisation_error as generalisation_error
 from learndyn.dynamics._ode import ode_term as ode_term
 from learndyn.dynamics._ode import solve_ode as solve_ode
-from learndyn.dynamics._sgd import simulate_sgd as simulate_sgd
+from learndyn.dynamics._overlap_flow import OverlapFlow as OverlapFlow
 from learndyn.dynamics._trajectory import Trajectory as Trajectory
+from learndyn.dynamics.chain._simulate import simulate_chain as simulate_chain
+from learndyn.dynamics.sgd._simulate import simulate_sgd as simulate_sgd

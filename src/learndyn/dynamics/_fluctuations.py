@@ -10,18 +10,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn._checks import checked_times
-from learndyn._linalg import symmetric_from_triu, triu
-from learndyn._problem import Problem
+from learndyn._numerics.linear_algebra import symmetric_from_triu, triu
 from learndyn._results import Result
-from learndyn._rules import SGD
-from learndyn._states import Overlaps
 from learndyn._types import RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages
-from learndyn.dynamics._drift import OverlapFlow
+from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
 from learndyn.dynamics._integrate import integrate, trajectory_from
-from learndyn.dynamics._noise import diffusion, noise_averages, require_no_slow_momentum
 from learndyn.dynamics._ode import AveragesOption, overlap_flow
+from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._trajectory import Trajectory
+from learndyn.problems import Problem
+from learndyn.rules import SGD
+from learndyn.states import Overlaps
 
 
 class Spread(eqx.Module):

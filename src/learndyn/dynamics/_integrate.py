@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn._results import DIVERGENCE_LIMIT, Result
-from learndyn._rules import SGD, SlowMomentum
-from learndyn._states import Overlaps
 from learndyn._types import Times
 from learndyn.averages import ClosedForm, NodeAverages, averages_error
-from learndyn.dynamics._drift import OverlapFlow
+from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._trajectory import Trajectory
+from learndyn.rules import SGD, SlowMomentum
+from learndyn.states import Overlaps
 
 _CAP = 0.01
 """Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance, so

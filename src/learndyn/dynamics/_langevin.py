@@ -10,13 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, checked_times, require_at_least
-from learndyn._linalg import psd_cholesky, psd_solve_lower
-from learndyn._problem import Problem
-from learndyn._rules import SGD
-from learndyn._states import Overlaps
+from learndyn._numerics.linear_algebra import psd_cholesky, psd_solve_lower
 from learndyn._types import PRNGKey, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages, QuasiMonteCarlo
-from learndyn.dynamics._drift import OverlapFlow
+from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
 from learndyn.dynamics._integrate import (
     Solved,
     has_diverged,
@@ -25,9 +22,12 @@ from learndyn.dynamics._integrate import (
     result_code,
     trajectory_from,
 )
-from learndyn.dynamics._noise import diffusion, noise_averages, require_no_slow_momentum
 from learndyn.dynamics._ode import AveragesOption, overlap_flow
+from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._trajectory import Trajectory
+from learndyn.problems import Problem
+from learndyn.rules import SGD
+from learndyn.states import Overlaps
 
 _NODES = QuasiMonteCarlo(points=256, replicates=2)
 """Enough for the noise's strength: C(T) of an erf committee is off by 0.2 % with these."""

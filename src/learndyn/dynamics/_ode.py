@@ -16,14 +16,14 @@ from learndyn._checks import (
     require_unbatched,
     require_x64,
 )
-from learndyn._problem import Problem
-from learndyn._rules import SGD
-from learndyn._states import Overlaps, require_compatible
 from learndyn._types import CountLike, RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
-from learndyn.dynamics._drift import OverlapFlow
 from learndyn.dynamics._integrate import integrate, rule_numbers, trajectory_from
+from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._trajectory import Trajectory
+from learndyn.problems import Problem
+from learndyn.rules import SGD
+from learndyn.states import Overlaps, require_compatible
 
 RTOL, ATOL, MAX_STEPS = 1e-9, 1e-11, 100_000
 

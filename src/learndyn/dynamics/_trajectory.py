@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from learndyn._checks import is_concrete
-from learndyn._states import Overlaps
+from learndyn.states import Overlaps
 
 
 class Trajectory(eqx.Module):

@@ -5,9 +5,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from learndyn._checks import require_unbatched
-from learndyn._states import Overlaps, Weights
 from learndyn.inputs._training_set import TrainingSet
 from learndyn.inputs._types import AbstractInputs
+from learndyn.states import Overlaps, Weights
 
 InputsLike = Any
 """`AbstractInputs`, a `TrainingSet`, or None for `Gaussian()`: checked where it is used, whose

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from learndyn._checks import as_float, is_concrete
-from learndyn._random import normal
+from learndyn._numerics.random import normal
 from learndyn._types import RealLike
 from learndyn.inputs._types import AbstractInputs, require_size
 

@@ -1,14 +1,14 @@
 """Tests for theories of your own: the statistics of the validation suite, one line each."""
 
+from learndyn.claims import Claim as Claim
+from learndyn.claims import Verdict as Verdict
+from learndyn.claims import from_attributes as from_attributes
+from learndyn.claims import to_attributes as to_attributes
 from learndyn.testing._assertions import Agreement as Agreement
 from learndyn.testing._assertions import Scaling as Scaling
 from learndyn.testing._assertions import assert_concentrates as assert_concentrates
 from learndyn.testing._assertions import assert_matches_ode as assert_matches_ode
 from learndyn.testing._assertions import assert_scaling as assert_scaling
-from learndyn.testing._claims import Claim as Claim
-from learndyn.testing._claims import Verdict as Verdict
-from learndyn.testing._claims import from_attributes as from_attributes
-from learndyn.testing._claims import to_attributes as to_attributes
 from learndyn.testing._statistics import LEVEL as LEVEL
 from learndyn.testing._statistics import Equivalence as Equivalence
 from learndyn.testing._statistics import difference as difference

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from learndyn._problem import Problem
-from learndyn._rules import SGD
-from learndyn._states import Overlaps
 from learndyn._types import RealLike
 from learndyn.dynamics import Trajectory, solve_ode
+from learndyn.problems import Problem
+from learndyn.rules import SGD
+from learndyn.states import Overlaps
 from learndyn.testing._ensembles import ensemble
 from learndyn.testing._statistics import Equivalence, difference, in_units_of_one_run, power_law
 

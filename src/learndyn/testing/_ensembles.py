@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learndyn._initial import weights_from_overlaps
-from learndyn._problem import Problem
 from learndyn._results import Result
-from learndyn._rules import SGD
-from learndyn._states import Overlaps
 from learndyn.dynamics import Trajectory, simulate_chain, simulate_sgd
+from learndyn.problems import Problem
+from learndyn.rules import SGD
+from learndyn.states import Overlaps, weights_from_overlaps
 
 _LANES = 256
 """Chains side by side in one call: fastest on a CPU core."""

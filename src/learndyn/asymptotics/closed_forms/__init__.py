@@ -1,0 +1,1 @@
+"""Where learning ends, in closed form."""

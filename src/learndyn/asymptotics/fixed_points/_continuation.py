@@ -1,0 +1,199 @@
+"""Following a fixed point as the learning rate changes, to where it loses stability."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+from jaxtyping import Array, Float
+
+from learndyn._numerics.pseudo_inverse import NEUTRAL
+from learndyn.asymptotics.fixed_points._fixed_point import Search, root
+from learndyn.asymptotics.fixed_points._flow import with_rates
+from learndyn.dynamics import OverlapFlow
+
+_SMALLEST_STEP = 1e-9
+_AGREEMENT = 1e-10
+_RANGE = 1e6
+_JUMP = 0.3
+_HUGE, _LARGE = 2e3, 1e2
+"""Of a state, beside the first one: it is followed up to there, since its rounding grows like the
+square of its size and goes to infinity with the polynomial; and it may have run off from there."""
+
+_STEEP = 10.0
+_ORDER, _APART = 6, 2.0
+"""Order of that polynomial, and the state's growth between its points: the closer they are, the
+more of their rounding arrives at infinity."""
+
+_COUNT = -1  # of neutral directions: still to be counted
+
+
+class _Point(NamedTuple):
+    """The fixed point at a rate; growth: its largest one over the largest singular value of J."""
+
+    lr: float
+    y: Float[Array, " p"]
+    dy: Float[Array, " p"]  # along the branch, per unit lr
+    found: bool
+    growth: float
+    neutral: int
+
+
+def follow(flow: OverlapFlow, y: Float[Array, " p"]) -> float:
+    """The rate at which the branch of fixed points through y changes its stability.
+
+    Upwards from the flow's rate where it is stable there, else downwards. Where the branch
+    ends (in a fold, at infinity, or in another branch), that rate. inf or 0 where nothing
+    happens within a factor of 1e6.
+    """
+    lr = float(flow.rule.lr)
+    point = _at(flow, lr, _Point(lr, y, jnp.zeros_like(y), True, 0.0, _COUNT))
+    if not point.found:
+        raise ValueError(
+            "critical_lr could not settle on a fixed point near the given state; refine it with "
+            "fixed_point first."
+        )
+    return _upwards(flow, point) if point.growth <= 0 else _downwards(flow, point)
+
+
+def _upwards(flow: OverlapFlow, point: _Point) -> float:
+    """Steps that never pass the extrapolated end of stability, lest it slip to another branch."""
+    past, apart, step, estimate = [point], [point], 0.1, np.inf
+    limit, unit = point.lr * _RANGE, 1 + _size(point)
+    while point.lr < limit:
+        target = min(point.lr * (1 + step), 0.5 * (point.lr + estimate))
+        new = _at(flow, target, point)
+        if not new.found or _far(point.y, new.y):
+            step = 0.25 * (target / point.lr - 1)
+            if step < _SMALLEST_STEP:
+                return _end(past, apart, large=_size(point) > _LARGE * unit)
+            continue
+        if new.growth > 0:
+            return _between(flow, point, new)
+        point, step, past = new, min(2 * step, 0.2), [*past[-2:], new]
+        apart = [*apart[-_ORDER:], new] if _size(new) > _APART * _size(apart[-1]) else apart
+        old, estimate = estimate, _vanishing(past)
+        if abs(estimate - old) < _AGREEMENT * point.lr:
+            return estimate
+        if _size(point) > _HUGE * unit and _runs_off(past):
+            return _at_infinity(apart)
+    return np.inf
+
+
+def _end(past: list[_Point], apart: list[_Point], *, large: bool) -> float:
+    """Where a branch is that cannot be followed any further."""
+    point = past[-1]
+    if not large:
+        return point.lr
+    if not _runs_off(past):
+        raise ValueError(
+            f"critical_lr lost its fixed point at lr = {point.lr:.3g}, where overlaps are as large "
+            f"as {_size(point):.3g} and still growing like a power of lr. It is stable up to there."
+        )
+    return _at_infinity(apart)
+
+
+def _runs_off(past: list[_Point]) -> bool:
+    """Whether the state grows faster than any moderate power of lr: to infinity at a finite one."""
+    if len(past) < 2:
+        return False
+    old, new = past[-2:]
+    return bool(np.log(_size(new) / _size(old)) > _STEEP * np.log(new.lr / old.lr))
+
+
+def _at_infinity(points: list[_Point]) -> float:
+    """lr where the state has run off to infinity: a polynomial in 1 / sqrt(size), at 0."""
+    inverse = [_size(p) ** -0.5 for p in points]
+    return float(np.polyfit(inverse, [p.lr for p in points], len(points) - 1)[-1])
+
+
+def _size(point: _Point) -> float:
+    return float(jnp.max(jnp.abs(point.y)))
+
+
+def _downwards(flow: OverlapFlow, point: _Point) -> float:
+    lowest = point.lr / _RANGE
+    while point.lr > lowest:
+        new = _at(flow, point.lr / 1.1, point)
+        if not new.found:
+            return 0.0
+        if new.growth <= 0:
+            return _between(flow, new, point)
+        point = new
+    return 0.0
+
+
+def _vanishing(points: list[_Point]) -> float:
+    """Where growth, as a power of the distance, reaches 0; inf where it does not go there.
+
+    The power is 1 at an ordinary crossing, 1/2 at a fold, any where the state runs to infinity.
+    """
+    if len(points) < 3:
+        return np.inf
+    (a, b, c), (g_a, g_b, g_c) = zip(*((p.lr, -p.growth) for p in points), strict=True)
+    if not g_a > g_b > g_c > 0:
+        return np.inf
+    wanted = np.log(g_a / g_b) / np.log(g_b / g_c)
+
+    def excess(distance: float) -> float:
+        to_a, to_b = (b - a) / (distance + c - b), (c - b) / distance
+        return np.log1p(to_a) / np.log1p(to_b) - wanted
+
+    near, far = 1e-13 * c, 1e3 * c
+    if not excess(near) < 0 < excess(far):
+        return np.inf
+    return c + scipy.optimize.brentq(excess, near, far, xtol=1e-15 * c)
+
+
+def _between(flow: OverlapFlow, stable: _Point, unstable: _Point) -> float:
+    """Bisection between a stable and an unstable rate, and a secant at the end."""
+    for _ in range(40):
+        new = _at(flow, 0.5 * (stable.lr + unstable.lr), stable)
+        if not new.found:
+            break
+        stable, unstable = (new, unstable) if new.growth <= 0 else (stable, new)
+    change = unstable.growth - stable.growth
+    return stable.lr - stable.growth * (unstable.lr - stable.lr) / change
+
+
+def _far(old: Array, new: Array) -> bool:
+    """Whether the search has jumped to another branch."""
+    return bool(jnp.max(jnp.abs(new - old)) > _JUMP * (1 + jnp.max(jnp.abs(old))))
+
+
+def _at(flow: OverlapFlow, lr: float, near: _Point) -> _Point:
+    guess = near.y + near.dy * (lr - near.lr)
+    y, dy, found, matrix = _evaluate(flow, jnp.asarray(lr, float), guess)
+    matrix = np.asarray(matrix)
+    if not (found and np.isfinite(matrix).all()):
+        return _Point(lr, y, dy, False, np.nan, near.neutral)
+    # Momentum brings entries of very different size.
+    matrix = scipy.linalg.matrix_balance(matrix, permute=False)[0]
+    values, rows = np.linalg.svd(matrix)[1:]
+    neutral = near.neutral
+    if neutral == _COUNT:
+        neutral = int((values <= NEUTRAL * values[0]).sum())
+    # As many directions as were neutral at first are divided out everywhere.
+    kept = rows[: len(rows) - neutral]
+    eigenvalues = np.linalg.eigvals(kept @ matrix @ kept.T).real
+    growth = eigenvalues.max() / values[0] if len(eigenvalues) else -1.0
+    return _Point(lr, y, dy, True, growth, neutral)
+
+
+@eqx.filter_jit
+def _evaluate(
+    flow: OverlapFlow, lr: Float[Array, ""], guess: Float[Array, " p"]
+) -> tuple[Float[Array, " p"], Float[Array, " p"], Array, Float[Array, "p p"]]:
+    """The fixed point at lr, its derivative with respect to lr, whether found, and J / lr."""
+
+    def solve(lr: Array) -> tuple[Array, Search]:
+        moved = eqx.tree_at(lambda f: f.rule, flow, with_rates(flow.rule, lr))
+        return root(moved, guess, jnp.asarray(1e-15), jnp.asarray(NEUTRAL), 60, 1e-6)
+
+    y, dy, search = jax.jvp(solve, (lr,), (jnp.ones_like(lr),), has_aux=True)
+    # The branch may run off to infinity, where rounding grows with the state.
+    noise = 1e-10 * (1 + jnp.max(jnp.abs(search.matrix) @ jnp.abs(y)))
+    return y, dy, search.size <= noise + 1e-13 * jnp.max(jnp.abs(y)), search.matrix

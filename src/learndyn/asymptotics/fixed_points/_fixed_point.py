@@ -1,0 +1,258 @@
+"""Fixed points of the ODE by root finding, differentiable, whatever directions are neutral."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from learndyn._checks import as_count, is_concrete, require_at_least
+from learndyn._numerics.pseudo_inverse import NEUTRAL, decompose
+from learndyn._results import Result
+from learndyn._types import CountLike, RealLike
+from learndyn.asymptotics.fixed_points._flow import (
+    AveragesOption,
+    drift,
+    error_of,
+    fixed_flow,
+    off_singular,
+    require_regular_relu,
+)
+from learndyn.asymptotics.fixed_points._linearise import Direction, as_direction
+from learndyn.dynamics import OverlapFlow
+from learndyn.problems import Problem
+from learndyn.rules import SGD
+from learndyn.states import Overlaps
+
+_STEP = 1e-10
+_TINY = 1e-300
+_NEAR = 1e-9
+
+_WIDENINGS = 6
+
+_OUTSIDE = 1e-7
+"""A smallest eigenvalue of C below minus this times its trace: no weights have such overlaps."""
+
+
+class FixedPoint(eqx.Module):
+    """Where the ODE rests.
+
+    state: the overlaps, NaN where none was found; eg: their generalisation error.
+    residual: max |dy/dalpha| / lr there. result: a `Result` code. steps: iterations taken.
+    neutral: how many directions the dynamics does not move along, to first order.
+    singular_values: (p,) of df/dy / lr, ascending; directions: (p, p), column i belongs to
+        value i, so that the first `neutral` columns span what is neutral.
+    """
+
+    state: Overlaps
+    eg: Float[Array, ""]
+    residual: Float[Array, ""]
+    result: Int[Array, ""]
+    steps: Int[Array, ""]
+    neutral: Int[Array, ""]
+    singular_values: Float[Array, " p"]
+    directions: Float[Array, "p p"]
+    flow: OverlapFlow
+
+    def neutral_directions(self) -> list[Direction]:
+        """The neutral directions as changes of Q, R, v, b. Not under jit: they are counted."""
+        return [as_direction(self.flow, self.directions[:, i]) for i in range(int(self.neutral))]
+
+
+def fixed_point(
+    problem: Problem,
+    rule: SGD,
+    start: Overlaps,
+    *,
+    averages: AveragesOption = None,
+    neutral_tolerance: RealLike = NEUTRAL,
+    tolerance: RealLike = 1e-12,
+    max_steps: CountLike = 200,
+) -> FixedPoint:
+    """A fixed point of the ODE near `start`, stable or not.
+
+    Levenberg-Marquardt on the singular values of df/dy: along neutral directions (hidden units
+    that may be exchanged, rotated or share a weight vector) nothing moves, so the fixed point
+    found is one of many, near `start`. From a symmetric start it is symmetric.
+    neutral_tolerance: singular values below this times the largest count as neutral. Weak noise
+        turns neutral directions into very slow ones; a larger value, 1e-4, say, leaves those
+        where they are and gives the quasi-stationary point.
+    tolerance: of |dy/dalpha| / lr.
+    Derivatives with respect to every float of problem and rule: by the implicit function
+        theorem with a pseudo-inverse; along neutral directions they are 0. `start` has none.
+    Returns: a `FixedPoint`; check its `result`, since a search can end without finding one. A
+        search that ends at overlaps that no weights have begins again with some Q added on the
+        diagonal; under jit, grad and vmap it does not, and fails.
+    Range: near enough to `start` for Newton steps; averages over nodes have no derivatives at
+        singular overlaps, so a singular fixed point (student = teacher) is found from itself only.
+    Raises: ValueError for schedules, a ReLU unit without weights, bad values.
+    """
+    require_regular_relu(problem, start, "fixed_point")
+    setting = {"function": "fixed_point", "averages": averages}
+    flow = fixed_flow(problem, rule, start, moving=True, **setting)
+    max_steps = as_count(max_steps, "max_steps", "the search ends after so many")
+    limits = jnp.asarray(tolerance, float), jnp.asarray(neutral_tolerance, float)
+    for limit, name in zip(limits, ("tolerance", "neutral_tolerance"), strict=True):
+        require_at_least(limit, 0.0, name, "a tolerance", strict=True)
+    if is_concrete(rule.lr):
+        require_at_least(rule.lr, 0.0, "lr", "nothing moves without it", strict=True)
+    beside = off_singular(flow, start)
+    if beside is not start:
+        # Is it `start` itself, where only averages made for it have derivatives?
+        here = fixed_flow(problem, rule, start, **setting)
+        found, _ = _fixed_point(here, here.pack(start), *limits, max_steps)
+        if found.result == Result.SUCCESS.value and _is_near(found.state, start):
+            return found
+    return _with_room(flow, beside, *limits, max_steps)
+
+
+def _with_room(flow: OverlapFlow, start: Overlaps, *options: Any) -> FixedPoint:
+    """The search, begun again from weights with larger parts of their own (Q + room I) where it
+    ended at overlaps that no weights have: neutral directions lead there, and others do not."""
+    found, lacking = _fixed_point(flow, flow.pack(start), *options)
+    room = 0.0
+    for _ in range(_WIDENINGS if is_concrete(lacking) else 0):
+        if not lacking > 0:
+            break
+        room = 4.0 * (room + float(lacking))
+        wider = start.Q + room * jnp.eye(start.Q.shape[-1])
+        wider = eqx.tree_at(lambda state: state.Q, start, wider)
+        found, lacking = _fixed_point(flow, flow.pack(wider), *options)
+    return found
+
+
+def _is_near(state: Overlaps, start: Overlaps) -> bool:
+    gaps = (jnp.max(jnp.abs(a - b)) for a, b in ((state.Q, start.Q), (state.R, start.R)))
+    return all(bool(gap < _NEAR) for gap in gaps)
+
+
+@eqx.filter_jit
+def _fixed_point(
+    flow: OverlapFlow,
+    y: Float[Array, " p"],
+    tolerance: Float[Array, ""],
+    neutral: Float[Array, ""],
+    max_steps: int,
+) -> tuple[FixedPoint, Float[Array, ""]]:
+    """What the search found and, where those are no overlaps of weights, by how much."""
+    y, search = root(flow, y, tolerance, neutral, max_steps)
+    parts = decompose(search.matrix, neutral)
+    state = flow.unpack(y)
+    covariance = state.covariance
+    smallest = jnp.linalg.eigvalsh(jnp.where(jnp.isfinite(covariance), covariance, 0.0))[0]
+    inside = smallest >= -jnp.maximum(_OUTSIDE, neutral) * jnp.trace(covariance)
+    found = search.size <= tolerance
+    result = jnp.where(found & inside, Result.SUCCESS.value, Result.SOLVER_FAILED.value)
+    result = jnp.where(found | search.stuck, result, Result.MAX_STEPS.value)
+    success = result == Result.SUCCESS.value
+    lacking = jnp.where(found & ~inside, -smallest, 0.0)
+    point = FixedPoint(
+        state=flow.unpack(jnp.where(success, y, jnp.nan)),
+        eg=jnp.where(success, error_of(flow, state), jnp.nan),
+        residual=jnp.max(jnp.abs(search.value)),
+        result=result,
+        steps=search.steps,
+        neutral=jnp.sum(parts.neutral),
+        singular_values=parts.values[::-1],
+        directions=parts.right[:, ::-1],
+        flow=flow,
+    )
+    return point, lacking
+
+
+def scaled_drift(flow: OverlapFlow):
+    """y -> f(y) / lr, so that tolerances mean the same at every rate."""
+    rate = flow.rule.effective_rates(0.0).w
+    return lambda y: drift(flow, y) / rate
+
+
+class Search(NamedTuple):
+    """The best point so far, f and df/dy there, and how the search stands."""
+
+    y: Float[Array, " p"]
+    value: Float[Array, " p"]
+    matrix: Float[Array, "p p"]
+    size: Float[Array, ""]
+    damping: Float[Array, ""]
+    steps: Int[Array, ""]
+    done: Bool[Array, ""]
+    stuck: Bool[Array, ""]
+
+
+def root(
+    flow: OverlapFlow,
+    y: Float[Array, " p"],
+    tolerance: Float[Array, ""],
+    neutral: Float[Array, ""],
+    max_steps: int,
+    damping: float = 1.0,
+) -> tuple[Float[Array, " p"], Search]:
+    """A root of f / lr near y, with implicit derivatives, and how the search ended.
+
+    damping: in the first step; a small one where y is known to be close.
+    """
+
+    def stopped(x: Any) -> Any:
+        return jax.lax.stop_gradient(x) if eqx.is_array(x) else x
+
+    still = jax.tree_util.tree_map(stopped, flow)
+    f, y = scaled_drift(still), jax.lax.stop_gradient(y)
+    ended = _search(f, y, tolerance, neutral, max_steps, damping)
+
+    def tangent_solve(linear, rhs: Array) -> Array:
+        matrix = jax.jacfwd(linear)(jnp.zeros_like(rhs))
+        parts = decompose(matrix, neutral)
+        inverse = jnp.where(parts.neutral, 0.0, 1 / jnp.where(parts.neutral, 1.0, parts.values))
+        return (parts.right * inverse) @ (parts.left.T @ rhs)
+
+    found = jax.lax.custom_root(scaled_drift(flow), ended.y, lambda _, y: y, tangent_solve)
+    return found, ended
+
+
+def _search(
+    f: Callable[[Array], Array],
+    y: Float[Array, " p"],
+    tolerance: Array,
+    neutral: Array,
+    max_steps: int,
+    damping: float,
+) -> Search:
+    """Levenberg-Marquardt with damping in proportion to |f|, quadratic also at singular roots.
+
+    Sizes leave out what pushes along neutral directions.
+    """
+    p, initial = len(y), damping
+
+    def step(search: Search) -> Search:
+        parts = decompose(search.matrix, neutral)
+        left = jnp.where(parts.neutral, 0.0, parts.left)
+        pushed = left.T @ search.value
+        strength = search.damping * jnp.linalg.norm(pushed)
+        inverse = parts.values / (parts.values**2 + strength + _TINY)
+        change = -parts.right @ (inverse * pushed)
+        value, linear = jax.linearize(f, search.y + change)
+        better = jnp.linalg.norm(left.T @ value) < jnp.linalg.norm(pushed)
+        first = search.steps == 0
+        size = jnp.where(first, jnp.inf, jnp.max(jnp.abs(left @ pushed)))
+        # Slow directions are converged only when the step is small, too.
+        small = jnp.max(jnp.abs(change)) <= _STEP * (1 + jnp.max(jnp.abs(search.y)))
+        # At rounding level no step helps any more: that is as converged as it gets.
+        stuck = ~first & ~better & ((size <= 1e-3 * tolerance) | (search.damping > 1e6))
+        done = (size <= tolerance) & small
+        accept = first | (better & ~done)
+        matrix = jax.vmap(linear, out_axes=1)(jnp.eye(p))
+        moved = (search.y + change, value, matrix)
+        y, value, matrix = (
+            jnp.where(accept, new, old) for new, old in zip(moved, search[:3], strict=True)
+        )
+        damping = jnp.where(better, search.damping / 8, search.damping * 4 + 1e-12)
+        stuck = stuck | ~jnp.all(jnp.isfinite(matrix))
+        damping = jnp.where(first, initial, damping)
+        return Search(y, value, matrix, size, damping, search.steps + 1, done | stuck, stuck)
+
+    # The first step goes nowhere: it evaluates f and its derivatives at the start.
+    zero, no = jnp.zeros(()), jnp.asarray(False)
+    start = Search(y, jnp.zeros(p), jnp.eye(p), zero + jnp.inf, zero, jnp.asarray(0), no, no)
+    return jax.lax.while_loop(lambda s: ~s.done & (s.steps < max_steps), step, start)

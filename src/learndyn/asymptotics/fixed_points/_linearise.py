@@ -1,0 +1,109 @@
+"""The dynamics near a state, to first order in the independent coordinates."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Complex, Float
+
+from learndyn.asymptotics.fixed_points._flow import (
+    AveragesOption,
+    drift,
+    fixed_flow,
+    jacobian,
+    require_regular_relu,
+)
+from learndyn.dynamics import OverlapFlow
+from learndyn.problems import Problem
+from learndyn.rules import SGD
+from learndyn.states import Overlaps
+
+
+class Direction(NamedTuple):
+    """A change of the overlaps; v and b are 0 where they are not trained, b None without."""
+
+    Q: Float[Array, "k k"]
+    R: Float[Array, "k m"]
+    v: Float[Array, " k"]
+    b: Float[Array, " k"] | None
+
+
+class Linearisation(eqx.Module):
+    """dy/dalpha = drift + jacobian (y - y0), y the upper triangle of Q row by row, R, then v and
+    b where trained, then the velocities' order parameters where momentum is slow.
+
+    drift: (p,), jacobian: (p, p), per unit alpha. eigenvalues: (p,) complex, the largest real
+    part first; eigenvectors: (p, p), column i belongs to eigenvalue i. coordinates: p names.
+    """
+
+    state: Overlaps
+    drift: Float[Array, " p"]
+    jacobian: Float[Array, "p p"]
+    eigenvalues: Complex[Array, " p"]
+    eigenvectors: Complex[Array, "p p"]
+    coordinates: tuple[str, ...] = eqx.field(static=True)
+    flow: OverlapFlow
+
+    def direction(self, change: Float[Array, " p"]) -> Direction:
+        """A vector in the coordinates as changes of Q, R, v and b (momenta are left out)."""
+        return as_direction(self.flow, change)
+
+
+def linearise(
+    problem: Problem, rule: SGD, state: Overlaps, *, averages: AveragesOption = None
+) -> Linearisation:
+    """Drift, Jacobian, eigenvalues and eigenvectors of the ODE at `state`, fixed point or not.
+
+    The Jacobian comes from the averages' own derivatives: exact for closed forms, also where
+    student and teacher coincide; for averages over nodes as exact as they are (singular
+    overlaps take second derivatives of the sample, so kinks are refused there).
+    Raises: ValueError for learning rates that are schedules, a ReLU unit without weights, node
+    averages of a kinked problem at singular overlaps, or anything `solve_ode` refuses.
+    Source: Saad & Solla, PRE 52, 4225 (1995), sections IV and V, for any problem.
+    """
+    require_regular_relu(problem, state, "linearise")
+    flow = fixed_flow(problem, rule, state, function="linearise", averages=averages)
+    return _linearise(flow, flow.pack(state))
+
+
+@eqx.filter_jit
+def _linearise(flow: OverlapFlow, y: Float[Array, " p"]) -> Linearisation:
+    matrix = jacobian(flow, y)
+    eigenvalues, eigenvectors = jnp.linalg.eig(matrix)
+    order = jnp.argsort(-eigenvalues.real)
+    return Linearisation(
+        state=flow.unpack(y),
+        drift=drift(flow, y),
+        jacobian=matrix,
+        eigenvalues=eigenvalues[order],
+        eigenvectors=eigenvectors[:, order],
+        coordinates=coordinate_names(flow),
+        flow=flow,
+    )
+
+
+def as_direction(flow: OverlapFlow, change: Float[Array, " p"]) -> Direction:
+    """`change` in the coordinates of `flow`, shaped like the overlaps."""
+    shaped = flow.unpack(change)
+    still = jnp.zeros_like(shaped.v)
+    v = still if flow.rule.lr_second is None else shaped.v
+    if flow.start.b is None:
+        return Direction(shaped.Q, shaped.R, v, None)
+    return Direction(shaped.Q, shaped.R, v, still if flow.rule.lr_bias is None else shaped.b)
+
+
+def coordinate_names(flow: OverlapFlow) -> tuple[str, ...]:
+    """A name for each coordinate, as one would index the arrays: Q[0,1], R[2,0], v[1]."""
+    k, m, rule = flow.start.k, flow.start.m, flow.rule
+
+    def group(q: str, r: str, v: str, b: str) -> list[str]:
+        names = [f"{q}[{i},{j}]" for i in range(k) for j in range(i, k)]
+        names += [f"{r}[{i},{n}]" for i in range(k) for n in range(m)]
+        names += [f"{v}[{i}]" for i in range(k)] if rule.lr_second is not None else []
+        return names + ([f"{b}[{i}]" for i in range(k)] if rule.lr_bias is not None else [])
+
+    names = group("Q", "R", "v", "b")
+    if rule.has_slow_momentum:
+        names += [f"S[{i},{j}]" for i in range(k) for j in range(k)]
+        names += group("U", "V", "velocity_v", "velocity_b")
+    return tuple(names)

@@ -1,0 +1,1 @@
+"""The plateau and the escape from it."""

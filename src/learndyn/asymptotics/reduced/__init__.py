@@ -1,0 +1,1 @@
+"""Committees of any size in a few order parameters."""

@@ -1,0 +1,245 @@
+"""Reduced dynamics: a handful of ODEs for committees of any size, at a cost that does not grow."""
+
+from functools import lru_cache
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from learndyn._checks import (
+    as_count,
+    checked_times,
+    is_concrete,
+    require_at_least,
+    require_unbatched,
+    require_x64,
+)
+from learndyn._results import DIVERGENCE_LIMIT, Result
+from learndyn._types import CountLike, RealLike, Times
+from learndyn.asymptotics.reduced import _ansatz
+from learndyn.asymptotics.reduced._ansatz import Ansatz, Plan, Terms
+from learndyn.asymptotics.reduced._states import SpecialisedOverlaps, SymmetricOverlaps
+from learndyn.integrals import elementary
+from learndyn.problems import Problem, Squared
+from learndyn.rules import SGD
+
+
+class ReducedTrajectory(eqx.Module):
+    """alpha: (times,); state: the overlaps, each (times,); eg: (times,); NaN after a run stopped.
+
+    result: a `Result` code, 0 for success. steps: how many the solver took.
+    """
+
+    alpha: Float[Array, "*batch times"]
+    state: SpecialisedOverlaps | SymmetricOverlaps
+    eg: Float[Array, "*batch times"]
+    result: Int[Array, "*batch"]
+    steps: Int[Array, "*batch"]
+
+
+class ReducedFlow(eqx.Module):
+    """dy/dalpha within an ansatz, y the coordinates in the order of its `places`.
+
+    Equation: as `OverlapFlow`, with the sums over units taken class by class; for the
+    specialised ansatz the eight equations of Goldt et al. (2020), supplement C.
+    """
+
+    problem: Problem
+    rule: SGD
+    start: SpecialisedOverlaps | SymmetricOverlaps
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Array:
+        return self._at(jnp.asarray(t, float), y)
+
+    @eqx.filter_jit  # traced once: Diffrax asks for it five times in a solve
+    def _at(self, t: Array, y: Any) -> Array:
+        sums, forms = _plan(type(self.start)), self._forms
+        rates, kappa = self.rule.effective_rates(t), self.rule.weight_decay
+        u, sizes = self.start.layers, self.start.sizes
+        x = _with_constants(y)
+        pull = u[sums.first] * _total(sums.pulls, forms.i3, x, u, sizes, len(y))
+        back = u[sums.second] * _total(sums.pulls_back, forms.i3, x, u, sizes, len(y))
+        product = _total(sums.products, forms.i4, x, u, sizes, len(y))
+        noise = product + self.problem.noise**2 * forms.j2(*x[sums.own])
+        noise = rates.w**2 / self.rule.batch_size * u[sums.first] * u[sums.second] * noise
+        dq = noise - rates.w * (pull + back + 2 * kappa * y)
+        dr = -rates.w * (pull + kappa * y)
+        # Overlaps between units that a small committee does not have stay where they are.
+        exists = jnp.all(sizes[:, None] >= sums.needed, axis=0)
+        return jnp.where(exists, jnp.where(sums.is_student, dq, dr), 0.0)
+
+    def generalisation_error(self, y: Float[Array, " c"]) -> Float[Array, ""]:
+        """eg at coordinates y."""
+        terms, u = _plan(type(self.start)).errors, self.start.layers
+        x = _with_constants(y)
+        return 0.5 * _total(terms, self._forms.i2, x, u, self.start.sizes, 1)[0]
+
+    def pack(self, state: SpecialisedOverlaps | SymmetricOverlaps) -> Float[Array, " c"]:
+        """The coordinates of `state`."""
+        return jnp.stack([getattr(state, name) for name in state.ansatz.places])
+
+    def unpack(self, y: Float[Array, " c"]) -> SpecialisedOverlaps | SymmetricOverlaps:
+        """The state at coordinates y."""
+        names = tuple(self.start.ansatz.places)
+        return eqx.tree_at(lambda s: [getattr(s, n) for n in names], self.start, list(y))
+
+    @property
+    def _forms(self) -> elementary.Forms:
+        return elementary.FORMS[type(self.problem.student).__name__]
+
+
+def reduced_flow(
+    problem: Problem, rule: SGD, start: SpecialisedOverlaps | SymmetricOverlaps
+) -> ReducedFlow:
+    """The vector field of the reduced dynamics, for Diffrax and for root finding.
+
+    Raises: ValueError for anything but erf or linear committees with squared loss whose second
+    layer is fixed, for slow momentum, a batch of states, rates or noises, or in float32.
+    """
+    require_x64("reduced dynamics", problem, rule, start)
+    kind = type(problem.student)
+    if kind.__name__ not in elementary.FORMS or type(problem.teacher) is not kind:
+        raise ValueError(
+            "reduced dynamics need erf or linear units, the same in student and teacher; got "
+            f"student={problem.student}, teacher={problem.teacher}. Use solve_ode."
+        )
+    if type(problem.loss) is not Squared:
+        raise ValueError(f"reduced dynamics need squared loss; got {problem.loss}. Use solve_ode.")
+    if rule.lr_second is not None or rule.lr_bias is not None or rule.has_slow_momentum:
+        raise ValueError(
+            "reduced dynamics train the first layer alone, without slow momentum; got "
+            f"lr_second={rule.lr_second}, lr_bias={rule.lr_bias}, momentum={rule.momentum}. Use "
+            "solve_ode."
+        )
+    if start.Q.ndim:
+        raise ValueError(
+            f"reduced dynamics take one state at a time; got a batch of shape {start.Q.shape}. "
+            "Use jax.vmap or equinox.filter_vmap."
+        )
+    lr = None if callable(rule.lr) else rule.lr
+    single = [("lr", lr), ("weight_decay", rule.weight_decay), ("momentum", rule.momentum)]
+    single += [("noise", problem.noise)]
+    require_unbatched([(name, value, 0) for name, value in single], "solve_reduced")
+    return ReducedFlow(problem, rule, start)
+
+
+def solve_reduced(
+    problem: Problem,
+    rule: SGD,
+    start: SpecialisedOverlaps | SymmetricOverlaps,
+    ts: RealLike,
+    *,
+    rtol: RealLike = 1e-9,
+    atol: RealLike = 1e-11,
+    solver: diffrax.AbstractSolver | None = None,
+    max_steps: CountLike = 100_000,
+) -> ReducedTrajectory:
+    """Overlaps and eg of a committee whose units are alike, as n -> infinity.
+
+    start: the state at ts[0]; its sizes are data, so one compiled program serves all of them.
+    The dynamics keep the ansatz: this is the full ODE from `start.expanded()`, at a cost that
+    does not depend on k and m. Error: rtol, and atol in an overlap of two units, divided by
+        the number of such units that add up; in eg about atol per unit, and rounding, about
+        1e-16 (m + k)**2.
+    solver: None for Tsit5. In large committees the slowest and the fastest rates differ by a
+        factor m: diffrax.Kvaerno5(), with tolerances of 1e-6, reaches the end in a few steps.
+    Raises: ValueError as `reduced_flow`, and for bad times, tolerances or max_steps.
+    Source: Goldt et al. (2020), supplement C; Saad & Solla (1995) for the symmetric ansatz.
+    """
+    ts = checked_times(ts)
+    flow = reduced_flow(problem, rule, start)
+    rtol, atol = jnp.asarray(rtol, float), jnp.asarray(atol, float)
+    require_at_least(rtol, 0.0, "rtol", "a relative tolerance", strict=True)
+    require_at_least(atol, 0.0, "atol", "an absolute tolerance")
+    max_steps = as_count(max_steps, "max_steps", "of the solver")
+    if is_concrete(start):
+        _require_valid(start)
+    # An overlap that thousands of pairs share adds up in eg.
+    pairs = start.sizes.sum() / jnp.where(_is_own(start), start.sizes.sum(), 1.0)
+    return _solve(flow, ts, rtol, atol / pairs, solver or diffrax.Tsit5(), max_steps)
+
+
+@eqx.filter_jit
+def _solve(
+    flow: ReducedFlow,
+    ts: Times,
+    rtol: Float[Array, ""],
+    atol: Float[Array, " c"],
+    solver: diffrax.AbstractSolver,
+    max_steps: int,
+) -> ReducedTrajectory:
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(flow),
+        solver,
+        t0=ts[0],
+        t1=ts[-1],
+        dt0=None,
+        y0=flow.pack(flow.start),
+        saveat=diffrax.SaveAt(ts=ts),
+        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+        max_steps=max_steps,
+        event=diffrax.Event(_diverged),
+        throw=False,
+    )
+    reached = jnp.isfinite(jnp.asarray(solution.ts))
+    ys = jnp.where(reached[:, None], jnp.asarray(solution.ys), jnp.nan)
+    code = jnp.asarray(Result.SOLVER_FAILED.value)
+    for theirs, ours in (
+        (diffrax.RESULTS.successful, Result.SUCCESS),
+        (diffrax.RESULTS.event_occurred, Result.DIVERGED),
+        (diffrax.RESULTS.max_steps_reached, Result.MAX_STEPS),
+    ):
+        code = jnp.where(solution.result == theirs, ours.value, code)
+    return ReducedTrajectory(
+        alpha=ts,
+        state=jax.vmap(flow.unpack)(ys),
+        eg=jax.vmap(flow.generalisation_error)(ys),
+        result=code,
+        steps=solution.stats["num_steps"],
+    )
+
+
+def _is_own(start: SpecialisedOverlaps | SymmetricOverlaps) -> Bool[np.ndarray, " c"]:
+    """Which coordinates are are overlaps of a unit with itself or with its own teacher."""
+    group, pairs = start.ansatz.groups, start.ansatz.places.values()
+    return np.array([i[1] == k[1] and group[i[0]] == group[k[0]] for i, k in pairs])
+
+
+def _diverged(t: Array, y: Array, args: object, **kwargs: object) -> Array:
+    return ~jnp.all(jnp.abs(y) < DIVERGENCE_LIMIT)
+
+
+def _require_valid(start: SpecialisedOverlaps | SymmetricOverlaps) -> None:
+    """The overlaps of few units of each class decide whether those of all are possible."""
+    smallest = start.smallest_eigenvalue()
+    if not smallest >= -1e-9:
+        raise ValueError(
+            "the overlaps must be those of real weights (positive semi-definite); got a smallest "
+            f"eigenvalue of {smallest:.3g} for {start}."
+        )
+
+
+def _total(
+    terms: Terms, form, x: Array, u: Array, sizes: Array, rows: int
+) -> Float[Array, " rows"]:
+    """Sums over units: u u count form(overlaps), added up by coordinate."""
+    values = form(*x[terms.overlaps])
+    for kind in terms.kinds:
+        values = values * u[kind]
+    for count in terms.counts:
+        values = values * (jnp.append(sizes, 1.0)[count.group] - count.used)
+    return jnp.zeros(rows).at[terms.row].add(values)
+
+
+def _with_constants(y: Float[Array, " c"]) -> Float[Array, " c2"]:
+    return jnp.concatenate([y, jnp.array([1.0, 0.0])])
+
+
+@lru_cache
+def _plan(kind: type) -> Plan:
+    ansatz: Ansatz = kind.ansatz
+    return _ansatz.plan(ansatz)

@@ -1,0 +1,126 @@
+"""The learning rate that lowers eg fastest right now, in closed form from the drift."""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from learndyn._checks import as_float, checked_times, require_at_least
+from learndyn._types import RealLike
+from learndyn.asymptotics.fixed_points._flow import (
+    AveragesOption,
+    drift,
+    error_of,
+    fixed_flow,
+    off_singular,
+    with_rates,
+)
+from learndyn.dynamics import OverlapFlow
+from learndyn.problems import Problem
+from learndyn.rules import SGD, PiecewiseRate
+from learndyn.states import Overlaps
+
+
+def locally_optimal_lr(
+    problem: Problem, rule: SGD, state: Overlaps, *, averages: AveragesOption = None
+) -> Float[Array, ""]:
+    """The learning rate at which eg falls fastest at `state`.
+
+    Equation: the drift is lr a + lr**2 b, hence d eg/dalpha = lr (grad eg . a) +
+        lr**2 (grad eg . b), least at lr = -(grad eg . a) / (2 grad eg . b). Error: none.
+    rule: its rates matter only by their ratios: lr_second and lr_bias scale along with lr.
+    Returns: the rate; 0 where no rate lowers eg; inf where a larger one always lowers it more.
+    On a symmetric plateau it is the rate of the plateau's own equilibrium, which never leaves
+    it: use `optimal_schedule` there. Under jit, vmap, grad.
+    Raises: ValueError for slow momentum, schedules, lr = 0, or whatever `solve_ode` refuses.
+    Source: Saad & Rattray, PRL 79, 2578 (1997), the locally optimal rate, for any problem.
+    """
+    flow = _flow(problem, rule, state, "locally_optimal_lr", averages, moving=False)
+    lr = _best(flow, flow.pack(state))[0]
+    return jnp.where(jnp.isfinite(lr), lr * _given(rule), lr)
+
+
+def locally_optimal_schedule(
+    problem: Problem,
+    rule: SGD,
+    start: Overlaps,
+    ts: RealLike,
+    *,
+    max_lr: RealLike = 1e3,
+    averages: AveragesOption = None,
+) -> tuple[PiecewiseRate, Float[Array, " times"]]:
+    """The schedule that takes the locally optimal rate at every time, and its eg at ts.
+
+    Returns: a schedule of the first layer's rate with knots at ts, and eg (times,). rule:
+    as for `locally_optimal_lr`. max_lr: the largest rate used. Raises: ValueError as there.
+    """
+    ts = checked_times(ts)
+    max_lr = as_float(max_lr, "max_lr")
+    require_at_least(max_lr, 0.0, "max_lr", "a learning rate", strict=True)
+    flow = _flow(problem, rule, start, "locally_optimal_schedule", averages, moving=True)
+    flow = eqx.tree_at(lambda f: f.start, flow, off_singular(flow, start))
+    lr, eg = _follow(flow, ts, max_lr / _given(rule))
+    return PiecewiseRate(ts, jnp.maximum(lr * _given(rule), 1e-300)), eg
+
+
+@eqx.filter_jit
+def _follow(flow: OverlapFlow, ts: Array, cap: Array) -> tuple[Array, Array]:
+    def field(t: Any, y: Any, args: Any) -> Array:
+        lr, first, second = _best(flow, y)
+        lr = jnp.minimum(lr, cap)
+        return lr * first + lr**2 * second
+
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(field),
+        diffrax.Tsit5(),
+        t0=ts[0],
+        t1=ts[-1],
+        dt0=None,
+        y0=flow.pack(flow.start),
+        saveat=diffrax.SaveAt(ts=ts),
+        stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-12),
+        max_steps=100_000,
+        throw=False,
+    )
+    reached = jnp.isfinite(jnp.asarray(solution.ts))
+    ys = jnp.where(reached[:, None], jnp.asarray(solution.ys), jnp.nan)
+    lr = jax.vmap(lambda y: jnp.minimum(_best(flow, y)[0], cap))(ys)
+    return lr, jax.vmap(lambda y: error_of(flow, flow.unpack(y)))(ys)
+
+
+def _best(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array, Array]:
+    """The best rate, in units of the flow's; and a, b of the drift in those units."""
+    one = drift(flow, y)
+    twice = drift(eqx.tree_at(lambda f: f.rule, flow, with_rates(flow.rule, 2 * flow.rule.lr)), y)
+    first, second = 2 * one - twice / 2, twice / 2 - one
+    slope = jax.grad(lambda y: error_of(flow, flow.unpack(y)))(y)
+    gain, cost = -slope @ first, slope @ second
+    best = jnp.where(cost > 0, 0.5 * gain / jnp.where(cost > 0, cost, 1.0), jnp.inf)
+    return jnp.where(gain > 0, best, 0.0), first, second
+
+
+def _flow(
+    problem: Problem,
+    rule: SGD,
+    state: Overlaps,
+    function: str,
+    averages: AveragesOption,
+    *,
+    moving: bool,
+) -> OverlapFlow:
+    if rule.has_slow_momentum:
+        raise ValueError(
+            f"{function} needs a drift that is quadratic in lr; slow momentum remembers earlier "
+            "rates. Use momentum=None or a constant one."
+        )
+    setting = {"function": function, "averages": averages, "moving": moving}
+    flow = fixed_flow(problem, rule, state, **setting)
+    require_at_least(rule.lr, 0.0, "lr", "the other rates scale with it", strict=True)
+    return flow
+
+
+def _given(rule: SGD) -> Array:
+    return jnp.asarray(rule.lr, float)

@@ -1,0 +1,181 @@
+"""The limit n -> infinity: the drift of the overlaps, as a vector field for Diffrax."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from learndyn._numerics.linear_algebra import triu
+from learndyn.averages import AbstractAverages, FieldAverages
+from learndyn.problems import Problem, loss_slope_jumps
+from learndyn.rules import SGD, Rates
+from learndyn.states import Overlaps
+
+
+class Velocity(NamedTuple):
+    """Order parameters of slow momentum: S = w.u/n, U = u.u/n, V = u.w*/n with the scaled
+    velocity u of the first layer, and the velocities of v and b."""
+
+    S: Float[Array, "k k"]
+    U: Float[Array, "k k"]
+    V: Float[Array, "k m"]
+    v: Float[Array, " k"]
+    b: Float[Array, " k"]
+
+
+class OverlapFlow(eqx.Module):
+    """dy/dalpha = f(alpha, y), with y the independent coordinates of the overlaps.
+
+    y holds the upper triangle of Q row by row, R, then v and b where they are trained, then
+    the velocities' order parameters where momentum is slow. `pack` and `unpack` translate.
+
+    Equation: dR = -lr (<c rho> + kappa R),
+      dQ_ik = -lr (<c_i lambda_k> + <c_k lambda_i> + 2 kappa Q_ik) + lr^2 <c_i c_k> / B,
+      dv = -lr_second <dloss/dv>,  db = -lr_bias <c>;
+    Goldt et al. (2020), Eq. (9), for any loss. Constant momentum enters as lr / (1 - beta).
+    """
+
+    problem: Problem
+    rule: SGD
+    averages: AbstractAverages
+    start: Overlaps
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Float[Array, " p"]:
+        return self._at(jnp.asarray(t, float), y)
+
+    @eqx.filter_jit  # traced once: Diffrax asks for it five times in a solve
+    def _at(self, t: Array, y: Any) -> Float[Array, " p"]:
+        state, velocity = self._unpack(y)
+        rates = self.rule.effective_rates(t)
+        if velocity is None:
+            averages = self.averages.field_averages(self.problem, state)
+            return self.coordinates(*self._drift(rates, state, averages))
+        cross = _probe_covariance(state, velocity)
+        averages = self.averages.field_averages(self.problem, state, cross)
+        return self._momentum_drift(rates, state, velocity, averages)
+
+    def jacobian(self, t: Float[Array, ""], y: Float[Array, " p"]) -> Float[Array, "p p"]:
+        """J = df/dy in the independent coordinates, by the averages' own derivatives.
+
+        Raises: ValueError where they cannot be right: a kinked loss with a trained second
+        layer, whose jump moves with v while the derivatives act on the fields' measure.
+        """
+        if self._trains_v and loss_slope_jumps(self.problem.loss):
+            raise ValueError(
+                "derivatives of averages need a loss without kinks where the second layer is "
+                f"trained; got {self.problem.loss}. Choose Squared or Logistic, or set "
+                "lr_second=None."
+            )
+        return jax.jacfwd(lambda y: self(t, y, None))(y)
+
+    def pack(self, state: Overlaps) -> Float[Array, " p"]:
+        """The coordinates y of `state`, with velocities at rest."""
+        parts = self.coordinates(state.Q, state.R, state.v, state.b)
+        if not self.rule.has_slow_momentum:
+            return parts
+        k, m = state.k, state.m
+        rest = k * k + k * (k + 1) // 2 + k * m + k * self._trains_v + k * self._trains_b
+        return jnp.concatenate([parts, jnp.zeros(rest, parts.dtype)])
+
+    def unpack(self, y: Float[Array, " p"]) -> Overlaps:
+        """The overlaps at coordinates y."""
+        return self._unpack(y)[0]
+
+    @property
+    def _trains_v(self) -> bool:
+        return self.rule.lr_second is not None
+
+    @property
+    def _trains_b(self) -> bool:
+        return self.rule.lr_bias is not None
+
+    def _drift(
+        self, rates: Rates, state: Overlaps, averages: FieldAverages
+    ) -> tuple[Array, Array, Array, Array]:
+        kappa, k = self.rule.weight_decay, state.k
+        pull_q = averages.c_probe[:, :k] + kappa * state.Q
+        noise = rates.w**2 / self.rule.batch_size * averages.c_c
+        dq = noise - rates.w * (pull_q + pull_q.T)
+        dr = -rates.w * (averages.c_probe[:, k:] + kappa * state.R)
+        dv = -averages.dv * (0.0 if rates.v is None else rates.v)
+        db = -averages.c * (0.0 if rates.b is None else rates.b)
+        return dq, dr, dv, db
+
+    def _momentum_drift(
+        self, rates: Rates, state: Overlaps, velocity: Velocity, averages: FieldAverages
+    ) -> Array:
+        """The limit of momentum with 1 - beta = gamma/n and rates lr gamma/n."""
+        gamma, kappa, k, m = self.rule.momentum.gamma, self.rule.weight_decay, state.k, state.m
+        c_lam, c_rho, c_u = jnp.split(averages.c_probe, [k, k + m], axis=1)
+        S, U, V = velocity.S, velocity.U, velocity.V
+        push = c_u + kappa * S
+        dS = gamma * (c_lam.T + kappa * state.Q - S) - rates.w * U
+        dU = gamma * (push + push.T - 2 * U)
+        dU = dU + gamma**2 / self.rule.batch_size * averages.c_c
+        dV = gamma * (c_rho + kappa * state.R - V)
+        lr_v, lr_b = (0.0 if rate is None else rate for rate in (rates.v, rates.b))
+        moved = self.coordinates(
+            -rates.w * (S + S.T), -rates.w * V, -lr_v * velocity.v, -lr_b * velocity.b
+        )
+        pushed = self.coordinates(
+            dU, dV, gamma * (averages.dv - velocity.v), gamma * (averages.c - velocity.b)
+        )
+        return jnp.concatenate([moved, dS.ravel(), pushed])
+
+    def coordinates(
+        self, q: Array, r: Array, v: Array | None, b: Array | None
+    ) -> Float[Array, " p"]:
+        """The independent coordinates of a (k, k) symmetric, a (k, m) and two (k,) arrays."""
+        parts = [triu(q), r.ravel()]
+        if self._trains_v and v is not None:
+            parts.append(v)
+        if self._trains_b and b is not None:
+            parts.append(b)
+        return jnp.concatenate(parts)
+
+    def _unpack(self, y: Float[Array, " p"]) -> tuple[Overlaps, Velocity | None]:
+        k = self.start.k
+        q, r, v, b, y = self._take(y)
+        state = _with_state(self.start, q, r, v, b)
+        if not self.rule.has_slow_momentum:
+            return state, None
+        s, y = y[: k * k].reshape(k, k), y[k * k :]
+        u, big_v, v, b, y = self._take(y)
+        zero = jnp.zeros(k, q.dtype)
+        return state, Velocity(s, u, big_v, zero if v is None else v, zero if b is None else b)
+
+    def _take(self, y: Array) -> tuple[Array, Array, Array | None, Array | None, Array]:
+        """Split off one (symmetric, k by m, v, b) group from the front of y."""
+        k, m = self.start.k, self.start.m
+        pairs = k * (k + 1) // 2
+        q = y[:pairs][_triu_positions(k)]
+        r, y = y[pairs : pairs + k * m].reshape(k, m), y[pairs + k * m :]
+        v, y = (y[:k], y[k:]) if self._trains_v else (None, y)
+        b, y = (y[:k], y[k:]) if self._trains_b else (None, y)
+        return q, r, v, b, y
+
+
+def _with_state(start: Overlaps, q: Array, r: Array, v: Array | None, b: Array | None) -> Overlaps:
+    v = start.v if v is None else v
+    b = start.b if b is None else b
+    # Overlaps(...) would check again what is known; a vector field runs thousands of times.
+    return eqx.tree_at(
+        lambda s: (s.Q, s.R, s.v, s.b), start, (q, r, v, b), is_leaf=lambda leaf: leaf is None
+    )
+
+
+def _probe_covariance(state: Overlaps, velocity: Velocity) -> Float[Array, "p d"]:
+    """Cov of the probe fields (lambda, rho, u.x/sqrt n) with the fields (lambda, rho)."""
+    momentum = jnp.concatenate([velocity.S.T, velocity.V], axis=1)
+    return jnp.concatenate([state.covariance, momentum], axis=0)
+
+
+def _triu_positions(size: int) -> np.ndarray:
+    """Where each entry of a symmetric matrix stands in its upper triangle, row by row."""
+    positions = np.zeros((size, size), int)
+    rows, cols = np.triu_indices(size)
+    positions[rows, cols] = positions[cols, rows] = np.arange(len(rows))
+    return positions

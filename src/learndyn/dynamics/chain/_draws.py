@@ -1,0 +1,79 @@
+"""The random numbers of the overlap chain, block by block, outside the sequential loop."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt32
+
+from learndyn.dynamics.chain._fields import lane_labels
+from learndyn.dynamics.chain._lanes import inner
+from learndyn.dynamics.chain._random import LaneRandom, chi_square
+from learndyn.dynamics.chain._step import ChainSetting, Draw
+
+_BLOCK_NUMBERS = 1024
+"""Most normal numbers in a block and lane, so that some hundred lanes fit into a cache."""
+
+_BLOCK_STEPS = 64
+"""Most steps in a block: enough to amortise it."""
+
+
+def steps_per_block(batch: int, d: int) -> int:
+    """A function of the sizes alone: else random numbers would depend on more than the step."""
+    return max(1, min(_BLOCK_STEPS, _BLOCK_NUMBERS // (batch * (d + 1))))
+
+
+def draw_block(
+    setting: ChainSetting,
+    seeds: UInt32[Array, "2 lanes"],
+    block: Int[Array, ""],
+    *,
+    k: int,
+    rows: int,
+) -> Draw:
+    """The draws of all steps of a block, with labels, for k units and `rows` student rows."""
+    m, batch = setting.teacher.shape[0], setting.rule.batch_size
+    d, steps, lanes = m + rows, steps_per_block(batch, m + rows), seeds.shape[1]
+    size = min(batch, k)
+    random = LaneRandom(seeds, block)
+    # In one call, for each is compiled by itself.
+    samples, triangle = steps * batch, steps * (size * (size + 1) // 2)
+    numbers = random.normal(samples * d + samples + triangle)
+    z, zeta, rest = jnp.split(numbers, [samples * d, samples * d + samples])
+    z = z.reshape(samples, d, lanes)
+    rho = inner(setting.teacher, z[:, None, :m])
+    y = lane_labels(
+        setting.problem,
+        rho,
+        zeta,
+        setting.v_teacher,
+        setting.b_teacher,
+        random.always,
+    )
+    z, y = z.reshape(steps, batch, d, lanes), y.reshape(steps, batch, lanes)
+    outside = _outside(random, setting.n - d, rest.reshape(steps, -1, lanes), size)
+    return Draw(z, y, outside)
+
+
+def _outside(
+    random: LaneRandom,
+    dof: Float[Array, " #lanes"],
+    normal: Float[Array, "steps triangle lanes"],
+    size: int,
+) -> Float[Array, "steps size size lanes"]:
+    """Bartlett's factor of a Wishart matrix: chi numbers of dof, dof - 1, ... degrees of freedom
+    on the diagonal, normal numbers below it, and no column beyond number dof.
+
+    normal: size (size + 1)/2 numbers a step, from which all is made.
+
+    Source: Bartlett (1933), Proc. R. Soc. Edinb. 53, 260; with fewer degrees of freedom than
+    rows it is the triangular factor of a (size, dof) matrix all the same.
+    """
+    left = jnp.maximum(dof - jnp.arange(size, dtype=dof.dtype)[:, None], 0.0)
+    below = normal[:, :-size]
+    chi = jnp.sqrt(chi_square(random, left, normal[:, -size:]))
+    below = jnp.where(left[jnp.tril_indices(size, -1)[1]] > 0, below, 0.0)
+    zeros = jnp.zeros_like(chi)
+    rows, first = [], 0
+    for i in range(size):
+        row = [below[:, first : first + i], chi[:, i : i + 1], zeros[:, i + 1 :]]
+        rows.append(jnp.concatenate(row, axis=1))
+        first += i
+    return jnp.stack(rows, axis=1)

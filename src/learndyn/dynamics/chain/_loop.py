@@ -1,0 +1,110 @@
+"""The loop of the overlap chain over blocks of steps, saved times and steps."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt32
+
+from learndyn.dynamics.chain._draws import draw_block, steps_per_block
+from learndyn.dynamics.chain._lanes import inner
+from learndyn.dynamics.chain._step import ChainSetting, ChainState, Draw, chain_step
+
+
+class Row(NamedTuple):
+    """What is saved: overlaps of the student, second layer and biases (None: there are none)."""
+
+    Q: Float[Array, "*times k k lanes"]
+    R: Float[Array, "*times k m lanes"]
+    v: Float[Array, "*times k lanes"]
+    b: Float[Array, "*times k lanes"] | None
+
+
+class _Carry(NamedTuple):
+    step: Int[Array, ""]
+    saved: Int[Array, " #lanes"]
+    state: ChainState
+    rows: Row
+
+
+def run_chain(
+    setting: ChainSetting,
+    state: ChainState,
+    seeds: UInt32[Array, "2 lanes"],
+    save_steps: Int[Array, " times #lanes"],
+) -> Row:
+    """The rows at save_steps, not decreasing, the first of which is the step of `state`.
+
+    All lanes share one clock, from the earliest first step to the latest last one. A lane
+    waits until its first step, and goes on unseen after its last.
+    """
+    k, m = state.k, setting.teacher.shape[0]
+    size = steps_per_block(setting.rule.batch_size, m + len(state.columns))
+    lanes = seeds.shape[1]
+    state = jax.tree.map(lambda x: jnp.broadcast_to(x, (*x.shape[:-1], lanes)), state)
+
+    def advance(first: Array, last: Array, draws: Draw, state: ChainState) -> ChainState:
+        def one(t: Array, state: ChainState) -> ChainState:
+            draw = jax.tree.map(lambda x: x[t % size], draws)
+            return chain_step(setting, state, draw, t)
+
+        return jax.lax.fori_loop(first, last, one, state)
+
+    def event(carry: _Carry, draws: Draw, end: Array) -> _Carry:
+        target = _target(save_steps, carry.saved)
+        step = jnp.minimum(jnp.min(target), end)
+        state = advance(carry.step, step, draws, carry.state)
+        if save_steps.shape[-1] > 1:
+            started = save_steps[0] <= carry.step
+            keep = lambda new, old: jnp.where(started, new, old)
+            state = jax.tree.map(keep, state, carry.state)
+        hit = target == step
+        rows = jax.lax.cond(
+            jnp.any(hit),
+            lambda: _with_row(carry.rows, _measured(setting, state), carry.saved, hit),
+            lambda: carry.rows,
+        )
+        return _Carry(step, carry.saved + hit, state, rows)
+
+    def block(carry: _Carry) -> _Carry:
+        index = carry.step // size
+        end = (index + 1) * size
+        draws = draw_block(setting, seeds, index, k=k, rows=len(state.columns))
+        unfinished = lambda carry: (carry.step < end) & _unfinished(save_steps, carry)
+        return jax.lax.while_loop(unfinished, lambda carry: event(carry, draws, end), carry)
+
+    blank = jax.eval_shape(lambda: _measured(setting, state))
+    rows = jax.tree.map(lambda x: jnp.full((len(save_steps), *x.shape), jnp.nan, x.dtype), blank)
+    first = _Carry(jnp.min(save_steps[0]), jnp.zeros_like(save_steps[0]), state, rows)
+    return jax.lax.while_loop(lambda carry: _unfinished(save_steps, carry), block, first).rows
+
+
+def _measured(setting: ChainSetting, state: ChainState) -> Row:
+    w_t = state.rows_t[: state.k]
+    w_s = jnp.stack([column[: state.k] for column in state.columns], axis=1)
+    q = inner(w_t[:, None], w_t[None]) + inner(w_s[:, None], w_s[None])
+    return Row(q, inner(w_t[:, None], setting.teacher[None]), state.v, state.b)
+
+
+def _target(save_steps: Array, saved: Array) -> Int[Array, " #lanes"]:
+    """The next step to save; none where all are saved."""
+    times = len(save_steps)
+    index = jnp.minimum(saved, times - 1)[None]
+    step = jnp.take_along_axis(save_steps, index, axis=0)[0]
+    return jnp.where(saved < times, step, jnp.iinfo(step.dtype).max)
+
+
+def _unfinished(save_steps: Array, carry: _Carry) -> Array:
+    return jnp.any(carry.saved < len(save_steps))
+
+
+def _with_row(rows: Row, row: Row, index: Array, hit: Array) -> Row:
+    if len(index) == 1:  # all lanes at once
+        return jax.tree.map(lambda all_, one: all_.at[index[0]].set(one), rows, row)
+    lane = jnp.arange(len(index))
+    where = jnp.where(hit, index, len(rows.v))  # beyond the end: dropped
+
+    def put(all_: Array, one: Array) -> Array:
+        return all_.at[where, ..., lane].set(jnp.moveaxis(one, -1, 0), mode="drop")
+
+    return jax.tree.map(put, rows, row)

@@ -1,0 +1,196 @@
+"""One step of the overlap chain, for many runs as lanes (the last axis of every array).
+
+Weight vectors and inputs are written in an orthonormal frame: m directions that span the
+teacher, one more for each row of the student (its units, and their velocities where there is
+momentum), and the rest of the space, of which a step needs inner products alone.
+"""
+
+import operator
+from functools import reduce
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from learndyn.dynamics.chain._factor import Column, projected, triangular_columns, with_column
+from learndyn.dynamics.chain._fields import lane_gradients
+from learndyn.dynamics.chain._lanes import inner, per_lane
+from learndyn.problems import Layers, Problem
+from learndyn.rules import SGD, Rates, SlowMomentum
+
+
+class ChainSetting(eqx.Module):
+    """What stays the same during a run. teacher: factor L of T = L L^T."""
+
+    problem: Problem
+    rule: SGD
+    teacher: Float[Array, "m m *#lanes"]
+    v_teacher: Float[Array, "m *#lanes"]
+    b_teacher: Float[Array, "m *#lanes"] | None
+    n: Float[Array, "*#lanes"]
+
+
+class ChainState(NamedTuple):
+    """The student in its frame: its rows, w/sqrt n and then, with momentum, their velocities,
+    have coordinates rows_t along the teacher's span and `columns`, a triangular factor, beyond.
+
+    v, b: second layer and biases; u_v, u_b their velocities. None: not there.
+    """
+
+    rows_t: Float[Array, "rows m #lanes"]
+    columns: list[Column]
+    v: Float[Array, " k #lanes"]
+    b: Float[Array, " k #lanes"] | None
+    u_v: Float[Array, " k #lanes"] | None
+    u_b: Float[Array, " k #lanes"] | None
+
+    @property
+    def k(self) -> int:
+        return self.v.shape[0]
+
+
+class Draw(NamedTuple):
+    """The random part of one step (with a leading axis: of several).
+
+    z: coordinates of the batch's inputs along the frame, teacher first. y: labels.
+    outside: lower-triangular factor of the Gram matrix of what is left of the inputs, either
+    of all of them or, for batches larger than k, of k orthonormal combinations.
+    """
+
+    z: Float[Array, "*steps batch d lanes"]
+    y: Float[Array, "*steps batch lanes"]
+    outside: Float[Array, "*steps r r lanes"]
+
+
+def chain_step(
+    setting: ChainSetting, state: ChainState, draw: Draw, step: Int[Array, ""]
+) -> ChainState:
+    """The state after one batch: exactly the law of SGD on weights.
+
+    w <- w - lr (mean of c x / n + kappa w / n), all in units of sqrt n; with momentum
+    u <- beta u + the bracket, w <- w - lr u. Then the factor is made triangular again by
+    orthogonal transformations of the frame: no overlap is ever formed by subtraction, and C
+    stays positive semi-definite.
+    """
+    always = step >= 0
+    alpha = step / setting.n
+    rates, beta = _rates(setting, alpha)
+    c, dv = _gradients(setting, state, draw, always)
+    move = _one_sample if beta is None and c.shape[0] == 1 else _any_batch
+    rows_t, columns = move(setting, state, draw, c, rates.w, beta, always)
+    v, u_v = _moved(state.v, state.u_v, rates.v, beta, dv / setting.n)
+    b, u_b = state.b, state.u_b
+    if b is not None:
+        b, u_b = _moved(b, u_b, rates.b, beta, _mean(c) / setting.n)
+    return ChainState(rows_t, columns, v, b, u_v, u_b)
+
+
+def _one_sample(
+    setting: ChainSetting,
+    state: ChainState,
+    draw: Draw,
+    c: Float[Array, "1 k lanes"],
+    rate: Float[Array, " #lanes"],
+    beta: Float[Array, " #lanes"] | None,
+    always: Bool[Array, ""],
+) -> tuple[Float[Array, "k m lanes"], list[Column]]:
+    """Without momentum a sample moves the rows only along itself, so only their components
+    along x change, by c |x|; what is orthogonal to x keeps its Gram matrix."""
+    m = state.rows_t.shape[1]
+    size = rate / setting.n
+    keep = 1.0 - size * setting.rule.weight_decay
+    rows_t = keep * state.rows_t - size * (c[0][:, None] * draw.z[0, :m])
+    rest, along, length = projected(state.columns, draw.z[0, m:], draw.outside[0, 0], always)
+    along = keep * along - (size * length) * c[0]
+    return rows_t, with_column([keep * column for column in rest], along, always)
+
+
+def _any_batch(
+    setting: ChainSetting,
+    state: ChainState,
+    draw: Draw,
+    c: Float[Array, "batch k lanes"],
+    rate: Float[Array, " #lanes"],
+    beta: Float[Array, " #lanes"] | None,
+    always: Bool[Array, ""],
+) -> tuple[Float[Array, "rows m lanes"], list[Column]]:
+    k, m = state.k, state.rows_t.shape[1]
+    gradient = _weight_gradient(c, draw, always) / setting.n
+    unseen = jnp.zeros((len(state.columns), draw.outside.shape[1], c.shape[2]), c.dtype)
+    rows = jnp.concatenate([state.rows_t, jnp.stack(state.columns, axis=1), unseen], axis=1)
+    decay = setting.rule.weight_decay / setting.n
+    w = rows[:k]
+    if beta is None:
+        rows = (1.0 - rate * decay) * w - rate * gradient
+    else:
+        u = beta * rows[k:] + gradient + decay * w
+        rows = jnp.concatenate([w - rate * u, u])
+    return rows[:, :m], triangular_columns(rows[:, m:], always)
+
+
+def _gradients(
+    setting: ChainSetting, state: ChainState, draw: Draw, always: Bool[Array, ""]
+) -> tuple[Float[Array, "batch k lanes"], Float[Array, "k lanes"]]:
+    """c for each sample, and the mean of dloss/dv."""
+    k, m = state.k, state.rows_t.shape[1]
+    layers = Layers(state.v, setting.v_teacher, state.b, setting.b_teacher)
+    samples = []
+    for z, y in zip(draw.z, draw.y, strict=True):
+        outside = sum(state.columns[j][:k] * z[m + j] for j in range(k))
+        lam = inner(state.rows_t[:k], z[None, :m]) + outside
+        samples.append(lane_gradients(setting.problem, lam, y, layers, always))
+    c, dv = zip(*samples, strict=True)
+    return jnp.stack(c), reduce(operator.add, dv) / len(dv)
+
+
+def _weight_gradient(
+    c: Float[Array, "batch k lanes"], draw: Draw, always: Bool[Array, ""]
+) -> Float[Array, "k d_r lanes"]:
+    """Mean of c x over the batch: along the frame, then along r more directions.
+
+    The inputs' parts X outside the frame are independent of C: (k, batch), so for batch > k
+    C X has the law of C's triangular factor times k such vectors.
+    """
+    batch, k = c.shape[:2]
+    factor = c.swapaxes(0, 1)
+    along = _product(factor, draw.z)
+    if batch > k:
+        factor = jnp.stack(triangular_columns(factor, always), axis=1)
+    return jnp.concatenate([along, _product(factor, draw.outside)], axis=1) / batch
+
+
+def _product(a: Float[Array, "k b lanes"], x: Float[Array, "b p lanes"]) -> Array:
+    """Matrix product in every lane."""
+    return inner(a[:, None], x.swapaxes(0, 1)[None])
+
+
+def _rates(setting: ChainSetting, alpha: Float[Array, " #lanes"]) -> tuple[Rates, Array | None]:
+    """Rates of this step, and beta; None without momentum."""
+    rates = per_lane(lambda rule, alpha: rule.rates(alpha), setting.rule, alpha)
+    momentum = setting.rule.momentum
+    if not isinstance(momentum, SlowMomentum):
+        return rates, momentum
+    slow = momentum.gamma / setting.n
+    return jax.tree.map(lambda rate: rate * slow, rates), 1.0 - slow
+
+
+def _mean(c: Float[Array, "batch k lanes"]) -> Float[Array, "k lanes"]:
+    return reduce(operator.add, c) / len(c)
+
+
+def _moved(
+    value: Array,
+    velocity: Array | None,
+    rate: Array | None,
+    beta: Array | None,
+    gradient: Array,
+) -> tuple[Array, Array | None]:
+    """A layer and its velocity after the step; as they were where it is not trained."""
+    if rate is None:
+        return value, velocity
+    if beta is None or velocity is None:
+        return value - rate * gradient, None
+    velocity = beta * velocity + gradient
+    return value - rate * velocity, velocity

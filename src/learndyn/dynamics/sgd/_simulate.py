@@ -1,0 +1,175 @@
+"""SGD on weights: the experiment."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, DTypeLike, Int, PRNGKeyArray
+
+from learndyn._checks import checked_times
+from learndyn._types import RealLike, Times
+from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
+from learndyn.dynamics._trajectory import Trajectory
+from learndyn.dynamics.sgd._checks import (
+    are_valid_times,
+    are_valid_values,
+    checked_dtype,
+    require_valid,
+)
+from learndyn.dynamics.sgd._loop import Carry, first_carry, run_steps
+from learndyn.dynamics.sgd._measure import Measurement, Row
+from learndyn.dynamics.sgd._rows import trajectory_of_rows
+from learndyn.dynamics.sgd._step import LearningState, Parameters, initial_state, sgd_step
+from learndyn.dynamics.sgd._stream import AbstractStream, make_stream
+from learndyn.inputs import AbstractInputs, Gaussian, InputsLike, TrainingSet, base_of
+from learndyn.problems import Problem
+from learndyn.rules import SGD
+from learndyn.states import Weights
+
+
+def simulate_sgd(
+    problem: Problem,
+    rule: SGD,
+    weights: Weights,
+    ts: RealLike,
+    *,
+    key: PRNGKeyArray,
+    inputs: InputsLike = None,
+    input_dtype: DTypeLike | None = None,
+    averages: AbstractNodes | AbstractAverages | str | None = None,
+) -> Trajectory:
+    """SGD on weights in n dimensions: fresh samples, fresh batches or a finite training set.
+
+    weights: the state at ts[0]. ts: (times,) increasing times alpha = steps / n,
+        dimensionless; a time is met at step round(alpha n), and the trajectory's `alpha` is
+        that step / n.
+    key: random key. The samples of a step depend on the key and the step's index alone.
+    inputs: a distribution of inputs, or a `TrainingSet`; None: `Gaussian()`.
+    input_dtype: float type in which inputs are drawn; None: that of the weights. float32
+        draws are faster (each is an exact float64 number; their law is N(0, 1) to 1e-7).
+    averages: how to take the Gaussian averages in eg; see `learndyn.averages`.
+
+    Returns: a `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at
+    the measured overlaps where the inputs are Gaussian, else over all images (or test
+    inputs). Inputs that are not white add Q_field, R_field, T_field, a training set adds
+    `stats["train_error"]`, the mean loss over it. Not differentiable in reverse.
+    Raises: ValueError for bad values, shapes, times or options.
+    Source: Goldt et al. 2020, Eqs. (2)-(3); `sgd_step` has the equations.
+    """
+    return _simulate(_checked(problem, rule, weights, ts, key, inputs, input_dtype, averages))
+
+
+def simulate_sgd_in_parts(
+    problem: Problem,
+    rule: SGD,
+    weights: Weights,
+    ts: RealLike,
+    tell: Callable[[float], None],
+    *,
+    parts: int,
+    key: PRNGKeyArray,
+    inputs: InputsLike = None,
+    input_dtype: DTypeLike | None = None,
+    averages: AbstractNodes | AbstractAverages | str | None = None,
+) -> Trajectory:
+    """`simulate_sgd`, for a progress bar: tell(fraction of the steps made) is called `parts`
+    times. The result is the same; several programs are compiled instead of one."""
+    run = _checked(problem, rule, weights, ts, key, inputs, input_dtype, averages)
+    carry, (first, last) = _begin(run)
+    for part in range(1, parts):
+        carry = _continue(run, carry, first + (last - first) * part // parts)
+        jax.block_until_ready(carry.step)
+        tell(part / parts)
+    carry = _continue(run, carry, jnp.asarray(jnp.iinfo(last.dtype).max, last.dtype))
+    tell(1.0)
+    return _finish(run, carry.rows)
+
+
+class _Run(eqx.Module):
+    """All that decides a run."""
+
+    problem: Problem
+    rule: SGD
+    weights: Weights
+    ts: Times
+    key: PRNGKeyArray
+    inputs: AbstractInputs | TrainingSet
+    averages: AbstractAverages
+    dtype: jnp.dtype = eqx.field(static=True)
+
+    @property
+    def times_valid(self) -> Bool[Array, ""]:
+        return are_valid_times(self.ts, self.weights.n, self.rule.batch_size)
+
+    @property
+    def steps(self) -> Int[Array, " times"]:
+        """Steps at which to save."""
+        return jnp.round(jnp.where(self.times_valid, self.ts, 0.0) * self.weights.n).astype(int)
+
+    def measured_stream(self) -> tuple[Measurement, AbstractStream]:
+        stream = make_stream(
+            self.problem, self.weights, self.inputs, self.key, self.rule.batch_size, self.dtype
+        )
+        return Measurement(self.problem, self.weights, base_of(self.inputs), stream), stream
+
+    def advance(self, state: LearningState, x: Array, y: Array, step: Array) -> LearningState:
+        return sgd_step(self.problem, self.rule, state, x, y, step / self.weights.n)
+
+
+@eqx.filter_jit
+def _simulate(run: _Run) -> Trajectory:
+    measure, stream = run.measured_stream()
+    carry = first_carry(measure, stream, _start(run), run.steps)
+    return _result(run, run_steps(run.advance, measure, stream, carry, run.steps).rows)
+
+
+@eqx.filter_jit
+def _begin(run: _Run) -> tuple[Carry, tuple[Array, Array]]:
+    """The run before its first step, and the first and last step to save."""
+    measure, stream = run.measured_stream()
+    carry = first_carry(measure, stream, _start(run), run.steps)
+    return carry, (run.steps[0], run.steps[-1])
+
+
+@eqx.filter_jit
+def _continue(run: _Run, carry: Carry, stop: Int[Array, ""]) -> Carry:
+    measure, stream = run.measured_stream()
+    return run_steps(run.advance, measure, stream, carry, run.steps, stop)
+
+
+@eqx.filter_jit
+def _finish(run: _Run, rows: Row) -> Trajectory:
+    return _result(run, rows)
+
+
+def _start(run: _Run) -> LearningState:
+    weights = run.weights
+    return initial_state(run.rule, Parameters(weights.w, weights.v, weights.b))
+
+
+def _result(run: _Run, rows: Row) -> Trajectory:
+    valid = run.times_valid & are_valid_values(run.problem, run.rule, run.weights, run.inputs)
+    alpha = jnp.where(run.times_valid, run.steps / run.weights.n, run.ts)
+    return trajectory_of_rows(run.problem, run.weights, run.averages, alpha, rows, valid)
+
+
+def _checked(
+    problem: Problem,
+    rule: SGD,
+    weights: Weights,
+    ts: RealLike,
+    key: PRNGKeyArray,
+    inputs: InputsLike,
+    input_dtype: DTypeLike | None,
+    averages: AbstractNodes | AbstractAverages | str | None,
+) -> _Run:
+    """The run that these arguments of `simulate_sgd` describe."""
+    inputs = Gaussian() if inputs is None else inputs
+    ts = checked_times(ts)
+    require_valid(problem, rule, weights, ts, inputs)
+    ready = choose_averages(
+        problem, weights.k, weights.m, biases=weights.b is not None, averages=averages
+    )
+    dtype = checked_dtype(input_dtype, weights)
+    return _Run(problem, rule, weights, ts, key, inputs, ready, dtype)

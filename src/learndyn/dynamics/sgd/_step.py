@@ -1,0 +1,113 @@
+"""One step of SGD on weights."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from learndyn._types import Scalar
+from learndyn.problems import Layers, Problem
+from learndyn.rules import SGD, Rates, SlowMomentum
+
+
+class Parameters(NamedTuple):
+    """What SGD moves: the student's weights, second layer and biases (None: there are none)."""
+
+    w: Float[Array, "k n"]
+    v: Float[Array, " k"]
+    b: Float[Array, " k"] | None
+
+
+class Gradient(NamedTuple):
+    """What the rates multiply, gradients or velocities: None where a layer is not trained."""
+
+    w: Float[Array, "k n"]
+    v: Float[Array, " k"] | None
+    b: Float[Array, " k"] | None
+
+
+class LearningState(NamedTuple):
+    """Parameters and velocity (None without momentum)."""
+
+    parameters: Parameters
+    velocity: Gradient | None
+
+
+def initial_state(rule: SGD, parameters: Parameters) -> LearningState:
+    """The state before the first step: at rest."""
+    if rule.momentum is None:
+        return LearningState(parameters, None)
+    moving = Gradient(
+        parameters.w,
+        None if rule.lr_second is None else parameters.v,
+        None if rule.lr_bias is None else parameters.b,
+    )
+    return LearningState(parameters, jax.tree.map(jnp.zeros_like, moving))
+
+
+def sgd_step(
+    problem: Problem,
+    rule: SGD,
+    state: LearningState,
+    x: Float[Array, "batch n"],
+    y: Float[Array, " batch"],
+    alpha: Scalar,
+) -> LearningState:
+    """The state after a step on the batch (x, y) at time alpha.
+
+    w <- w - (lr/sqrt n) c x - (lr weight_decay/n) w, v <- v - (lr_second/n) dloss/dv,
+    b <- b - (lr_bias/n) c, gradients averaged over the batch; with momentum
+    u <- beta u + gradient (decay included), w <- w - lr u, and alike for v and b.
+    Source: Goldt et al. 2020, Eqs. (2)-(3).
+    """
+    gradient = batch_gradient(problem, rule, state.parameters, x, y)
+    rates, beta = _rates_and_beta(rule, alpha, x.shape[1])
+    velocity = (
+        gradient
+        if beta is None
+        else jax.tree.map(lambda u, g: beta * u + g, state.velocity, gradient)
+    )
+    w, v, b = state.parameters
+    parameters = Parameters(
+        w - rates.w * velocity.w,
+        _moved(v, rates.v, velocity.v),
+        None if b is None else _moved(b, rates.b, velocity.b),
+    )
+    return LearningState(parameters, None if beta is None else velocity)
+
+
+def batch_gradient(
+    problem: Problem,
+    rule: SGD,
+    parameters: Parameters,
+    x: Float[Array, "batch n"],
+    y: Float[Array, " batch"],
+) -> Gradient:
+    """The gradient averaged over the batch, scaled as in `sgd_step`, with the decay of w."""
+    w, v, b = parameters
+    batch, n = x.shape
+    lam = x @ w.T / n**0.5
+    layers = Layers(v, v[:0], b, None)  # the teacher has already spoken: y
+    c, dv = jax.vmap(problem.gradient, (0, 0, None))(lam, y, layers)
+    if batch == 1:  # an outer product that fuses with the update of w
+        c_x = c[0][:, None] * x[0][None, :]
+    else:
+        c_x = c.T @ x / batch
+    return Gradient(
+        c_x / n**0.5 + (rule.weight_decay / n) * w,
+        None if rule.lr_second is None else dv.mean(axis=0) / n,
+        None if rule.lr_bias is None else c.mean(axis=0) / n,
+    )
+
+
+def _rates_and_beta(rule: SGD, alpha: Scalar, n: int) -> tuple[Rates, Scalar | None]:
+    rates = rule.rates(alpha)
+    if not isinstance(rule.momentum, SlowMomentum):
+        return rates, rule.momentum
+    slow = rule.momentum.gamma / n
+    return jax.tree.map(lambda rate: rate * slow, rates), 1.0 - slow
+
+
+def _moved(parameter: Array, rate: Scalar | None, velocity: Array | None) -> Array:
+    return parameter if rate is None or velocity is None else parameter - rate * velocity

@@ -1,0 +1,1 @@
+"""Gaussian integrals as functions of covariances; nothing here knows of a problem."""

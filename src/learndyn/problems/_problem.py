@@ -1,0 +1,169 @@
+"""The one definition of learning: the loss of a sample as a function of its local fields.
+
+Everything else in the library (SGD on weights, the ODE, every average) follows from the
+three functions of `Problem`: `label`, `loss_at` and `gradient`.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from learndyn._checks import as_float, is_concrete, require_at_least
+from learndyn._types import RealLike, Scalar, ScalarFunction
+from learndyn.problems import _activations, _losses
+from learndyn.problems._functions import as_module
+
+
+class MultiIndex(eqx.Module):
+    """A teacher y = f(rho, zeta): any function of its m centred fields and a N(0, 1) number.
+
+    f takes rho of shape (m,) and a scalar zeta and returns a scalar. It makes its own noise,
+    so the problem's `noise` must be 0, and it has no second layer and no biases.
+    """
+
+    f: Any
+
+    def __init__(self, f: ScalarFunction):
+        self.f = as_module(f, "MultiIndex's f")
+
+    def __call__(self, rho: Float[Array, " m"], zeta: Scalar) -> Scalar:
+        y = jnp.asarray(self.f(rho, zeta))
+        if y.size != 1:
+            raise ValueError(
+                "MultiIndex's f must return one number for one sample, rho of shape (m,) and a "
+                f"scalar zeta; got shape {y.shape} at rho of shape {rho.shape}."
+            )
+        return jnp.reshape(y, ()).astype(rho.dtype)
+
+
+class Layers(NamedTuple):
+    """What the fields do not carry: second layers and biases (None: no biases)."""
+
+    v: Float[Array, " k"]
+    v_teacher: Float[Array, " m"]
+    b: Float[Array, " k"] | None
+    b_teacher: Float[Array, " m"] | None
+
+
+class FieldGradient(NamedTuple):
+    """Derivatives of one sample's loss: with respect to the fields, and to v."""
+
+    c: Float[Array, " k"]
+    dv: Float[Array, " k"]
+
+
+class Problem(eqx.Module):
+    """A teacher-student problem: a pure function of the local fields.
+
+    student: activation of the student's units, any elementwise callable.
+    teacher: activation of the teacher's units, or `MultiIndex(f)`.
+    loss: (phi, y) -> number; a classification loss says so by `classification = True`.
+    noise: standard deviation sigma of the label noise, >= 0, dimensionless.
+
+    Raises: ValueError for a negative noise, a student without derivative (`Sign`), noise
+    beside a `MultiIndex` teacher, anything that cannot be called, or a function that does not
+    work on JAX arrays with the right shapes.
+    Source: Goldt et al. 2020, Eqs. (1)-(3), with any activation, loss and teacher.
+    """
+
+    student: Any
+    teacher: Any
+    loss: Any
+    noise: Float[Array, "..."]
+
+    def __init__(
+        self,
+        student: ScalarFunction | None = None,
+        teacher: ScalarFunction | None = None,
+        loss: ScalarFunction | None = None,
+        noise: RealLike = 0.0,
+    ):
+        self.student = as_module(_activations.Erf() if student is None else student, "student")
+        self.teacher = as_module(_activations.Erf() if teacher is None else teacher, "teacher")
+        self.loss = as_module(_losses.Squared() if loss is None else loss, "loss")
+        self.noise = as_float(noise, "noise")
+        require_at_least(self.noise, 0.0, "noise", "a standard deviation")
+        if isinstance(self.student, _activations.Sign | MultiIndex):
+            raise ValueError(
+                "the student must be differentiable: Sign and MultiIndex are teachers only; got "
+                f"student={self.student}."
+            )
+        if (
+            self.has_multi_index_teacher
+            and is_concrete(self.noise)
+            and bool((self.noise > 0).any())
+        ):
+            raise ValueError(
+                "a MultiIndex teacher makes its own noise from zeta, so noise must be 0; got "
+                f"noise={self.noise}. Write the noise into its function instead."
+            )
+        _require_shapes(self.student, "student", "elementwise", (3,))
+        if not self.has_multi_index_teacher:
+            _require_shapes(self.teacher, "teacher", "elementwise", (3,))
+        _require_shapes(self.loss, "loss", "a function (phi, y) -> number", (), ())
+
+    @property
+    def has_multi_index_teacher(self) -> bool:
+        return isinstance(self.teacher, MultiIndex)
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether labels are signs (set by the loss)."""
+        return _losses.is_classification(self.loss)
+
+    def student_output(self, lam: Float[Array, " k"], layers: Layers) -> Scalar:
+        """phi = sum_i v_i g(lambda_i + b_i)."""
+        return layers.v @ self.student(_shifted(lam, layers.b))
+
+    def teacher_output(self, rho: Float[Array, " m"], layers: Layers) -> Scalar:
+        """phi* = sum_n v*_n g*(rho_n + b*_n), without noise; not for a multi-index teacher."""
+        return layers.v_teacher @ self.teacher(_shifted(rho, layers.b_teacher))
+
+    def label(self, rho: Float[Array, " m"], zeta: Scalar, layers: Layers) -> Scalar:
+        """The label y of a sample: phi* + sigma zeta, its sign, or f(rho, zeta)."""
+        if isinstance(self.teacher, MultiIndex):
+            y = self.teacher(rho, zeta)
+        else:
+            y = self.teacher_output(rho, layers) + self.noise * zeta
+        return _losses.label_sign(y) if self.is_classification else y
+
+    def loss_at(
+        self, lam: Float[Array, " k"], rho: Float[Array, " m"], zeta: Scalar, layers: Layers
+    ) -> Scalar:
+        """The loss of one sample as a function of its centred local fields."""
+        return self.loss(self.student_output(lam, layers), self.label(rho, zeta, layers))
+
+    def gradient(self, lam: Float[Array, " k"], y: Scalar, layers: Layers) -> FieldGradient:
+        """c_i = dloss/dlambda_i = v_i g'(lambda_i + b_i) slope and dloss/dv_i = g slope."""
+        x = _shifted(lam, layers.b)
+        g = self.student(x)
+        slope = _losses.slope(self.loss, layers.v @ g, y)
+        return FieldGradient(layers.v * _activations.derivative(self.student, x) * slope, g * slope)
+
+
+def _require_shapes(fn: Any, name: str, what: str, *shapes: tuple[int, ...]) -> None:
+    """Whether `fn` maps float arrays of these shapes to one of the first shape, without running it.
+
+    Raises: ValueError where it does not, or where it is not written with JAX.
+    """
+    inputs = [jax.ShapeDtypeStruct(shape, jnp.result_type(float)) for shape in shapes]
+    try:
+        output = jax.eval_shape(lambda *x: fn(*x), *inputs)
+    except Exception as error:
+        raise ValueError(
+            f"{name} must be {what} and work on JAX arrays (write it with jax.numpy); got {fn}, "
+            f"which raised {type(error).__name__} for shapes {shapes}."
+        ) from error
+    shape, dtype = getattr(output, "shape", None), getattr(output, "dtype", None)
+    if shape != shapes[0] or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"{name} must be {what} and return floats; got {fn}, which maps shapes {shapes} to "
+            f"shape {shape}, dtype {dtype}."
+        )
+
+
+def _shifted(field: Float[Array, " k"], bias: Float[Array, " k"] | None) -> Float[Array, " k"]:
+    return field if bias is None else field + bias

@@ -1,0 +1,11 @@
+"""The two states of learning, weights and overlaps: where runs start and what they reach."""
+
+from learndyn.states._initial import init_weights as init_weights
+from learndyn.states._initial import weights_from_overlaps as weights_from_overlaps
+from learndyn.states._networks import TwoLayer as TwoLayer
+from learndyn.states._networks import student as student
+from learndyn.states._networks import teacher as teacher
+from learndyn.states._states import Overlaps as Overlaps
+from learndyn.states._states import Weights as Weights
+from learndyn.states._states import overlaps as overlaps
+from learndyn.states._states import require_compatible as require_compatible

@@ -1,0 +1,94 @@
+"""What makes a state valid: sizes that fit, finite values, overlaps that real weights can have."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from learndyn._checks import as_float, is_concrete, require_finite, require_shape
+from learndyn._types import RealLike
+from learndyn.problems import Layers
+
+_PSD_SLACK = 1e-10
+"""Smallest eigenvalue of C, over its trace, that still counts as rounding."""
+
+
+def unit_counts(q: Array, t: Array) -> tuple[int, int]:
+    if q.ndim < 2 or t.ndim < 2 or q.shape[-1] < 1 or t.shape[-1] < 1:
+        raise ValueError(
+            "Q and T must be square matrices with k, m >= 1 units; got shapes "
+            f"{q.shape} and {t.shape}."
+        )
+    return q.shape[-1], t.shape[-1]
+
+
+def checked_layers(
+    k: int,
+    m: int,
+    v: RealLike | None,
+    v_teacher: RealLike | None,
+    b: RealLike | None,
+    b_teacher: RealLike | None,
+) -> Layers:
+    """Second layers, ones by default, and biases, 0 where only the other one is given."""
+    no_biases = b is None and b_teacher is None
+    layers = Layers(
+        _units(v, k, 1.0, "v"),
+        _units(v_teacher, m, 1.0, "v_teacher"),
+        None if no_biases else _units(b, k, 0.0, "b"),
+        None if no_biases else _units(b_teacher, m, 0.0, "b_teacher"),
+    )
+    require_finite(**layers._asdict())
+    return layers
+
+
+def _units(value: RealLike | None, size: int, default: float, name: str) -> Array:
+    if value is None:
+        return jnp.full(size, default, jnp.result_type(float))
+    value = as_float(value, name)
+    if value.ndim == 0:
+        value = jnp.broadcast_to(value, (size,))
+    require_shape(value, (size,), name, "one entry per unit")
+    return value
+
+
+def common_batch(matrices: dict[str, Array], layers: Layers) -> tuple[int, ...]:
+    """The batch axes of all of these, broadcast."""
+    vectors = {name: x for name, x in layers._asdict().items() if x is not None}
+    shapes = {name: x.shape[:-2] for name, x in matrices.items()}
+    shapes |= {name: x.shape[:-1] for name, x in vectors.items()}
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError as error:
+        raise ValueError(f"batch axes must broadcast; got {shapes}.") from error
+
+
+def broadcast_layers(layers: Layers, batch: tuple[int, ...]) -> Layers:
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (*batch, x.shape[-1])), layers)
+
+
+def require_psd(
+    Q: Float[Array, "*batch k k"], T: Float[Array, "*batch m m"], C: Float[Array, "*batch d d"]
+) -> None:
+    """Concrete overlaps are symmetric, finite and positive semi-definite.
+
+    Raises: ValueError where not. Traced values pass: a solve gives NaN and a result code.
+    """
+    if not is_concrete(Q, T, C):
+        return
+    q, t, c = np.asarray(Q), np.asarray(T), np.asarray(C)
+    if not np.isfinite(c).all():
+        raise ValueError("Q, R and T must be finite; got NaN or infinity among them.")
+    slack = 1e-8 if c.dtype == np.float64 else 1e-4
+    for name, matrix in (("Q", q), ("T", t)):
+        if np.abs(matrix - np.swapaxes(matrix, -1, -2)).max() > slack * (1 + np.abs(matrix).max()):
+            raise ValueError(f"{name} must be symmetric; got\n{matrix}")
+    smallest = np.linalg.eigvalsh(c)[..., 0]
+    trace = np.trace(c, axis1=-2, axis2=-1)
+    allowed = _PSD_SLACK if c.dtype == np.float64 else 1e-5
+    if (smallest < -allowed * trace).any():
+        raise ValueError(
+            "the overlaps [[Q, R], [R^T, T]] must be positive semi-definite, as any real weights "
+            f"make them; got a smallest eigenvalue of {smallest.min():.3g} (trace "
+            f"{trace.max():.3g}). Use overlaps(weights), or check R**2 <= Q T entry by entry."
+        )

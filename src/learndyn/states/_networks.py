@@ -1,0 +1,42 @@
+"""The two networks as Equinox models."""
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+from learndyn._checks import require_unbatched
+from learndyn._types import ScalarFunction
+from learndyn.problems import MultiIndex, Problem
+from learndyn.states._states import Weights
+
+
+class TwoLayer(eqx.Module):
+    """x -> sum_i v_i g(w_i.x/sqrt n + b_i): a network as an Equinox model."""
+
+    w: Float[Array, "units n"]
+    v: Float[Array, " units"]
+    b: Float[Array, " units"] | None
+    activation: ScalarFunction
+
+    def __call__(self, x: Float[Array, " n"]) -> Float[Array, ""]:
+        fields = self.w @ x / self.w.shape[1] ** 0.5
+        return self.v @ self.activation(fields if self.b is None else fields + self.b)
+
+
+def student(problem: Problem, weights: Weights) -> TwoLayer:
+    """The student network: `student(problem, weights)(x)` with x of shape (n,) is phi."""
+    require_unbatched([("w", weights.w, 2)], "student")
+    return TwoLayer(weights.w, weights.v, weights.b, problem.student)
+
+
+def teacher(problem: Problem, weights: Weights) -> TwoLayer:
+    """The teacher network without label noise.
+
+    Raises: ValueError for a multi-index teacher, which is a function of fields, not a network.
+    """
+    require_unbatched([("w_teacher", weights.w_teacher, 2)], "teacher")
+    if isinstance(problem.teacher, MultiIndex):
+        raise ValueError(
+            "teacher(...) needs a teacher given by an activation; a MultiIndex teacher is a "
+            "function of the fields w_teacher @ x / sqrt(n): call problem.teacher with them."
+        )
+    return TwoLayer(weights.w_teacher, weights.v_teacher, weights.b_teacher, problem.teacher)

@@ -1,0 +1,171 @@
+"""The two states of learning: weights in n dimensions, and the overlaps that matter."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from learndyn._checks import as_float, is_concrete, require_finite, require_shape
+from learndyn._types import RealLike
+from learndyn.problems import Layers, Problem
+from learndyn.states._checks import (
+    broadcast_layers,
+    checked_layers,
+    common_batch,
+    require_psd,
+    unit_counts,
+)
+
+
+class Overlaps(eqx.Module):
+    """The macroscopic state: Q_ik = w_i.w_k/n, R_in = w_i.w*_n/n, T_nm = w*_n.w*_m/n.
+
+    Q: (k, k), R: (k, m), T: (m, m), dimensionless, with [[Q, R], [R^T, T]] positive
+        semi-definite (singular is valid: student = teacher, more units than directions).
+    v, v_teacher: (k,), (m,) second layers; ones where not given.
+    b, b_teacher: (k,), (m,) biases; None where there are none. Given one, the other is 0.
+
+    Leading batch axes are allowed here and broadcast; functions that take one state are vmapped
+    over them.
+    Raises: ValueError for wrong shapes, k or m < 1, non-finite entries, asymmetric Q or T, or
+    an eigenvalue below -1e-10 times the trace.
+    Source: Goldt et al. 2020, Eq. (5).
+    """
+
+    Q: Float[Array, "*batch k k"]
+    R: Float[Array, "*batch k m"]
+    T: Float[Array, "*batch m m"]
+    v: Float[Array, "*batch k"]
+    v_teacher: Float[Array, "*batch m"]
+    b: Float[Array, "*batch k"] | None
+    b_teacher: Float[Array, "*batch m"] | None
+
+    def __init__(
+        self,
+        Q: RealLike,
+        R: RealLike,
+        T: RealLike,
+        v: RealLike | None = None,
+        v_teacher: RealLike | None = None,
+        b: RealLike | None = None,
+        b_teacher: RealLike | None = None,
+    ):
+        Q, R, T = as_float(Q, "Q"), as_float(R, "R"), as_float(T, "T")
+        k, m = unit_counts(Q, T)
+        require_shape(Q, (k, k), "Q", "student by student")
+        require_shape(T, (m, m), "T", "teacher by teacher")
+        require_shape(R, (k, m), "R", "student by teacher, matching Q and T")
+        layers = checked_layers(k, m, v, v_teacher, b, b_teacher)
+        batch = common_batch({"Q": Q, "R": R, "T": T}, layers)
+        self.Q = jnp.broadcast_to(Q, (*batch, k, k))
+        self.R = jnp.broadcast_to(R, (*batch, k, m))
+        self.T = jnp.broadcast_to(T, (*batch, m, m))
+        self.v, self.v_teacher, self.b, self.b_teacher = broadcast_layers(layers, batch)
+        require_psd(self.Q, self.T, self.covariance)
+
+    @property
+    def k(self) -> int:
+        """Number of student units."""
+        return self.R.shape[-2]
+
+    @property
+    def m(self) -> int:
+        """Number of teacher units."""
+        return self.R.shape[-1]
+
+    @property
+    def covariance(self) -> Float[Array, "*batch d d"]:
+        """C = [[Q, R], [R^T, T]], the covariance of the fields (lambda, rho)."""
+        top = jnp.concatenate([self.Q, self.R], axis=-1)
+        bottom = jnp.concatenate([jnp.swapaxes(self.R, -1, -2), self.T], axis=-1)
+        return jnp.concatenate([top, bottom], axis=-2)
+
+    @property
+    def layers(self) -> Layers:
+        """Second layers and biases, what the fields do not carry."""
+        return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
+
+
+class Weights(eqx.Module):
+    """The microscopic state of student and teacher.
+
+    w: (k, n), w_teacher: (m, n); v, v_teacher, b, b_teacher as in `Overlaps`.
+    Raises: ValueError for wrong shapes or non-finite entries.
+    """
+
+    w: Float[Array, "*batch k n"]
+    w_teacher: Float[Array, "*batch m n"]
+    v: Float[Array, "*batch k"]
+    v_teacher: Float[Array, "*batch m"]
+    b: Float[Array, "*batch k"] | None
+    b_teacher: Float[Array, "*batch m"] | None
+
+    def __init__(
+        self,
+        w: RealLike,
+        w_teacher: RealLike,
+        v: RealLike | None = None,
+        v_teacher: RealLike | None = None,
+        b: RealLike | None = None,
+        b_teacher: RealLike | None = None,
+    ):
+        w, w_teacher = as_float(w, "w"), as_float(w_teacher, "w_teacher")
+        if w.ndim < 2 or w_teacher.ndim < 2 or 0 in w.shape or 0 in w_teacher.shape:
+            raise ValueError(
+                "w and w_teacher must have shapes (k, n) and (m, n) with k, m, n >= 1; got "
+                f"{w.shape} and {w_teacher.shape}."
+            )
+        k, m, n = w.shape[-2], w_teacher.shape[-2], w.shape[-1]
+        require_shape(w_teacher, (m, n), "w_teacher", "same input dimension as w")
+        require_finite(w=w, w_teacher=w_teacher)
+        layers = checked_layers(k, m, v, v_teacher, b, b_teacher)
+        batch = common_batch({"w": w, "w_teacher": w_teacher}, layers)
+        self.w = jnp.broadcast_to(w, (*batch, k, n))
+        self.w_teacher = jnp.broadcast_to(w_teacher, (*batch, m, n))
+        self.v, self.v_teacher, self.b, self.b_teacher = broadcast_layers(layers, batch)
+
+    @property
+    def n(self) -> int:
+        """Input dimension."""
+        return self.w.shape[-1]
+
+    @property
+    def k(self) -> int:
+        """Number of student units."""
+        return self.w.shape[-2]
+
+    @property
+    def m(self) -> int:
+        """Number of teacher units."""
+        return self.w_teacher.shape[-2]
+
+    @property
+    def layers(self) -> Layers:
+        """Second layers and biases, what the fields do not carry."""
+        return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
+
+
+def overlaps(weights: Weights) -> Overlaps:
+    """The order parameters of `weights` (Goldt et al. 2020, Eq. (5))."""
+    w, w_teacher, n = weights.w, weights.w_teacher, weights.n
+    q = jnp.einsum("...in,...kn->...ik", w, w) / n
+    r = jnp.einsum("...in,...kn->...ik", w, w_teacher) / n
+    t = jnp.einsum("...in,...kn->...ik", w_teacher, w_teacher) / n
+    return Overlaps(q, r, t, *weights.layers)
+
+
+def require_compatible(
+    problem: Problem, rule_trains_biases: bool, state: Overlaps | Weights
+) -> None:
+    """What problem, rule and state must agree on: biases that are trained must exist."""
+    if rule_trains_biases and state.b is None:
+        raise ValueError(
+            "rule.lr_bias trains biases, but the state has none; give b (for example zeros) or "
+            "set lr_bias=None."
+        )
+    if problem.has_multi_index_teacher and is_concrete(state.b_teacher):
+        if state.b_teacher is not None and bool(np.asarray(state.b_teacher).any()):
+            raise ValueError(
+                "a MultiIndex teacher has no biases; got b_teacher="
+                f"{np.asarray(state.b_teacher)}. Write them into its function."
+            )

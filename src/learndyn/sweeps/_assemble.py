@@ -1,0 +1,165 @@
+"""Put the outcomes of a sweep in grid order: one labelled dataset."""
+
+import json
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from learndyn._results import Result
+from learndyn.datasets import CONSTANTS, Labelled, build, provenance
+from learndyn.problems import describe
+from learndyn.sweeps._call import takes_key
+from learndyn.sweeps._plan import Plan
+from learndyn.sweeps._run import Outcome
+
+if TYPE_CHECKING:
+    import xarray
+
+
+def assemble(plan: Plan, outcomes: Iterable[Outcome]) -> "xarray.Dataset":
+    """The dataset of all outcomes, in any order. Cells that raised or are missing hold NaN.
+
+    Raises: the first error where no cell came out.
+    """
+    outcomes = list(outcomes)
+    errors = {cell: error for outcome in outcomes for cell, error in outcome.errors.items()}
+    finished = [outcome for outcome in outcomes if outcome.arrays]
+    if not finished:
+        raise errors[min(errors)]
+    _warn(plan, errors)
+    names = dict.fromkeys(name for outcome in finished for name in outcome.arrays)
+    clashes = set(plan.dims)
+    flat = {
+        f"{name}_used" if name in clashes else name: _gathered(plan.cells, name, finished)
+        for name in names
+    }
+    if "result" not in flat:
+        codes = np.full(plan.cells, Result.ERROR.value, np.int8)
+        codes[np.concatenate([outcome.cells for outcome in finished])] = Result.SUCCESS.value
+        flat["result"] = Labelled((), codes)
+    variables = {
+        name: _without_idle_dims(plan, name, dims, array.reshape((*plan.shape, *array.shape[1:])))
+        for name, (dims, array) in flat.items()
+    }
+    return build(variables, _coordinates(plan), _attributes(plan, errors))
+
+
+def _gathered(cells: int, name: str, outcomes: list[Outcome]) -> Labelled:
+    """One array over all cells; shorter axes and cells without outcome are filled up."""
+    found = [
+        (outcome.cells, outcome.arrays[name]) for outcome in outcomes if name in outcome.arrays
+    ]
+    dims = found[0][1].dims
+    if any(labelled.dims != dims for _, labelled in found):
+        raise ValueError(f"{name} has different dimensions in different runs.")
+    arrays = [labelled.array for _, labelled in found]
+    shape = tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
+    complete = sum(len(rows) for rows, _ in found) == cells
+    dtype, fill = np.result_type(*arrays), 0.0
+    if name == "result":
+        fill = Result.ERROR.value
+    elif not complete or any(array.shape[1:] != shape for array in arrays):
+        dtype, fill = np.result_type(dtype, np.float64), np.nan
+    whole = np.full((cells, *shape), fill, dtype)
+    for (rows, _), array in zip(found, arrays, strict=True):
+        whole[(rows, *(slice(size) for size in array.shape[1:]))] = array
+    return Labelled(dims, whole)
+
+
+def _without_idle_dims(plan: Plan, name: str, dims: tuple[str, ...], array: np.ndarray) -> Labelled:
+    """Drop dimensions that cannot matter: a teacher does not depend on a learning rate.
+
+    Which ones follows from the plan, not from the numbers; these only have to agree.
+    """
+    kept = list(plan.dims)
+    if name in CONSTANTS or name == "alpha_actual":
+        for dim in plan.dims:
+            if _matters(plan, name, dim):
+                continue
+            axis = kept.index(dim)
+            smaller = _reduced(array, axis)
+            if smaller is not None:
+                array = smaller
+                kept.remove(dim)
+    return Labelled((*kept, *dims), array)
+
+
+def _matters(plan: Plan, name: str, dim: str) -> bool:
+    axis = next((axis for axis in plan.axes if axis.dim == dim), None)
+    if name == "alpha_actual":
+        # Which times can be met depends on n; states that share a program share their n.
+        return dim == "n" or (dim == "start" and axis is not None and not axis.data)
+    if axis is None:  # the seeds
+        starts = next((a.values for a in plan.axes if a.kind == "start"), [plan.call.start])
+        return any(takes_key(start) for start in starts)
+    return axis.kind == "start" or dim in plan.call.start_names
+
+
+def _reduced(array: np.ndarray, axis: int) -> np.ndarray | None:
+    """`array` without `axis` if all its entries along it agree, NaN aside."""
+    rows = np.moveaxis(array, axis, 0)
+    one = rows[0]
+    for row in rows[1:]:
+        one = np.where(np.isnan(one), row, one)
+    agree = np.isnan(rows) | (rows == one)
+    return one if agree.all() else None
+
+
+def _coordinates(plan: Plan) -> dict[str, np.ndarray]:
+    coordinates = {axis.dim: axis.labels for axis in plan.axes}
+    if plan.seeds is not None:
+        coordinates["seed"] = np.arange(plan.seeds)
+    return {**coordinates, "alpha": np.asarray(plan.call.ts)}
+
+
+def _attributes(plan: Plan, errors: dict[int, Exception]) -> dict[str, Any]:
+    call = plan.call
+    n = call.keywords.get("n", getattr(call.start, "n", None))
+    attributes = provenance(
+        call.problem,
+        call.rule,
+        level=level_name(call.level),
+        n=None if n is None or "n" in plan.dims else n,
+        seed=plan.key,
+    )
+    attributes["swept"] = " ".join(plan.dims)
+    if call.keywords:
+        attributes["keywords"] = json.dumps(describe(call.keywords))
+    if errors:
+        attributes["errors"] = json.dumps(
+            [{"cell": _where(plan, cell), "error": repr(errors[cell])} for cell in sorted(errors)]
+        )
+    return attributes
+
+
+def level_name(level: Any) -> str:
+    """ "ode" for solve_ode, "sgd" for simulate_sgd, the qualified name of anything else."""
+    level = getattr(level, "func", level)  # functools.partial
+    module = getattr(level, "__module__", None) or ""
+    name = getattr(level, "__qualname__", type(level).__name__)
+    if module.startswith("learndyn.dynamics"):
+        return name.removeprefix("solve_").removeprefix("simulate_")
+    return f"{module}.{name}"
+
+
+def _where(plan: Plan, cell: int) -> dict[str, Any]:
+    where = np.unravel_index(cell, plan.shape) if plan.shape else ()
+    labels = {dim: values for dim, values in _coordinates(plan).items() if dim != "alpha"}
+    return {
+        dim: labels[dim][i].item() if hasattr(labels[dim][i], "item") else str(labels[dim][i])
+        for dim, i in zip(plan.dims, where, strict=True)
+    }
+
+
+def _warn(plan: Plan, errors: dict[int, Exception]) -> None:
+    if errors:
+        cell = min(errors)
+        warnings.warn(
+            f"{len(errors)} of {plan.cells} runs of the sweep raised an error and hold NaN, the "
+            f"first at {_where(plan, cell)}: {errors[cell]!r}. All messages are in the "
+            "attribute `errors`.",
+            RuntimeWarning,
+            stacklevel=4,
+        )

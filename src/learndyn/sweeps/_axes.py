@@ -1,0 +1,142 @@
+"""The axes of a grid: which name means what, and which values a compiled program can share."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from learndyn.datasets import SCHEMA
+from learndyn.problems import Function
+
+Kind = Literal["rule", "problem", "keyword", "start"]
+
+_DIMENSIONS = {"student": "student_activation", "teacher": "teacher_activation"}
+_TAKEN = {"alpha", "seed", "start", "student_", "teacher_", *SCHEMA}
+
+
+class Axis(NamedTuple):
+    """One swept name. `data`: its values may be traced, so that one program serves them all."""
+
+    dim: str
+    kind: Kind
+    path: tuple[str, ...]
+    values: list[Any]
+    labels: np.ndarray
+    data: bool
+
+
+def find_axis(name: str, values: Any, problem: Any, rule: Any, keywords: set[str] | None) -> Axis:
+    """The axis of a name in `over`: looked up in rule, then problem, then keywords.
+
+    keywords: the names that level or start take; None: any name.
+
+    Raises: ValueError where nothing has that name, or it stands for something else.
+    """
+    path = tuple(name.split("."))
+    dim = _DIMENSIONS.get(name, name)
+    if dim in _TAKEN:
+        raise ValueError(
+            f"{name!r} cannot be swept under this name, which the dataset uses itself. Use seeds= "
+            "for seeds, a list as start for initial states, or rename the keyword."
+        )
+    listed = _listed(name, values)
+    trees: dict[Kind, Any] = {"rule": rule, "problem": problem}
+    for kind, tree in trees.items():
+        if has_path(tree, path):
+            traced = _is_numeric(listed) and not _is_static_field(tree, path)
+            return Axis(dim, kind, path, listed, label(listed), traced)
+    if keywords is None or name in keywords:
+        return Axis(dim, "keyword", path, listed, label(listed), _is_numeric(listed))
+    raise ValueError(
+        f"there is no {name!r} to sweep over. The rule has {_paths(rule)}, the problem "
+        f"{_paths(problem)}; level and start take the keywords {sorted(keywords)}."
+    )
+
+
+def start_axis(start: Any) -> Axis | None:
+    """The axis `start` of a list or dict of initial states; None for a single one."""
+    if isinstance(start, Mapping):
+        labels, states = np.array([str(name) for name in start]), list(start.values())
+    elif isinstance(start, list | tuple):
+        labels, states = np.arange(len(start)), list(start)
+    else:
+        return None
+    if not states:
+        raise ValueError("start is empty: give at least one initial state.")
+    shapes = [jax.tree.map(np.shape, eqx.filter(state, eqx.is_array)) for state in states]
+    same = all(eqx.tree_equal(shapes[0], other) is True for other in shapes[1:])
+    callables = any(callable(state) for state in states)
+    return Axis("start", "start", (), states, labels, same and not callables)
+
+
+def has_path(tree: Any, path: tuple[str, ...]) -> bool:
+    """Whether path leads from field to field of Modules."""
+    for name in path:
+        if not isinstance(tree, eqx.Module) or name not in _fields(tree):
+            return False
+        tree = getattr(tree, name)
+    return True
+
+
+def label(values: list[Any]) -> np.ndarray:
+    """A coordinate that a person can select by: the numbers, or the names of other things."""
+    if all(np.ndim(value) == 0 for value in values) and _is_numeric(values):
+        return np.array([np.asarray(value).item() for value in values])
+    if _is_numeric(values):
+        return np.arange(len(values))
+    names = [_name(value) for value in values]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({i})" for i, name in enumerate(names)]
+    return np.array(names)
+
+
+def _listed(name: str, values: Any) -> list[Any]:
+    try:
+        listed = [] if isinstance(values, str) else list(values)
+    except TypeError:
+        listed = []
+    if not listed:
+        raise ValueError(
+            f"over[{name!r}] must be a list or array of at least one value; got {values!r}."
+        )
+    # NumPy's scalars would count as arrays, hence as data, where a number may be static.
+    return [value.item() if isinstance(value, np.generic) else value for value in listed]
+
+
+def _is_numeric(values: list[Any]) -> bool:
+    def numeric(value: Any) -> bool:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number or (eqx.is_array(value) and np.issubdtype(np.result_type(value), np.number))
+
+    return all(map(numeric, values)) and len({np.shape(value) for value in values}) == 1
+
+
+def _is_static_field(tree: Any, path: tuple[str, ...]) -> bool:
+    for name in path[:-1]:
+        tree = getattr(tree, name)
+    return bool(tree.__dataclass_fields__[path[-1]].metadata.get("static", False))
+
+
+def _fields(tree: eqx.Module) -> list[str]:
+    return [] if isinstance(tree, Function) else [f.name for f in dataclasses.fields(tree)]
+
+
+def _paths(tree: Any) -> list[str]:
+    if not isinstance(tree, eqx.Module):
+        return []
+    found = []
+    for name in _fields(tree):
+        found.append(name)
+        found += [f"{name}.{inner}" for inner in _paths(getattr(tree, name))]
+    return found
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, Function):
+        value = value.fn
+    if isinstance(value, eqx.Module) and not jax.tree.leaves(value):
+        return type(value).__name__
+    return getattr(value, "__name__", None) or str(value)

@@ -1,0 +1,175 @@
+"""From a grid to independent work items, those of similar cost together."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from learndyn._checks import checked_times
+from learndyn._types import RealLike
+from learndyn.sweeps._axes import Axis, find_axis, start_axis
+from learndyn.sweeps._call import (
+    Call,
+    StartFunction,
+    Target,
+    level_keywords,
+    requires_key,
+    start_function,
+    takes_key,
+    with_value,
+)
+from learndyn.sweeps._items import Item, default_cost, grid_shape, make_items, values_at
+
+
+class Plan(NamedTuple):
+    """A sweep before it runs: everything that an item needs, and how to put results together."""
+
+    call: Call
+    axes: list[Axis]
+    seeds: int | None
+    key: Any
+    keys: Any
+    items: list[Item]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the grid: the axes in order, then the seeds."""
+        return grid_shape(self.axes, self.seeds)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the grid's dimensions."""
+        return (*(axis.dim for axis in self.axes), *(() if self.seeds is None else ("seed",)))
+
+    @property
+    def cells(self) -> int:
+        return math.prod(self.shape)
+
+    def values(self, cell: int) -> dict[str, Any]:
+        """The value of every axis at a cell."""
+        return values_at(self.axes, self.seeds, cell)
+
+    def key_of(self, cell: int) -> Any:
+        """The key of a cell: that of its seed."""
+        return self.keys if self.seeds is None else self.keys[cell % self.seeds]
+
+
+def make_plan(
+    level: Callable[..., Any],
+    problem: Any,
+    rule: Any,
+    start: Any,
+    ts: RealLike,
+    *,
+    over: Mapping[str, Any],
+    seeds: int | None,
+    key: PRNGKeyArray | None,
+    chunk: int | None,
+    cost: Callable[[dict[str, Any]], float] | None,
+    keywords: Mapping[str, Any],
+) -> Plan:
+    """Look up the names, check what can be checked without running, and form items."""
+    states = start_axis(_wrapped(start, {*over, *keywords}))
+    start = _wrapped(start, {*over, *keywords}) if states is None else None
+    starts = [start] if states is None else states.values
+    start_names = {name for s in starts if isinstance(s, StartFunction) for name in s.names}
+    known = _known_keywords(level, start_names, keywords)
+    axes = [find_axis(name, values, problem, rule, known) for name, values in over.items()]
+    axes += [] if states is None else [states]
+    keys = _keys(level, starts, seeds, key)
+    call = Call(
+        level,
+        problem,
+        rule,
+        start,
+        checked_times(ts),
+        {name: keywords[name] for name in keywords},
+        tuple(Target(axis.dim, axis.kind, axis.path) for axis in axes),
+        frozenset(start_names),
+        takes_key(level) and key is not None,
+    )
+    _check_values(axes, problem, rule)
+    axes = _traceable(call, axes, keys if seeds is None else keys[0])
+    items = make_items(axes, seeds, chunk, cost or default_cost)
+    return Plan(call, axes, seeds, key, keys, items)
+
+
+def _wrapped(start: Any, named: set[str]) -> Any:
+    if isinstance(start, Mapping):
+        return {name: _wrapped(state, named) for name, state in start.items()}
+    if isinstance(start, list | tuple):
+        return [_wrapped(state, named) for state in start]
+    return start_function(start, named) if callable(start) else start
+
+
+def _known_keywords(
+    level: Callable[..., Any], start_names: set[str], keywords: Mapping[str, Any]
+) -> set[str] | None:
+    """Names that level and start take; None: any. Unknown keywords raise here, not per run."""
+    of_level = level_keywords(level)
+    if of_level is None:
+        return None
+    known = {*of_level, *start_names}
+    unknown = sorted(set(keywords) - known)
+    if unknown:
+        raise ValueError(
+            f"neither level nor start takes {unknown}; their keywords are {sorted(known)}."
+        )
+    return known
+
+
+def _keys(level: Any, starts: list[Any], seeds: int | None, key: Any) -> Any:
+    """One key per seed; `key` itself without seeds."""
+    if seeds is not None:
+        if isinstance(seeds, bool) or not isinstance(seeds, int | np.integer) or seeds < 1:
+            raise ValueError(f"seeds must be an integer >= 1 or None; got {seeds!r}.")
+        if not (takes_key(level) or any(map(takes_key, starts))):
+            raise ValueError(
+                f"seeds={seeds}, but neither the level nor start takes a key, so that all runs "
+                "would be the same. Give start as a function of a key, or drop seeds."
+            )
+    if key is None:
+        makers = [start for start in starts if isinstance(start, StartFunction)]
+        if seeds is not None or requires_key(level) or any(maker.key_name for maker in makers):
+            raise ValueError("the runs are random: give key, for example jax.random.key(0).")
+        return None
+    return key if seeds is None else jax.random.split(key, seeds)
+
+
+def _check_values(axes: list[Axis], problem: Any, rule: Any) -> None:
+    """Build every swept problem and rule once: a bad value is the caller's, not a cell's."""
+    trees = {"rule": rule, "problem": problem}
+    for axis in axes:
+        if axis.kind in trees:
+            for value in axis.values:
+                with_value(trees[axis.kind], axis.path, value)
+
+
+def _traceable(call: Call, axes: list[Axis], key: Any) -> list[Axis]:
+    """Keep numeric keywords as data only where the level can be traced with them.
+
+    A chain's n can be traced, a number of units cannot; only trying tells.
+    """
+    doubtful = [axis.dim for axis in axes if axis.data and axis.kind == "keyword"]
+
+    def can_trace(dims: list[str]) -> bool:
+        values = {axis.dim: axis.values[0] for axis in axes}
+        traced = {dim: jnp.asarray(values.pop(dim)) for dim in dims}
+        try:
+            eqx.filter_eval_shape(lambda c, t, k: c(values | t, k), call, traced, key)
+        except Exception:
+            return False
+        return True
+
+    if not doubtful or can_trace(doubtful):
+        return axes
+    good = {dim for dim in doubtful if len(doubtful) > 1 and can_trace([dim])}
+    return [
+        axis._replace(data=axis.data and (axis.dim not in doubtful or axis.dim in good))
+        for axis in axes
+    ]

@@ -1,0 +1,103 @@
+"""Run items: many runs in one compiled program, and one by one where that is impossible."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learndyn.datasets import Labelled, labelled_arrays
+from learndyn.sweeps._call import Call
+from learndyn.sweeps._items import Item
+from learndyn.sweeps._plan import Plan
+
+_NOT_TRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.UnexpectedTracerError,
+)
+"""What JAX raises when a function needs numbers where it is given abstract values."""
+
+
+class Outcome(NamedTuple):
+    """What came out of some cells: arrays with the cells first, or why they raised."""
+
+    cells: np.ndarray
+    arrays: dict[str, Labelled]
+    errors: dict[int, Exception]
+
+
+def run(plan: Plan, items: Iterable[Item], *, progress: bool | None = None) -> Iterator[Outcome]:
+    """The outcome of each item as it is finished. No run can spoil another one.
+
+    A program that raises is repeated run by run, so that only the runs at fault are lost.
+    """
+    from tqdm import tqdm
+
+    items = list(items)
+    hidden = not (sys.stderr.isatty() if progress is None else progress)
+    total = sum(len(item.cells) for item in items)
+    together = True
+    with tqdm(total=total, unit="run", desc="sweep", disable=hidden) as bar:
+        for item in items:
+            outcome, together = _run_together(plan, item) if together else (None, False)
+            if outcome is not None:
+                yield outcome
+                bar.update(len(item.cells))
+                continue
+            for cell in item.cells:
+                yield _run_alone(plan, int(cell))
+                bar.update(1)
+
+
+def _run_together(plan: Plan, item: Item) -> tuple[Outcome | None, bool]:
+    """All runs of an item in one program; None where it raised. And whether it can be traced."""
+    if item.size == 1:
+        return None, True
+    padded = np.full(item.size, item.cells[-1])
+    padded[: len(item.cells)] = item.cells
+    values = [plan.values(int(cell)) for cell in padded]
+    data = {
+        axis.dim: _stacked([value[axis.dim] for value in values]) for axis in plan.axes if axis.data
+    }
+    key, keys = (plan.keys, None) if plan.seeds is None else (None, plan.keys[padded % plan.seeds])
+    try:
+        result = jax.block_until_ready(_program(plan.call, item.static, data, keys, key))
+    except _NOT_TRACEABLE:
+        return None, False
+    except Exception:  # whatever a user's function raises; told when it is run alone
+        return None, True
+    arrays = labelled_arrays(result, len(plan.call.ts), batch=1)
+    kept = {
+        name: Labelled(dims, array[: len(item.cells)]) for name, (dims, array) in arrays.items()
+    }
+    return Outcome(item.cells, kept, {}), True
+
+
+def _run_alone(plan: Plan, cell: int) -> Outcome:
+    cells = np.array([cell])
+    try:
+        result = plan.call(plan.values(cell), plan.key_of(cell))
+        arrays = labelled_arrays(result, len(plan.call.ts))
+    except Exception as error:  # whatever a user's function raises
+        return Outcome(cells, {}, {cell: error})
+    return Outcome(cells, {name: Labelled(d, a[None]) for name, (d, a) in arrays.items()}, {})
+
+
+@eqx.filter_jit
+def _program(call: Call, static: dict[str, Any], data: dict[str, Any], keys: Any, key: Any) -> Any:
+    """`call` at every row of data and keys; `key` serves all rows where there are no seeds."""
+
+    def one(row: dict[str, Any], row_key: Any) -> Any:
+        return call({**static, **row}, key if row_key is None else row_key)
+
+    return eqx.filter_vmap(one)(data, keys)
+
+
+def _stacked(values: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *values)

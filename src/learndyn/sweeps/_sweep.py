@@ -1,0 +1,75 @@
+"""The one function most users need."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import PRNGKeyArray
+
+from learndyn._types import RealLike
+from learndyn.sweeps._assemble import assemble
+from learndyn.sweeps._plan import make_plan
+from learndyn.sweeps._run import run
+
+if TYPE_CHECKING:
+    import xarray
+
+
+def sweep(
+    level: Callable[..., Any],
+    problem: Any,
+    rule: Any,
+    start: Any,
+    ts: RealLike,
+    *,
+    over: Mapping[str, Any] | None = None,
+    seeds: int | None = None,
+    key: PRNGKeyArray | None = None,
+    progress: bool | None = None,
+    chunk: int | None = None,
+    cost: Callable[[dict[str, Any]], float] | None = None,
+    **keywords: Any,
+) -> "xarray.Dataset":
+    """`level` on a grid of hyperparameters, initial states and seeds, as one dataset.
+
+    level: `solve_ode`, `simulate_sgd` or another level, or any function called as they are,
+        level(problem, rule, start, ts, **keywords), that returns a `Trajectory` or a dict of
+        arrays (its names are the dataset's; see `to_dataset`).
+    start: one initial state; a function of a key that makes one; or a list or dict of these,
+        which becomes the dimension `start`. Such a function may have further parameters, for
+        example k, filled from `over` and `keywords` by name.
+    ts: (times,) the times of every run.
+    over: a grid, {name: values}; each name becomes a dimension. Names are looked up in rule,
+        then problem, then keywords (of level and start); a dot leads inside, as in
+        "momentum.gamma". Problem's `student` and `teacher` become `student_activation` and
+        `teacher_activation`, because the units have those names.
+    seeds, key: run seed number s with jax.random.split(key, seeds)[s], the same in every cell
+        of the grid. The key goes to the level, or to start where start is a function of a key;
+        where both take one, they get the two halves of jax.random.split of it.
+    progress: a bar on stderr; None: where stderr is a terminal.
+    chunk: at most this many runs in one vmapped program; None: 64 on CPUs, 1024 elsewhere.
+    cost: predicts a run's cost from a dict of its values: runs that cost the same go together,
+        because the slowest of a program sets its pace. None: a guess from n and the rates.
+    keywords: passed on to level (and to start, where it has parameters of these names).
+
+    What can be traced is vmapped, the rest (sizes, activations) is looped over; a function
+    that cannot be traced at all is called run by run. Sizes that differ are padded with NaN.
+    A run that diverges or raises has NaN and its own code in `result` (5: raised; the message
+    is in the attribute `errors`, and a warning tells); all others are as if run alone.
+
+    Raises: ValueError for names that do not exist, empty grids, seeds that nothing takes,
+    keywords that nobody knows, and bad values; the run's own error where every run raises.
+    """
+    plan = make_plan(
+        level,
+        problem,
+        rule,
+        start,
+        ts,
+        over=over or {},
+        seeds=seeds,
+        key=key,
+        chunk=chunk,
+        cost=cost,
+        keywords=keywords,
+    )
+    return assemble(plan, run(plan, plan.items, progress=progress))
