@@ -8,6 +8,7 @@ from learndyn import asymptotics as asymptotics
 from learndyn import averages as averages
 from learndyn import inputs as inputs
 from learndyn import plot as plot
+from learndyn import rules as rules
 from learndyn._results import Result as Result
 from learndyn._version import __version__ as __version__
 from learndyn.datasets import load as load
@@ -42,8 +43,8 @@ from learndyn.problems._losses import Perceptron as Perceptron
 from learndyn.problems._losses import Squared as Squared
 from learndyn.problems._problem import MultiIndex as MultiIndex
 from learndyn.problems._problem import Problem as Problem
-from learndyn.rules._sgd import SGD as SGD
-from learndyn.rules._sgd import SlowMomentum as SlowMomentum
+from learndyn.rules import SGD as SGD
+from learndyn.rules import SlowMomentum as SlowMomentum
 from learndyn.states._initial import init_weights as init_weights
 from learndyn.states._initial import weights_from_overlaps as weights_from_overlaps
 from learndyn.states._networks import TwoLayer as TwoLayer

@@ -75,7 +75,7 @@ def require_at_least(value: Array, lower: float, name: str, why: str, *, strict:
     if not good.all():
         sign = ">" if strict else ">="
         raise ValueError(
-            f"{name} must be finite and {sign} {lower:g} ({why}); got {_shown(values)}."
+            f"{name} must be finite and {sign} {lower:g} ({why}); got {shown(values)}."
         )
 
 
@@ -114,12 +114,13 @@ def checked_times(ts: RealLike) -> Array:
         if not np.isfinite(values).all() or values[0] < 0 or (np.diff(values) <= 0).any():
             raise ValueError(
                 "ts must be finite, >= 0 and strictly increasing (alpha = steps / n); got "
-                f"{_shown(values)}. Sort it and drop repeated times, for example with numpy.unique."
+                f"{shown(values)}. Sort it and drop repeated times, for example with numpy.unique."
             )
     return ts
 
 
-def _shown(value: np.ndarray) -> str:
+def shown(value: np.ndarray) -> str:
+    """Numbers for a message, the first and last of many."""
     if np.ndim(value) == 0:
         return f"{float(value):g}"
     return np.array2string(np.asarray(value), threshold=8, precision=6)

@@ -42,11 +42,23 @@ def psd_solve_lower(
 
     Those pivots carry no probability, so any value would do; 0 keeps results bounded.
     """
-    pivots = jnp.diagonal(lower)
-    empty = pivots == 0
+    return _solve(lower, rhs, transposed=False)
+
+
+def psd_solve_upper(
+    lower: Float[Array, "d d"], rhs: Float[Array, "d cols"]
+) -> Float[Array, "d cols"]:
+    """Solve lower.T @ x = rhs for a factor of `psd_cholesky`, with x = 0 at its zero pivots."""
+    return _solve(lower, rhs, transposed=True)
+
+
+def _solve(
+    lower: Float[Array, "d d"], rhs: Float[Array, "d cols"], *, transposed: bool
+) -> Float[Array, "d cols"]:
+    empty = jnp.diagonal(lower) == 0
     safe = lower + jnp.diag(jnp.where(empty, 1.0, 0.0))
     rhs = jnp.where(empty[:, None], 0.0, rhs)
-    solution = jax.scipy.linalg.solve_triangular(safe, rhs, lower=True)
+    solution = jax.scipy.linalg.solve_triangular(safe, rhs, trans=int(transposed), lower=True)
     return jnp.where(empty[:, None], 0.0, solution)
 
 

@@ -9,17 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._numerics.linear_algebra import psd_cholesky, psd_solve_lower
-from learndyn.averages._samples import _labels as _labels
-from learndyn.averages._samples import clean_teacher_output as clean_teacher_output
-from learndyn.averages._samples import needs_zeta_node as needs_zeta_node
-from learndyn.averages._samples import sum_errors, sum_fields
-from learndyn.averages._types import AbstractAverages, FieldAverages
-from learndyn.problems import FieldGradient, Layers, Problem
+from learndyn._numerics.linear_algebra import psd_cholesky, psd_solve_lower, psd_solve_upper
+from learndyn.averages._samples import labels, modulations, sum_errors, sum_fields
+from learndyn.averages._types import AbstractAverages
+from learndyn.problems import Layers, Problem
+from learndyn.rules import AbstractRule, FieldAverages, Modulation
 from learndyn.states import Overlaps
 
-Observable = Callable[[Array, Array, FieldGradient], Array]
-Sum = Callable[[Problem, Array, Array, Array, Array, Layers], Any]
+Observable = Callable[[Array, Array, Modulation], Array]
+Sum = Callable[[Problem, AbstractRule | None, Array, Array, Array, Array, Layers], Any]
 
 
 class NodeAverages(AbstractAverages):
@@ -43,32 +41,31 @@ class NodeAverages(AbstractAverages):
     coarse: tuple[Array, Array] | None = None
 
     def field_averages(
-        self, problem: Problem, state: Overlaps, cross: Float[Array, "p d"] | None = None
+        self, problem: Problem, rule: AbstractRule, state: Overlaps
     ) -> FieldAverages:
-        averages = self._sum(sum_fields, problem, state)
-        if cross is None:
-            return averages
-        # E[f_p | f] = cross C^-1 f, by two triangular solves.
+        fields, phi, h, mean = self._sum(sum_fields, problem, rule, state)
+        # G = <F f> C^+ by two triangular solves with the factor S of C = S S^T.
         factor = psd_cholesky(state.covariance)
-        half = psd_solve_lower(factor, averages.c_probe.T)
-        return averages._replace(c_probe=half.T @ psd_solve_lower(factor, cross.T))
+        half = psd_solve_lower(factor, fields.T)
+        g = psd_solve_upper(factor, half).T
+        return FieldAverages(g, phi, h, mean, fields)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
-        return self._sum(sum_errors, problem, state)
+        return self._sum(sum_errors, problem, None, state)
 
     def covariance_of(
-        self, problem: Problem, state: Overlaps, observable: Observable
+        self, problem: Problem, rule: AbstractRule, state: Overlaps, observable: Observable
     ) -> Float[Array, "q q"]:
-        """Covariance over samples of observable(lam, rho, gradient), a vector of length q.
+        """Covariance over samples of observable(lam, rho, modulation), a vector of length q.
 
-        Exact in the label noise for observables up to second degree in the gradient.
+        Exact in the label noise for observables up to second degree in the modulation.
         """
         f, zeta, weight, layers = self._sample(state)
         lam, rho = f[:, : state.k], f[:, state.k :]
         mean, second = jnp.zeros(()), jnp.zeros(())
-        for probability, y in _labels(problem, rho, zeta, layers, points=3):
-            gradient = jax.vmap(problem.gradient, (0, 0, None))(lam, y, layers)
-            value = jax.vmap(observable)(lam, rho, gradient)
+        for probability, y in labels(problem, rule, rho, zeta, layers, points=3):
+            found = modulations(problem, rule, lam, y, layers)
+            value = jax.vmap(observable)(lam, rho, found)
             weighted = value * (weight * probability)[:, None]
             mean = mean + jnp.sum(weighted, axis=0)
             second = second + weighted.T @ value
@@ -78,11 +75,12 @@ class NodeAverages(AbstractAverages):
         """The same averages over one replicate alone, for error estimates."""
         return eqx.tree_at(lambda a: a.z, self, self.z[index][None])
 
-    def _sum(self, of: Sum, problem: Problem, state: Overlaps) -> Any:
+    def _sum(self, of: Sum, problem: Problem, rule: AbstractRule | None, state: Overlaps) -> Any:
         if self.smooth:
-            return _smooth_sum(of, state.covariance, (problem, self._split(state), state.layers))
+            rest = problem, rule, self._split(state), state.layers
+            return _smooth_sum(of, state.covariance, rest)
         f, zeta, weight, layers = self._sample(state)
-        return of(problem, f, f - self._shift(state), zeta, weight, layers)
+        return of(problem, rule, f, f - self._shift(state), zeta, weight, layers)
 
     def _sample(
         self, state: Overlaps
@@ -118,21 +116,21 @@ class NodeAverages(AbstractAverages):
 @eqx.filter_custom_jvp
 def _smooth_sum(of: Sum, c: Float[Array, "d d"], rest: Any) -> Any:
     """The average of a smooth function over fields of covariance c."""
-    problem, (z, zeta, weight), layers = rest
+    problem, rule, (z, zeta, weight), layers = rest
     f = z @ psd_cholesky(c).T
-    return of(problem, f, f, zeta, weight, layers)
+    return of(problem, rule, f, f, zeta, weight, layers)
 
 
 @_smooth_sum.def_jvp
 def _smooth_sum_jvp(primals, tangents):
     of, c, rest = primals
     _, dc, d_rest = tangents
-    (z, _, _), d = rest[1], len(c)
+    (z, _, _), d = rest[2], len(c)
     f = z @ psd_cholesky(c).T
 
     def at(shift: Array, rest: Any) -> Any:
-        problem, (_, zeta, weight), layers = rest
-        return of(problem, f + shift, f + shift, zeta, weight, layers)
+        problem, rule, (_, zeta, weight), layers = rest
+        return of(problem, rule, f + shift, f + shift, zeta, weight, layers)
 
     still = jnp.zeros(d, c.dtype)
     value, change = eqx.filter_jvp(lambda rest: at(still, rest), (rest,), (d_rest,))

@@ -1,55 +1,72 @@
-"""Sums over nodes of what one sample contributes: labels, gradients and errors."""
+"""Sums over nodes of what one sample contributes: labels, modulations and errors."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn.averages._types import FieldAverages
-from learndyn.problems import FieldGradient, Layers, MultiIndex, Problem, Squared
+from learndyn.problems import Layers, MultiIndex, Problem, is_squared
+from learndyn.rules import AbstractRule, Modulation, Sample
 
 _ZETA_STEP = 1 / 16
+"""Spacing of the label noise's lattice: the error of the trapezoidal rule for smooth f falls like
+exp(-2 pi**2 / spacing**2), far below rounding, and 257 points meet a jump to 2 %."""
 
 
 def sum_fields(
     problem: Problem,
+    rule: AbstractRule,
     f: Float[Array, "p d"],
     centred: Float[Array, "p d"],
     zeta: Float[Array, " p"],
     weight: Float[Array, " p"],
     layers: Layers,
-) -> FieldAverages:
-    """The field averages, with samples at fields f. `centred` has the value of f; it stands
-    apart because f may carry derivatives with respect to the biases, and centred fields do not.
+) -> tuple[Float[Array, "k d"], Float[Array, "k k"], Float[Array, " k"], Float[Array, " k"]]:
+    """<F_i f_c>, <F_i F_k>, <H_i> and <F_i>, with samples at fields f.
+
+    `centred` has the value of f; it stands apart because f may carry derivatives with respect to
+    the biases, and centred fields do not.
     """
     k, d = len(layers.v), f.shape[1]
-    lam, rho = f[:, :k], f[:, k:]
-    c_f, c_c, dv, c = (jnp.zeros(shape) for shape in ((k, d), (k, k), k, k))
-    for probability, y in _labels(problem, rho, zeta, layers):
-        gradient: FieldGradient = jax.vmap(problem.gradient, (0, 0, None))(lam, y, layers)
-        weighted = gradient.c * (weight * probability)[:, None]
-        c_f += weighted.T @ centred
-        c_c += weighted.T @ gradient.c
-        dv += (weight * probability) @ gradient.dv
-        c += jnp.sum(weighted, axis=0)
-    return FieldAverages(c_f, c_c, dv, c)
+    fields, phi, h, mean = (jnp.zeros(shape) for shape in ((k, d), (k, k), k, k))
+    for probability, y in labels(problem, rule, f[:, k:], zeta, layers):
+        found = modulations(problem, rule, f[:, :k], y, layers)
+        weighted = found.c * (weight * probability)[:, None]
+        fields += weighted.T @ centred
+        phi += weighted.T @ found.c
+        h += (weight * probability) @ found.dv
+        mean += jnp.sum(weighted, axis=0)
+    return fields, phi, h, mean
 
 
 def sum_errors(
     problem: Problem,
+    rule: AbstractRule | None,
     f: Float[Array, "p d"],
     centred: Float[Array, "p d"],
     zeta: Float[Array, " p"],
     weight: Float[Array, " p"],
     layers: Layers,
 ) -> Float[Array, ""]:
-    """The generalisation error; arguments as for `sum_fields`."""
+    """The generalisation error, whatever the rule; arguments as for `sum_fields`."""
     k = len(layers.v)
     phi = jax.vmap(problem.student_output, (0, None))(f[:, :k], layers)
     phi_teacher = clean_teacher_output(problem, f[:, k:], layers)
     if problem.is_classification:
         return weight @ ((phi >= 0) != (phi_teacher >= 0)).astype(phi.dtype)
     return 0.5 * weight @ (phi - phi_teacher) ** 2
+
+
+def modulations(
+    problem: Problem,
+    rule: AbstractRule,
+    lam: Float[Array, "p k"],
+    y: Float[Array, " p"],
+    layers: Layers,
+) -> Modulation:
+    """The rule's modulation of each sample."""
+    own = layers.of_student
+    return jax.vmap(lambda lam, y: rule.modulation(problem, Sample(lam, y), own))(lam, y)
 
 
 def clean_teacher_output(
@@ -69,15 +86,28 @@ def clean_teacher_output(
     return jax.lax.map(averaged, rho, batch_size=min(1024, len(rho)))
 
 
-def needs_zeta_node(problem: Problem) -> bool:
-    """Whether label noise needs a node dimension of its own, having no exact finite rule."""
-    if problem.has_multi_index_teacher:
+def needs_zeta_node(problem: Problem, rule: AbstractRule | None = None) -> bool:
+    """Whether label noise needs a node dimension of its own, having no exact finite rule.
+
+    rule: None asks for eg alone, which has no label noise.
+    """
+    if problem.has_multi_index_teacher or problem.overrides("label"):
         return True
-    return not (problem.is_classification or isinstance(problem.loss, Squared))
+    if problem.is_classification:
+        return False
+    return not is_squared(problem.loss) or not is_linear_in_error(problem, rule)
 
 
-def _labels(
+def is_linear_in_error(problem: Problem, rule: AbstractRule | None) -> bool:
+    """Whether a modulation is the loss's slope times functions of the fields, as declared."""
+    return rule is None or (
+        rule.propagates_error and not problem.overrides("gradient", "signals", "student_output")
+    )
+
+
+def labels(
     problem: Problem,
+    rule: AbstractRule,
     rho: Float[Array, "p m"],
     zeta: Float[Array, " p"],
     layers: Layers,
@@ -85,16 +115,17 @@ def _labels(
 ) -> list[tuple[Float[Array, " p"] | float, Float[Array, " p"]]]:
     """Labels with their probabilities given the fields: a sum over label noise.
 
-    Exact for classification and, with squared loss, for polynomials of c and dloss/dv of
-    degree up to 2 points - 1, since those are linear in the noise.
+    Exact for classification and, where the modulation is linear in the noise, for polynomials of
+    it of degree up to 2 points - 1.
     """
-    if needs_zeta_node(problem):
+    if needs_zeta_node(problem, rule):
         return [(1.0, jax.vmap(problem.label, (0, 0, None))(rho, zeta, layers))]
     clean = jax.vmap(problem.teacher_output, (0, None))(rho, layers)
     if problem.is_classification:
         one = jnp.ones_like(clean)
         positive = _probability_positive(clean, problem.noise)
         return [(positive, one), (1 - positive, -one)]
+    # Gauss and Hermite's rule for zeta.
     x, w = np.polynomial.hermite_e.hermegauss(points)
     return [(p, clean + x_i * problem.noise) for x_i, p in zip(x, w / w.sum(), strict=True)]
 

@@ -10,10 +10,11 @@ from learndyn.averages import (
     NodeAverages,
     QuasiMonteCarlo,
     choose_averages,
+    is_linear_in_error,
 )
 from learndyn.dynamics._overlap_flow import OverlapFlow
-from learndyn.problems import FieldGradient, Linear, Problem, Squared
-from learndyn.rules import SGD
+from learndyn.problems import Problem, declared, is_squared
+from learndyn.rules import AbstractRule, Modulation
 from learndyn.states import Overlaps
 
 _MAX_EXACT_DIMS = 9
@@ -22,6 +23,7 @@ _MAX_EXACT_DIMS = 9
 
 def noise_averages(
     problem: Problem,
+    rule: AbstractRule,
     start: Overlaps,
     nodes: AbstractNodes | None = None,
     *,
@@ -30,20 +32,25 @@ def noise_averages(
     """Nodes for the diffusion matrix: it has products of up to four gradients, beyond the
     closed forms. Linear networks need only polynomials of degree 4: three nodes a direction.
     """
-    biases, dims = start.b is not None, start.k + start.m
-    linear = isinstance(problem.student, Linear) and isinstance(problem.teacher, Linear)
-    if nodes is None and linear and isinstance(problem.loss, Squared) and dims <= _MAX_EXACT_DIMS:
+    sizes = {"rule": rule, "biases": start.b is not None}
+    if nodes is None and _is_linear(problem, rule) and start.k + start.m <= _MAX_EXACT_DIMS:
         nodes = GaussHermite(3)
     if nodes is None and default is None:
-        chosen = choose_averages(problem, start.k, start.m, biases=biases)
+        chosen = choose_averages(problem, start.k, start.m, **sizes)
         if isinstance(chosen, NodeAverages):
             return chosen
     if nodes is None:
         nodes = default or QuasiMonteCarlo()
-    chosen = choose_averages(problem, start.k, start.m, biases=biases, averages=nodes)
+    chosen = choose_averages(problem, start.k, start.m, averages=nodes, **sizes)
     if not isinstance(chosen, NodeAverages):
         raise ValueError(f"noise averages need a set of nodes, not {nodes!r}.")
     return chosen
+
+
+def _is_linear(problem: Problem, rule: AbstractRule) -> bool:
+    """Whether a sample's modulation is a polynomial of degree 1 in its fields."""
+    degrees = [declared(g, "degree") for g in (problem.student, problem.teacher)]
+    return degrees == [1, 1] and is_squared(problem.loss) and is_linear_in_error(problem, rule)
 
 
 @eqx.filter_jit  # traced once, like the flow
@@ -52,27 +59,28 @@ def diffusion(
 ) -> Float[Array, "p p"]:
     """D(m) = Cov(xi) / B in the independent coordinates.
 
-    Equation: xi_R = -lr c rho, xi_Q_ik = -lr (c_i lambda_k + c_k lambda_i) + lr^2 c_i c_k / B,
-    xi_v = -lr_second dloss/dv, xi_b = -lr_bias c: the increment of one sample, times n.
+    Equation: xi_R = -lr F rho, xi_Q_ik = -lr (F_i lambda_k + F_k lambda_i) + lr^2 F_i F_k / B,
+    xi_v = -lr_second H, xi_b = -lr_bias F: the increment of one sample, times n.
     """
     rule, problem = flow.rule, flow.problem
     rates, state = rule.effective_rates(t), flow.unpack(y)
 
-    def increment(lam: Array, rho: Array, gradient: FieldGradient) -> Array:
-        c = gradient.c
+    def increment(lam: Array, rho: Array, found: Modulation) -> Array:
+        c = found.c
         pull = -rates.w * jnp.outer(c, lam)
         dq = pull + pull.T + rates.w**2 / rule.batch_size * jnp.outer(c, c)
-        dv = None if rates.v is None else -rates.v * gradient.dv
+        dv = None if rates.v is None else -rates.v * found.dv
         db = None if rates.b is None else -rates.b * c
         return flow.coordinates(dq, -rates.w * jnp.outer(c, rho), dv, db)
 
-    return nodes.covariance_of(problem, state, increment) / rule.batch_size
+    return nodes.covariance_of(problem, rule, state, increment) / rule.batch_size
 
 
-def require_no_slow_momentum(rule: SGD, function: str) -> None:
-    """The velocity's own order parameters fluctuate too; that theory is not written here."""
+def require_no_slow_momentum(rule: AbstractRule, function: str) -> None:
+    """Raises: ValueError for `SlowMomentum`, whose velocities fluctuate too, which no theory here
+    describes."""
     if rule.has_slow_momentum:
         raise ValueError(
-            f"{function} needs plain SGD or constant momentum (a number beta); got SlowMomentum. "
+            f"{function} needs no momentum or constant momentum (a number beta); got SlowMomentum. "
             "For its spread at finite n use an ensemble of simulate_chain."
         )

@@ -20,7 +20,7 @@ from learndyn.dynamics._ode import AveragesOption, overlap_flow
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.problems import Problem
-from learndyn.rules import SGD
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
 
@@ -59,7 +59,7 @@ class Fluctuations(eqx.Module):
 
 def fluctuations(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     start: Overlaps,
     ts: RealLike,
     *,
@@ -82,7 +82,7 @@ def fluctuations(
     require_no_slow_momentum(rule, "fluctuations")
     ts = checked_times(ts)
     flow = overlap_flow(problem, rule, start, averages=averages)
-    nodes = noise_averages(problem, start, noise_nodes)
+    nodes = noise_averages(problem, rule, start, noise_nodes)
     tolerances = (jnp.asarray(rtol, float), jnp.asarray(atol, float))
     return _fluctuations(flow, nodes, ts, tolerances, max_steps)
 
@@ -129,7 +129,7 @@ def _fluctuations(
         max_steps=max_steps,
     )
     ys, sigma = jax.vmap(field.split)(solved.ys)
-    mean = trajectory_from(flow, ts, ys, solved)
+    mean = trajectory_from(flow, ts, solved, ys=ys)
     mean_norm = jax.vmap(lambda s: gaussian_norm(_full_weights(flow, s)))(sigma)
     finished = mean.result == Result.SUCCESS.value
     constant = jnp.where(finished, jnp.max(mean_norm), jnp.nan)
@@ -146,8 +146,8 @@ def _spread(flow: OverlapFlow, ys: Array, sigma: Array) -> Spread:
     return Spread(
         Q=shaped.Q,
         R=shaped.R,
-        v=still if flow.rule.lr_second is None else shaped.v,
-        b=None if flow.start.b is None else (still if flow.rule.lr_bias is None else shaped.b),
+        v=shaped.v if flow.rule.trains_second else still,
+        b=None if flow.start.b is None else (shaped.b if flow.rule.trains_biases else still),
         eg=jnp.sqrt(jnp.maximum(eg_variance, 0.0)),
     )
 

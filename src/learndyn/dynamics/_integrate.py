@@ -1,20 +1,27 @@
 """Solving a theory without ever raising: what may fail at run time becomes a result code."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import Times
-from learndyn.averages import ClosedForm, NodeAverages, averages_error
+from learndyn.averages import NodeAverages, averages_error, sampled
 from learndyn.dynamics._overlap_flow import OverlapFlow
+from learndyn.dynamics._prepare import (
+    Number,
+    are_finite,
+    numbers_hold,
+    overlaps_hold,
+    run_numbers,
+    times_hold,
+)
+from learndyn.dynamics._record import Rows, Run, record
 from learndyn.dynamics._trajectory import Trajectory
-from learndyn.rules import SGD, SlowMomentum
-from learndyn.states import Overlaps
 
 _CAP = 0.01
 """Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance, so
@@ -48,8 +55,8 @@ def integrate(
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Solved:
     """Solve `term` from y0 over ts without ever raising; `flow` tells what input is valid."""
-    valid = is_valid(flow, ts) & (tolerances[0] > 0) & (tolerances[1] >= 0)
-    error = averages_error(flow.problem, flow.start, flow.averages)
+    valid = is_valid(flow, ts, tolerance_numbers(*tolerances))
+    error = averages_error(flow.problem, flow.rule, flow.start, flow.averages)
     rtol, atol = _capped(tolerances, error, flow)
     stats = {"steps": jnp.zeros((), int), "rtol": rtol, "atol": atol, "averages_error": error}
     y0 = jnp.where(valid, y0, 0.0)
@@ -81,6 +88,14 @@ def integrate(
     return Solved(ys, result, stats | {"steps": solution.stats["num_steps"]})
 
 
+def tolerance_numbers(rtol: Array, atol: Array) -> list[Number]:
+    """The solver's tolerances, with their bounds."""
+    return [
+        Number("rtol", rtol, "a relative tolerance", strict=True),
+        Number("atol", atol, "an absolute tolerance"),
+    ]
+
+
 def reached_rows(solution: diffrax.Solution, valid: Array) -> Float[Array, "times p"]:
     """The saved rows, NaN from where the solve stopped."""
     reached = valid & jnp.isfinite(jnp.asarray(solution.ts))
@@ -88,33 +103,20 @@ def reached_rows(solution: diffrax.Solution, valid: Array) -> Float[Array, "time
 
 
 def trajectory_from(
-    flow: OverlapFlow, ts: Times, ys: Float[Array, "times p"], solved: Solved
+    flow: OverlapFlow,
+    ts: Times,
+    solved: Solved,
+    *,
+    level: str = "ode",
+    ys: Float[Array, "times p"] | None = None,
+    n: Array | None = None,
 ) -> Trajectory:
-    """The trajectory whose coordinates at ts are ys."""
+    """The trajectory of a solve. ys: the coordinates at ts; None: all that was solved for."""
+    ys = solved.ys if ys is None else ys
     states = jax.vmap(flow.unpack)(ys)
-    stopped = jnp.isnan(ys[:, :1])
-    return Trajectory(
-        alpha=ts,
-        Q=states.Q,
-        R=states.R,
-        T=flow.start.T,
-        v=jnp.where(stopped, jnp.nan, states.v),
-        v_teacher=flow.start.v_teacher,
-        b=None if states.b is None else jnp.where(stopped, jnp.nan, states.b),
-        b_teacher=flow.start.b_teacher,
-        eg=jnp.where(stopped[:, 0], jnp.nan, _errors(flow, states)),
-        result=solved.result,
-        stats=solved.stats,
-    )
-
-
-def _errors(flow: OverlapFlow, states: Overlaps) -> Times:
-    def error(state: Overlaps) -> Array:
-        return flow.averages.generalisation_error(flow.problem, state)
-
-    if isinstance(flow.averages, ClosedForm):
-        return jax.vmap(error)(states)
-    return jax.lax.map(error, states)  # one state at a time: there are thousands of nodes
+    run = Run(level, flow.problem, flow.rule, flow.start.T, flow.start.layers, flow.averages, ts, n)
+    rows = Rows(states.Q, states.R, states.v, states.b)
+    return record(run, rows, jnp.isnan(ys[:, 0]), solved.result, stats=solved.stats)
 
 
 def _capped(
@@ -124,39 +126,20 @@ def _capped(
     rtol, atol = tolerances
     if not (isinstance(flow.averages, NodeAverages) and flow.averages.score):
         return rtol, atol
-    averages = flow.averages.field_averages(flow.problem, flow.start)
+    averages = sampled(flow.averages.field_averages(flow.problem, flow.rule, flow.start))
     scale = jnp.max(jnp.stack([jnp.max(jnp.abs(average)) for average in averages]))
     floor = _CAP * jnp.nan_to_num(error / jnp.where(scale > 0, scale, 1.0))
     return jnp.maximum(rtol, floor), jnp.maximum(atol, floor)
 
 
-def is_valid(flow: OverlapFlow, ts: Times) -> Array:
-    """Whether traced input is sound, where no exception can be raised."""
-    c, finite = flow.start.covariance, jnp.isfinite
-    smallest = jnp.linalg.eigvalsh(jnp.where(finite(c), c, 0.0))[0]
-    numbers = {**rule_numbers(flow.rule), "noise": flow.problem.noise}
-    momentum = numbers.get("momentum", 0.0)
-    leaves = jax.tree_util.tree_leaves((flow.start, ts, eqx.filter(flow.rule, eqx.is_array)))
-    return (
-        jnp.all(jnp.stack([jnp.all(finite(leaf)) for leaf in leaves]))
-        & (smallest >= -1e-10 * jnp.trace(c))
-        & jnp.all(jnp.abs(c - c.T) <= 1e-8 * (1 + jnp.max(jnp.abs(c))))
-        & jnp.all(jnp.stack([number >= 0 for number in numbers.values()]))
-        & (momentum < 1)
-        & (numbers.get("gamma", 1.0) > 0)
-        & jnp.all(jnp.diff(ts) > 0)
-        & (ts[0] >= 0)
-    )
+def is_valid(flow: OverlapFlow, ts: Times, numbers: Sequence[Number] = ()) -> Array:
+    """Whether traced input is sound, where no exception can be raised.
 
-
-def rule_numbers(rule: SGD) -> dict[str, Array]:
-    """The rule's numbers by name; schedules are left out."""
-    named = {name: getattr(rule, name) for name in ("lr", "lr_second", "lr_bias", "weight_decay")}
-    key, momentum = "momentum", rule.momentum
-    if isinstance(momentum, SlowMomentum):
-        key, momentum = "gamma", momentum.gamma
-    named[key] = momentum
-    return {name: number for name, number in named.items() if eqx.is_array(number)}
+    numbers: further ones, besides those of problem and rule.
+    """
+    known = [*run_numbers(flow.problem, flow.rule), *numbers]
+    finite = are_finite(flow.start, ts, flow.rule)
+    return finite & overlaps_hold(flow.start) & numbers_hold(known) & times_hold(ts)
 
 
 def has_diverged(t: Array, y: Array, args: object, **kwargs: object) -> Array:

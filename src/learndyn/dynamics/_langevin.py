@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, checked_times, require_at_least
+from learndyn._checks import as_float, checked_times, require_unbatched
 from learndyn._numerics.linear_algebra import psd_cholesky, psd_solve_lower
+from learndyn._results import Result
 from learndyn._types import PRNGKey, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages, QuasiMonteCarlo
 from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
@@ -24,9 +25,10 @@ from learndyn.dynamics._integrate import (
 )
 from learndyn.dynamics._ode import AveragesOption, overlap_flow
 from learndyn.dynamics._overlap_flow import OverlapFlow
+from learndyn.dynamics._prepare import Number, require_number
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.problems import Problem
-from learndyn.rules import SGD
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
 _NODES = QuasiMonteCarlo(points=256, replicates=2)
@@ -35,7 +37,7 @@ _NODES = QuasiMonteCarlo(points=256, replicates=2)
 
 def simulate_langevin(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     start: Overlaps,
     ts: RealLike,
     *,
@@ -60,11 +62,19 @@ def simulate_langevin(
     require_no_slow_momentum(rule, "simulate_langevin")
     ts = checked_times(ts)
     n, dt = as_float(n, "n"), as_float(dt, "dt")
-    require_at_least(n, 1.0, "n", "an input dimension")
-    require_at_least(dt, 0.0, "dt", "a step in alpha", strict=True)
+    require_unbatched([("n", n, 0), ("dt", dt, 0)], "simulate_langevin")
+    for number in _numbers(n, dt):
+        require_number(number)
     flow = overlap_flow(problem, rule, start, averages=averages)
-    nodes = noise_averages(problem, start, noise_nodes, default=_NODES)
+    nodes = noise_averages(problem, rule, start, noise_nodes, default=_NODES)
     return _simulate(flow, nodes, ts, n, key, dt)
+
+
+def _numbers(n: Array, dt: Array) -> list[Number]:
+    return [
+        Number("n", n, "an input dimension", least=1.0),
+        Number("dt", dt, "a step in alpha", strict=True),
+    ]
 
 
 class _StepNoise(diffrax.AbstractPath):
@@ -133,7 +143,7 @@ def _projected(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array]:
 def _simulate(
     flow: OverlapFlow, nodes: NodeAverages, ts: Times, n: Array, key: PRNGKey, dt: Array
 ) -> Trajectory:
-    valid = is_valid(flow, ts) & (n >= 1) & (dt > 0)
+    valid = is_valid(flow, ts, _numbers(n, dt))
     y0 = jnp.where(valid, flow.pack(flow.start), 0.0)
     ts_safe = jnp.where(valid, ts, jnp.arange(len(ts), dtype=ts.dtype))
     dt = jnp.where(valid, dt, 1.0)
@@ -145,8 +155,9 @@ def _simulate(
     terms = diffrax.MultiTerm(diffrax.ODETerm(flow), diffrax.ControlTerm(noise, path))
     stats = {"corrections": jnp.zeros((), int)}
     if len(ts) == 1:
-        solved = Solved(y0[None], jnp.zeros((), int), stats)
-        return trajectory_from(flow, ts, y0[None], solved)
+        result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
+        solved = Solved(jnp.where(valid, y0, jnp.nan)[None], result, stats)
+        return trajectory_from(flow, ts, solved, level="langevin", n=n)
     solution = diffrax.diffeqsolve(
         terms,
         _ProjectedEuler(flow),
@@ -162,4 +173,4 @@ def _simulate(
     ys = reached_rows(solution, valid)
     result = result_code(solution.result, valid)
     stats = {"corrections": jnp.asarray(solution.solver_state)}
-    return trajectory_from(flow, ts, ys, Solved(ys, result, stats))
+    return trajectory_from(flow, ts, Solved(ys, result, stats), level="langevin", n=n)

@@ -11,19 +11,19 @@ from learndyn._checks import (
     as_count,
     as_float,
     checked_times,
-    require_at_least,
     require_finite,
     require_unbatched,
     require_x64,
 )
 from learndyn._types import CountLike, RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
-from learndyn.dynamics._integrate import integrate, rule_numbers, trajectory_from
+from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
+from learndyn.dynamics._prepare import require_number, require_run, run_numbers
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.problems import Problem
-from learndyn.rules import SGD
-from learndyn.states import Overlaps, require_compatible
+from learndyn.rules import AbstractRule
+from learndyn.states import Overlaps
 
 RTOL, ATOL, MAX_STEPS = 1e-9, 1e-11, 100_000
 
@@ -33,7 +33,7 @@ SolverOption = diffrax.AbstractAdaptiveSolver | Any
 
 
 def ode_term(
-    problem: Problem, rule: SGD, start: Overlaps, *, averages: AveragesOption = None
+    problem: Problem, rule: AbstractRule, start: Overlaps, *, averages: AveragesOption = None
 ) -> diffrax.ODETerm:
     """The ODE as a `diffrax.ODETerm`, for users of Diffrax.
 
@@ -44,21 +44,20 @@ def ode_term(
 
 
 def overlap_flow(
-    problem: Problem, rule: SGD, start: Overlaps, *, averages: AveragesOption = None
+    problem: Problem, rule: AbstractRule, start: Overlaps, *, averages: AveragesOption = None
 ) -> OverlapFlow:
     """The vector field of `ode_term`, checked and with its averages chosen."""
     require_x64("the theory", problem, rule, start)
-    _require_one_run(problem, start, rule)
-    require_compatible(problem, rule.lr_bias is not None, start)
+    require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
     ready = choose_averages(
-        problem, start.k, start.m, biases=start.b is not None, averages=averages
+        problem, start.k, start.m, rule=rule, biases=start.b is not None, averages=averages
     )
     return OverlapFlow(problem, rule, ready, start)
 
 
 def solve_ode(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     start: Overlaps,
     ts: RealLike,
     *,
@@ -111,7 +110,7 @@ def generalisation_error(
     Source: Goldt et al. (2020), Eq. (4).
     """
     require_x64("generalisation_error", problem, state)
-    _require_one_run(problem, state)
+    require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
     ready = choose_averages(
         problem, state.k, state.m, biases=state.b is not None, averages=averages
     )
@@ -147,14 +146,7 @@ def _solve(
         solver=solver,
         adjoint=adjoint,
     )
-    return trajectory_from(flow, ts, solved.ys, solved)
-
-
-def _require_one_run(problem: Problem, state: Overlaps, rule: SGD | None = None) -> None:
-    named = [("Q", state.Q, 2), ("noise", problem.noise, 0)]
-    if rule is not None:
-        named += [(name, number, 0) for name, number in rule_numbers(rule).items()]
-    require_unbatched(named, "the theory")
+    return trajectory_from(flow, ts, solved)
 
 
 def _checked_tolerances(rtol: RealLike, atol: RealLike) -> tuple[Array, Array]:
@@ -162,8 +154,8 @@ def _checked_tolerances(rtol: RealLike, atol: RealLike) -> tuple[Array, Array]:
     for name, value in (("rtol", rtol), ("atol", atol)):
         if value.ndim:
             raise ValueError(f"{name} must be one number; got shape {value.shape}.")
-    require_at_least(rtol, 0.0, "rtol", "a relative tolerance", strict=True)
-    require_at_least(atol, 0.0, "atol", "an absolute tolerance")
+    for number in tolerance_numbers(rtol, atol):
+        require_number(number)
     return rtol, atol
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from learndyn._numerics.linear_algebra import triu
 from learndyn.averages import AbstractAverages, FieldAverages
 from learndyn.problems import Problem, loss_slope_jumps
-from learndyn.rules import SGD, Rates
+from learndyn.rules import AbstractRule, Rates
 from learndyn.states import Overlaps
 
 
@@ -32,14 +32,15 @@ class OverlapFlow(eqx.Module):
     y holds the upper triangle of Q row by row, R, then v and b where they are trained, then
     the velocities' order parameters where momentum is slow. `pack` and `unpack` translate.
 
-    Equation: dR = -lr (<c rho> + kappa R),
-      dQ_ik = -lr (<c_i lambda_k> + <c_k lambda_i> + 2 kappa Q_ik) + lr^2 <c_i c_k> / B,
-      dv = -lr_second <dloss/dv>,  db = -lr_bias <c>;
-    Goldt et al. (2020), Eq. (9), for any loss. Constant momentum enters as lr / (1 - beta).
+    Equation: dR = -lr (<F rho> + kappa R),
+      dQ_ik = -lr (<F_i lambda_k> + <F_k lambda_i> + 2 kappa Q_ik) + lr^2 <F_i F_k> / B,
+      dv = -lr_second <H>,  db = -lr_bias <F>,
+    with (F, H) the rule's modulation; Goldt et al. (2020), Eq. (9), where it is the gradient of
+    squared loss. Constant momentum enters as lr / (1 - beta).
     """
 
     problem: Problem
-    rule: SGD
+    rule: AbstractRule
     averages: AbstractAverages
     start: Overlaps
 
@@ -50,11 +51,9 @@ class OverlapFlow(eqx.Module):
     def _at(self, t: Array, y: Any) -> Float[Array, " p"]:
         state, velocity = self._unpack(y)
         rates = self.rule.effective_rates(t)
+        averages = self.averages.field_averages(self.problem, self.rule, state)
         if velocity is None:
-            averages = self.averages.field_averages(self.problem, state)
             return self.coordinates(*self._drift(rates, state, averages))
-        cross = _probe_covariance(state, velocity)
-        averages = self.averages.field_averages(self.problem, state, cross)
         return self._momentum_drift(rates, state, velocity, averages)
 
     def jacobian(self, t: Float[Array, ""], y: Float[Array, " p"]) -> Float[Array, "p p"]:
@@ -86,42 +85,44 @@ class OverlapFlow(eqx.Module):
 
     @property
     def _trains_v(self) -> bool:
-        return self.rule.lr_second is not None
+        return self.rule.trains_second
 
     @property
     def _trains_b(self) -> bool:
-        return self.rule.lr_bias is not None
+        return self.rule.trains_biases
 
     def _drift(
         self, rates: Rates, state: Overlaps, averages: FieldAverages
     ) -> tuple[Array, Array, Array, Array]:
         kappa, k = self.rule.weight_decay, state.k
-        pull_q = averages.c_probe[:, :k] + kappa * state.Q
-        noise = rates.w**2 / self.rule.batch_size * averages.c_c
+        with_fields = averages.with_fields(state.covariance)
+        pull_q = with_fields[:, :k] + kappa * state.Q
+        noise = rates.w**2 / self.rule.batch_size * averages.Phi
         dq = noise - rates.w * (pull_q + pull_q.T)
-        dr = -rates.w * (averages.c_probe[:, k:] + kappa * state.R)
-        dv = -averages.dv * (0.0 if rates.v is None else rates.v)
-        db = -averages.c * (0.0 if rates.b is None else rates.b)
+        dr = -rates.w * (with_fields[:, k:] + kappa * state.R)
+        dv = -averages.h * (0.0 if rates.v is None else rates.v)
+        db = -averages.f * (0.0 if rates.b is None else rates.b)
         return dq, dr, dv, db
 
     def _momentum_drift(
         self, rates: Rates, state: Overlaps, velocity: Velocity, averages: FieldAverages
     ) -> Array:
         """The limit of momentum with 1 - beta = gamma/n and rates lr gamma/n."""
-        gamma, kappa, k, m = self.rule.momentum.gamma, self.rule.weight_decay, state.k, state.m
-        c_lam, c_rho, c_u = jnp.split(averages.c_probe, [k, k + m], axis=1)
+        gamma, kappa, k = self.rule.momentum.gamma, self.rule.weight_decay, state.k
         S, U, V = velocity.S, velocity.U, velocity.V
-        push = c_u + kappa * S
-        dS = gamma * (c_lam.T + kappa * state.Q - S) - rates.w * U
+        with_fields = averages.with_fields(state.covariance)
+        with_velocities = averages.G @ jnp.concatenate([S.T, V], axis=1).T
+        push = with_velocities + kappa * S
+        dS = gamma * (with_fields[:, :k].T + kappa * state.Q - S) - rates.w * U
         dU = gamma * (push + push.T - 2 * U)
-        dU = dU + gamma**2 / self.rule.batch_size * averages.c_c
-        dV = gamma * (c_rho + kappa * state.R - V)
+        dU = dU + gamma**2 / self.rule.batch_size * averages.Phi
+        dV = gamma * (with_fields[:, k:] + kappa * state.R - V)
         lr_v, lr_b = (0.0 if rate is None else rate for rate in (rates.v, rates.b))
         moved = self.coordinates(
             -rates.w * (S + S.T), -rates.w * V, -lr_v * velocity.v, -lr_b * velocity.b
         )
         pushed = self.coordinates(
-            dU, dV, gamma * (averages.dv - velocity.v), gamma * (averages.c - velocity.b)
+            dU, dV, gamma * (averages.h - velocity.v), gamma * (averages.f - velocity.b)
         )
         return jnp.concatenate([moved, dS.ravel(), pushed])
 
@@ -165,12 +166,6 @@ def _with_state(start: Overlaps, q: Array, r: Array, v: Array | None, b: Array |
     return eqx.tree_at(
         lambda s: (s.Q, s.R, s.v, s.b), start, (q, r, v, b), is_leaf=lambda leaf: leaf is None
     )
-
-
-def _probe_covariance(state: Overlaps, velocity: Velocity) -> Float[Array, "p d"]:
-    """Cov of the probe fields (lambda, rho, u.x/sqrt n) with the fields (lambda, rho)."""
-    momentum = jnp.concatenate([velocity.S.T, velocity.V], axis=1)
-    return jnp.concatenate([state.covariance, momentum], axis=0)
 
 
 def _triu_positions(size: int) -> np.ndarray:

@@ -1,11 +1,35 @@
 """What every level of description returns."""
 
+from typing import Any
+
 import equinox as eqx
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from learndyn._checks import is_concrete
+from learndyn.problems import Problem
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
+
+
+class Given(eqx.Module):
+    """A problem and a rule, their numbers as data, and functions and words as structure.
+
+    So they may leave compiled and vmapped programs, whatever a user's modules hold.
+    """
+
+    numbers: Any
+    rest: Any = eqx.field(static=True)
+
+    @staticmethod
+    def of(problem: Problem, rule: AbstractRule) -> "Given":
+        is_number = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, np.ndarray)
+        return Given(*eqx.partition((problem, rule), is_number))
+
+    @property
+    def both(self) -> tuple[Problem, AbstractRule]:
+        return eqx.combine(self.numbers, self.rest)
 
 
 class Trajectory(eqx.Module):
@@ -17,7 +41,10 @@ class Trajectory(eqx.Module):
     Q_field, R_field (times, ...), T_field (m, m): second moments of the fields, w Omega w^T / n,
         where the inputs' covariance Omega is not 1; else None.
     result: a `Result` code, 0 for success. stats: numbers about the run, by name.
-    A vmapped function returns one with batch axes in front of all of these.
+    level: "ode", "chain", "sgd", "langevin" or "". n: input dimension, None where it is infinite.
+    ts: (times,) the requested times. problem, rule: what was run.
+    A vmapped function returns one with batch axes in front of all numbers, those of problem and
+    rule included; `run[i]` takes one run out of it.
     """
 
     alpha: Float[Array, "*batch times"]
@@ -34,12 +61,45 @@ class Trajectory(eqx.Module):
     Q_field: Float[Array, "*batch times k k"] | None = None
     R_field: Float[Array, "*batch times k m"] | None = None
     T_field: Float[Array, "*batch m m"] | None = None
+    level: str = eqx.field(static=True, default="")
+    n: Array | None = None
+    ts: Float[Array, "*batch times"] | None = None
+    given: Given | None = None
+
+    @property
+    def problem(self) -> Problem | None:
+        """The problem that was run; None for a trajectory made by hand."""
+        return None if self.given is None else self.given.both[0]
+
+    @property
+    def rule(self) -> AbstractRule | None:
+        """The rule by which was learned; None for a trajectory made by hand."""
+        return None if self.given is None else self.given.both[1]
+
+    def __getitem__(self, index: Any) -> "Trajectory":
+        """One run, or several, out of a batch: `index` acts on the leading batch axis.
+
+        Raises: ValueError for a single run; IndexError for a run that is not there.
+        """
+        if self.alpha.ndim < 2:
+            raise ValueError(
+                "this trajectory is a single run, so there is no run to take out of it. For one of "
+                "its saved times use .at(index)."
+            )
+        runs = self.alpha.shape[0]
+        if isinstance(index, int) and not -runs <= index < runs:
+            raise IndexError(f"the trajectory holds {runs} runs; got run number {index}.")
+        return jax.tree.map(lambda leaf: leaf[index], self)
 
     def at(self, index: int) -> Overlaps:
         """The state at saved time number `index`, for example -1 for the last one.
 
-        Raises: ValueError where that state is not finite (a run that stopped earlier).
+        Raises: IndexError where there are fewer times; ValueError where that state is not finite
+        (a run that stopped earlier).
         """
+        times = self.alpha.shape[-1]
+        if isinstance(index, int) and not -times <= index < times:
+            raise IndexError(f"the run has {times} saved times; got number {index}.")
         if is_concrete(self.Q) and not np.isfinite(np.asarray(self.Q[..., index, :, :])).all():
             raise ValueError(
                 f"no state at saved time number {index}: the run stopped before (result "

@@ -31,14 +31,14 @@ def slope_pair(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
 def first_layer(
     c: Float[Array, "d d"], u: Float[Array, " d"], k: int, noise_variance: Float[Array, ""]
 ) -> tuple[Float[Array, "k d"], Float[Array, "k k"]]:
-    """What the first layer's gradient c_i = u_i g'(f_i) (sum_a u_a g(f_a) - sigma zeta) needs.
+    """Averages of the error signal s_i = g'(f_i) (sum_a u_a g(f_a) - sigma zeta) of k units.
 
-    c: covariance of the fields; u: (v, -v*); k: number of student units.
-    Returns G (k, d) with <c_i f_p> = sum_b G_ib Cov(f_b, f_p) for any jointly Gaussian f_p,
-    and <c_i c_k> (k, k).
+    c: covariance of the fields; u: (v, -v*); k: number of student units, the first fields.
+    Returns G (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p) for any jointly Gaussian f_p,
+    and <s_i s_k> (k, k).
     Equation: I3 and I4 of Saad & Solla (1995), with label noise as Goldt et al. (2020), Eq. (9).
     """
-    return u[:k, None] * _field_gradient(c, u, k), _product(c, u, k, noise_variance)
+    return _field_gradient(c, u, k), _product(c, u, k, noise_variance)
 
 
 def _field_gradient(c: Float[Array, "d d"], u: Float[Array, " d"], k: int) -> Float[Array, "k d"]:
@@ -52,7 +52,7 @@ def _field_gradient(c: Float[Array, "d d"], u: Float[Array, " d"], k: int) -> Fl
 def _product(
     c: Float[Array, "d d"], u: Float[Array, " d"], k: int, noise_variance: Float[Array, ""]
 ) -> Float[Array, "k k"]:
-    """<c_i c_k>, with each of I4's two symmetries used: i <= k and a <= b."""
+    """<s_i s_k>, with each of I4's two symmetries used: i <= k and a <= b."""
     i, j = np.triu_indices(k)
     a, b = np.triu_indices(c.shape[0])
     s_i, s_j, c_ij = 1 + c[i, i], 1 + c[j, j], c[i, j]
@@ -66,5 +66,5 @@ def _product(
     correlation = tilted * scale[:, a] * scale[:, b]
     multiplicity = np.where(a == b, 1.0, 2.0)
     squared_error = _2_PI * arcsin(correlation) @ (multiplicity * u[a] * u[b])
-    values = u[i] * u[j] * _2_PI / jnp.sqrt(determinant) * (squared_error + noise_variance)
+    values = _2_PI / jnp.sqrt(determinant) * (squared_error + noise_variance)
     return symmetric_from_triu(values, k)

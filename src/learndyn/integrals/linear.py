@@ -12,9 +12,8 @@ def pair(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
 def first_layer(
     c: Float[Array, "d d"], u: Float[Array, " d"], k: int, noise_variance: Float[Array, ""]
 ) -> tuple[Float[Array, "k d"], Float[Array, "k k"]]:
-    """What the gradient c_i = u_i (sum_a u_a f_a - sigma zeta) needs.
+    """Averages of the error signal s_i = sum_a u_a f_a - sigma zeta, which is the same for k units.
 
-    Returns G (k, d) with <c_i f_p> = sum_b G_ib Cov(f_b, f_p), and <c_i c_k> (k, k).
+    Returns G (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p), and <s_i s_k> (k, k).
     """
-    outer = jnp.outer(u[:k], u)
-    return outer, outer[:, :k] * (u @ c @ u + noise_variance)
+    return jnp.tile(u, (k, 1)), jnp.full((k, k), u @ c @ u + noise_variance)

@@ -1,5 +1,6 @@
 """What is learned: activations, losses, and the one definition of a sample's loss."""
 
+from learndyn.problems._activations import AbstractActivation as AbstractActivation
 from learndyn.problems._activations import Erf as Erf
 from learndyn.problems._activations import Linear as Linear
 from learndyn.problems._activations import Quadratic as Quadratic
@@ -9,6 +10,7 @@ from learndyn.problems._activations import Tanh as Tanh
 from learndyn.problems._activations import derivative as derivative
 from learndyn.problems._functions import Function as Function
 from learndyn.problems._functions import as_module as as_module
+from learndyn.problems._functions import declared as declared
 from learndyn.problems._functions import describe as describe
 from learndyn.problems._functions import to_json as to_json
 from learndyn.problems._losses import AbstractLoss as AbstractLoss
@@ -16,13 +18,20 @@ from learndyn.problems._losses import Hinge as Hinge
 from learndyn.problems._losses import Logistic as Logistic
 from learndyn.problems._losses import Perceptron as Perceptron
 from learndyn.problems._losses import Squared as Squared
+from learndyn.problems._losses import is_squared as is_squared
 from learndyn.problems._losses import label_sign as label_sign
 from learndyn.problems._losses import slope as slope
 from learndyn.problems._problem import FieldGradient as FieldGradient
 from learndyn.problems._problem import Layers as Layers
 from learndyn.problems._problem import MultiIndex as MultiIndex
 from learndyn.problems._problem import Problem as Problem
-from learndyn.problems._regularity import gradient_jumps as gradient_jumps
-from learndyn.problems._regularity import is_resolved as is_resolved
-from learndyn.problems._regularity import is_smooth as is_smooth
-from learndyn.problems._regularity import loss_slope_jumps as loss_slope_jumps
+from learndyn.problems._problem import Signals as Signals
+from learndyn.problems._regularity import Regularity as Regularity
+from learndyn.problems._regularity import jumps_on_lines as jumps_on_lines
+from learndyn.problems._regularity import regularity as regularity
+from learndyn.problems._regularity import remembered as remembered
+from learndyn.problems._smoothness import gradient_jumps as gradient_jumps
+from learndyn.problems._smoothness import is_resolved as is_resolved
+from learndyn.problems._smoothness import is_smooth as is_smooth
+from learndyn.problems._smoothness import label_jumps as label_jumps
+from learndyn.problems._smoothness import loss_slope_jumps as loss_slope_jumps

@@ -5,6 +5,8 @@ and because some have closed-form averages. At a kink the derivative is 0.
 """
 
 import abc
+from types import ModuleType
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -13,10 +15,25 @@ from jaxtyping import Array, Float
 
 from learndyn._numerics.scaled_erf import scaled_erf, scaled_erf_derivative
 from learndyn._types import ScalarFunction
+from learndyn.integrals import erf, linear, relu
+from learndyn.problems._regularity import SMOOTH, Regularity, slope_of
 
 
 class AbstractActivation(eqx.Module):
-    """An elementwise function g. `derivative` is automatic unless a class knows better."""
+    """An elementwise function g. `derivative` is automatic unless a class knows better.
+
+    A class declares what is known of its g; whatever it leaves out is measured or done without.
+
+    name: how the command line calls it.
+    regularity: where g, g' and g'' jump.
+    degree: that of a polynomial g.
+    integrals: closed forms of its Gaussian integrals, an `Integrals`.
+    """
+
+    name: ClassVar[str | None] = None
+    regularity: ClassVar[Regularity | None] = None
+    degree: ClassVar[int | None] = None
+    integrals: ClassVar[Any] = None
 
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -30,6 +47,10 @@ class AbstractActivation(eqx.Module):
 class Erf(AbstractActivation):
     """g(x) = erf(x/sqrt 2), the sigmoid of Saad & Solla (1995)."""
 
+    name: ClassVar[str] = "erf"
+    regularity: ClassVar[Regularity] = SMOOTH
+    integrals: ClassVar[ModuleType] = erf
+
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return scaled_erf(x)
 
@@ -39,6 +60,10 @@ class Erf(AbstractActivation):
 
 class ReLU(AbstractActivation):
     """g(x) = max(0, x)."""
+
+    name: ClassVar[str] = "relu"
+    regularity: ClassVar[Regularity] = Regularity(kinks=(0.0,))
+    integrals: ClassVar[ModuleType] = relu
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jax.nn.relu(x)
@@ -50,6 +75,11 @@ class ReLU(AbstractActivation):
 class Linear(AbstractActivation):
     """g(x) = x."""
 
+    name: ClassVar[str] = "linear"
+    regularity: ClassVar[Regularity] = SMOOTH
+    degree: ClassVar[int] = 1
+    integrals: ClassVar[ModuleType] = linear
+
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return x
 
@@ -60,6 +90,10 @@ class Linear(AbstractActivation):
 class Quadratic(AbstractActivation):
     """g(x) = x**2, as in phase retrieval."""
 
+    name: ClassVar[str] = "quadratic"
+    regularity: ClassVar[Regularity] = SMOOTH
+    degree: ClassVar[int] = 2
+
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return x * x
 
@@ -67,12 +101,18 @@ class Quadratic(AbstractActivation):
 class Tanh(AbstractActivation):
     """g(x) = tanh x."""
 
+    name: ClassVar[str] = "tanh"
+    regularity: ClassVar[Regularity] = SMOOTH
+
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.tanh(x)
 
 
 class Sign(AbstractActivation):
     """g(x) = sign x with sign(0) = 1: for teachers, since its derivative vanishes."""
+
+    name: ClassVar[str] = "sign"
+    regularity: ClassVar[Regularity] = Regularity(jumps=(0.0,))
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.where(x >= 0, 1.0, -1.0).astype(x.dtype)
@@ -83,7 +123,7 @@ class Sign(AbstractActivation):
 
 def elementwise_derivative(g: ScalarFunction, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """g'(x) by forward differentiation; g must act on each element alone."""
-    return jax.jvp(g, (x,), (jnp.ones_like(x),))[1]
+    return slope_of(g)(x)
 
 
 def derivative(g: ScalarFunction, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

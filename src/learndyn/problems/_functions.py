@@ -30,6 +30,20 @@ def as_module(value: Any, name: str) -> Any:
     return value if isinstance(value, eqx.Module) else Function(value)
 
 
+def declared(fn: Any, name: str) -> Any:
+    """What the class of `fn` declares of its function under `name`; None where it does not.
+
+    A declaration holds for the function that it stands beside: a subclass that changes the
+    function and declares nothing has declared nothing.
+    """
+    for owner in type(fn).__mro__:
+        if name in vars(owner):
+            return getattr(fn, name)
+        if {"__call__", "derivative", "slope"} & set(vars(owner)):
+            return None
+    return None
+
+
 def describe(tree: Any) -> Any:
     """`tree` as plain JSON-ready data: Modules by class and fields, callables by name and repr."""
     if isinstance(tree, Function):

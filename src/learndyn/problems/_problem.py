@@ -1,7 +1,7 @@
 """The one definition of learning: the loss of a sample as a function of its local fields.
 
 Everything else in the library (SGD on weights, the ODE, every average) follows from the
-three functions of `Problem`: `label`, `loss_at` and `gradient`.
+two functions of `Problem`: `label` and `gradient`.
 """
 
 from typing import Any, NamedTuple
@@ -46,6 +46,19 @@ class Layers(NamedTuple):
     v_teacher: Float[Array, " m"]
     b: Float[Array, " k"] | None
     b_teacher: Float[Array, " m"] | None
+
+    @property
+    def of_student(self) -> "Layers":
+        """The student's alone: all that a learning rule may know besides the label."""
+        return Layers(self.v, self.v_teacher[:0], self.b, None)
+
+
+class Signals(NamedTuple):
+    """g_i = g(lambda_i + b_i), dg_i = g'(lambda_i + b_i), and the loss's slope at the output."""
+
+    g: Float[Array, " k"]
+    dg: Float[Array, " k"]
+    slope: Scalar
 
 
 class FieldGradient(NamedTuple):
@@ -130,18 +143,24 @@ class Problem(eqx.Module):
             y = self.teacher_output(rho, layers) + self.noise * zeta
         return _losses.label_sign(y) if self.is_classification else y
 
-    def loss_at(
-        self, lam: Float[Array, " k"], rho: Float[Array, " m"], zeta: Scalar, layers: Layers
-    ) -> Scalar:
-        """The loss of one sample as a function of its centred local fields."""
-        return self.loss(self.student_output(lam, layers), self.label(rho, zeta, layers))
-
-    def gradient(self, lam: Float[Array, " k"], y: Scalar, layers: Layers) -> FieldGradient:
-        """c_i = dloss/dlambda_i = v_i g'(lambda_i + b_i) slope and dloss/dv_i = g slope."""
+    def signals(self, lam: Float[Array, " k"], y: Scalar, layers: Layers) -> Signals:
+        """What a sample tells each unit: g, g' and the loss's slope, phi - y for squared loss."""
         x = _shifted(lam, layers.b)
         g = self.student(x)
         slope = _losses.slope(self.loss, layers.v @ g, y)
-        return FieldGradient(layers.v * _activations.derivative(self.student, x) * slope, g * slope)
+        return Signals(g, _activations.derivative(self.student, x), slope)
+
+    def gradient(self, lam: Float[Array, " k"], y: Scalar, layers: Layers) -> FieldGradient:
+        """c_i = dloss/dlambda_i = v_i g'(lambda_i + b_i) slope and dloss/dv_i = g slope."""
+        g, dg, slope = self.signals(lam, y, layers)
+        return FieldGradient(layers.v * dg * slope, g * slope)
+
+    def overrides(self, *names: str) -> bool:
+        """Whether a subclass has functions of its own under any of these names.
+
+        What is known of `Problem` (closed forms, regularity) is not known of those.
+        """
+        return any(getattr(type(self), name) is not getattr(Problem, name) for name in names)
 
 
 def _require_shapes(fn: Any, name: str, what: str, *shapes: tuple[int, ...]) -> None:

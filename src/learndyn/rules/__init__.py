@@ -1,9 +1,19 @@
-"""How it is learned: learning rules and schedules of their rates."""
+"""How it is learned: learning rules, and schedules of their rates.
 
+A rule is one file: a class with the function `modulation`, which says what a step makes of one
+sample. It then runs at every level of description.
+"""
+
+from learndyn.rules._feedback_alignment import FeedbackAlignment as FeedbackAlignment
+from learndyn.rules._local import LocalRule as LocalRule
 from learndyn.rules._schedules import ConstantRate as ConstantRate
 from learndyn.rules._schedules import Family as Family
 from learndyn.rules._schedules import InverseTimeRate as InverseTimeRate
 from learndyn.rules._schedules import PiecewiseRate as PiecewiseRate
 from learndyn.rules._sgd import SGD as SGD
-from learndyn.rules._sgd import Rates as Rates
-from learndyn.rules._sgd import SlowMomentum as SlowMomentum
+from learndyn.rules._types import AbstractRule as AbstractRule
+from learndyn.rules._types import FieldAverages as FieldAverages
+from learndyn.rules._types import Modulation as Modulation
+from learndyn.rules._types import Rates as Rates
+from learndyn.rules._types import Sample as Sample
+from learndyn.rules._types import SlowMomentum as SlowMomentum

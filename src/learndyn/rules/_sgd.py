@@ -1,40 +1,12 @@
-"""The learning rule: online SGD, its learning rates, decay, batches and momentum."""
+"""Online SGD: the modulation is the gradient of the loss."""
 
-from typing import Any, NamedTuple
+from typing import ClassVar
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
-
-from learndyn._checks import as_count, as_float, require_at_least
-from learndyn._types import CountLike, RealLike, Scalar, Schedule
-from learndyn.problems import as_module
+from learndyn.problems import Layers, Problem
+from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample
 
 
-class SlowMomentum(eqx.Module):
-    """Momentum so slow that it matters at large n: 1 - beta = gamma / n, lr likewise / n.
-
-    A step at input dimension n uses beta = 1 - gamma/n and the rate lr * gamma / n; then the
-    velocity brings order parameters of its own. gamma > 0, dimensionless.
-    """
-
-    gamma: Float[Array, "..."]
-
-    def __init__(self, gamma: RealLike):
-        self.gamma = as_float(gamma, "gamma")
-        require_at_least(self.gamma, 0.0, "gamma", "1 - beta = gamma / n", strict=True)
-
-
-class Rates(NamedTuple):
-    """Learning rates at one time; None where a layer is not trained."""
-
-    w: Scalar
-    v: Scalar | None
-    b: Scalar | None
-
-
-class SGD(eqx.Module):
+class SGD(AbstractRule):
     """Online SGD on fresh samples or fresh batches.
 
         w <- w - (lr/sqrt n) c x - (lr weight_decay/n) w,
@@ -53,70 +25,10 @@ class SGD(eqx.Module):
     Source: Goldt et al. 2020, Eqs. (2)-(3).
     """
 
-    lr: Any
-    lr_second: Any
-    lr_bias: Any
-    weight_decay: Float[Array, "..."]
-    batch_size: int = eqx.field(static=True)
-    momentum: Any
+    propagates_error: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        lr: RealLike | Schedule,
-        lr_second: RealLike | Schedule | None = None,
-        lr_bias: RealLike | Schedule | None = None,
-        weight_decay: RealLike = 0.0,
-        batch_size: CountLike = 1,
-        momentum: RealLike | SlowMomentum | None = None,
-    ):
-        self.lr = _as_rate(lr, "lr")
-        self.lr_second = None if lr_second is None else _as_rate(lr_second, "lr_second")
-        self.lr_bias = None if lr_bias is None else _as_rate(lr_bias, "lr_bias")
-        self.weight_decay = as_float(weight_decay, "weight_decay")
-        self.batch_size = as_count(batch_size, "batch_size", "it sets array shapes")
-        self.momentum = momentum
-        require_at_least(self.weight_decay, 0.0, "weight_decay", "it shrinks the weights")
-        if momentum is not None and not isinstance(momentum, SlowMomentum):
-            self.momentum = as_float(momentum, "momentum")
-            require_at_least(self.momentum, 0.0, "momentum", "beta, 0 <= beta < 1")
-            require_at_least(1.0 - self.momentum, 0.0, "1 - momentum", "beta < 1", strict=True)
+    def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
+        return Modulation(*problem.gradient(sample.lam, sample.y, layers))
 
-    def rates(self, alpha: RealLike) -> Rates:
-        """Learning rates at time alpha, as the user gave them."""
-        return Rates(
-            jnp.asarray(_rate_at(self.lr, alpha)),
-            _rate_at(self.lr_second, alpha),
-            _rate_at(self.lr_bias, alpha),
-        )
-
-    @property
-    def has_slow_momentum(self) -> bool:
-        return isinstance(self.momentum, SlowMomentum)
-
-    def effective_rates(self, alpha: RealLike) -> Rates:
-        """Rates of the limit n -> infinity: constant momentum acts as lr / (1 - beta)."""
-        rates = self.rates(alpha)
-        if self.momentum is None or self.has_slow_momentum:
-            return rates
-        gain = 1.0 / (1.0 - self.momentum)
-        return jax.tree.map(lambda rate: gain * rate, rates)
-
-
-def _as_rate(rate: RealLike | Schedule, name: str) -> Any:
-    if callable(rate):
-        return as_module(rate, name)
-    rate = as_float(rate, name)
-    require_at_least(rate, 0.0, name, "a learning rate")
-    return rate
-
-
-def _rate_at(rate: Any, alpha: RealLike) -> Scalar | None:
-    if rate is None or not callable(rate):
-        return rate
-    alpha = jnp.asarray(alpha, jnp.result_type(float))
-    value = jnp.asarray(rate(alpha), jnp.result_type(float))
-    if value.shape != ():
-        raise ValueError(
-            f"a learning-rate schedule must return one number; got shape {value.shape}."
-        )
-    return jnp.where(value >= 0, value, jnp.nan)  # traced: it cannot raise
+    def closed_form(self, signal: FieldAverages, layers: Layers) -> FieldAverages:
+        return signal.weighted(layers.v)

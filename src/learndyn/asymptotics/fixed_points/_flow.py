@@ -53,7 +53,7 @@ def fixed_flow(
     assert isinstance(flow, OverlapFlow)
     if moving or not isinstance(flow.averages, NodeAverages):
         return flow
-    better = averages_at(problem, state, flow.averages)
+    better = averages_at(problem, rule, state, flow.averages)
     return eqx.tree_at(lambda f: f.averages, flow, better)
 
 

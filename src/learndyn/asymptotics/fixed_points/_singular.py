@@ -6,16 +6,18 @@ from jaxtyping import Array, Bool, Float
 
 from learndyn._checks import is_concrete
 from learndyn._numerics.linear_algebra import psd_cholesky
-from learndyn.averages import NodeAverages, Trapezoid
-from learndyn.averages._samples import needs_zeta_node
+from learndyn.averages import NodeAverages, Trapezoid, needs_zeta_node
 from learndyn.problems import Problem
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
 _LATTICES = {1: 256, 2: 128, 3: 40}
 """Points a direction of a lattice, by the number of directions there are."""
 
 
-def averages_at(problem: Problem, state: Overlaps, averages: NodeAverages) -> NodeAverages:
+def averages_at(
+    problem: Problem, rule: AbstractRule, state: Overlaps, averages: NodeAverages
+) -> NodeAverages:
     """`averages`, or better ones at overlaps that are singular (student = teacher).
 
     There only the directions that exist need nodes; derivatives reach the missing ones through
@@ -31,7 +33,7 @@ def averages_at(problem: Problem, state: Overlaps, averages: NodeAverages) -> No
             f"{problem}. Move the state off the singular point, or use ReLU with squared loss "
             "and no biases, which has a closed form."
         )
-    return _few_directions(np.asarray(_pivots(state)) > 0, problem, averages)
+    return _few_directions(np.asarray(_pivots(state)) > 0, problem, rule, averages)
 
 
 def is_singular(state: Overlaps) -> bool:
@@ -45,9 +47,12 @@ def _pivots(state: Overlaps) -> Float[Array, " d"]:
 
 
 def _few_directions(
-    present: Bool[np.ndarray, " d"], problem: Problem, averages: NodeAverages
+    present: Bool[np.ndarray, " d"],
+    problem: Problem,
+    rule: AbstractRule,
+    averages: NodeAverages,
 ) -> NodeAverages:
-    used = np.append(present, True) if needs_zeta_node(problem) else present
+    used = np.append(present, True) if needs_zeta_node(problem, rule) else present
     dims = int(used.sum())
     if dims not in _LATTICES:
         return averages

@@ -87,7 +87,7 @@ def escape_time(
     runs = as_count(runs, "runs", "sampled escapes", 2)
     near = linearise(problem, rule, state, averages=averages)
     require_fixed_point(near.flow, near.flow.pack(state), "escape_time")
-    rate, modes, spread = _unstable(near, noise_averages(problem, state, noise_nodes))
+    rate, modes, spread = _unstable(near, noise_averages(problem, rule, state, noise_nodes))
     amplitudes = _samples(spread, runs)
     sizes = np.linalg.norm(amplitudes, axis=1)
     directions, which = np.unique(

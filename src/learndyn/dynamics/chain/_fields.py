@@ -1,37 +1,36 @@
-"""`Problem.gradient` and `Problem.label` for many runs as lanes: the same numbers, but with the
-units' axis first and the lanes' last all the way, where a plain `vmap` would transpose.
+"""Modulations and labels for many runs as lanes: the rule's own and the problem's own functions,
+with the units' axis first and the lanes' last.
 """
 
+import functools
 from typing import Any
 
+import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float
 
-from learndyn.dynamics.chain._lanes import apart, inner, per_lane
-from learndyn.problems import Layers, Problem, derivative, label_sign, slope
+from learndyn.dynamics.chain._lanes import apart, per_lane
+from learndyn.problems import Layers, Problem
+from learndyn.rules import AbstractRule, Modulation, Sample
 
 
-def lane_gradients(
+def lane_modulations(
     problem: Problem,
+    rule: AbstractRule,
     lam: Float[Array, "k lanes"],
     y: Float[Array, " lanes"],
     layers: Layers,
     always: Bool[Array, ""],
-) -> tuple[Float[Array, "k lanes"], Float[Array, "k lanes"]]:
-    """c = dloss/dlambda and dloss/dv of one sample in each lane. always: see `apart`."""
-    if _differs(problem.student) or _differs(problem.loss):
-        gradient = lambda problem, *arguments: tuple(problem.gradient(*arguments))
-        return per_lane(gradient, problem, lam, y, layers)
-    student, loss = _common(problem.student), _common(problem.loss)
+) -> Modulation:
+    """The rule's modulation of one sample in each lane. always: see `apart`."""
+    numbers, rest = eqx.partition((problem, rule), eqx.is_array)
 
-    def unit(x: Array) -> tuple[Array, Array]:
-        return student(x), derivative(student, x)
+    def modulation(numbers: Any, lam: Array, y: Array, layers: Layers) -> Modulation:
+        problem, rule = eqx.combine(numbers, rest)
+        return rule.modulation(problem, Sample(lam, y), layers)
 
-    x = lam if layers.b is None else lam + layers.b
-    g, dg = apart(always, jax.vmap(unit), x)  # over units: elementwise in the lanes
-    slopes = jax.vmap(lambda phi, y: slope(loss, phi, y))(inner(layers.v, g), y)
-    gradients = lambda v, g, dg, slopes: (v * dg * slopes, g * slopes)
-    return apart(always, gradients, layers.v, g, dg, slopes)
+    in_lanes = functools.partial(per_lane, modulation)
+    return apart(always, in_lanes, numbers, lam, y, layers.of_student)
 
 
 def lane_labels(
@@ -43,24 +42,11 @@ def lane_labels(
     always: Bool[Array, ""],
 ) -> Float[Array, "samples lanes"]:
     """Labels of many samples in each lane. always: see `apart`."""
-    if problem.has_multi_index_teacher or _differs(problem.teacher):
-        layers = Layers(v_teacher[:0], v_teacher, None, b_teacher)
-        label = lambda problem, rho, zeta, layers: jax.vmap(problem.label, (0, 0, None))(
-            rho, zeta, layers
-        )
-        return per_lane(label, problem, rho, zeta, layers)
-    teacher = _common(problem.teacher)
-    x = rho if b_teacher is None else rho + b_teacher
-    g = apart(always, jax.vmap(jax.vmap(teacher)), x)
-    y = inner(v_teacher, g) + problem.noise * zeta
-    return label_sign(y) if problem.is_classification else y
+    layers = Layers(v_teacher[:0], v_teacher, None, b_teacher)
+    numbers, rest = eqx.partition(problem, eqx.is_array)
 
+    def label(numbers: Any, rho: Array, zeta: Array, layers: Layers) -> Array:
+        problem: Problem = eqx.combine(numbers, rest)
+        return jax.vmap(problem.label, (0, 0, None))(rho, zeta, layers)
 
-def _differs(tree: Any) -> bool:
-    """Whether a function's own numbers differ from lane to lane."""
-    return any(leaf.shape[-1] > 1 for leaf in jax.tree.leaves(tree))
-
-
-def _common(tree: Any) -> Any:
-    """A function that is the same in all lanes, as one run has it."""
-    return jax.tree.map(lambda leaf: leaf[..., 0], tree)
+    return apart(always, functools.partial(per_lane, label), numbers, rho, zeta, layers)

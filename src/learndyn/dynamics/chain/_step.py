@@ -10,22 +10,21 @@ from functools import reduce
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from learndyn.dynamics.chain._factor import Column, projected, triangular_columns, with_column
-from learndyn.dynamics.chain._fields import lane_gradients
+from learndyn.dynamics.chain._fields import lane_modulations
 from learndyn.dynamics.chain._lanes import inner, per_lane
 from learndyn.problems import Layers, Problem
-from learndyn.rules import SGD, Rates, SlowMomentum
+from learndyn.rules import AbstractRule, Rates
 
 
 class ChainSetting(eqx.Module):
     """What stays the same during a run. teacher: factor L of T = L L^T."""
 
     problem: Problem
-    rule: SGD
+    rule: AbstractRule
     teacher: Float[Array, "m m *#lanes"]
     v_teacher: Float[Array, "m *#lanes"]
     b_teacher: Float[Array, "m *#lanes"] | None
@@ -140,7 +139,7 @@ def _gradients(
     for z, y in zip(draw.z, draw.y, strict=True):
         outside = sum(state.columns[j][:k] * z[m + j] for j in range(k))
         lam = inner(state.rows_t[:k], z[None, :m]) + outside
-        samples.append(lane_gradients(setting.problem, lam, y, layers, always))
+        samples.append(lane_modulations(setting.problem, setting.rule, lam, y, layers, always))
     c, dv = zip(*samples, strict=True)
     return jnp.stack(c), reduce(operator.add, dv) / len(dv)
 
@@ -168,12 +167,8 @@ def _product(a: Float[Array, "k b lanes"], x: Float[Array, "b p lanes"]) -> Arra
 
 def _rates(setting: ChainSetting, alpha: Float[Array, " #lanes"]) -> tuple[Rates, Array | None]:
     """Rates of this step, and beta; None without momentum."""
-    rates = per_lane(lambda rule, alpha: rule.rates(alpha), setting.rule, alpha)
-    momentum = setting.rule.momentum
-    if not isinstance(momentum, SlowMomentum):
-        return rates, momentum
-    slow = momentum.gamma / setting.n
-    return jax.tree.map(lambda rate: rate * slow, rates), 1.0 - slow
+    step_rates = lambda rule, alpha, n: rule.step_rates(alpha, n)
+    return per_lane(step_rates, setting.rule, alpha, setting.n)
 
 
 def _mean(c: Float[Array, "batch k lanes"]) -> Float[Array, "k lanes"]:

@@ -1,53 +1,46 @@
-"""What a run of SGD on weights needs of its input: concrete values raise, traced ones say so."""
+"""What a run of SGD on weights needs of its input besides what every level does."""
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, DTypeLike
 
-from learndyn._checks import is_concrete, require_unbatched
 from learndyn._types import Times
+from learndyn.dynamics._prepare import (
+    are_finite,
+    numbers_hold,
+    require_countable,
+    require_run,
+    run_numbers,
+    times_hold,
+)
 from learndyn.inputs import AbstractInputs, InputsLike, TrainingSet
 from learndyn.problems import Problem
-from learndyn.rules import SGD, SlowMomentum
-from learndyn.states import Weights, require_compatible
+from learndyn.rules import AbstractRule
+from learndyn.states import Weights
 
 
 def are_valid_times(ts: Times, n: int, batch_size: int) -> Bool[Array, ""]:
     """Whether ts can be met: only then may steps be counted from them."""
-    return jnp.all(jnp.diff(ts) > 0) & (ts[0] >= 0) & (ts[-1] * n < _most_steps(batch_size))
+    return times_hold(ts) & (ts[-1] * n < _most_steps(batch_size))
 
 
 def are_valid_values(
-    problem: Problem, rule: SGD, weights: Weights, inputs: AbstractInputs | TrainingSet
+    problem: Problem, rule: AbstractRule, weights: Weights, inputs: AbstractInputs | TrainingSet
 ) -> Bool[Array, ""]:
     """Whether every float is finite and in its range: what the constructors cannot raise."""
-    leaves = jax.tree.leaves(eqx.filter((problem, rule, weights, inputs), eqx.is_inexact_array))
-    good = [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]
-    signed = [problem.noise, rule.weight_decay]
-    signed += [rate for rate in (rule.lr, rule.lr_second, rule.lr_bias) if eqx.is_array(rate)]
-    good += [jnp.all(value >= 0) for value in signed]
-    if problem.has_multi_index_teacher:
-        good.append(problem.noise == 0)
-    if isinstance(rule.momentum, SlowMomentum):
-        good.append((rule.momentum.gamma > 0) & (rule.momentum.gamma <= weights.n))
-    elif rule.momentum is not None:
-        good.append((rule.momentum >= 0) & (rule.momentum < 1))
-    return jnp.all(jnp.stack(good))
+    finite = are_finite(problem, rule, weights, inputs)
+    return finite & numbers_hold(run_numbers(problem, rule, float(weights.n)))
 
 
 def require_valid(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     weights: Weights,
     ts: Times,
     inputs: InputsLike,
 ) -> None:
     """Raises: ValueError for concrete values that no run can have."""
-    named = [("w", weights.w, 2), ("w_teacher", weights.w_teacher, 2), ("v", weights.v, 1)]
-    require_unbatched(named + _floats(problem, rule), "simulate_sgd")
-    require_compatible(problem, rule.lr_bias is not None, weights)
+    numbers = run_numbers(problem, rule, float(weights.n))
+    require_run(problem, rule, weights, numbers, "simulate_sgd")
     if not isinstance(inputs, AbstractInputs | TrainingSet):
         raise ValueError(
             "inputs must be a distribution of inputs, such as Gaussian(), Structured(omega), "
@@ -59,42 +52,8 @@ def require_valid(
             "batch_size must be at most p, the size of the training set, unless replace=True; "
             f"got batch_size={rule.batch_size}, p={inputs.p}."
         )
-    if is_concrete(weights) and not all(np.isfinite(x).all() for x in jax.tree.leaves(weights)):
-        raise ValueError("weights must be finite; got NaN or infinity among them.")
-    _require_countable(ts, weights.n, rule.batch_size)
-    _require_slow(rule, weights.n)
-
-
-def _floats(problem: Problem, rule: SGD) -> list[tuple[str, Array, int]]:
-    """The numbers of problem and rule, by name, with the axes they may have: none."""
-    slow = isinstance(rule.momentum, SlowMomentum)
-    named = {
-        "noise": problem.noise,
-        "lr": rule.lr,
-        "lr_second": rule.lr_second,
-        "lr_bias": rule.lr_bias,
-        "weight_decay": rule.weight_decay,
-        "momentum": rule.momentum.gamma if slow else rule.momentum,
-    }
-    return [(name, value, 0) for name, value in named.items() if eqx.is_array(value)]
-
-
-def _require_countable(ts: Times, n: int, batch_size: int) -> None:
-    most = _most_steps(batch_size)
-    if is_concrete(ts) and float(np.asarray(ts)[-1]) * n >= most:
-        raise ValueError(
-            f"a run can have fewer than {most:.3g} steps; got ts[-1] * n = "
-            f"{float(np.asarray(ts)[-1]) * n:.3g}. jax_enable_x64 counts further."
-        )
-
-
-def _require_slow(rule: SGD, n: int) -> None:
-    if isinstance(rule.momentum, SlowMomentum) and is_concrete(rule.momentum.gamma):
-        if (np.asarray(rule.momentum.gamma) > n).any():
-            raise ValueError(
-                "SlowMomentum means beta = 1 - gamma/n >= 0, so gamma must be at most n; got "
-                f"gamma={rule.momentum.gamma}, n={n}."
-            )
+    hint = " jax_enable_x64 counts further."
+    require_countable(ts, weights.n, _most_steps(rule.batch_size), hint)
 
 
 def _most_steps(batch_size: int) -> float:

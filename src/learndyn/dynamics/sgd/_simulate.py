@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, DTypeLike, Int, PRNGKeyArray
 from learndyn._checks import checked_times
 from learndyn._types import RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
+from learndyn.dynamics._record import Rows, Run, ending, record
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.dynamics.sgd._checks import (
     are_valid_times,
@@ -19,18 +20,17 @@ from learndyn.dynamics.sgd._checks import (
 )
 from learndyn.dynamics.sgd._loop import Carry, first_carry, run_steps
 from learndyn.dynamics.sgd._measure import Measurement, Row
-from learndyn.dynamics.sgd._rows import trajectory_of_rows
 from learndyn.dynamics.sgd._step import LearningState, Parameters, initial_state, sgd_step
 from learndyn.dynamics.sgd._stream import AbstractStream, make_stream
 from learndyn.inputs import AbstractInputs, Gaussian, InputsLike, TrainingSet, base_of
 from learndyn.problems import Problem
-from learndyn.rules import SGD
-from learndyn.states import Weights
+from learndyn.rules import AbstractRule
+from learndyn.states import Weights, overlaps
 
 
 def simulate_sgd(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     weights: Weights,
     ts: RealLike,
     *,
@@ -62,7 +62,7 @@ def simulate_sgd(
 
 def simulate_sgd_in_parts(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     weights: Weights,
     ts: RealLike,
     tell: Callable[[float], None],
@@ -90,7 +90,7 @@ class _Run(eqx.Module):
     """All that decides a run."""
 
     problem: Problem
-    rule: SGD
+    rule: AbstractRule
     weights: Weights
     ts: Times
     key: PRNGKeyArray
@@ -148,15 +148,24 @@ def _start(run: _Run) -> LearningState:
     return initial_state(run.rule, Parameters(weights.w, weights.v, weights.b))
 
 
-def _result(run: _Run, rows: Row) -> Trajectory:
+def _result(run: _Run, saved: Row) -> Trajectory:
+    """The trajectory that the saved rows make."""
     valid = run.times_valid & are_valid_values(run.problem, run.rule, run.weights, run.inputs)
-    alpha = jnp.where(run.times_valid, run.steps / run.weights.n, run.ts)
-    return trajectory_of_rows(run.problem, run.weights, run.averages, alpha, rows, valid)
+    weights, k = run.weights, run.weights.k
+    q, r = saved.overlaps[:, :k, :k], saved.overlaps[:, :k, k:]
+    rows = Rows(q, r, saved.v, saved.b, saved.fields)
+    stopped, result = ending(rows, valid)
+    n = jnp.asarray(weights.n)
+    t = overlaps(weights).T
+    asked = Run("sgd", run.problem, run.rule, t, weights.layers, run.averages, run.ts, n)
+    alpha = jnp.where(run.times_valid, run.steps / weights.n, run.ts)
+    stats = {} if saved.train_error is None else {"train_error": saved.train_error}
+    return record(asked, rows, stopped, result, alpha=alpha, stats=stats, eg=saved.eg)
 
 
 def _checked(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     weights: Weights,
     ts: RealLike,
     key: PRNGKeyArray,

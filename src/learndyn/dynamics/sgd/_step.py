@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from learndyn._types import Scalar
 from learndyn.problems import Layers, Problem
-from learndyn.rules import SGD, Rates, SlowMomentum
+from learndyn.rules import AbstractRule, Sample
 
 
 class Parameters(NamedTuple):
@@ -34,21 +34,21 @@ class LearningState(NamedTuple):
     velocity: Gradient | None
 
 
-def initial_state(rule: SGD, parameters: Parameters) -> LearningState:
+def initial_state(rule: AbstractRule, parameters: Parameters) -> LearningState:
     """The state before the first step: at rest."""
     if rule.momentum is None:
         return LearningState(parameters, None)
     moving = Gradient(
         parameters.w,
-        None if rule.lr_second is None else parameters.v,
-        None if rule.lr_bias is None else parameters.b,
+        parameters.v if rule.trains_second else None,
+        parameters.b if rule.trains_biases else None,
     )
     return LearningState(parameters, jax.tree.map(jnp.zeros_like, moving))
 
 
 def sgd_step(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     state: LearningState,
     x: Float[Array, "batch n"],
     y: Float[Array, " batch"],
@@ -56,13 +56,13 @@ def sgd_step(
 ) -> LearningState:
     """The state after a step on the batch (x, y) at time alpha.
 
-    w <- w - (lr/sqrt n) c x - (lr weight_decay/n) w, v <- v - (lr_second/n) dloss/dv,
-    b <- b - (lr_bias/n) c, gradients averaged over the batch; with momentum
-    u <- beta u + gradient (decay included), w <- w - lr u, and alike for v and b.
+    w <- w - (lr/sqrt n) F x - (lr weight_decay/n) w, v <- v - (lr_second/n) H,
+    b <- b - (lr_bias/n) F, with (F, H) the rule's modulation, averaged over the batch; with
+    momentum u <- beta u + bracket (decay included), w <- w - lr u, and alike for v and b.
     Source: Goldt et al. 2020, Eqs. (2)-(3).
     """
     gradient = batch_gradient(problem, rule, state.parameters, x, y)
-    rates, beta = _rates_and_beta(rule, alpha, x.shape[1])
+    rates, beta = rule.step_rates(alpha, x.shape[1])
     velocity = (
         gradient
         if beta is None
@@ -79,34 +79,26 @@ def sgd_step(
 
 def batch_gradient(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     parameters: Parameters,
     x: Float[Array, "batch n"],
     y: Float[Array, " batch"],
 ) -> Gradient:
-    """The gradient averaged over the batch, scaled as in `sgd_step`, with the decay of w."""
+    """The modulation averaged over the batch, scaled as in `sgd_step`, with the decay of w."""
     w, v, b = parameters
     batch, n = x.shape
     lam = x @ w.T / n**0.5
     layers = Layers(v, v[:0], b, None)  # the teacher has already spoken: y
-    c, dv = jax.vmap(problem.gradient, (0, 0, None))(lam, y, layers)
+    c, dv = jax.vmap(lambda lam, y: rule.modulation(problem, Sample(lam, y), layers))(lam, y)
     if batch == 1:  # an outer product that fuses with the update of w
         c_x = c[0][:, None] * x[0][None, :]
     else:
         c_x = c.T @ x / batch
     return Gradient(
         c_x / n**0.5 + (rule.weight_decay / n) * w,
-        None if rule.lr_second is None else dv.mean(axis=0) / n,
-        None if rule.lr_bias is None else c.mean(axis=0) / n,
+        dv.mean(axis=0) / n if rule.trains_second else None,
+        c.mean(axis=0) / n if rule.trains_biases else None,
     )
-
-
-def _rates_and_beta(rule: SGD, alpha: Scalar, n: int) -> tuple[Rates, Scalar | None]:
-    rates = rule.rates(alpha)
-    if not isinstance(rule.momentum, SlowMomentum):
-        return rates, rule.momentum
-    slow = rule.momentum.gamma / n
-    return jax.tree.map(lambda rate: rate * slow, rates), 1.0 - slow
 
 
 def _moved(parameter: Array, rate: Scalar | None, velocity: Array | None) -> Array:

@@ -78,34 +78,36 @@ def pair(c: Covariance) -> Covariance:
 def first_layer(
     c: Covariance, u: Float[Array, " d"], k: int, noise_variance: Scalar
 ) -> tuple[Float[Array, "k d"], Float[Array, "k k"]]:
-    """What the first layer's gradient c_i = u_i theta_i (sum_a u_a a_+ - sigma zeta) needs.
+    """Averages of the error signal s_i = theta_i (sum_a u_a a_+ - sigma zeta) of k units.
 
     c: covariance of the fields; u: (v, -v*); k: number of student units, the first fields.
-    Returns G (k, d) with <c_i f_p> = sum_b G_ib Cov(f_b, f_p) for any jointly Gaussian f_p,
-    and <c_i c_k> (k, k). Both are 0 in the rows of a student whose field is 0.
+    Returns G (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p) for any jointly Gaussian f_p,
+    and <s_i s_k> (k, k). Both are 0 in the rows of a student whose field is 0.
     """
     f = correlations(c)
     return _field_gradient(f, u, k), _product(f, u, k, noise_variance)
 
 
 def _field_gradient(f: Correlations, u: Float[Array, " d"], k: int) -> Float[Array, "k d"]:
-    """G_ib = u_i [u_b P2(r_ib) + delta_ib sum_c u_c scale_c q_ic / (2 pi scale_i)]: I3 is linear
-    in the covariances of its middle field (Stein's lemma)."""
+    """G_ib = u_b P2(r_ib) + delta_ib sum_c u_c scale_c q_ic / (2 pi scale_i).
+
+    That is I3, which is linear in the covariances of its middle field (Stein's lemma).
+    """
     students = f.angles[:k]
     own_scale = jnp.where(f.present[:k] > 0, f.scale[:k], 1.0)
     through_own_step = students.q @ (u * f.scale) / (2 * np.pi * own_scale)
     weight = u * quadrant(students.theta) + jnp.eye(k, u.shape[0]) * through_own_step[:, None]
-    return (f.present * u)[:k, None] * weight
+    return f.present[:k, None] * weight
 
 
 def _product(
     f: Correlations, u: Float[Array, " d"], k: int, noise_variance: Scalar
 ) -> Float[Array, "k k"]:
-    """<c_i c_k> = u_i u_k [sum_ab u_a u_b I4(i, k, a, b) + sigma^2 J2(i, k)]."""
+    """<s_i s_k> = sum_ab u_a u_b I4(i, k, a, b) + sigma^2 J2(i, k)."""
     y = u * f.scale
     squared_error = _one_step(f, y, k) + _two_steps(f, y, k)
     steps = quadrant(f.angles.theta[:k, :k])
-    own = f.present[:k] * u[:k]
+    own = f.present[:k]
     return own[:, None] * own * (squared_error + noise_variance * steps)
 
 

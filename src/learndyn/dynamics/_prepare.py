@@ -1,0 +1,154 @@
+"""What a run needs of its input: one table of numbers and bounds, read twice.
+
+Concrete values that no run can have raise a ValueError; traced ones, which cannot, make the whole
+run NaN with `Result.INVALID_INPUT`. Both answers come from the same table.
+"""
+
+import math
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
+
+from learndyn._checks import is_concrete, require_unbatched, shown
+from learndyn._types import Times
+from learndyn.problems import Problem
+from learndyn.rules import AbstractRule, SlowMomentum
+from learndyn.states import Overlaps, Weights, require_compatible
+
+
+class Number(NamedTuple):
+    """A number of a run, and where it must lie: least <= value <= most and value < below.
+
+    strict: the lower bound itself is excluded. whole: it must be an integer.
+    why: what it is, for the message.
+    """
+
+    name: str
+    value: Array
+    why: str
+    least: float | Array = 0.0
+    strict: bool = False
+    most: float | Array = math.inf
+    below: float = math.inf
+    whole: bool = False
+
+    def holds(self, xp: ModuleType = jnp) -> Any:
+        """Whether it is finite and within its bounds. xp: numpy for concrete values."""
+        value, least, most = (xp.asarray(x) for x in (self.value, self.least, self.most))
+        lower = value > least if self.strict else value >= least
+        good = xp.isfinite(value) & lower & (value <= most) & (value < self.below)
+        return xp.all(good & (value == xp.round(value)) if self.whole else good)
+
+    @property
+    def must(self) -> str:
+        """Its bounds in words."""
+        words = ["finite"] if not self.whole else ["a whole number"]
+        words.append(f"{'>' if self.strict else '>='} {_plain(self.least)}")
+        words += [f"at most {_plain(self.most)}"] if _is_bound(self.most) else []
+        words += [f"< {_plain(self.below)}"] if _is_bound(self.below) else []
+        return ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def run_numbers(problem: Problem, rule: AbstractRule, n: Any = None) -> list[Number]:
+    """The numbers of problem and rule. n: the input dimension, where it is finite.
+
+    Schedules are left out: they are read step by step, and a negative rate is NaN.
+    """
+    most = 0.0 if problem.has_multi_index_teacher else math.inf
+    why = "a MultiIndex teacher makes its own noise" if most == 0 else "a standard deviation"
+    numbers = [Number("noise", problem.noise, why, most=most)]
+    rates = {name: getattr(rule, name) for name in ("lr", "lr_second", "lr_bias")}
+    numbers += [
+        Number(name, rate, "a learning rate") for name, rate in rates.items() if eqx.is_array(rate)
+    ]
+    numbers.append(Number("weight_decay", rule.weight_decay, "it shrinks the weights"))
+    momentum = rule.momentum
+    if isinstance(momentum, SlowMomentum):
+        why = "SlowMomentum means beta = 1 - gamma/n >= 0"
+        most = math.inf if n is None else n
+        numbers.append(Number("gamma", momentum.gamma, why, strict=True, most=most))
+    elif momentum is not None:
+        numbers.append(Number("momentum", momentum, "beta, 0 <= beta < 1", below=1.0))
+    return numbers
+
+
+def require_run(
+    problem: Problem,
+    rule: AbstractRule,
+    state: Overlaps | Weights,
+    numbers: Iterable[Number],
+    function: str,
+) -> None:
+    """Raises: ValueError for a batch, for concrete numbers out of bounds, for biases or a rule
+    that do not fit the state, and for concrete states that are not finite."""
+    state_name, matrix = ("Q", state.Q) if isinstance(state, Overlaps) else ("w", state.w)
+    named = [(state_name, matrix, 2), ("v", state.v, 1)]
+    numbers = list(numbers)
+    require_unbatched(named + [(one.name, one.value, 0) for one in numbers], function)
+    require_compatible(problem, rule.trains_biases, state)
+    rule.require_units(state.k, state.m)
+    for one in numbers:
+        require_number(one)
+    if is_concrete(state) and not all(np.isfinite(x).all() for x in jax.tree.leaves(state)):
+        raise ValueError("the state must be finite; got NaN or infinity among its numbers.")
+
+
+def require_number(one: Number) -> None:
+    """Raises: ValueError for a concrete number out of its bounds."""
+    if is_concrete(one.value, one.least, one.most) and not one.holds(np):
+        got = f"{one.name}={shown(np.asarray(one.value))}"
+        raise ValueError(f"{one.name} must be {one.must} ({one.why}); got {got}.")
+
+
+def numbers_hold(numbers: Iterable[Number]) -> Bool[Array, ""]:
+    """Whether all numbers, which may be traced, are within their bounds."""
+    return jnp.all(jnp.stack([one.holds() for one in numbers]))
+
+
+def are_finite(*trees: Any) -> Bool[Array, ""]:
+    """Whether every float in these trees is finite."""
+    leaves = jax.tree.leaves(eqx.filter(trees, eqx.is_inexact_array))
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
+def overlaps_hold(start: Overlaps) -> Bool[Array, ""]:
+    """Whether overlaps, which may be traced, are symmetric and positive semi-definite."""
+    c = start.covariance
+    smallest = jnp.linalg.eigvalsh(jnp.where(jnp.isfinite(c), c, 0.0))[0]
+    positive = smallest >= -1e-10 * jnp.trace(c)
+    return positive & jnp.all(jnp.abs(c - c.T) <= 1e-8 * (1 + jnp.max(jnp.abs(c))))
+
+
+def times_hold(ts: Times) -> Bool[Array, ""]:
+    """Whether times, which may be traced, increase from 0 or later."""
+    return jnp.all(jnp.diff(ts) > 0) & (ts[0] >= 0)
+
+
+def require_countable(ts: Times, n: Any, most: float, hint: str = "") -> None:
+    """Raises: ValueError where concrete times make more steps than can be counted."""
+    if is_concrete(ts, n) and float(np.asarray(ts)[-1]) * float(n) >= most:
+        steps = float(np.asarray(ts)[-1]) * float(n)
+        raise ValueError(
+            f"a run can have fewer than {most:.3g} steps; got ts[-1] * n = {steps:.3g}.{hint}"
+        )
+
+
+def as_typed_key(key: PRNGKeyArray) -> Key[Array, ""]:
+    """Keys of both of JAX's styles, as the newer one."""
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    return jax.random.wrap_key_data(key)
+
+
+def _is_bound(value: float | Array) -> bool:
+    return not (isinstance(value, float) and math.isinf(value))
+
+
+def _plain(value: float | Float[Array, ""]) -> str:
+    return f"{float(value):g}"

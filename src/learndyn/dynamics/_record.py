@@ -1,0 +1,124 @@
+"""From the states that a run saved to its trajectory, the same way for every level."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from learndyn._results import DIVERGENCE_LIMIT, Result
+from learndyn._types import Times
+from learndyn.averages import AbstractAverages, ClosedForm
+from learndyn.dynamics._trajectory import Given, Trajectory
+from learndyn.problems import Layers, Problem
+from learndyn.rules import AbstractRule
+from learndyn.states import Overlaps
+
+
+class Rows(NamedTuple):
+    """The states at the saved times.
+
+    v, b: None where they are not trained (or there are no biases): the start's. fields: (d, d)
+    covariances of the fields (lambda, rho), where the inputs' covariance is not 1; else None.
+    """
+
+    Q: Float[Array, "times k k"]
+    R: Float[Array, "times k m"]
+    v: Float[Array, "times k"] | None
+    b: Float[Array, "times k"] | None
+    fields: Float[Array, "times d d"] | None = None
+
+
+class Run(NamedTuple):
+    """What a run was asked to do. averages: for eg. n: None where it is infinite."""
+
+    level: str
+    problem: Problem
+    rule: AbstractRule
+    T: Float[Array, "m m"]
+    layers: Layers
+    averages: AbstractAverages
+    ts: Times
+    n: Array | None = None
+
+
+def record(
+    run: Run,
+    rows: Rows,
+    stopped: Bool[Array, " times"],
+    result: Array,
+    *,
+    alpha: Times | None = None,
+    stats: dict[str, Array] | None = None,
+    eg: Times | None = None,
+) -> Trajectory:
+    """The trajectory of these rows, NaN in those that are marked as `stopped`.
+
+    alpha: true times; None: the requested ones. eg: None: by Gaussian averages at each row.
+    """
+    times, layers = len(run.ts), run.layers
+    v = rows.v if rows.v is not None else jnp.tile(layers.v, (times, 1))
+    b = rows.b if rows.b is not None or layers.b is None else jnp.tile(layers.b, (times, 1))
+    k, t_field = rows.Q.shape[1], None
+    if rows.fields is not None:
+        t_field = rows.fields[0, k:, k:]
+    rows = jax.tree.map(lambda x: _nan_where(stopped, x), rows._replace(v=v, b=b))
+    fields = rows.fields
+    eg = _gaussian_errors(run, rows, t_field) if eg is None else eg
+    return Trajectory(
+        alpha=run.ts if alpha is None else alpha,
+        Q=rows.Q,
+        R=rows.R,
+        T=run.T,
+        v=rows.v,
+        v_teacher=layers.v_teacher,
+        b=rows.b,
+        b_teacher=layers.b_teacher,
+        eg=_nan_where(stopped, eg),
+        result=result,
+        stats=stats or {},
+        Q_field=None if fields is None else fields[:, :k, :k],
+        R_field=None if fields is None else fields[:, :k, k:],
+        T_field=t_field,
+        level=run.level,
+        n=run.n,
+        ts=run.ts,
+        given=Given.of(run.problem, run.rule),
+    )
+
+
+def ending(rows: Rows, valid: Bool[Array, ""]) -> tuple[Bool[Array, " times"], Array]:
+    """Which rows of a simulation come after it left every bound, and the result code.
+
+    A row counts where everything is finite and no squared norm per dimension is too large.
+    """
+    leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(rows)]
+    bounded = jnp.all(jnp.abs(jnp.concatenate(leaves, axis=1)) < DIVERGENCE_LIMIT, axis=1)
+    diverged = jnp.cumsum(~bounded) > 0
+    result = jnp.where(jnp.any(diverged), Result.DIVERGED.value, Result.SUCCESS.value)
+    return diverged | ~valid, jnp.where(valid, result, Result.INVALID_INPUT.value)
+
+
+def _gaussian_errors(run: Run, rows: Rows, t_field: Array | None) -> Times:
+    """eg at each row, for inputs with Gaussian fields."""
+
+    def error(row: Rows) -> Array:
+        state = _state(run, row, t_field)
+        value = run.averages.generalisation_error(run.problem, state)
+        return jnp.where(jnp.isnan(row.Q[0, 0]), jnp.nan, value)
+
+    if isinstance(run.averages, ClosedForm):
+        return jax.vmap(error)(rows)
+    return jax.lax.map(error, rows)  # one state at a time: there are thousands of nodes
+
+
+def _state(run: Run, row: Any, t_field: Array | None) -> Overlaps:
+    """The second moments of the fields that a row tells of."""
+    k, (q, r, t) = row.Q.shape[0], (row.Q, row.R, run.T)
+    if row.fields is not None:
+        q, r, t = row.fields[:k, :k], row.fields[:k, k:], t_field
+    return Overlaps(q, r, t, row.v, run.layers.v_teacher, row.b, run.layers.b_teacher)
+
+
+def _nan_where(gone: Bool[Array, " times"], values: Array) -> Array:
+    return jnp.where(gone.reshape(-1, *[1] * (values.ndim - 1)), jnp.nan, values)

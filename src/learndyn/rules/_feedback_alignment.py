@@ -1,0 +1,53 @@
+"""Feedback alignment: the error reaches the units through fixed weights, not the second layer."""
+
+from typing import Any, ClassVar
+
+from jaxtyping import Array, Float
+
+from learndyn._checks import as_float, require_finite, require_shape
+from learndyn._types import RealLike, Schedule
+from learndyn.problems import Layers, Problem
+from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample
+
+
+class FeedbackAlignment(AbstractRule):
+    """Feedback alignment, which for one hidden layer and one output is direct feedback alignment.
+
+        w_i <- w_i - (lr/sqrt n) feedback_i g'(lambda_i) slope x,
+        v_i <- v_i - (lr_second/n) g(lambda_i) slope,
+
+    with the loss's slope at the output, phi - y for squared loss: SGD with fixed `feedback` in
+    place of v in the first layer alone. All closed forms survive.
+
+    feedback: (k,) one number for each student unit, finite, dimensionless. feedback = v gives the
+        first layer's SGD step.
+    lr, keywords: the rates, decay, batches and momentum of `SGD`.
+
+    Raises: ValueError for a feedback that is not finite or, at every level, has not one entry for
+    each student unit; and as `SGD`.
+    Source: Refinetti, d'Ascoli, Ohana and Goldt (2021), Align, then memorise, ICML 2021.
+    """
+
+    feedback: Float[Array, "*batch k"]
+
+    propagates_error: ClassVar[bool] = True
+
+    def __init__(self, feedback: RealLike, lr: RealLike | Schedule, **keywords: Any):
+        super().__init__(lr, **keywords)
+        self.feedback = as_float(feedback, "feedback")
+        require_finite(feedback=self.feedback)
+        if self.feedback.ndim == 0:
+            raise ValueError(
+                "feedback must have one entry for each student unit; got a single number. Give a "
+                "list, for example [1.0, -0.7]."
+            )
+
+    def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
+        g, dg, slope = problem.signals(sample.lam, sample.y, layers)
+        return Modulation(self.feedback * dg * slope, g * slope)
+
+    def closed_form(self, signal: FieldAverages, layers: Layers) -> FieldAverages:
+        return signal.weighted(self.feedback)
+
+    def require_units(self, k: int, m: int) -> None:
+        require_shape(self.feedback, (k,), "feedback", "one entry for each student unit")

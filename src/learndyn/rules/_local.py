@@ -1,0 +1,62 @@
+"""A learning rule that a user writes as one function of a sample."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from learndyn._types import RealLike, Schedule
+from learndyn.problems import Layers, Problem, as_module
+from learndyn.rules._types import AbstractRule, Modulation, Sample
+
+
+class LocalRule(AbstractRule):
+    """Any local learning rule, given by what it makes of one sample.
+
+    modulation: (problem, sample, layers) -> `Modulation(c, dv)`, of arrays (k,) each, written with
+        JAX. sample.lam: (k,) the student's centred fields; sample.y: the label; layers.v (k,) and
+        layers.b (k,) or None: the student's second layer and biases. It may not depend on more:
+        what it knows of the teacher is the label.
+    lr, keywords: the rates, decay, batches and momentum of `SGD`.
+
+        w_i <- w_i - (lr/sqrt n) c_i x - (lr weight_decay/n) w_i,
+        v_i <- v_i - (lr_second/n) dv_i,   b_i <- b_i - (lr_bias/n) c_i.
+
+    The rule runs at every level of description; its averages are taken over nodes. Hebb's rule,
+    for example:
+
+        rule = LocalRule(lambda problem, sample, layers: Modulation(
+            -sample.y * jnp.ones_like(sample.lam), jnp.zeros_like(sample.lam)), lr=1.0)
+
+    Raises: ValueError for a function that cannot be called, when it is first used for one that
+    returns other shapes, and as `SGD`.
+    Source: the limit n -> infinity as for SGD, with F in place of the gradient; derived here.
+    """
+
+    function: Any
+
+    def __init__(self, modulation: Any, lr: RealLike | Schedule, **keywords: Any):
+        super().__init__(lr, **keywords)
+        self.function = as_module(modulation, "modulation")
+
+    def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
+        result = self.function(problem, sample, layers)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise ValueError(
+                "a rule's modulation must return Modulation(c, dv), two arrays with one entry for "
+                f"each unit; got {result!r}."
+            )
+        c, dv = (
+            _per_unit(value, name, sample) for name, value in zip(("c", "dv"), result, strict=True)
+        )
+        return Modulation(c, dv)
+
+
+def _per_unit(value: Any, name: str, sample: Sample) -> Array:
+    value = jnp.asarray(value, sample.lam.dtype)
+    if value.shape != sample.lam.shape:
+        raise ValueError(
+            f"a rule's {name} must have shape {sample.lam.shape}, one entry for each student unit; "
+            f"got shape {value.shape}."
+        )
+    return value

@@ -1,0 +1,207 @@
+"""What a learning rule is: rates, decay, batches, momentum, and what it makes of one sample."""
+
+import abc
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from learndyn._checks import as_count, as_float, require_at_least
+from learndyn._types import CountLike, RealLike, Scalar, Schedule
+from learndyn.problems import Layers, Problem, as_module
+
+
+class Sample(NamedTuple):
+    """What a rule sees of one sample: the student's centred fields lam (k,), and the label y."""
+
+    lam: Float[Array, " k"]
+    y: Scalar
+
+
+class Modulation(NamedTuple):
+    """What a rule makes of one sample: how much of the input each unit learns, and what v does.
+
+    c: (k,) the F_i of w_i <- w_i - (lr/sqrt n) F_i x, which move the biases too.
+    dv: (k,) the H_i of v_i <- v_i - (lr_second/n) H_i.
+    """
+
+    c: Float[Array, " k"]
+    dv: Float[Array, " k"]
+
+
+class FieldAverages(NamedTuple):
+    """Gaussian averages over one sample, all that a theory of learning needs.
+
+    G: (k, d) <dF_i/df_c>, so that <F_i a> = sum_c G_ic Cov(f_c, a) for every Gaussian a.
+    Phi: (k, k) <F_i F_k>; h: (k,) <H_i>, which moves v; f: (k,) <F_i>, which moves the biases;
+    NaN where closed forms leave it out, as they do where there are no biases.
+    fields: (k, d) <F_i f_c>, from nodes that know it without G; None: it is G C.
+    """
+
+    G: Float[Array, "k d"]
+    Phi: Float[Array, "k k"]
+    h: Float[Array, " k"]
+    f: Float[Array, " k"]
+    fields: Float[Array, "k d"] | None = None
+
+    def with_fields(self, covariance: Float[Array, "d d"]) -> Float[Array, "k d"]:
+        """<F_i f_c>, where the fields have this covariance C.
+
+        At singular C, where long runs end, nodes give it to more digits than G has.
+        """
+        return self.G @ covariance if self.fields is None else self.fields
+
+    def weighted(self, weights: Float[Array, " k"]) -> "FieldAverages":
+        """The averages where weights_i F_i stands in place of F_i; H stays."""
+        column = weights[:, None]
+        fields = None if self.fields is None else column * self.fields
+        return FieldAverages(
+            column * self.G, column * weights * self.Phi, self.h, weights * self.f, fields
+        )
+
+
+class SlowMomentum(eqx.Module):
+    """Momentum so slow that it matters at large n: 1 - beta = gamma / n, lr likewise / n.
+
+    A step at input dimension n uses beta = 1 - gamma/n and the rate lr * gamma / n; then the
+    velocity brings order parameters of its own. gamma > 0, dimensionless.
+    """
+
+    gamma: Float[Array, "..."]
+
+    def __init__(self, gamma: RealLike):
+        self.gamma = as_float(gamma, "gamma")
+        require_at_least(self.gamma, 0.0, "gamma", "1 - beta = gamma / n", strict=True)
+
+
+class Rates(NamedTuple):
+    """Learning rates at one time; None where a layer is not trained."""
+
+    w: Scalar
+    v: Scalar | None
+    b: Scalar | None
+
+
+class AbstractRule(eqx.Module):
+    """A learning rule on fresh samples or fresh batches: what a subclass makes of a sample.
+
+        w_i <- w_i - (lr/sqrt n) F_i x - (lr weight_decay/n) w_i,
+        v_i <- v_i - (lr_second/n) H_i,   b_i <- b_i - (lr_bias/n) F_i,
+
+    with (F, H) = `modulation`, the mean over the batch. A subclass needs `modulation` alone, and
+    then runs at every level of description, its averages taken over nodes. It may declare more:
+
+    propagates_error: F and H are the loss's slope at the output times functions of the student's
+        fields alone, as for the gradient. Then averages know where F jumps and how label noise
+        enters; otherwise the first is measured, and the second takes nodes.
+    closed_form: its averages, where they follow from those of the error signal.
+
+    The rates, decay, batches and momentum are those of `SGD`, whose docstring explains them.
+    Raises: ValueError for values outside their ranges.
+    """
+
+    lr: Any
+    lr_second: Any
+    lr_bias: Any
+    weight_decay: Float[Array, "..."]
+    batch_size: int = eqx.field(static=True)
+    momentum: Any
+
+    propagates_error: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        lr: RealLike | Schedule,
+        lr_second: RealLike | Schedule | None = None,
+        lr_bias: RealLike | Schedule | None = None,
+        weight_decay: RealLike = 0.0,
+        batch_size: CountLike = 1,
+        momentum: RealLike | SlowMomentum | None = None,
+    ):
+        self.lr = _as_rate(lr, "lr")
+        self.lr_second = None if lr_second is None else _as_rate(lr_second, "lr_second")
+        self.lr_bias = None if lr_bias is None else _as_rate(lr_bias, "lr_bias")
+        self.weight_decay = as_float(weight_decay, "weight_decay")
+        self.batch_size = as_count(batch_size, "batch_size", "it sets array shapes")
+        self.momentum = momentum
+        require_at_least(self.weight_decay, 0.0, "weight_decay", "it shrinks the weights")
+        if momentum is not None and not isinstance(momentum, SlowMomentum):
+            self.momentum = as_float(momentum, "momentum")
+            require_at_least(self.momentum, 0.0, "momentum", "beta, 0 <= beta < 1")
+            require_at_least(1.0 - self.momentum, 0.0, "1 - momentum", "beta < 1", strict=True)
+
+    @abc.abstractmethod
+    def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
+        """(F, H) of one sample. layers: second layers and biases; the teacher's are not there,
+        for all that a rule may know of the teacher is the label."""
+
+    def closed_form(self, signal: FieldAverages, layers: Layers) -> FieldAverages | None:
+        """The rule's averages from those of the error signal, F_i = g'(lambda_i) (phi - y) and
+        H_i = g(lambda_i) (phi - y), of which there are closed forms. None: they do not follow."""
+        return None
+
+    def require_units(self, k: int, m: int) -> None:
+        """Raises: ValueError where the rule's own parameters are not for k and m units."""
+
+    @property
+    def has_slow_momentum(self) -> bool:
+        return isinstance(self.momentum, SlowMomentum)
+
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether the rule declares a closed form."""
+        return type(self).closed_form is not AbstractRule.closed_form
+
+    @property
+    def trains_second(self) -> bool:
+        return self.lr_second is not None
+
+    @property
+    def trains_biases(self) -> bool:
+        return self.lr_bias is not None
+
+    def rates(self, alpha: RealLike) -> Rates:
+        """Learning rates at time alpha, as the user gave them."""
+        return Rates(
+            jnp.asarray(_rate_at(self.lr, alpha)),
+            _rate_at(self.lr_second, alpha),
+            _rate_at(self.lr_bias, alpha),
+        )
+
+    def effective_rates(self, alpha: RealLike) -> Rates:
+        """Rates of the limit n -> infinity: constant momentum acts as lr / (1 - beta)."""
+        rates = self.rates(alpha)
+        if self.momentum is None or self.has_slow_momentum:
+            return rates
+        gain = 1.0 / (1.0 - self.momentum)
+        return jax.tree.map(lambda rate: gain * rate, rates)
+
+    def step_rates(self, alpha: RealLike, n: RealLike) -> tuple[Rates, Scalar | None]:
+        """Rates of the step at time alpha in n dimensions, and its beta; None: no momentum."""
+        rates = self.rates(alpha)
+        if not isinstance(self.momentum, SlowMomentum):
+            return rates, self.momentum
+        slow = self.momentum.gamma / n
+        return jax.tree.map(lambda rate: rate * slow, rates), 1.0 - slow
+
+
+def _as_rate(rate: RealLike | Schedule, name: str) -> Any:
+    if callable(rate):
+        return as_module(rate, name)
+    rate = as_float(rate, name)
+    require_at_least(rate, 0.0, name, "a learning rate")
+    return rate
+
+
+def _rate_at(rate: Any, alpha: RealLike) -> Scalar | None:
+    if rate is None or not callable(rate):
+        return rate
+    alpha = jnp.asarray(alpha, jnp.result_type(float))
+    value = jnp.asarray(rate(alpha), jnp.result_type(float))
+    if value.shape != ():
+        raise ValueError(
+            f"a learning-rate schedule must return one number; got shape {value.shape}."
+        )
+    return jnp.where(value >= 0, value, jnp.nan)  # traced: it cannot raise
