@@ -146,9 +146,8 @@ class Problem(eqx.Module):
     def signals(self, lam: Float[Array, " k"], y: Scalar, layers: Layers) -> Signals:
         """What a sample tells each unit: g, g' and the loss's slope, phi - y for squared loss."""
         x = _shifted(lam, layers.b)
-        g = self.student(x)
-        slope = _losses.slope(self.loss, layers.v @ g, y)
-        return Signals(g, _activations.derivative(self.student, x), slope)
+        g, dg = _activations.with_derivative(self.student, x)
+        return Signals(g, dg, _losses.slope(self.loss, jnp.sum(layers.v * g), y))
 
     def gradient(self, lam: Float[Array, " k"], y: Scalar, layers: Layers) -> FieldGradient:
         """c_i = dloss/dlambda_i = v_i g'(lambda_i + b_i) slope and dloss/dv_i = g slope."""
