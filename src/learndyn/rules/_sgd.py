@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_count, as_float, require_at_least
+from learndyn._checks import as_count, as_float, is_concrete, require_at_least
 from learndyn._types import CountLike, RealLike, Scalar, Schedule
 from learndyn.problems import as_module
 
@@ -79,7 +80,9 @@ class SGD(eqx.Module):
         if momentum is not None and not isinstance(momentum, SlowMomentum):
             self.momentum = as_float(momentum, "momentum")
             require_at_least(self.momentum, 0.0, "momentum", "beta, 0 <= beta < 1")
-            require_at_least(1.0 - self.momentum, 0.0, "1 - momentum", "beta < 1", strict=True)
+            if is_concrete(self.momentum):
+                rest = 1.0 - np.asarray(self.momentum)
+                require_at_least(rest, 0.0, "1 - momentum", "beta < 1", strict=True)
 
     def rates(self, alpha: RealLike) -> Rates:
         """Learning rates at time alpha, as the user gave them."""
