@@ -173,7 +173,8 @@ class EnsembleOptions:
     """Independent runs from the same start; the figure shows their median and spread."""
     theory: bool = False
     """Also solve the ODE from the same overlaps; it is drawn under the runs and saved as
-    OUTPUT-ode.nc."""
+    OUTPUT-ode.nc. It is the theory of white inputs: for digits it starts from the overlaps of
+    the fields, and departs from the runs later, as learning depends on each eigenvalue."""
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,26 @@ class TestOverlaps:
         assert {text.get_text() for text in r.texts} == {"$R_{i1}$", "$R_{i2}$"}
         assert {text.get_text() for text in q.texts} == {"$Q_{ii}$", "$Q_{ik}$"}
 
+    def test_fields_are_compared_with_a_theory_that_starts_from_them(self):
+        sgd, theory = run(level="sgd", seeds=3), run()
+        for name in "QR":
+            sgd[f"{name}_field"] = 2 * sgd[name]
+        from_fields = theory.assign(Q=2 * theory.Q, R=2 * theory.R)
+        for start, scale, title in ((from_fields, 2, "of the fields"), (theory, 1, "$")):
+            for ax, quantity in zip(plot.overlap_trajectories(start, sgd), "RQ", strict=True):
+                drawn = [line for line in lines(ax) if len(line.get_xdata()) == len(LINEAR)]
+                for line, points in zip(drawn, lines(ax, "o"), strict=True):
+                    expected = np.interp(points.get_xdata(), *line.get_data())
+                    np.testing.assert_allclose(points.get_ydata(), expected)
+                np.testing.assert_allclose(drawn[0].get_ydata(), scale * run()[quantity][:, 0, 0])
+                assert ax.get_title(loc="left").endswith(title)
+
+    def test_without_theory_overlaps_are_those_of_the_weights(self):
+        sgd = run(level="sgd")
+        sgd = sgd.assign(R_field=2 * sgd.R, Q_field=2 * sgd.Q)
+        r, _ = plot.overlap_trajectories(experiment=sgd)
+        np.testing.assert_allclose(lines(r, "o")[0].get_ydata()[-1], sgd.R[-1, 0, 0])
+
     def test_matrices_show_the_nearest_times_on_one_scale(self):
         axes = plot.overlap_matrices(run(k=3), [0.0, 4.9])
         assert axes.shape == (2, 2)

@@ -1,7 +1,9 @@
 """The one definition of learning: activations, losses, labels, and the gradient of a sample."""
 
 import functools
+import gc
 import json
+import weakref
 
 import equinox as eqx
 import jax
@@ -12,6 +14,9 @@ from scipy.special import erf
 
 import learndyn as ld
 from learndyn.problems import Layers, derivative, describe, to_json
+from learndyn.problems._activations import AbstractActivation
+from learndyn.problems._losses import AbstractLoss
+from learndyn.problems._problem import _require_shapes
 
 
 class Slope(eqx.Module):
@@ -60,6 +65,8 @@ BAD = {
     "not elementwise": (lambda: ld.Problem(student=jnp.sum), r"elementwise.*shape \(\)"),
     "no floats": (lambda: ld.Problem(teacher=lambda x: x > 0), "return floats.*bool"),
     "loss of one": (lambda: ld.Problem(loss=lambda phi: phi**2), "phi, y"),
+    "loss as student": (lambda: ld.Problem(student=ld.Squared()), "student must be elementwise"),
+    "activation as loss": (lambda: ld.Problem(loss=ld.Erf()), "loss must be a function"),
     "loss a vector": (lambda: ld.Problem(loss=lambda phi, y: jnp.ones(2)), r"shape \(2,\)"),
 }
 
@@ -68,6 +75,95 @@ BAD = {
 def test_bad_problems_say_what_must_hold(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def concrete_classes(parent):
+    found = parent.__subclasses__()
+    own = [cls for cls in found if cls.__module__ == parent.__module__]
+    return [cls for cls in own if not cls.__abstractmethods__]
+
+
+class TestWhatIsTracedToCheckAProblem:
+    """Tracing a function takes milliseconds: once for each function of a user, else never."""
+
+    @pytest.mark.parametrize("cls", concrete_classes(AbstractActivation))
+    def test_activations_of_the_library_need_no_check(self, cls):
+        _require_shapes(cls(), "activation", "elementwise", (3,))
+
+    @pytest.mark.parametrize("cls", concrete_classes(AbstractLoss))
+    def test_losses_of_the_library_need_no_check(self, cls):
+        _require_shapes(cls(), "loss", "a function (phi, y) -> number", (), ())
+
+    def test_a_default_problem_traces_nothing(self, monkeypatch):
+        monkeypatch.setattr(jax, "eval_shape", None)
+        ld.Problem(noise=0.1)
+
+    def test_a_function_is_traced_once(self):
+        calls = []
+
+        def g(x):
+            calls.append(x)
+            return jnp.sin(x)
+
+        for noise in (0.0, 0.1, 0.2):
+            ld.Problem(g, g, lambda phi, y: g(phi - y) ** 2, noise)
+        # Once as an activation; each loss is another function.
+        assert [x.shape for x in calls] == [(3,), (), (), ()]
+
+    def test_a_module_is_traced_once_and_each_of_its_copies(self):
+        calls = []
+
+        class Counted(eqx.Module):
+            a: jax.Array
+
+            def __call__(self, x):
+                calls.append(x)
+                return self.a * x
+
+        student = Counted(jnp.array(0.5))
+        problems = [ld.Problem(student, noise=noise) for noise in (0.1, 0.2)]
+        assert len(calls) == 1
+        ld.Problem(jax.tree.map(lambda x: x, problems[0].student))
+        assert len(calls) == 2
+        with pytest.raises(ValueError, match="elementwise"):
+            ld.Problem(Counted(jnp.ones(2)))
+
+    def test_what_cannot_be_hashed_is_asked_each_time(self):
+        class Changing:
+            __hash__ = None
+            shape = (3,)
+
+            def __call__(self, x):
+                return jnp.ones(self.shape)
+
+        g = Changing()
+        ld.Problem(g)
+        g.shape = (2,)
+        with pytest.raises(ValueError, match=r"maps shapes \(\(3,\),\) to shape \(2,\)"):
+            ld.Problem(g)
+
+    def test_a_wrong_function_is_refused_each_time(self):
+        for _ in range(2):
+            with pytest.raises(ValueError, match="student must be elementwise and return"):
+                ld.Problem(jnp.sum)
+
+    def test_a_function_that_passed_in_one_place_is_asked_in_the_other(self):
+        def g(x, y=1.0):
+            return x[..., :1] * jnp.ones(3) if x.ndim else x * jnp.ones(2)
+
+        ld.Problem(student=g)
+        with pytest.raises(ValueError, match=r"maps shapes \(\(\), \(\)\) to shape \(2,\)"):
+            ld.Problem(loss=g)
+
+    def test_nothing_is_kept_alive(self):
+        large = Slope(jnp.ones(()))
+        g = functools.partial(jnp.multiply, large.a)
+        array, function = weakref.ref(large), weakref.ref(g)
+        ld.Problem(large, g)
+        del large, g
+        gc.collect()
+        assert array() is None
+        assert function() is None
 
 
 def test_multi_index_functions_return_one_number():

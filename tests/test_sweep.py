@@ -155,8 +155,23 @@ class TestNames:
             sweep({name: [1.0]}, level)
 
     def test_bad_values_are_the_callers(self):
-        with pytest.raises(ValueError, match="lr must be"):
+        with pytest.raises(ValueError, match=r"lr must be.*got -0\.1"):
             sweep({"lr": [0.1, -0.1]})
+
+    def test_bad_values_of_rules_that_take_one_number(self):
+        class Picky(eqx.Module):
+            lr: float
+
+            def __init__(self, lr):
+                if not 0 <= lr < 1:
+                    raise ValueError(f"lr must be below 1; got {lr}")
+                self.lr = lr
+
+        def level(problem, rule, start, ts):
+            return {"seen": rule.lr}
+
+        with pytest.raises(ValueError, match=r"got 2\.0"):
+            sweep({"lr": [0.1, 2.0]}, level, rule=Picky(0.5))
 
     def test_bad_times_are_the_callers(self):
         with pytest.raises(ValueError, match="increasing"):
@@ -205,6 +220,15 @@ class TestWhatIsCompiled:
             return {"seen": np.float64(float(rule.lr)) ** 2}
 
         np.testing.assert_allclose(sweep({"lr": [2.0, 3.0]}, level).seen, [4.0, 9.0])
+
+    @pytest.mark.parametrize("values", [[0.5, 1.5], [1, 2], [1, 2.5]])
+    def test_numbers_are_promoted_as_in_a_single_run(self, values):
+        def level(problem, rule, start, ts, x):
+            return {"seen": x * jnp.float32(2)}
+
+        ds = sweep({"x": values}, level)
+        assert ds.seen.dtype == np.float32
+        np.testing.assert_array_equal(ds.seen, np.multiply(values, 2.0))
 
     def test_a_second_sweep_compiles_nothing(self):
         traces = []
@@ -371,6 +395,33 @@ class TestItems:
         asked = self.plan(cost=lambda values: values["seed"])
         seeds = [[asked.values(c)["seed"] for c in item.cells.tolist()] for item in asked.items[:4]]
         assert seeds == [[0] * 3, [0] * 3, [1] * 3, [1] * 3]
+
+    def test_are_ordered_by_n_and_effective_rates(self, rng):
+        over = {name: rng.random(4) for name in ("lr", "lr_second", "lr_bias")}
+        over |= {"momentum": [0.0, 0.9, 0.5], "batch_size": [1, 2], "n": [30, 10]}
+        plan = self.plan(over=over, chunk=50)
+        for batch in (1, 2):
+            cells = [item.cells for item in plan.items if item.static["batch_size"] == batch]
+            cells = np.concatenate(cells).tolist()
+            assert len(cells) == 4**3 * 3 * 2 * 2
+            values = [plan.values(cell) for cell in cells]
+            rates = [v["lr"] + v["lr_second"] + v["lr_bias"] for v in values]
+            costs = [
+                v["n"] * (1e-6 + rate / (1 - v["momentum"]))
+                for v, rate in zip(values, rates, strict=True)
+            ]
+            # Those that cost the same (seeds) stay in the order of the grid.
+            keys = list(zip(costs, cells, strict=True))
+            assert keys == sorted(keys)
+
+    def test_of_schedules_are_ordered_by_n_alone(self):
+        def level(problem, rule, start, ts, n):
+            return {"seen": n}
+
+        over = {"lr": [lambda alpha: 1 / (1 + alpha), 0.1], "n": [30, 10]}
+        options = {"seeds": None, "key": None, "chunk": 1, "cost": None, "keywords": {}}
+        plan = make_plan(level, PROBLEM, RULE, START, TS, over=over, **options)
+        assert [item.cells.tolist() for item in plan.items] == [[1], [0], [3], [2]]
 
     def test_may_be_run_in_any_order_and_place(self):
         plan = self.plan()

@@ -28,6 +28,9 @@ def as_float(value: RealLike, name: str) -> Array:
 
     Raises: ValueError where it is not a real number or array of real numbers.
     """
+    if _is_plain(value):
+        # NumPy converts in a microsecond; each conversion by JAX starts a compiled program.
+        return jnp.asarray(np.asarray(value, jax.dtypes.canonicalize_dtype(float)))
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError) as error:
@@ -39,6 +42,13 @@ def as_float(value: RealLike, name: str) -> Array:
             f"{name} must be real; got dtype {array.dtype}. Pass a float or an array of floats."
         )
     return array.astype(jnp.result_type(float))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether `value` is a Python number or a NumPy array of real numbers."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype.kind in "iuf"
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def as_count(value: CountLike, name: str, why: str, lower: int = 1) -> int:
@@ -66,7 +76,14 @@ def require_x64(what: str, *trees: Any) -> None:
         )
 
 
-def require_at_least(value: Array, lower: float, name: str, why: str, *, strict: bool = False):
+def require_at_least(
+    value: Array | np.ndarray | np.generic,
+    lower: float,
+    name: str,
+    why: str,
+    *,
+    strict: bool = False,
+) -> None:
     """Concrete `value` must be finite and >= lower (> lower where strict)."""
     if not is_concrete(value):
         return

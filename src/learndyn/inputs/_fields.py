@@ -22,7 +22,12 @@ def base_of(inputs: AbstractInputs | TrainingSet) -> AbstractInputs:
 def field_overlaps(weights: Weights, inputs: AbstractInputs | TrainingSet) -> Overlaps:
     """Second moments of the fields, w Omega w^T / n, where `inputs` have <x x^T> = Omega.
 
-    For white inputs these are `overlaps(weights)`; otherwise start the ODE from these.
+    For white inputs, Omega = 1, these are `overlaps(weights)`, and the ODE starts from them.
+    Otherwise they give eg of these weights under Gaussian inputs, but no theory of learning:
+    directions of larger eigenvalue learn faster, which Q and R do not tell apart. The ODE from
+    these is then right at the start alone; for images of digits its eg comes to be wrong by more
+    than a factor 1.5 (the claim `digits-raw`).
+    Returns: `Overlaps` with Q (k, k), R (k, m), T (m, m), dimensionless.
     Raises: ValueError where weights and inputs differ in dimension.
     """
     require_unbatched([("w", weights.w, 2), ("w_teacher", weights.w_teacher, 2)], "field_overlaps")

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.axes import Axes
 
+_TITLES = {"R": "student-teacher overlaps $R$", "Q": "student overlaps $Q$"}
+
 
 def overlap_trajectories(
     theory: "xarray.Dataset | None" = None,
@@ -23,7 +25,8 @@ def overlap_trajectories(
     """R (one colour per teacher unit) and Q (norms dark, others light) against time.
 
     theory: lines; experiment: markers, the median over its seeds. Other dimensions must have
-    been selected away. axes: two of them, for R and for Q.
+    been selected away. Where the theory started from the experiment's `field_overlaps`, the
+    markers are `R_field` and `Q_field`, too. axes: two of them, for R and for Q.
     Raises: ValueError for anything but datasets of one setting.
     """
     import matplotlib.pyplot as plt
@@ -34,12 +37,29 @@ def overlap_trajectories(
         raise ValueError("there is nothing to draw: give theory, experiment, or both.")
     for name, dataset in given.items():
         require_dataset(dataset, name)
+    of_fields = len(given) == 2 and _starts_from_fields(given["theory"], given["experiment"])
+    if of_fields:
+        seen = {quantity: given["experiment"][f"{quantity}_field"] for quantity in "QR"}
+        given["experiment"] = given["experiment"].assign(seen)
     with style():
         if axes is None:
             axes = plt.subplots(1, 2, figsize=(6.6, 2.9), sharex=True)[1]
         for ax, quantity in zip(np.ravel(np.asarray(axes, object)), "RQ", strict=True):
             _draw(ax, quantity, given, log_time)
+            ax.set_title(_TITLES[quantity] + (" of the fields" if of_fields else ""))
     return np.asarray(axes, object)
+
+
+def _starts_from_fields(theory: "xarray.Dataset", experiment: "xarray.Dataset") -> bool:
+    """Whether the theory's first R is that of the experiment's fields, not of its weights."""
+    if "R_field" not in experiment or "R" not in theory:
+        return False
+    start = theory.R.isel(alpha=0, drop=True)
+    of_fields, of_weights = (
+        float(abs(experiment[name].isel(alpha=0, drop=True) - start).sum())
+        for name in ("R_field", "R")
+    )
+    return of_fields < of_weights
 
 
 def _draw(ax: "Axes", quantity: str, given: dict[str, Any], log_time: bool | None) -> None:
@@ -56,7 +76,6 @@ def _draw(ax: "Axes", quantity: str, given: dict[str, Any], log_time: bool | Non
                 _draw_entry(ax, quantity, name, dataset, i, j)
     ax.axhline(0.0, color=GREY, linewidth=0.5, zorder=0)
     ax.set_xlabel(TIME)
-    ax.set_title("student-teacher overlaps $R$" if quantity == "R" else "student overlaps $Q$")
     _label(ax, quantity, first)
 
 

@@ -4,17 +4,21 @@ Everything else in the library (SGD on weights, the ODE, every average) follows 
 two functions of `Problem`: `label` and `gradient`.
 """
 
+import contextlib
+import weakref
+from collections.abc import MutableMapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, is_concrete, require_at_least
 from learndyn._types import RealLike, Scalar, ScalarFunction
 from learndyn.problems import _activations, _losses
-from learndyn.problems._functions import as_module
+from learndyn.problems._functions import Function, as_module
 
 
 class MultiIndex(eqx.Module):
@@ -107,16 +111,16 @@ class Problem(eqx.Module):
         if (
             self.has_multi_index_teacher
             and is_concrete(self.noise)
-            and bool((self.noise > 0).any())
+            and bool((np.asarray(self.noise) > 0).any())
         ):
             raise ValueError(
                 "a MultiIndex teacher makes its own noise from zeta, so noise must be 0; got "
                 f"noise={self.noise}. Write the noise into its function instead."
             )
-        _require_shapes(self.student, "student", "elementwise", (3,))
+        _require_shapes_once(self.student, "student", "elementwise", (3,))
         if not self.has_multi_index_teacher:
-            _require_shapes(self.teacher, "teacher", "elementwise", (3,))
-        _require_shapes(self.loss, "loss", "a function (phi, y) -> number", (), ())
+            _require_shapes_once(self.teacher, "teacher", "elementwise", (3,))
+        _require_shapes_once(self.loss, "loss", "a function (phi, y) -> number", (), ())
 
     @property
     def has_multi_index_teacher(self) -> bool:
@@ -160,6 +164,32 @@ class Problem(eqx.Module):
         What is known of `Problem` (closed forms, regularity) is not known of those.
         """
         return any(getattr(type(self), name) is not getattr(Problem, name) for name in names)
+
+
+_CHECKED: MutableMapping[tuple, Any] = weakref.WeakValueDictionary()
+"""Functions that passed `_require_shapes`, by identity and question. Held weakly: a function, its
+closure and a Module's arrays are freed as if they had never been checked."""
+
+
+def _require_shapes_once(fn: Any, name: str, what: str, *shapes: tuple[int, ...]) -> None:
+    """`_require_shapes` of a function that has not passed it yet: tracing takes milliseconds.
+
+    Functions and Modules, which cannot change, are remembered while they live. The library's
+    own are known to pass (a test asks them); whatever else cannot be hashed is asked each time.
+    """
+    own = _activations if len(shapes) == 1 else _losses
+    if type(fn).__module__ == own.__name__:
+        return
+    target = fn.fn if isinstance(fn, Function) else fn
+    question = (id(target), shapes, jax.dtypes.canonicalize_dtype(float))
+    # The identity of a function that died may have gone to another one.
+    if _CHECKED.get(question) is target:
+        return
+    _require_shapes(fn, name, what, *shapes)
+    with contextlib.suppress(TypeError):  # of what has no hash or takes no weak reference
+        if not isinstance(target, eqx.Module):
+            hash(target)
+        _CHECKED[question] = target
 
 
 def _require_shapes(fn: Any, name: str, what: str, *shapes: tuple[int, ...]) -> None:

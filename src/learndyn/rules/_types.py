@@ -6,9 +6,10 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_count, as_float, require_at_least
+from learndyn._checks import as_count, as_float, is_concrete, require_at_least
 from learndyn._types import CountLike, RealLike, Scalar, Schedule
 from learndyn.problems import Layers, Problem, as_module
 
@@ -130,7 +131,9 @@ class AbstractRule(eqx.Module):
         if momentum is not None and not isinstance(momentum, SlowMomentum):
             self.momentum = as_float(momentum, "momentum")
             require_at_least(self.momentum, 0.0, "momentum", "beta, 0 <= beta < 1")
-            require_at_least(1.0 - self.momentum, 0.0, "1 - momentum", "beta < 1", strict=True)
+            if is_concrete(self.momentum):
+                rest = 1.0 - np.asarray(self.momentum)
+                require_at_least(rest, 0.0, "1 - momentum", "beta < 1", strict=True)
 
     @abc.abstractmethod
     def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:

@@ -44,7 +44,7 @@ def checked_layers(
 
 def _units(value: RealLike | None, size: int, default: float, name: str) -> Array:
     if value is None:
-        return jnp.full(size, default, jnp.result_type(float))
+        return as_float(np.full(size, default), name)
     value = as_float(value, name)
     if value.ndim == 0:
         value = jnp.broadcast_to(value, (size,))
@@ -68,15 +68,16 @@ def broadcast_layers(layers: Layers, batch: tuple[int, ...]) -> Layers:
 
 
 def require_psd(
-    Q: Float[Array, "*batch k k"], T: Float[Array, "*batch m m"], C: Float[Array, "*batch d d"]
+    Q: Float[Array, "*batch k k"], R: Float[Array, "*batch k m"], T: Float[Array, "*batch m m"]
 ) -> None:
     """Concrete overlaps are symmetric, finite and positive semi-definite.
 
     Raises: ValueError where not. Traced values pass: a solve gives NaN and a result code.
     """
-    if not is_concrete(Q, T, C):
+    if not is_concrete(Q, R, T):
         return
-    q, t, c = np.asarray(Q), np.asarray(T), np.asarray(C)
+    q, r, t = np.asarray(Q), np.asarray(R), np.asarray(T)
+    c = np.block([[q, r], [np.swapaxes(r, -1, -2), t]])
     if not np.isfinite(c).all():
         raise ValueError("Q, R and T must be finite; got NaN or infinity among them.")
     slack = 1e-8 if c.dtype == np.float64 else 1e-4

@@ -83,6 +83,8 @@ def has_path(tree: Any, path: tuple[str, ...]) -> bool:
 
 def label(values: list[Any]) -> np.ndarray:
     """A coordinate that a person can select by: the numbers, or the names of other things."""
+    if are_numbers(values):
+        return np.array(values)
     if all(np.ndim(value) == 0 for value in values) and _is_numeric(values):
         return np.array([np.asarray(value).item() for value in values])
     if _is_numeric(values):
@@ -106,7 +108,15 @@ def _listed(name: str, values: Any) -> list[Any]:
     return [value.item() if isinstance(value, np.generic) else value for value in listed]
 
 
+def are_numbers(values: list[Any]) -> bool:
+    """Whether all values are Python's own numbers, as nearly all axes hold."""
+    return all(isinstance(x, int | float) and not isinstance(x, bool) for x in values)
+
+
 def _is_numeric(values: list[Any]) -> bool:
+    if are_numbers(values):
+        return True
+
     def numeric(value: Any) -> bool:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return number or (eqx.is_array(value) and np.issubdtype(np.result_type(value), np.number))

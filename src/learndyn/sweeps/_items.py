@@ -10,6 +10,9 @@ import numpy as np
 
 from learndyn.sweeps._axes import Axis
 
+_COST_WITHOUT_RATE = 1e-6
+"""Cost over n of a run at rate 0: any number far below the rates in use. It keeps an order by n."""
+
 
 class Item(NamedTuple):
     """Runs that share one compiled program and are done together.
@@ -29,20 +32,20 @@ def make_items(
     axes: list[Axis],
     seeds: int | None,
     chunk: int | None,
-    cost: Callable[[dict[str, Any]], float],
+    cost: Callable[[dict[str, Any]], float] | None,
 ) -> list[Item]:
     """All cells of the grid, once each: apart by what is compiled, then together by cost."""
     chunk = _checked_chunk(chunk)
     shape = grid_shape(axes, seeds)
     grid = np.arange(math.prod(shape)).reshape(shape)
+    costs = _default_costs(axes, seeds) if cost is None else _costs(axes, seeds, cost)
     static = [axis for axis in axes if not axis.data]
     items: list[Item] = []
     for choice in itertools.product(*(range(len(axis.values)) for axis in static)):
         chosen = {axis.dim: i for axis, i in zip(static, choice, strict=True)}
         index = tuple(chosen.get(axis.dim, slice(None)) for axis in axes)
         cells = grid[index].ravel()
-        costs = [float(cost(values_at(axes, seeds, int(cell)))) for cell in cells]
-        cells = cells[np.argsort(costs, kind="stable")]
+        cells = cells[np.argsort(costs[index].ravel(), kind="stable")]
         count = math.ceil(len(cells) / chunk)
         size = math.ceil(len(cells) / count)
         values = {axis.dim: axis.values[chosen[axis.dim]] for axis in static}
@@ -51,14 +54,41 @@ def make_items(
     return items
 
 
-def default_cost(values: dict[str, Any]) -> float:
+def _costs(
+    axes: list[Axis], seeds: int | None, cost: Callable[[dict[str, Any]], float]
+) -> np.ndarray:
+    """What a user's function says of every cell, in the shape of the grid."""
+    dims = [axis.dim for axis in axes] + ([] if seeds is None else ["seed"])
+    columns = [axis.values for axis in axes] + ([] if seeds is None else [range(seeds)])
+    cells = itertools.product(*columns)
+    costs = [float(cost(dict(zip(dims, values, strict=True)))) for values in cells]
+    return np.reshape(costs, grid_shape(axes, seeds))
+
+
+def _default_costs(axes: list[Axis], seeds: int | None) -> np.ndarray:
     """A guess for any level: steps grow with n, and stiffness with the effective rates."""
-    rates = [values.get(name) for name in ("lr", "lr_second", "lr_bias")]
-    rate = sum(rate for rate in rates if isinstance(rate, int | float))
-    momentum = values.get("momentum", 0.0)
-    slowness = 1.0 - momentum if isinstance(momentum, float) else 1.0
-    n = values.get("n", 1)
-    return (n if isinstance(n, int | float) else 1) * (1e-6 + rate / slowness)
+    lr, lr_second, lr_bias, momentum = (
+        _along_axis(axes, seeds, name, absent=0.0)
+        for name in ("lr", "lr_second", "lr_bias", "momentum")
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = (lr + lr_second + lr_bias) / (1.0 - momentum)
+    n = _along_axis(axes, seeds, "n", absent=1.0)
+    return np.broadcast_to(n * (_COST_WITHOUT_RATE + rate), grid_shape(axes, seeds))
+
+
+def _along_axis(axes: list[Axis], seeds: int | None, dim: str, *, absent: float) -> np.ndarray:
+    """The numbers of one axis as an array that broadcasts over the grid.
+
+    absent: what stands for a value that is no number, and for an axis that is not swept.
+    """
+    shape = [1] * len(grid_shape(axes, seeds))
+    for place, axis in enumerate(axes):
+        if axis.dim == dim:
+            shape[place] = len(axis.values)
+            numbers = [x if isinstance(x, int | float) else absent for x in axis.values]
+            return np.array(numbers, float).reshape(shape)
+    return np.full(shape, absent)
 
 
 def values_at(axes: list[Axis], seeds: int | None, cell: int) -> dict[str, Any]:

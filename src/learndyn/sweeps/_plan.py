@@ -23,7 +23,7 @@ from learndyn.sweeps._call import (
     takes_key,
     with_value,
 )
-from learndyn.sweeps._items import Item, default_cost, grid_shape, make_items, values_at
+from learndyn.sweeps._items import Item, grid_shape, make_items, values_at
 
 
 class Plan(NamedTuple):
@@ -95,7 +95,7 @@ def make_plan(
     )
     _check_values(axes, problem, rule)
     axes = _traceable(call, axes, keys if seeds is None else keys[0])
-    items = make_items(axes, seeds, chunk, cost or default_cost)
+    items = make_items(axes, seeds, chunk, cost)
     return Plan(call, axes, seeds, key, keys, items)
 
 
@@ -145,9 +145,24 @@ def _check_values(axes: list[Axis], problem: Any, rule: Any) -> None:
     """Build every swept problem and rule once: a bad value is the caller's, not a cell's."""
     trees = {"rule": rule, "problem": problem}
     for axis in axes:
-        if axis.kind in trees:
-            for value in axis.values:
-                with_value(trees[axis.kind], axis.path, value)
+        if axis.kind not in trees or _accepts_together(trees[axis.kind], axis):
+            continue
+        for value in axis.values:
+            with_value(trees[axis.kind], axis.path, value)
+
+
+def _accepts_together(tree: Any, axis: Axis) -> bool:
+    """Whether constructors take all numbers of an axis as one array, as the library's do.
+
+    Where not, the values are tried one by one, so that the error names the bad one.
+    """
+    if not axis.data:
+        return False
+    try:
+        with_value(tree, axis.path, np.array(axis.values, float))
+    except Exception:  # whatever a user's constructor raises
+        return False
+    return True
 
 
 def _traceable(call: Call, axes: list[Axis], key: Any) -> list[Axis]:

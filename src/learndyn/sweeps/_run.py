@@ -8,8 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from learndyn.datasets import Labelled, labelled_arrays
+from learndyn.sweeps._axes import are_numbers
 from learndyn.sweeps._call import Call
 from learndyn.sweeps._items import Item
 from learndyn.sweeps._plan import Plan
@@ -42,10 +44,11 @@ def run(plan: Plan, items: Iterable[Item], *, progress: bool | None = None) -> I
     items = list(items)
     hidden = not (sys.stderr.isatty() if progress is None else progress)
     total = sum(len(item.cells) for item in items)
-    together = True
+    together = any(item.size > 1 for item in items)
+    columns = _columns(plan) if together else {}
     with tqdm(total=total, unit="run", desc="sweep", disable=hidden) as bar:
         for item in items:
-            outcome, together = _run_together(plan, item) if together else (None, False)
+            outcome, together = _run_together(plan, item, columns) if together else (None, False)
             if outcome is not None:
                 yield outcome
                 bar.update(len(item.cells))
@@ -55,17 +58,19 @@ def run(plan: Plan, items: Iterable[Item], *, progress: bool | None = None) -> I
                 bar.update(1)
 
 
-def _run_together(plan: Plan, item: Item) -> tuple[Outcome | None, bool]:
-    """All runs of an item in one program; None where it raised. And whether it can be traced."""
+def _run_together(plan: Plan, item: Item, columns: dict[str, Any]) -> tuple[Outcome | None, bool]:
+    """All runs of an item in one program; None where it raised. And whether it can be traced.
+
+    columns: what `_columns` makes of the plan, once for all items.
+    """
     if item.size == 1:
         return None, True
     padded = np.full(item.size, item.cells[-1])
     padded[: len(item.cells)] = item.cells
-    values = [plan.values(int(cell)) for cell in padded]
-    data = {
-        axis.dim: _stacked([value[axis.dim] for value in values]) for axis in plan.axes if axis.data
-    }
-    key, keys = (plan.keys, None) if plan.seeds is None else (None, plan.keys[padded % plan.seeds])
+    places = dict(zip(plan.dims, np.unravel_index(padded, plan.shape), strict=True))
+    data = _rows(columns, {dim: places[dim] for dim in columns})
+    keys = data.pop("seed", None)
+    key = plan.keys if plan.seeds is None else None
     try:
         result = jax.block_until_ready(_program(plan.call, item.static, data, keys, key))
     except _NOT_TRACEABLE:
@@ -99,5 +104,29 @@ def _program(call: Call, static: dict[str, Any], data: dict[str, Any], keys: Any
     return eqx.filter_vmap(one)(data, keys)
 
 
+def _columns(plan: Plan) -> dict[str, Any]:
+    """The traced values of each axis as arrays, and the keys, both with the values first."""
+    columns = {axis.dim: _stacked(axis.values) for axis in plan.axes if axis.data}
+    return columns if plan.seeds is None else columns | {"seed": plan.keys}
+
+
+@jax.jit
+def _rows(columns: dict[str, Any], places: dict[str, Array]) -> dict[str, Any]:
+    """Each column at its places, an item's runs first: one program instead of one per value."""
+    return {
+        dim: jax.tree.map(lambda x, rows=places[dim]: x[rows], column)
+        for dim, column in columns.items()
+    }
+
+
 def _stacked(values: list[Any]) -> Any:
+    """Values of one structure as one, their leaves stacked."""
+    if are_numbers(values):
+        return _weak(jnp.asarray(np.array(values)))
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *values)
+
+
+@jax.vmap
+def _weak(value: Array) -> Array:
+    """`value` as weakly typed as a Python number, so that a run is promoted as if called alone."""
+    return jax.lax.full_like(0 if jnp.issubdtype(value.dtype, jnp.integer) else 0.0, value)
