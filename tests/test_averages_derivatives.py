@@ -10,6 +10,7 @@ from averages_reference import (
     ONE,
     ORIGIN,
     RELU,
+    RULE,
     STATE,
     TANH,
     chosen,
@@ -18,6 +19,7 @@ from averages_reference import (
     logistic,
     perceptron,
     piecewise_averages,
+    sampled,
     sign,
     squared,
 )
@@ -72,8 +74,8 @@ def jacobian(averages, problem, p):
     def vector(p):
         q, r, t, b = p[:, None]
         state = ld.Overlaps(q[:, None], r[:, None], t[:, None], [0.9], None, b)
-        found = averages.field_averages(problem, state)
-        return jnp.concatenate([x.ravel() for x in found])
+        found = averages.field_averages(problem, RULE, state)
+        return jnp.concatenate([x.ravel() for x in sampled(found, state)])
 
     return jax.jit(jax.jacfwd(vector))(p)
 
@@ -90,7 +92,7 @@ def test_derivatives_against_finite_differences(name, bias):
         ],
         axis=1,
     )
-    averages = choose_averages(problem, 1, 1, biases=True)
+    averages = choose_averages(problem, 1, 1, rule=RULE, biases=True)
     np.testing.assert_allclose(jacobian(averages, problem, jnp.asarray(p)), expected, atol=error)
 
 
@@ -100,7 +102,7 @@ def test_derivatives_through_the_nodes_would_be_wrong_at_jumps(name):
     problem, recipe, error = DERIVATIVES[name]
     p, step = np.array([0.8, 0.35, 1.1, 0.0]), np.array([0, 1e-4, 0, 0])
     after, before = piecewise_averages(p + step, *recipe), piecewise_averages(p - step, *recipe)
-    averages = choose_averages(problem, 1, 1, biases=True)
+    averages = choose_averages(problem, 1, 1, rule=RULE, biases=True)
     assert averages.score
     through = NodeAverages(averages.z, averages.weight, score=False)
     found = jacobian(through, problem, jnp.asarray(p))[:, 1]
@@ -112,21 +114,21 @@ def test_derivatives_of_relu_committees_use_the_score():
     exact = ld.Problem(ld.ReLU(), ld.ReLU())
     plain = ld.Problem(lambda x: jnp.maximum(x, 0), lambda x: jnp.maximum(x, 0))
 
-    def c_c(problem, averages):
+    def phi(problem, averages):
         def at(q01):
             q = STATE.Q.at[0, 1].set(q01).at[1, 0].set(q01)
             state = eqx.tree_at(lambda s: s.Q, STATE, q)
-            return averages.field_averages(problem, state).c_c
+            return averages.field_averages(problem, RULE, state).Phi
 
         return jax.jit(jax.jacfwd(at))(STATE.Q[0, 1])
 
-    expected = c_c(exact, chosen(exact, STATE))
+    expected = phi(exact, chosen(exact, STATE))
     assert chosen(plain, STATE).score
     # Off by 0.04 at 4096 points, 0.01 at 16384, 0.005 here.
     nodes = chosen(plain, STATE, QuasiMonteCarlo(65536))
-    np.testing.assert_allclose(c_c(plain, nodes), expected, atol=0.02)
+    np.testing.assert_allclose(phi(plain, nodes), expected, atol=0.02)
     through = NodeAverages(nodes.z, nodes.weight, score=False)
-    assert np.abs(c_c(plain, through) - expected).max() > 0.1
+    assert np.abs(phi(plain, through) - expected).max() > 0.1
 
 
 TEACHER = np.array([[1.0, 0.3], [0.3, 0.8]])

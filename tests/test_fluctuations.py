@@ -72,7 +72,7 @@ def test_diffusion_of_a_linear_network_is_exact():
     problem = ld.Problem(ld.Linear(), ld.Linear(), noise=0.3)
     rule = ld.SGD(lr=0.4, lr_second=0.7, batch_size=3)
     flow = ld.ode_term(problem, rule, BOTH).vector_field
-    got = diffusion(flow, noise_averages(problem, BOTH), jnp.array(0.0), flow.pack(BOTH))
+    got = diffusion(flow, noise_averages(problem, rule, BOTH), jnp.array(0.0), flow.pack(BOTH))
     np.testing.assert_allclose(got, linear_diffusion(BOTH, 0.4, 0.7, 0.3, 3), rtol=1e-11)
 
 
@@ -82,7 +82,7 @@ def test_diffusion_with_biases_against_plain_monte_carlo():
     problem = ld.Problem(ld.Tanh(), ld.Tanh(), noise=0.5)
     rule = ld.SGD(lr=0.4, lr_second=0.7, lr_bias=0.5)
     flow = ld.ode_term(problem, rule, start).vector_field
-    got = diffusion(flow, noise_averages(problem, start), jnp.array(0.0), flow.pack(start))
+    got = diffusion(flow, noise_averages(problem, rule, start), jnp.array(0.0), flow.pack(start))
 
     rng = np.random.default_rng(1)
     fields = rng.normal(size=(400_000, 4)) @ np.linalg.cholesky(start.covariance).T

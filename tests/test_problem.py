@@ -243,7 +243,9 @@ def test_gradient_is_that_of_the_loss(student, loss):
     lam, rho, zeta, layers = sample()
 
     def at(lam, v, rho, zeta):
-        return problem.loss_at(lam, rho, zeta, layers._replace(v=v))
+        layers_with = layers._replace(v=v)
+        phi = problem.student_output(lam, layers_with)
+        return problem.loss(phi, problem.label(rho, zeta, layers_with))
 
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, 0, 0))

@@ -23,18 +23,26 @@ def erf(x):
     return jax.scipy.special.erf(x / jnp.sqrt(2.0))
 
 
+RULE = ld.SGD(lr=1.0)
+
+
 @eqx.filter_jit
-def averages_of(averages, problem, state, cross=None):
-    """c_probe, c_c, dv, c and eg as one tree."""
+def averages_of(averages, problem, state, rule=RULE):
+    """G, Phi, h, f as one tree, and eg."""
     return (
-        averages.field_averages(problem, state, cross),
+        averages.field_averages(problem, rule, state),
         averages.generalisation_error(problem, state),
     )
 
 
-def chosen(problem, state, averages=None):
+def sampled(found, state):
+    """<F f>, Phi, h, f."""
+    return found.with_fields(state.covariance), found.Phi, found.h, found.f
+
+
+def chosen(problem, state, averages=None, rule=RULE):
     biases = state.b is not None
-    return choose_averages(problem, state.k, state.m, biases=biases, averages=averages)
+    return choose_averages(problem, state.k, state.m, rule=rule, biases=biases, averages=averages)
 
 
 def sign(x):
@@ -82,7 +90,7 @@ def pieces(breaks, reach):
 
 
 def piecewise_averages(p, student, slope, label, breaks):
-    """c_probe, c_c, dv, c for k = m = 1 by quadrature between the jumps; p = (Q, R, T, b)."""
+    """<F f>, Phi, h, f for k = m = 1 by quadrature between the jumps; p = (Q, R, T, b)."""
     q, r, t, b = p
     x, weight_x = pieces(breaks[0] - b, 9 * np.sqrt(q))
     y, weight_y = pieces(breaks[1], 9 * np.sqrt(t))
