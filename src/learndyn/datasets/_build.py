@@ -1,10 +1,12 @@
 """Datasets out of labelled arrays, and states out of datasets."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import numpy as np
 
+from learndyn._checks import is_concrete
 from learndyn._types import RealLike
 from learndyn.datasets._provenance import provenance
 from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
@@ -46,11 +48,12 @@ def to_dataset(
 ) -> "xarray.Dataset":
     """A trajectory as a labelled dataset that says where it comes from.
 
-    trajectory: what a level returns, `Fluctuations`, or a dict of arrays.
-    level: "ode", "sgd", "chain" or "langevin". n: the input dimension. seed: an integer or a
-        JAX random key. All are attributes, beside problem and rule as JSON.
-    ts: the requested times, the coordinate `alpha`; None takes the trajectory's own, which for
-        finite n are the true ones, steps / n (they are in `alpha_actual` in any case).
+    trajectory: what a level returns, `Fluctuations`, or a dict of arrays. A trajectory knows its
+        problem, rule, level, n and requested times, so that it alone suffices.
+    problem, rule, level, n, ts: for a dict of arrays, or in place of what the trajectory knows.
+        ts: the requested times, the coordinate `alpha`; the true ones, step / n, are in
+        `alpha_actual`. seed: an integer or a JAX random key. Problem and rule are attributes as
+        JSON, in which a number that is the same in all runs stands once.
     over: names and values of the trajectory's leading batch axes, for example
         {"seed": range(32)} after a vmap over 32 keys.
     attributes: further ones.
@@ -58,6 +61,9 @@ def to_dataset(
     Raises: ValueError where axes and `over` disagree, or times differ between runs without ts.
     """
     over = {name: np.asarray(_listed(values)) for name, values in (over or {}).items()}
+    known = _known(trajectory, len(over))
+    problem, rule = problem or known.problem, rule or known.rule
+    level, n = level or known.level, known.n if n is None else n
     if ts is None:
         ts = _times_of(trajectory, len(over))
     ts = np.asarray(ts, float)
@@ -115,10 +121,42 @@ def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps:
     return Overlaps(*arrays)
 
 
+class _Known(NamedTuple):
+    """What a result says of its origin."""
+
+    problem: Problem | None = None
+    rule: Any = None
+    level: str | None = None
+    n: int | None = None
+
+
+def _known(result: Any, batch: int) -> _Known:
+    """That of a trajectory; nothing for a dict of arrays, or for different input dimensions."""
+    if isinstance(result, Fluctuations):
+        return _known(result.mean, batch)._replace(level="fluctuations", n=None)
+    if not isinstance(result, Trajectory) or not is_concrete(result.alpha):
+        return _Known()
+    once = jax.tree.map(lambda leaf: _once(leaf, batch), (result.problem, result.rule, result.n))
+    problem, rule, n = once
+    whole = n is not None and np.ndim(n) == 0 and float(n).is_integer()
+    return _Known(problem, rule, result.level or None, int(n) if whole else None)
+
+
+def _once(leaf: Any, batch: int) -> Any:
+    """A number without the batch axes along which it is the same."""
+    values = np.asarray(leaf)
+    if batch == 0 or values.ndim < batch:
+        return leaf
+    runs = values.reshape(-1, *values.shape[batch:])
+    same = np.array_equal(runs, np.broadcast_to(runs[0], runs.shape), equal_nan=True)
+    return runs[0] if same else leaf
+
+
 def _times_of(trajectory: Any, batch: int) -> np.ndarray:
     if isinstance(trajectory, Mapping):
         raise ValueError("a dict of arrays has no times of its own: give ts.")
-    alpha = np.asarray(trajectory.alpha, float)
+    mean = trajectory.mean if isinstance(trajectory, Fluctuations) else trajectory
+    alpha = np.asarray(mean.alpha if mean.ts is None else mean.ts, float)
     rows = alpha.reshape(-1, alpha.shape[-1])
     if alpha.ndim != batch + 1:
         raise ValueError(

@@ -15,6 +15,10 @@ import numpy as np
 
 from learndyn.problems import to_json
 
+SCHEMA_VERSION = 1
+"""Of the datasets' variables and attributes. Files without one are those of learndyn 0.1, version
+0, which this version reads too."""
+
 _PACKAGES = ("jax", "jaxlib", "equinox", "diffrax", "numpy", "scipy", "xarray")
 
 
@@ -35,6 +39,7 @@ def provenance(
         "level": level,
         "n": None if n is None else int(n),
         "seed": None if seed is None else seed_attribute(seed),
+        "schema": SCHEMA_VERSION,
         "creation_library": "learndyn",
         "creation_library_version": __version__,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),

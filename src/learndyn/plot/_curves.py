@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from learndyn.dynamics import LEVELS
 from learndyn.plot._data import Curve, curves_of
 from learndyn.plot._style import GREY, colours, label_ends, new_axes, style
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TIME = r"$\alpha$ = steps / $N$"
-_LEVELS = {"ode": "ODE", "sgd": "SGD", "chain": "overlap chain", "langevin": "Langevin"}
 _MARKERS = 22
 """Markers along a curve: enough to follow it, few enough to see the line under them."""
 
@@ -133,7 +133,8 @@ def _handle(curves: list[Curve], colour: Any, *, marker: bool) -> list[Any]:
     if not curves:
         return []
     level, runs = curves[0].level, len(curves[0].values)
-    name = _LEVELS.get(level, level) or ("experiment" if marker else "theory")
+    known = LEVELS[level].title if level in LEVELS else level
+    name = known or ("experiment" if marker else "theory")
     name += f", {runs} runs" if runs > 1 else ""
     line = Line2D([], [], color=colour, label=name)
     if marker:

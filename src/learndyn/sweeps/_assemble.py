@@ -9,6 +9,7 @@ import numpy as np
 
 from learndyn._results import Result
 from learndyn.datasets import CONSTANTS, Labelled, build, provenance
+from learndyn.dynamics import level_of
 from learndyn.problems import describe
 from learndyn.sweeps._call import takes_key
 from learndyn.sweeps._plan import Plan
@@ -135,13 +136,13 @@ def _attributes(plan: Plan, errors: dict[int, Exception]) -> dict[str, Any]:
 
 
 def level_name(level: Any) -> str:
-    """ "ode" for solve_ode, "sgd" for simulate_sgd, the qualified name of anything else."""
+    """That of a level of description, or the qualified name of any other function."""
+    known = level_of(level)
+    if known is not None:
+        return known.name
     level = getattr(level, "func", level)  # functools.partial
     module = getattr(level, "__module__", None) or ""
-    name = getattr(level, "__qualname__", type(level).__name__)
-    if module.startswith("learndyn.dynamics"):
-        return name.removeprefix("solve_").removeprefix("simulate_")
-    return f"{module}.{name}"
+    return f"{module}.{getattr(level, '__qualname__', type(level).__name__)}"
 
 
 def _where(plan: Plan, cell: int) -> dict[str, Any]:

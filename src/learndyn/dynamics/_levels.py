@@ -1,0 +1,44 @@
+"""The levels of description in one table, which the command line, plots, sweeps and tests share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from learndyn.dynamics._langevin import simulate_langevin
+from learndyn.dynamics._ode import solve_ode
+from learndyn.dynamics.chain import simulate_chain
+from learndyn.dynamics.sgd import simulate_sgd
+
+
+class Level(NamedTuple):
+    """One level of description.
+
+    name: in datasets and on the command line. title: for people. function: (problem, rule, start,
+    ts, ...) -> `Trajectory`. weights: whether it starts from weights, else from overlaps.
+    random: whether it takes a key, so that runs differ. exact: whether its law is that of SGD on
+    weights with Gaussian inputs at any n.
+    """
+
+    name: str
+    title: str
+    function: Callable[..., Any]
+    weights: bool = False
+    random: bool = True
+    exact: bool = False
+
+
+LEVELS = {
+    level.name: level
+    for level in (
+        Level("ode", "ODE", solve_ode, random=False),
+        Level("sgd", "SGD", simulate_sgd, weights=True, exact=True),
+        Level("chain", "overlap chain", simulate_chain, exact=True),
+        Level("langevin", "Langevin", simulate_langevin),
+    )
+}
+"""By name, in the order of the command line."""
+
+
+def level_of(function: Callable[..., Any]) -> Level | None:
+    """The level whose function this is, also under `functools.partial`; None for any other."""
+    function = getattr(function, "func", function)
+    return next((level for level in LEVELS.values() if level.function is function), None)
