@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation import conftest as plugin
-from validation import false_alarms, lab
 from validation.claims import Claim, Verdict
-from validation.experiments import level_of
+from validation.lab import false_alarms
+from validation.lab import laboratory as lab
+from validation.measure.learning_curves import level_of
 
 from learndyn import claims
 from learndyn_cli import main
@@ -156,17 +157,16 @@ def copied(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "counts"),
     [
-        ("LIBRARY/_problem.py", True),
+        ("LIBRARY/problems/_problem.py", True),
         ("LIBRARY/datasets/__init__.py", True),
         ("LIBRARY/plot/__init__.py", False),
         ("LIBRARY/claims/_page.py", False),
         ("LIBRARY/cli/__init__.py", False),
-        ("VALIDATION/plateaus.py", True),
-        ("VALIDATION/statistics.py", True),
-        ("VALIDATION/lab.py", True),
-        ("VALIDATION/figures.py", False),
+        ("VALIDATION/measure/plateaus.py", True),
+        ("VALIDATION/lab/laboratory.py", True),
+        ("VALIDATION/measure/figures.py", False),
         ("VALIDATION/conftest.py", False),
-        ("VALIDATION/false_alarms.py", False),
+        ("VALIDATION/lab/false_alarms.py", False),
         ("VALIDATION/test_ridge.py", False),
     ],
 )

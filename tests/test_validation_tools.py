@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from validation import ensembles
 from validation import test_concentration as concentration
+from validation.measure import ensembles
 
 import learndyn as ld
 

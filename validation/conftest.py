@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import pytest
 from validation import mutants
-from validation.compiling import use_host
 from validation.lab import PROFILES, Lab, is_recorded, shared_sources
+from validation.lab.compiling import use_host
 
 from learndyn.datasets import provenance
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 from validation.claims import Claim
-from validation.ensembles import ChainCurve, measure_chain_curve, whole_blocks
-from validation.experiments import RULE, judge_curve
-from validation.figures import learning_curve
 from validation.lab import Lab
+from validation.measure.ensembles import ChainCurve, measure_chain_curve, whole_blocks
+from validation.measure.figures import learning_curve
+from validation.measure.learning_curves import RULE, judge_curve
 
 import learndyn as ld
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, solve_ode, whole_blocks, with_silent_units
-from validation.figures import final_errors
 from validation.lab import Lab
+from validation.measure.ensembles import chain_ensemble, solve_ode, whole_blocks, with_silent_units
+from validation.measure.figures import final_errors
 from validation.statistics import relative_difference
 
 import learndyn as ld

@@ -10,10 +10,10 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.compiling import Runs, wide
-from validation.ensembles import chain_ensemble
-from validation.experiments import sgd_run
 from validation.lab import Lab
+from validation.lab.compiling import Runs, wide
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.learning_curves import sgd_run
 from validation.statistics import difference, relative_difference
 
 import learndyn as ld

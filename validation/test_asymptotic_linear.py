@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from validation.claims import Claim, Verdict
-from validation.compiling import wide
-from validation.ensembles import chain_ensemble, runs_from, whole_blocks, with_silent_units
-from validation.figures import final_errors
 from validation.lab import Lab
+from validation.lab.compiling import wide
+from validation.measure.ensembles import chain_ensemble, runs_from, whole_blocks, with_silent_units
+from validation.measure.figures import final_errors
 from validation.statistics import relative_difference, z_limit, z_missed
 from validation.test_asymptotic_curves import table
 

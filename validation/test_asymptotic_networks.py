@@ -6,9 +6,9 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, whole_blocks
-from validation.figures import final_errors
 from validation.lab import Lab
+from validation.measure.ensembles import chain_ensemble, whole_blocks
+from validation.measure.figures import final_errors
 from validation.statistics import Equivalence, relative_difference
 from validation.test_asymptotic_curves import RULE, denoising_end, judge_exact, table
 

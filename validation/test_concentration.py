@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation.claims import Claim, Verdict
-from validation.compiling import Runs
-from validation.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
-from validation.experiments import sgd_run
-from validation.figures import scaling
 from validation.lab import Lab
+from validation.lab.compiling import Runs
+from validation.measure.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
+from validation.measure.figures import scaling
+from validation.measure.learning_curves import sgd_run
 from validation.statistics import difference, power_law
 
 import learndyn as ld

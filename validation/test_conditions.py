@@ -4,8 +4,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, distances, drift_at, solve_ode
 from validation.lab import Lab
+from validation.measure.ensembles import chain_ensemble, distances, drift_at, solve_ode
 from validation.statistics import Equivalence, difference, power_law
 
 import learndyn as ld

@@ -17,9 +17,19 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble
-from validation.errata import BIASES, ENTRIES, LR, NOISE, N, Step, drift, mean_slopes, measured_step
 from validation.lab import Lab
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.single_steps import (
+    BIASES,
+    ENTRIES,
+    LR,
+    NOISE,
+    N,
+    Step,
+    drift,
+    mean_slopes,
+    measured_step,
+)
 from validation.statistics import z_limit, z_missed
 
 import learndyn as ld

@@ -4,8 +4,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble
 from validation.lab import Lab
+from validation.measure.ensembles import chain_ensemble
 from validation.statistics import difference, power_law
 
 import learndyn as ld

@@ -8,8 +8,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.special import erf, ndtr
 from validation.claims import Claim, Verdict
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
+from validation.measure.figures import ODE, SGD, WRONG
 from validation.statistics import relative_difference
 
 import learndyn as ld

@@ -6,11 +6,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.compiling import ensemble
-from validation.ensembles import chain_ensemble, whole_blocks
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.plateaus import (
+from validation.lab.compiling import ensemble
+from validation.measure.ensembles import chain_ensemble, whole_blocks
+from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.plateaus import (
     LANES,
     PROBLEM,
     SOURCE,

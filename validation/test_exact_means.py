@@ -6,9 +6,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, whole_blocks
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
+from validation.measure.ensembles import chain_ensemble, whole_blocks
+from validation.measure.figures import ODE, SGD, WRONG
 from validation.statistics import z_limit, z_missed
 
 import learndyn as ld

@@ -15,9 +15,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
 from validation.claims import Claim, Verdict
-from validation.compiling import Runs, wide
-from validation.ensembles import solve_ode
 from validation.lab import Lab
+from validation.lab.compiling import Runs, wide
+from validation.measure.ensembles import solve_ode
 from validation.statistics import LEVEL, difference
 
 import learndyn as ld

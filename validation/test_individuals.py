@@ -8,10 +8,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
 from validation.claims import Claim, Verdict
-from validation.compiling import wide
-from validation.ensembles import SLOW, odes_from, runs_from, with_silent_units
-from validation.experiments import BIAS, MARGIN
 from validation.lab import Lab
+from validation.lab.compiling import wide
+from validation.measure.ensembles import SLOW, odes_from, runs_from, with_silent_units
+from validation.measure.learning_curves import BIAS, MARGIN
 from validation.statistics import Equivalence, in_units_of_one_run
 
 import learndyn as ld

@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.compiling import ensemble
-from validation.ensembles import LANES, chain_ensemble, solve_ode, whole_blocks
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
+from validation.lab.compiling import ensemble
+from validation.measure.ensembles import LANES, chain_ensemble, solve_ode, whole_blocks
+from validation.measure.figures import ODE, SGD, WRONG
 from validation.statistics import Equivalence
 
 import learndyn as ld

@@ -12,10 +12,10 @@ import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.compiling import FOR_SGD, ensemble
-from validation.ensembles import LANES, chain_ensemble, whole_blocks
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
+from validation.lab.compiling import FOR_SGD, ensemble
+from validation.measure.ensembles import LANES, chain_ensemble, whole_blocks
+from validation.measure.figures import ODE, SGD, WRONG
 from validation.statistics import two_sample_z, z_limit, z_missed
 
 import learndyn as ld

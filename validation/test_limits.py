@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from validation.claims import Claim, Verdict
-from validation.compiling import Runs, wide
-from validation.ensembles import chain_ensemble, solve_ode, whole_blocks
-from validation.experiments import MARGIN, in_units_of_one_run, sgd_run
-from validation.figures import departure, discrepancy_map
 from validation.lab import Lab
+from validation.lab.compiling import Runs, wide
+from validation.measure.ensembles import chain_ensemble, solve_ode, whole_blocks
+from validation.measure.figures import departure, discrepancy_map
+from validation.measure.learning_curves import MARGIN, in_units_of_one_run, sgd_run
 from validation.statistics import difference, power_law
 
 import learndyn as ld

@@ -6,10 +6,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.compiling import Runs, wide
-from validation.ensembles import solve_ode
-from validation.experiments import sgd_run
 from validation.lab import Lab
+from validation.lab.compiling import Runs, wide
+from validation.measure.ensembles import solve_ode
+from validation.measure.learning_curves import sgd_run
 from validation.statistics import z_limit, z_missed, z_scores
 
 import learndyn as ld

@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.claims import Claim, Verdict
-from validation.ensembles import whole_blocks
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.plateaus import LANES, SOURCE, chains
+from validation.measure.ensembles import whole_blocks
+from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.plateaus import LANES, SOURCE, chains
 from validation.statistics import relative_difference
 
 import learndyn as ld

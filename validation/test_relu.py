@@ -2,7 +2,9 @@
 
 import pytest
 from validation.claims import Claim
-from validation.experiments import (
+from validation.lab import Lab
+from validation.measure.figures import learning_curve
+from validation.measure.learning_curves import (
     CONTROL,
     RULE,
     RUNS,
@@ -11,8 +13,6 @@ from validation.experiments import (
     level_of,
     settle_curve,
 )
-from validation.figures import learning_curve
-from validation.lab import Lab
 
 import learndyn as ld
 

@@ -7,9 +7,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import binom, binomtest
 from validation.claims import Claim, Verdict
-from validation.compiling import compiled, ensemble, wide
-from validation.figures import ODE, SGD, WRONG, overlaps_of_runs
 from validation.lab import Lab
+from validation.lab.compiling import compiled, ensemble, wide
+from validation.measure.figures import ODE, SGD, WRONG, overlaps_of_runs
 from validation.statistics import LEVEL, Equivalence
 
 import learndyn as ld

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from validation.compiling import FOR_CHAINS, FOR_ODES, compiled, ensemble, wide
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES, compiled, ensemble, wide
 
 import learndyn as ld
 

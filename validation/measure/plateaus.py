@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from validation.compiling import ensemble, wide
+from validation.lab.compiling import ensemble, wide
 
 import learndyn as ld
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from validation.claims import Claim, Verdict
-from validation.compiling import FOR_CHAINS, FOR_SGD, Runs, wide
-from validation.ensembles import (
+from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS, FOR_SGD, Runs, wide
+from validation.measure.ensembles import (
     chain_ensemble,
     filled,
     gradient_flow,
@@ -17,7 +18,6 @@ from validation.ensembles import (
     whole_blocks,
     with_silent_units,
 )
-from validation.lab import Lab
 from validation.statistics import in_units_of_one_run
 
 import learndyn as ld

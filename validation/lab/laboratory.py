@@ -24,8 +24,8 @@ from learndyn.datasets import provenance
 
 PROFILES = ("quick", "standard", "full")
 
-LIBRARY, VALIDATION = Path(learndyn.__file__).parent, Path(__file__).parent
-PRESENTATION = ("plot", "claims", "cli"), ("figures.py", "conftest.py", "false_alarms.py")
+LIBRARY, VALIDATION = Path(learndyn.__file__).parent, Path(__file__).parent.parent
+PRESENTATION = ("plot", "claims", "cli"), ("measure/figures.py", "lab/false_alarms.py")
 """Of the library and of this folder: what no measurement and no verdict depends on."""
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "equinox", "diffrax")
 
@@ -161,8 +161,9 @@ def shared_sources(mutant: str | None = None) -> str:
     ]
     files += [
         file
-        for file in VALIDATION.glob("*.py")
-        if file.name not in aside and not file.name.startswith("test_")
+        for folder in ("lab", "measure")
+        for file in (VALIDATION / folder).rglob("*.py")
+        if file.relative_to(VALIDATION).as_posix() not in aside
     ]
     if mutant:
         files += (VALIDATION / "mutants").glob("*.py")

@@ -17,7 +17,7 @@ from validation.statistics import BUDGET
 
 from learndyn import claims
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 STATED = BUDGET
 """Probability that at least one true claim of a whole run fails."""
 LEVEL = 0.01
