@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation import conftest as plugin
-from validation.claims import Claim, Verdict
 from validation.lab import false_alarms
 from validation.lab import laboratory as lab
 from validation.measure.learning_curves import level_of
 
 from learndyn import claims
+from learndyn.claims import Claim, Verdict
 from learndyn_cli import main
 
 pytest_plugins = ["pytester"]
@@ -206,7 +206,7 @@ import os
 import matplotlib.pyplot as plt
 import pytest
 import xarray as xr
-from validation.claims import Claim, Verdict
+from learndyn.claims import Claim, Verdict
 
 def settle(lab, name, passed=True, draw=lambda _: plt.figure()):
     claim = Claim(name, "family", "it holds", "here", "N = 1", "by eye", "-1")

@@ -6,13 +6,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from validation.claims import Claim
 from validation.lab import Lab
 from validation.measure.ensembles import ChainCurve, measure_chain_curve, whole_blocks
 from validation.measure.figures import learning_curve
 from validation.measure.learning_curves import RULE, judge_curve
 
 import learndyn as ld
+from learndyn.claims import Claim
 
 N, N_NODES, NOISE, LR, TIMES = 1000, 500, 0.3, 0.6, (1.0, 2.0, 4.0, 8.0, 16.0)
 RUNS, BIAS = 512, 0.2

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.measure.ensembles import chain_ensemble, solve_ode, whole_blocks, with_silent_units
 from validation.measure.figures import final_errors
-from validation.statistics import relative_difference
 
 import learndyn as ld
 from learndyn import asymptotics
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import relative_difference
 
 NOISE, TOLERANCE = 0.01, 2e-3
 """Formulas to first order in noise² err by its next order, 1e-4 at most here; no statistics."""

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.lab.compiling import Runs, wide
 from validation.measure.ensembles import chain_ensemble
 from validation.measure.learning_curves import sgd_run
-from validation.statistics import difference, relative_difference
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import difference, relative_difference
 
 NOISE, MARGIN, BIAS = 0.02, 0.03, 0.013
 """The formulas are exact as noise -> 0 and n -> infinity; at this noise and n what they leave

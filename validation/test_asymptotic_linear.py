@@ -4,16 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.lab.compiling import wide
 from validation.measure.ensembles import chain_ensemble, runs_from, whole_blocks, with_silent_units
 from validation.measure.figures import final_errors
-from validation.statistics import relative_difference, z_limit, z_missed
 from validation.test_asymptotic_curves import table
 
 import learndyn as ld
 from learndyn import asymptotics
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import relative_difference, z_limit, z_missed
 
 NOISE, FALSE_ALARM = 0.01, 2e-4
 LINEAR = ld.Problem(ld.Linear(), ld.Linear(), noise=NOISE)

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.measure.ensembles import chain_ensemble, whole_blocks
 from validation.measure.figures import final_errors
-from validation.statistics import Equivalence, relative_difference
 from validation.test_asymptotic_curves import RULE, denoising_end, judge_exact, table
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence, relative_difference
 
 NOISE = 0.01
 

@@ -2,7 +2,6 @@
 
 import jax
 import pytest
-from validation.claims import Claim
 from validation.lab import Lab
 from validation.measure.figures import learning_curve
 from validation.measure.learning_curves import (
@@ -16,6 +15,7 @@ from validation.measure.learning_curves import (
 )
 
 import learndyn as ld
+from learndyn.claims import Claim
 
 N, M, LR, NOISE = 784, 4, 0.2, 0.01
 BOTH_BIAS, BOTH_RUNS = 0.15, 300

@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.lab.compiling import Runs
 from validation.measure.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
 from validation.measure.figures import scaling
 from validation.measure.learning_curves import sgd_run
-from validation.statistics import difference, power_law
 
 import learndyn as ld
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import difference, power_law
 
 LR, NOISE, SLOPE, BAND, MARGIN = 0.2, 0.1, -0.5, 0.03, 0.05
 T = np.linspace(0.0, 5.0, 11)

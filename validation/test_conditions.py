@@ -3,13 +3,13 @@
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.measure.ensembles import chain_ensemble, distances, drift_at, solve_ode
-from validation.statistics import Equivalence, difference, power_law
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence, difference, power_law
 
 TINY = np.array([4, 8, 16, 32])
 """Sizes at which the O(1/N^2) mismatch of one step stands out from the step's own scatter."""

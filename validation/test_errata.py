@@ -16,7 +16,6 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.measure.ensembles import chain_ensemble
 from validation.measure.single_steps import (
@@ -30,11 +29,12 @@ from validation.measure.single_steps import (
     mean_slopes,
     measured_step,
 )
-from validation.statistics import z_limit, z_missed
 
 import learndyn as ld
 from learndyn import plot
 from learndyn.asymptotics import ridge
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import z_limit, z_missed
 
 FALSE_ALARM, SHIFT = 1e-4, 0.3
 """Of each claim, over all its entries, where the mean is exactly the corrected one; by how many

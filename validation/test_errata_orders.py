@@ -3,10 +3,8 @@
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.measure.ensembles import chain_ensemble
-from validation.statistics import difference, power_law
 
 import learndyn as ld
 from learndyn import plot
@@ -18,6 +16,8 @@ from learndyn.asymptotics import (
     fixed_point,
     specialised_state,
 )
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import difference, power_law
 
 SIZES = 256 * 2 ** np.arange(5)
 LOUD, ALPHA, LR, R0 = 5.0, 1.0, 0.5, 0.3

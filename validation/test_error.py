@@ -7,13 +7,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from scipy.special import erf, ndtr
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.measure.figures import ODE, SGD, WRONG
-from validation.statistics import relative_difference
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import relative_difference
 
 MARGIN, NODES = 0.015, 0.006
 """Relative; what averages over nodes may be off, above all of signs. Samples have errors of 0.15 %

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.lab.compiling import ensemble
 from validation.measure.ensembles import chain_ensemble, whole_blocks
@@ -19,10 +18,11 @@ from validation.measure.plateaus import (
     median,
     quantiles,
 )
-from validation.statistics import Equivalence, difference
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence, difference
 
 ESCAPE_LR, STEP, SLOPE_MARGIN, SHIFT_MARGIN = 1.0, 0.25, 0.4, 0.45
 """K = M = 2, where |amplitude| of one mode decides: log |N(0, 1)| has standard deviation 1.11, so

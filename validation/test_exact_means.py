@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.measure.ensembles import chain_ensemble, whole_blocks
 from validation.measure.figures import ODE, SGD, WRONG
-from validation.statistics import z_limit, z_missed
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import z_limit, z_missed
 
 FALSE_ALARM = 1e-4
 """Of the claim, over all its comparisons."""

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.measure.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
 from validation.measure.figures import ODE, SGD, WRONG
-from validation.statistics import Equivalence, relative_difference
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence, relative_difference
 
 LR, NOISE, RUNS = 0.2, 0.1, 4096
 T = np.array([0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0])

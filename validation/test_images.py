@@ -14,15 +14,15 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.lab.compiling import Runs, wide
 from validation.measure.ensembles import solve_ode
-from validation.statistics import LEVEL, difference
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
 from learndyn.inputs import Images, Structured, digits, field_overlaps
+from learndyn.testing import LEVEL, difference
 
 LR, NOISE = 0.2, 0.01
 

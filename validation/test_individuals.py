@@ -7,15 +7,15 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.lab.compiling import wide
 from validation.measure.ensembles import SLOW, odes_from, runs_from, with_silent_units
 from validation.measure.learning_curves import BIAS, MARGIN
-from validation.statistics import Equivalence, in_units_of_one_run
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence, in_units_of_one_run
 
 N, M, SCALE, LR, NOISE = 784, 4, 3.0, 0.2, 0.01
 TIMES = (1.0, 2.0, 5.0, 10.0)

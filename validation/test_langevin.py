@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.lab.compiling import ensemble
 from validation.measure.ensembles import LANES, chain_ensemble, solve_ode, whole_blocks
 from validation.measure.figures import ODE, SGD, WRONG
-from validation.statistics import Equivalence
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence
 
 N, LR, NOISE, DT, RUNS, CHAINS = 256, 0.5, 0.1, 0.05, 1280, 8192
 TS = np.array([0.0, 0.5, 1.0, 2.0])

@@ -11,15 +11,15 @@ import pytest
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.lab.compiling import FOR_SGD, ensemble
 from validation.measure.ensembles import LANES, chain_ensemble, whole_blocks
 from validation.measure.figures import ODE, SGD, WRONG
-from validation.statistics import two_sample_z, z_limit, z_missed
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import two_sample_z, z_limit, z_missed
 
 FALSE_ALARM = 5e-5
 """Of each claim, over all its statistics."""

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.lab.compiling import Runs, wide
 from validation.measure.ensembles import chain_ensemble, solve_ode, whole_blocks
 from validation.measure.figures import departure, discrepancy_map
-from validation.measure.learning_curves import MARGIN, in_units_of_one_run, sgd_run
-from validation.statistics import difference, power_law
+from validation.measure.learning_curves import MARGIN, sgd_run
 
 import learndyn as ld
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import difference, in_units_of_one_run, power_law
 
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
 START = ld.Overlaps(*OVERLAPS)

@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.lab.compiling import Runs, wide
 from validation.measure.ensembles import solve_ode
 from validation.measure.learning_curves import sgd_run
-from validation.statistics import z_limit, z_missed, z_scores
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import z_limit, z_missed, z_scores
 
 N, K, M, LR, NOISE = 100, 4, 2, 0.1, 0.3
 FALSE_ALARM = 2e-4

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.measure.ensembles import whole_blocks
 from validation.measure.figures import ODE, SGD, WRONG
 from validation.measure.plateaus import LANES, SOURCE, chains
-from validation.statistics import relative_difference
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import relative_difference
 
 HEIGHT_N, SIZE, HEIGHT_MARGIN, HEIGHT_BIAS = 10_000, 0.1, 0.01, 0.002
 """A run's mean over the window scatters by less than 1 %: with 64 runs six errors of room.

@@ -1,7 +1,6 @@
 """ReLU committees: the ODE in closed form, which the literature could only simulate."""
 
 import pytest
-from validation.claims import Claim
 from validation.lab import Lab
 from validation.measure.figures import learning_curve
 from validation.measure.learning_curves import (
@@ -15,6 +14,7 @@ from validation.measure.learning_curves import (
 )
 
 import learndyn as ld
+from learndyn.claims import Claim
 
 
 @pytest.mark.parametrize("k", [2, 3])

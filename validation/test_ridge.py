@@ -4,14 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.measure.ensembles import chain_ensemble, whole_blocks
 from validation.measure.figures import ODE, SGD, WRONG
-from validation.statistics import Equivalence, relative_difference
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence, relative_difference
 
 N, LR, NOISE, DECAYS = 500, 0.8, 0.1**0.5, (0.0, 0.1, 0.5, 2.0)
 TS = np.array([0.0, 10.0, 15.0, 20.0])

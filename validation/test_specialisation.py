@@ -6,14 +6,14 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import binom, binomtest
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.lab.compiling import compiled, ensemble, wide
 from validation.measure.figures import ODE, SGD, WRONG, overlaps_of_runs
-from validation.statistics import LEVEL, Equivalence
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import LEVEL, Equivalence
 
 N, K, M, NOISE = 100, 4, 2, 0.01
 TIMES, RUNS = 16, wide(128, 1024)

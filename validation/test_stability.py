@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.measure.ensembles import chain_ensemble
-from validation.statistics import difference
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import difference
 
 N, PERTURBATION, MARGIN, BIAS = 1000, 1e-3, 0.01, 0.004
 """At n = 1000 the rate at which a run stops settling is off by O(1/n), about 0.3 %."""

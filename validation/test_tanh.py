@@ -1,12 +1,12 @@
 """A network without closed forms: tanh with biases, averages by quasi-Monte Carlo."""
 
-from validation.claims import Claim
 from validation.lab import Lab
 from validation.measure.figures import learning_curve
 from validation.measure.learning_curves import RULE, RUNS, Curve, decided_at, settle_curve
 
 import learndyn as ld
 from learndyn.averages import QuasiMonteCarlo
+from learndyn.claims import Claim
 
 
 def test_learning_curve(lab: Lab) -> None:

@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 import xarray as xr
 from scipy import stats
-from validation.statistics import BUDGET
 
 from learndyn import claims
 
 ROOT = Path(__file__).parent.parent.parent
-STATED = BUDGET
+STATED = claims.BUDGET
 """Probability that at least one true claim of a whole run fails."""
 LEVEL = 0.01
 """Of the test that more runs fail than that."""

@@ -9,7 +9,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
-from validation.claims import Claim, Draw, Judge, Measure, Verdict, to_attributes
 
 import learndyn
+from learndyn.claims import Claim, Verdict, to_attributes
 from learndyn.datasets import provenance
 
 PROFILES = ("quick", "standard", "full")
@@ -31,6 +31,11 @@ PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "equinox", "diffrax")
 
 RECORDED = "The dataset of this claim records it."
 """A note on each exception that reports will find in the claim's dataset."""
+
+
+Measure = Callable[[], xr.Dataset]
+Judge = Callable[[xr.Dataset], Verdict]
+Draw = Callable[[xr.Dataset], Any]
 
 
 class Lab:

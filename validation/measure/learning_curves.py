@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from validation.claims import Claim, Verdict
 from validation.lab import Lab
 from validation.lab.compiling import FOR_CHAINS, FOR_SGD, Runs, wide
 from validation.measure.ensembles import (
@@ -18,9 +17,10 @@ from validation.measure.ensembles import (
     whole_blocks,
     with_silent_units,
 )
-from validation.statistics import in_units_of_one_run
 
 import learndyn as ld
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import in_units_of_one_run
 
 RUNS = {"quick": wide(200, 1024), "standard": wide(200, 1024), "full": wide(1000, 4096)}
 """With 200 runs an estimate is good to 0.07; a true claim, biased by `BIAS`, then fails with

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import xarray as xr
-from validation.claims import from_attributes
 from validation.lab import shared_sources
 from validation.mutants import Mutant, load
 
@@ -86,7 +85,7 @@ def _failed(folder: Path) -> list[str]:
     for path in sorted((folder / "data").glob("*.nc")):
         with xr.open_dataset(path, engine="h5netcdf") as dataset:
             if "verdict" in dataset.attrs:
-                claim, verdict = from_attributes(dataset.attrs)
+                claim, verdict = claims.from_attributes(dataset.attrs)
                 if not verdict.passed:
                     failed.append(claim.id)
     return failed
