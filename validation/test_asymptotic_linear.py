@@ -8,7 +8,7 @@ from validation.lab import Lab
 from validation.lab.compiling import wide
 from validation.measure.ensembles import chain_ensemble, runs_from, whole_blocks, with_silent_units
 from validation.measure.figures import final_errors
-from validation.test_asymptotic_curves import table
+from validation.measure.final_errors import table
 
 import learndyn as ld
 from learndyn import asymptotics

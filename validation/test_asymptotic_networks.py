@@ -8,14 +8,12 @@ from matplotlib.figure import Figure
 from validation.lab import Lab
 from validation.measure.ensembles import chain_ensemble, whole_blocks
 from validation.measure.figures import final_errors
-from validation.test_asymptotic_curves import RULE, denoising_end, judge_exact, table
+from validation.measure.final_errors import NOISE, RULE, denoising_end, judge_exact, table
 
 import learndyn as ld
 from learndyn import asymptotics, plot
 from learndyn.claims import Claim, Verdict
 from learndyn.testing import Equivalence, relative_difference
-
-NOISE = 0.01
 
 
 @pytest.mark.parametrize("m", [1, 2])
