@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation import conftest as plugin
-from validation.lab import false_alarms
+from validation.lab import false_alarms, progress
 from validation.lab import laboratory as lab
 from validation.measure.learning_curves import level_of
 
@@ -166,6 +166,7 @@ def copied(tmp_path, monkeypatch):
         ("VALIDATION/lab/laboratory.py", True),
         ("VALIDATION/measure/figures.py", False),
         ("VALIDATION/conftest.py", False),
+        ("VALIDATION/lab/progress.py", False),
         ("VALIDATION/lab/false_alarms.py", False),
         ("VALIDATION/test_ridge.py", False),
     ],
@@ -306,19 +307,19 @@ def test_collecting_alone_writes_no_report(run):
 
 
 def test_progress_with_workers():
-    progress = plugin.Progress()
+    found = progress.Progress()
     for _ in range(2):
-        progress.pytest_xdist_node_collection_finished(["a", "b", "c"])
+        found.pytest_xdist_node_collection_finished(["a", "b", "c"])
     report_of = lambda name, when, outcome, **more: pytest.TestReport(
         name, ("", 0, ""), {}, outcome, None, when, **more
     )
-    progress.pytest_runtest_logreport(report_of("a", "setup", "passed"))
-    assert progress.unreached == 3
+    found.pytest_runtest_logreport(report_of("a", "setup", "passed"))
+    assert found.unreached == 3
     recorded = [["recorded", True]]  # as it comes from another process
-    progress.pytest_runtest_logreport(report_of("a", "call", "failed", user_properties=recorded))
-    progress.pytest_runtest_logreport(report_of("b", "???", "failed"))  # its worker died
-    assert progress.unreached == 1
-    assert progress.broken == {"b"}
+    found.pytest_runtest_logreport(report_of("a", "call", "failed", user_properties=recorded))
+    found.pytest_runtest_logreport(report_of("b", "???", "failed"))  # its worker died
+    assert found.unreached == 1
+    assert found.broken == {"b"}
 
 
 def test_a_mutant_does_not_touch_the_results(pytester):

@@ -9,6 +9,7 @@ import pytest
 from validation import mutants
 from validation.lab import PROFILES, Lab, is_recorded, shared_sources
 from validation.lab.compiling import use_host
+from validation.lab.progress import Progress, short
 
 from learndyn.datasets import provenance
 
@@ -35,48 +36,6 @@ def lab(request: pytest.FixtureRequest) -> Lab:
         config.getoption(name) for name in ("--output", "--profile", "--seed", "--fresh")
     )
     return Lab(output, profile, seed, fresh=fresh, sources=config.stash[_SOURCES])
-
-
-class Progress:
-    """What became of the selected tests: a report must not pass over those without a verdict."""
-
-    def __init__(self) -> None:
-        self.selected: set[str] = set()
-        self.ended: set[str] = set()
-        self.broken: set[str] = set()
-        """Tests, or files of tests, with an error that no claim's dataset records."""
-
-    @property
-    def unreached(self) -> int:
-        """How many selected tests did not end."""
-        return len(self.selected - self.ended)
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """In one process."""
-        self.selected.update(item.nodeid for item in session.items)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
-        """With pytest-xdist: its workers collect, each the same."""
-        self.selected.update(ids)
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A file that cannot be imported."""
-        if report.failed:
-            self.broken.add(_short(report.nodeid))
-
-    @pytest.hookimpl(tryfirst=True)  # an interruption while it is printed does not lose it
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A part of a test: setup, call or teardown; with pytest-xdist also a dead worker."""
-        if report.when == "call" or not report.passed:
-            self.ended.add(report.nodeid)
-        recorded = any(name == "recorded" for name, _ in report.user_properties)
-        if report.failed and not recorded:
-            self.broken.add(_short(report.nodeid))
-
-
-def _short(nodeid: str) -> str:
-    return nodeid.split("validation/")[-1]
 
 
 _STARTED = pytest.StashKey[float]()
@@ -125,7 +84,7 @@ def pytest_report_teststatus(
     if report.when != "call" or report.skipped:
         return None
     word = "holds" if report.passed else "FAILS"
-    line = f"\n  {_short(report.nodeid)}: {word} ({report.duration:.0f} s)"
+    line = f"\n  {short(report.nodeid)}: {word} ({report.duration:.0f} s)"
     return report.outcome, line, line
 
 

@@ -25,7 +25,10 @@ from learndyn.datasets import provenance
 PROFILES = ("quick", "standard", "full")
 
 LIBRARY, VALIDATION = Path(learndyn.__file__).parent, Path(__file__).parent.parent
-PRESENTATION = ("plot", "claims", "cli"), ("measure/figures.py", "lab/false_alarms.py")
+PRESENTATION = (
+    ("plot", "claims", "cli"),
+    ("measure/figures.py", "lab/progress.py", "lab/false_alarms.py"),
+)
 """Of the library and of this folder: what no measurement and no verdict depends on."""
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "equinox", "diffrax")
 
