@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation import conftest as plugin
-from validation.lab import false_alarms, progress
+from validation.lab import false_alarms, progress, sources
 from validation.lab import laboratory as lab
 from validation.measure.learning_curves import level_of
 
@@ -31,7 +31,7 @@ def claim_of(name="one"):
 def new_lab(tmp_path):
     def make(**changed):
         given = {"output": tmp_path / "out", "profile": "quick", "seed": 0, "fresh": False}
-        return lab.Lab(**(given | {"sources": "now"} | changed))
+        return lab.Lab(**(given | {"sources": "now", "file": "this"} | changed))
 
     return make
 
@@ -130,16 +130,22 @@ def test_what_is_stored_is_used_again_unless_something_changed(new_lab):
         fake.settle(where)
     assert fake.measured == 1
     assert stored(where).attrs["sources"] == "now"
-    changes = ({"sources": "then"}, {"seed": 1}, {"profile": "full"}, {"fresh": True})
-    for count, change in enumerate(changes, start=2):
+    changes = (
+        {"sources": "then"},
+        {"file": "another"},
+        {"seed": 1},
+        {"profile": "full"},
+        {"fresh": True},
+    )
+    for count, change in enumerate((*changes, {"fresh": True}), start=2):
         fake.settle(new_lab(**change))
         assert fake.measured == count
 
 
-def test_the_device_is_the_same_in_fingerprints_and_reports(new_lab, monkeypatch, request):
-    before = new_lab().fingerprint(request.path)
+def test_the_device_is_the_same_in_fingerprints_and_reports(new_lab, monkeypatch):
+    before = new_lab().fingerprint
     monkeypatch.setattr(lab, "provenance", lambda: {"device": "gpu: another kind"})
-    assert new_lab().fingerprint(request.path) != before
+    assert new_lab().fingerprint != before
 
 
 @pytest.fixture
@@ -148,9 +154,9 @@ def copied(tmp_path, monkeypatch):
     for name in ("LIBRARY", "VALIDATION"):
         copy = tmp_path / name
         shutil.copytree(
-            getattr(lab, name), copy, ignore=shutil.ignore_patterns("__pycache__", "data")
+            getattr(sources, name), copy, ignore=shutil.ignore_patterns("__pycache__", "data")
         )
-        monkeypatch.setattr(lab, name, copy)
+        monkeypatch.setattr(sources, name, copy)
     return tmp_path
 
 
@@ -164,6 +170,7 @@ def copied(tmp_path, monkeypatch):
         ("LIBRARY/cli/__init__.py", False),
         ("VALIDATION/measure/plateaus.py", True),
         ("VALIDATION/lab/laboratory.py", True),
+        ("VALIDATION/lab/sources.py", True),
         ("VALIDATION/measure/figures.py", False),
         ("VALIDATION/conftest.py", False),
         ("VALIDATION/lab/progress.py", False),
@@ -172,34 +179,22 @@ def copied(tmp_path, monkeypatch):
     ],
 )
 def test_shared_sources(copied, name, counts):
-    before = lab.shared_sources()
+    before = sources.shared_sources()
     with (copied / name).open("a") as file:
         file.write("# changed\n")
-    assert (lab.shared_sources() != before) == counts
+    assert (sources.shared_sources() != before) == counts
 
 
 def test_versions_and_mutants_are_shared_sources(monkeypatch):
-    before = lab.shared_sources()
-    assert len({before, lab.shared_sources("one"), lab.shared_sources("two")}) == 3
-    assert lab.shared_sources() == before
+    before = sources.shared_sources()
+    assert len({before, sources.shared_sources("one"), sources.shared_sources("two")}) == 3
+    assert sources.shared_sources() == before
     for package in ("jax", "numpy", "scipy", "equinox", "diffrax"):
         version = lambda name, changed=package: "0" if name == changed else "1"
-        monkeypatch.setattr(lab.importlib.metadata, "version", version)
-        found = lab.shared_sources()
+        monkeypatch.setattr(sources.importlib.metadata, "version", version)
+        found = sources.shared_sources()
         assert found != before
         before = found
-
-
-def test_a_test_file_changes_with_those_it_imports_from(copied, new_lab):
-    folder = copied / "VALIDATION"
-    names = ("test_asymptotic_curves.py", "test_asymptotic_networks.py", "test_ridge.py")
-    found = lambda: [new_lab().fingerprint(folder / name) for name in names]
-    before, started = found(), new_lab()
-    with (folder / names[0]).open("a") as file:
-        file.write("# changed\n")
-    assert [one != two for one, two in zip(before, found(), strict=True)] == [True, True, False]
-    # A run measures what it imported when it began.
-    assert [started.fingerprint(folder / name) for name in names] == before
 
 
 CLAIMS = """
@@ -249,6 +244,44 @@ def test_a_run_without_a_fault(run):
     assert "All hold" in page
     page_of_part = run("-k", "one or two")[1]  # what is not selected is not missing
     assert "All hold" in page_of_part
+
+
+OTHER = """
+import os
+from pathlib import Path
+from test_own_file import settle
+
+def test_before(lab):
+    if "EDITED" in os.environ:
+        Path(__file__).write_text(Path(__file__).read_text() + "# changed\\n")
+def test_after(lab): settle(lab, "after")
+"""
+
+
+def test_a_claim_is_measured_again_where_its_own_file_changed(run, pytester, monkeypatch):
+    folder = pytester.path / "out" / "data"
+    (pytester.path / "test_own_file.py").write_text(CLAIMS)
+    other = pytester.path / "test_other.py"
+    other.write_text(OTHER)
+
+    def fingerprints():
+        assert run("test_own_file.py", "test_other.py")[0].ret == 0
+        names = ("one", "two", "after")
+        return [
+            xr.load_dataset(folder / f"{name}.nc", engine="h5netcdf").attrs["fingerprint"]
+            for name in names
+        ]
+
+    one, two, after = fingerprints()
+    assert one == two != after
+    # A run measures what it imported when it began.
+    monkeypatch.setenv("EDITED", "yes")
+    assert fingerprints() == [one, two, after]
+    assert other.read_text() != OTHER
+    monkeypatch.delenv("EDITED")
+    changed = fingerprints()
+    assert changed[:2] == [one, two]
+    assert changed[2] != after
 
 
 def test_a_run_with_a_crash(run, monkeypatch):

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import pytest
 from validation import mutants
-from validation.lab import PROFILES, Lab, is_recorded, shared_sources
+from validation.lab import PROFILES, Lab, is_recorded
 from validation.lab.compiling import use_host
 from validation.lab.progress import Progress, short
+from validation.lab.sources import digest, shared_sources
 
 from learndyn.datasets import provenance
 
@@ -28,18 +29,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--output", type=Path, default=OUTPUT, help="where to write")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Lab:
-    """The place where claims are measured."""
+    """The place where the claims of a test's file are measured."""
     config = request.config
     output, profile, seed, fresh = (
         config.getoption(name) for name in ("--output", "--profile", "--seed", "--fresh")
     )
-    return Lab(output, profile, seed, fresh=fresh, sources=config.stash[_SOURCES])
+    sources, file = config.stash[_SOURCES], config.stash[_FILES][request.path]
+    return Lab(output, profile, seed, fresh=fresh, sources=sources, file=file)
 
 
 _STARTED = pytest.StashKey[float]()
 _SOURCES = pytest.StashKey[str]()
+"""Digest of what all claims share, when the run began."""
+_FILES = pytest.StashKey[dict[Path, str]]()
+"""Digest of each file of claims, when it was imported."""
 _PROGRESS = pytest.StashKey[Progress]()
 
 
@@ -54,12 +59,18 @@ def pytest_configure(config: pytest.Config) -> None:
     # Workers of pytest-xdist take it from the process that writes the report.
     given = getattr(config, "workerinput", {}).get("sources")
     config.stash[_SOURCES] = given or shared_sources(mutant)
+    config.stash[_FILES] = {}
     config.stash[_PROGRESS] = Progress()
     config.pluginmanager.register(config.stash[_PROGRESS])
     if mutant:
         mutants.apply(mutant)
     if not config.option.xmlpath and not hasattr(config, "workerinput"):
         config.option.xmlpath = str(config.getoption("--output") / "junit.xml")
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> None:
+    """Take the digest of a file of claims just before it is imported."""
+    parent.config.stash[_FILES][module_path] = digest(module_path.read_bytes())
 
 
 @pytest.hookimpl(optionalhook=True)

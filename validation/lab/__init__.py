@@ -3,4 +3,3 @@
 from validation.lab.laboratory import PROFILES as PROFILES
 from validation.lab.laboratory import Lab as Lab
 from validation.lab.laboratory import is_recorded as is_recorded
-from validation.lab.laboratory import shared_sources as shared_sources

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import xarray as xr
-from validation.lab import shared_sources
+from validation.lab.sources import shared_sources
 from validation.mutants import Mutant, load
 
 from learndyn import claims
