@@ -1,5 +1,6 @@
 """How claims are run: what is measured again, and what a run says of the claims it lost."""
 
+import contextlib
 import json
 import shutil
 
@@ -17,6 +18,11 @@ from validation.measure.learning_curves import level_of
 from learndyn import claims
 from learndyn.claims import Claim, Verdict
 from learndyn_cli import main
+
+# xarray imports dask where it is installed, and dask a backport that takes the place of
+# importlib.metadata: imported inside of `pytester`, it would leave that broken behind.
+with contextlib.suppress(ImportError):
+    import dask.array  # noqa: F401
 
 pytest_plugins = ["pytester"]
 
