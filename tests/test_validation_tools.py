@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from validation import test_concentration as concentration
-from validation.measure import ensembles
+from validation.measure import ensembles, sharing, theory
 
 import learndyn as ld
 
@@ -22,20 +22,18 @@ TS = np.array([0.0, 0.5, 2.0, 5.0])
 
 
 def test_filled_times_are_increasing_and_belong_to_the_last_step():
-    filled = np.asarray(ensembles.filled(TS))
-    assert len(filled) == ensembles.LENGTHS[0]
+    filled = np.asarray(sharing.filled(TS))
+    assert len(filled) == sharing.LENGTHS[0]
     np.testing.assert_array_equal(filled[: len(TS)], TS)
     assert (np.diff(filled) > 0).all()
     for n in (3, 784, 16384):
         assert (np.round(filled[len(TS) :] * n) == np.round(TS[-1] * n)).all()
-    assert len(ensembles.filled(TS, 7)) == 7
-    assert len(ensembles.filled(np.arange(600.0))) == 600
+    assert len(sharing.filled(TS, 7)) == 7
+    assert len(sharing.filled(np.arange(600.0))) == 600
 
 
 def test_filled_times_change_no_solution():
-    found, exact = (
-        solve(PROBLEM, RULE, START, TS) for solve in (ensembles.solve_ode, ld.solve_ode)
-    )
+    found, exact = (solve(PROBLEM, RULE, START, TS) for solve in (theory.solve_ode, ld.solve_ode))
     assert found.T.shape == (3, 3)
     for name in ("alpha", "Q", "R", "v", "eg"):
         ours, theirs = getattr(found, name), getattr(exact, name)
@@ -45,7 +43,7 @@ def test_filled_times_change_no_solution():
 
 def test_filled_times_change_no_fluctuations():
     rule, start = ld.SGD(lr=0.5), ld.Overlaps([[0.5]], [[0.2]], [[1.0]])
-    found = ensembles.fluctuations(PROBLEM, rule, start, TS)
+    found = theory.fluctuations(PROBLEM, rule, start, TS)
     exact = ld.fluctuations(PROBLEM, rule, start, TS)
     assert found.covariance.shape == exact.covariance.shape
     np.testing.assert_allclose(found.covariance, exact.covariance, rtol=1e-6, atol=1e-9)
@@ -55,9 +53,9 @@ def test_filled_times_change_no_fluctuations():
 @pytest.mark.parametrize("activation", [ld.Erf(), ld.Linear()])
 def test_silent_units_stay_silent_and_change_nothing(activation):
     problem = ld.Problem(activation, activation, noise=0.1)
-    larger = ensembles.with_silent_units(START, 4)
-    found = ensembles.solve_ode(problem, RULE, larger, TS)
-    exact = ensembles.solve_ode(problem, RULE, START, TS)
+    larger = sharing.with_silent_units(START, 4)
+    found = theory.solve_ode(problem, RULE, larger, TS)
+    exact = theory.solve_ode(problem, RULE, START, TS)
     np.testing.assert_allclose(found.eg, exact.eg, rtol=1e-6)
     np.testing.assert_allclose(found.Q[:, :2, :2], exact.Q, rtol=1e-6, atol=1e-9)
     for silent in (found.Q[:, 2:], found.R[:, 2:], found.v[:, 2:]):
@@ -68,16 +66,16 @@ def test_silent_units_stay_silent_and_change_nothing(activation):
 
 
 def test_gradient_flow_is_the_limit_of_large_batches():
-    slow = ensembles.gradient_flow(PROBLEM, RULE, START, TS)
+    slow = theory.gradient_flow(PROBLEM, RULE, START, TS)
     batches = ld.SGD(lr=0.5, lr_second=0.3, batch_size=10**7)
     np.testing.assert_allclose(slow, ld.solve_ode(PROBLEM, batches, START, TS).eg, rtol=1e-5)
-    plain = ensembles.solve_ode(PROBLEM, RULE, START, TS).eg
+    plain = theory.solve_ode(PROBLEM, RULE, START, TS).eg
     assert abs(slow[-1] / plain[-1] - 1) > 0.05
 
 
 def test_ensembles_come_in_whole_blocks():
-    lanes = ensembles.LANES
-    assert [ensembles.whole_blocks(x) for x in (1, lanes, lanes + 1)] == [lanes, lanes, 2 * lanes]
+    lanes = sharing.LANES
+    assert [sharing.whole_blocks(x) for x in (1, lanes, lanes + 1)] == [lanes, lanes, 2 * lanes]
     found = ensembles.chain_ensemble(
         PROBLEM, RULE, START, TS, n=20, key=jax.random.key(0), runs=lanes - 1
     )

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 from validation.lab import Lab
-from validation.measure.ensembles import ChainCurve, measure_chain_curve, whole_blocks
+from validation.measure.chain_curves import ChainCurve, measure_chain_curve
 from validation.measure.figures import learning_curve
 from validation.measure.learning_curves import RULE, judge_curve
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn.claims import Claim

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation.lab import Lab
-from validation.measure.ensembles import chain_ensemble, whole_blocks
+from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import final_errors
 from validation.measure.final_errors import (
     NOISE,
@@ -17,6 +17,7 @@ from validation.measure.final_errors import (
     judge_exact,
     table,
 )
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics

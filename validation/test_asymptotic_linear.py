@@ -6,9 +6,10 @@ import numpy as np
 import xarray as xr
 from validation.lab import Lab
 from validation.lab.compiling import wide
-from validation.measure.ensembles import chain_ensemble, runs_from, whole_blocks, with_silent_units
+from validation.measure.ensembles import chain_ensemble, runs_from
 from validation.measure.figures import final_errors
 from validation.measure.final_errors import table
+from validation.measure.sharing import whole_blocks, with_silent_units
 
 import learndyn as ld
 from learndyn import asymptotics

@@ -6,9 +6,10 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
-from validation.measure.ensembles import chain_ensemble, whole_blocks
+from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import final_errors
 from validation.measure.final_errors import NOISE, RULE, denoising_end, judge_exact, table
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics, plot

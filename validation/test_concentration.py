@@ -7,9 +7,11 @@ import pytest
 import xarray as xr
 from validation.lab import Lab
 from validation.lab.compiling import Runs
-from validation.measure.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
+from validation.measure.ensembles import chain_ensemble, distances
 from validation.measure.figures import scaling
 from validation.measure.learning_curves import sgd_run
+from validation.measure.sharing import whole_blocks
+from validation.measure.theory import fluctuations
 
 import learndyn as ld
 from learndyn.claims import Claim, Verdict

@@ -4,7 +4,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
-from validation.measure.ensembles import chain_ensemble, distances, drift_at, solve_ode
+from validation.measure.ensembles import chain_ensemble, distances
+from validation.measure.theory import drift_at, solve_ode
 
 import learndyn as ld
 from learndyn import plot

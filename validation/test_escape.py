@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
 from validation.lab.compiling import ensemble
-from validation.measure.ensembles import chain_ensemble, whole_blocks
+from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import ODE, SGD, WRONG
 from validation.measure.plateaus import (
     LANES,
@@ -18,6 +18,7 @@ from validation.measure.plateaus import (
     median,
     quantiles,
 )
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics, plot

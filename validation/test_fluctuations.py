@@ -6,8 +6,10 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
-from validation.measure.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
+from validation.measure.ensembles import chain_ensemble, distances
 from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.sharing import whole_blocks
+from validation.measure.theory import fluctuations
 
 import learndyn as ld
 from learndyn import plot

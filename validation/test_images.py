@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 from validation.lab import Lab
 from validation.lab.compiling import Runs, wide
-from validation.measure.ensembles import solve_ode
+from validation.measure.theory import solve_ode
 
 import learndyn as ld
 from learndyn import plot

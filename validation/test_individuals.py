@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 from validation.lab import Lab
 from validation.lab.compiling import wide
-from validation.measure.ensembles import SLOW, odes_from, runs_from, with_silent_units
+from validation.measure.ensembles import runs_from
 from validation.measure.learning_curves import BIAS, MARGIN
+from validation.measure.sharing import with_silent_units
+from validation.measure.theory import SLOW, odes_from
 
 import learndyn as ld
 from learndyn import plot

@@ -9,8 +9,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
 from validation.lab.compiling import ensemble
-from validation.measure.ensembles import LANES, chain_ensemble, solve_ode, whole_blocks
+from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.sharing import LANES, whole_blocks
+from validation.measure.theory import solve_ode
 
 import learndyn as ld
 from learndyn import plot

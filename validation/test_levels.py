@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.figure import Figure
 from validation.lab import Lab
 from validation.lab.compiling import FOR_SGD, ensemble
-from validation.measure.ensembles import LANES, chain_ensemble, whole_blocks
+from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.sharing import LANES, whole_blocks
 
 import learndyn as ld
 from learndyn import plot

@@ -8,9 +8,11 @@ import numpy as np
 import xarray as xr
 from validation.lab import Lab
 from validation.lab.compiling import Runs, wide
-from validation.measure.ensembles import chain_ensemble, solve_ode, whole_blocks
+from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import departure, discrepancy_map
 from validation.measure.learning_curves import MARGIN, sgd_run
+from validation.measure.sharing import whole_blocks
+from validation.measure.theory import solve_ode
 
 import learndyn as ld
 from learndyn.claims import Claim, Verdict

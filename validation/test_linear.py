@@ -7,8 +7,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
 from validation.lab.compiling import Runs, wide
-from validation.measure.ensembles import solve_ode
 from validation.measure.learning_curves import sgd_run
+from validation.measure.theory import solve_ode
 
 import learndyn as ld
 from learndyn import plot

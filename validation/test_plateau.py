@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
-from validation.measure.ensembles import whole_blocks
 from validation.measure.figures import ODE, SGD, WRONG
 from validation.measure.plateaus import LANES, SOURCE, chains
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics, plot

@@ -5,8 +5,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
-from validation.measure.ensembles import chain_ensemble, whole_blocks
+from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics, plot

@@ -2,7 +2,8 @@
 
 import numpy as np
 import xarray as xr
-from validation.measure.ensembles import solve_ode, with_silent_units
+from validation.measure.sharing import with_silent_units
+from validation.measure.theory import solve_ode
 
 import learndyn as ld
 from learndyn import asymptotics

@@ -9,14 +9,9 @@ import numpy as np
 import xarray as xr
 from validation.lab import Lab
 from validation.lab.compiling import FOR_CHAINS, FOR_SGD, Runs, wide
-from validation.measure.ensembles import (
-    chain_ensemble,
-    filled,
-    gradient_flow,
-    solve_ode,
-    whole_blocks,
-    with_silent_units,
-)
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.sharing import filled, whole_blocks, with_silent_units
+from validation.measure.theory import gradient_flow, solve_ode
 
 import learndyn as ld
 from learndyn.claims import Claim, Verdict

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf
-from validation.measure.ensembles import drift_at
+from validation.measure.theory import drift_at
 
 import learndyn as ld
 
