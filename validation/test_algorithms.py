@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES
 from validation.measure.chain_curves import ChainCurve, measure_chain_curve
 from validation.measure.figures import learning_curve
 from validation.measure.learning_curves import RULE, judge_curve
-from validation.measure.sharing import whole_blocks
+from validation.measure.sharing import Savings, whole_blocks
 
 import learndyn as ld
 from learndyn.claims import Claim
@@ -35,6 +36,11 @@ def log_cosh(phi: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.logaddexp(phi - y, y - phi)
 
 
+CLOSED_FORMS = Savings(fill_times=True, fill_grid=True, xla_runs=FOR_CHAINS, xla_theory=FOR_ODES)
+NODES = Savings(fill_grid=True, xla_runs=FOR_CHAINS, xla_theory=FOR_CHAINS)
+"""By nodes, eg at one more time costs more than compiling, and the ODE takes time to run."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """What is varied, the effect in words, its source, and the theory that lacks it."""
@@ -46,9 +52,10 @@ class Case:
 
 
 def case(statement: str, source: str, control: str, **changes: object) -> Case:
-    """A curve like the plain one but for `changes`, through chains of `RUNS` runs."""
+    """A curve like the plain one but for `changes`, through at least `RUNS` chains."""
     plain = {"problem": ERF, "rule": PLAIN, "start": START, "wrong_rule": PLAIN, "n": N}
-    return Case(statement, source, control, ChainCurve(times=TIMES, runs=RUNS, **plain | changes))
+    plain |= {"times": TIMES, "runs": whole_blocks(RUNS), "saves": CLOSED_FORMS}
+    return Case(statement, source, control, ChainCurve(**plain | changes))
 
 
 GOLDT = "Goldt et al. 2020, Eqs. (2), (3) and (9)"
@@ -91,7 +98,7 @@ CASES = {
         "The ODE with biases that learn at half their rate.",
         rule=ld.SGD(lr=LR, lr_bias=LR),
         n=N_NODES,
-        costly=True,
+        saves=NODES,
         start=BIASED,
         wrong_rule=ld.SGD(lr=LR, lr_bias=LR / 2),
     ),
@@ -100,7 +107,7 @@ CASES = {
         "Goldt et al. 2020, section 2, with another loss",
         "The ODE without label noise.",
         n=N_NODES,
-        costly=True,
+        saves=NODES,
         problem=ld.Problem(loss=ld.Logistic(), noise=NOISE),
         wrong_problem=ld.Problem(loss=ld.Logistic(), noise=0.0),
     ),
@@ -109,7 +116,7 @@ CASES = {
         "Goldt et al. 2020, section 2, with another loss",
         "The ODE of the squared loss.",
         n=N_NODES,
-        costly=True,
+        saves=NODES,
         problem=ld.Problem(loss=log_cosh, noise=NOISE),
         wrong_problem=ERF,
     ),
@@ -127,7 +134,7 @@ def test_variant(lab: Lab, name: str) -> None:
         statement=chosen.statement,
         source=chosen.source,
         setting=f"erf, K = M = 2, N = {chosen.curve.n}, noise {NOISE}, "
-        f"{whole_blocks(RUNS)} chains from the ODE's overlaps, alpha = "
+        f"{chosen.curve.runs} chains from the ODE's overlaps, alpha = "
         f"{', '.join(f'{t:g}' for t in TIMES)}; " + describe(chosen.curve.rule),
         rule=RULE,
         control=chosen.control,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES
 from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import final_errors
 from validation.measure.final_errors import (
@@ -142,7 +143,12 @@ def test_first_order(lab: Lab, kind: str) -> None:
 
     def measure() -> xr.Dataset:
         if kind == "denoising":
-            found = np.array([denoising_end(1, Z, V_TEACHER, lr) / lr for lr in rates])
+            found = np.array(
+                [
+                    denoising_end(1, Z, V_TEACHER, lr, fill_times=True, xla=FOR_ODES) / lr
+                    for lr in rates
+                ]
+            )
         else:
             units = ld.Erf if kind == "erf" else ld.Linear
             found = np.array([end_state(M, L, lr, units=units) / lr for lr in rates])
@@ -217,7 +223,15 @@ def test_growth_in_simulations(lab: Lab) -> None:
     def measure() -> xr.Dataset:
         setting = ld.Problem(noise=NOISE), ld.SGD(lr=lr), asymptotics.specialised_state(m, l)
         key = lab.key(claim.id)
-        found = chain_ensemble(*setting, [0.0, 100.0, 200.0, 300.0], n=n, key=key, runs=256)
+        found = chain_ensemble(
+            *setting,
+            [0.0, 100.0, 200.0, 300.0],
+            n=n,
+            key=key,
+            runs=whole_blocks(256),
+            fill_times=True,
+            xla=FOR_CHAINS,
+        )
         return xr.Dataset(
             {
                 "eg": (("seed", "alpha"), found["eg"][:, 1:] / NOISE**2),

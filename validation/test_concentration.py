@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation.lab import Lab
-from validation.lab.compiling import Runs
+from validation.lab.compiling import FOR_CHAINS, FOR_SGD, Runs
 from validation.measure.ensembles import chain_ensemble, distances
 from validation.measure.figures import scaling
 from validation.measure.learning_curves import sgd_run
@@ -80,12 +80,21 @@ def test_rate_and_constant(lab: Lab, case: str) -> None:
 
     def measure() -> xr.Dataset:
         problem, rule, start = setting(case)
-        theory = fluctuations(problem, rule, start, T)
+        theory = fluctuations(problem, rule, start, T, fill_times=True, xla=FOR_CHAINS)
         by_size = []
         for n, count in runs.items():
             key = lab.key(f"{claim.id} {n}")
             ensemble = chain_ensemble(
-                problem, rule, start, T, n=n, key=key, runs=count, averages=UNUSED.get(case)
+                problem,
+                rule,
+                start,
+                T,
+                n=n,
+                key=key,
+                runs=count,
+                averages=UNUSED.get(case),
+                fill_times=True,
+                xla=FOR_CHAINS,
             )
             by_size.append(distances(ensemble, theory.mean)[:, 1:])
         return concentration_dataset(sizes, T, by_size, theory)
@@ -110,7 +119,7 @@ def test_rate_through_weights(lab: Lab) -> None:
 
     def measure() -> xr.Dataset:
         problem, rule, start = setting("erf")
-        theory = fluctuations(problem, rule, start, ts)
+        theory = fluctuations(problem, rule, start, ts, fill_times=True, xla=FOR_CHAINS)
         by_size = []
         for n in sizes.tolist():
             found = weights_ensemble(n, ts, jax.random.split(lab.key(f"weights {n}"), runs))
@@ -123,7 +132,7 @@ def test_rate_through_weights(lab: Lab) -> None:
 def weights_ensemble(n: int, ts: np.ndarray, keys: jax.Array) -> dict[str, np.ndarray]:
     """Q and R of SGD runs on weights."""
     problem, rule, start = setting("erf")
-    found = Runs(lambda key: sgd_run(problem, rule, start, jnp.asarray(ts), n, key))(keys)
+    found = Runs(lambda key: sgd_run(problem, rule, start, jnp.asarray(ts), n, key), FOR_SGD)(keys)
     return {name: getattr(found, name) for name in "QR"}
 
 

@@ -7,6 +7,7 @@ assumptions do not ("concentration"), and that Eq. (13) is not the limit of Eq. 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -17,7 +18,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
 from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES
+from validation.measure import single_steps
 from validation.measure.ensembles import chain_ensemble
+from validation.measure.sharing import whole_blocks
 from validation.measure.single_steps import (
     BIASES,
     ENTRIES,
@@ -25,8 +29,6 @@ from validation.measure.single_steps import (
     NOISE,
     N,
     Step,
-    drift,
-    mean_slopes,
     measured_step,
 )
 
@@ -39,6 +41,9 @@ from learndyn.testing import z_limit, z_missed
 FALSE_ALARM, SHIFT = 1e-4, 0.3
 """Of each claim, over all its entries, where the mean is exactly the corrected one; by how many
 standard errors it is at most another at finite n."""
+
+drift = functools.partial(single_steps.drift, xla=FOR_ODES)
+"""The library's drift of one step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +84,7 @@ def error_in_one_term() -> np.ndarray:
 
 def fields_with_biases() -> np.ndarray:
     """<c_i (rho_n + b*_n)> in place of <c_i rho_n>, likewise for Q."""
-    c = mean_slopes()
+    c = single_steps.mean_slopes(xla=FOR_ODES)
     dq = np.outer(c, BIASES["b"])
     dq, dr = (dq + dq.T)[np.triu_indices(2)], np.outer(c, BIASES["b_teacher"])
     return drift(Step(biased=True)) - LR * np.concatenate([dq, dr.ravel()])
@@ -95,7 +100,17 @@ def measure_ridge(key: jax.Array, size: int) -> tuple:
     problem = ld.Problem(ld.Linear(), ld.Linear(), noise=RIDGE["noise"])
     rule = ld.SGD(lr=RIDGE["lr"], weight_decay=RIDGE["weight_decay"])
     start = ld.Overlaps([[0.5]], [[0.6]], [[1.0]])
-    found = chain_ensemble(problem, rule, start, [0.0, 20.0], n=LARGE_N, key=key, runs=256 * size)
+    found = chain_ensemble(
+        problem,
+        rule,
+        start,
+        [0.0, 20.0],
+        n=LARGE_N,
+        key=key,
+        runs=whole_blocks(256 * size),
+        fill_times=True,
+        xla=FOR_CHAINS,
+    )
     samples = np.stack([found["Q"][:, -1, 0, 0], found["eg"][:, -1]], axis=1)
     error = samples.std(axis=0, ddof=1) / len(samples) ** 0.5
     right = ridge(**RIDGE)
@@ -117,7 +132,17 @@ def measure_critical_rate(key: jax.Array, size: int) -> tuple:
     rows, n, decay = [], LARGE_N, RIDGE["weight_decay"]
     for lr, one in zip(RATES, jax.random.split(key, len(RATES)), strict=True):
         rule, ts = ld.SGD(lr=lr, weight_decay=decay), [0.0, AFTER]
-        found = chain_ensemble(problem, rule, start, ts, n=n, key=one, runs=256 * size)
+        found = chain_ensemble(
+            problem,
+            rule,
+            start,
+            ts,
+            n=n,
+            key=one,
+            runs=whole_blocks(256 * size),
+            fill_times=True,
+            xla=FOR_CHAINS,
+        )
         q = found["Q"][:, -1, 0, 0] / FAR
         kept = 1 - lr * decay / n
         step = kept**2 - 2 * kept * lr / n + lr**2 * (n + 2) / n**2  # of the mean, exactly

@@ -4,7 +4,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS
 from validation.measure.ensembles import chain_ensemble
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import plot
@@ -46,7 +48,8 @@ def test_scatter_decides_the_rate(lab: Lab) -> None:
         for n in SIZES:
             problem = ld.Problem(ld.Linear(), ld.Linear(), noise=LOUD * n**0.25)
             key, runs = lab.key(f"scatter at {n}"), lab.pick(2048, 2048, 16384)
-            setting = {"n": int(n), "key": key, "runs": runs}
+            setting = {"n": int(n), "key": key, "runs": whole_blocks(runs)}
+            setting |= {"fill_times": True, "xla": FOR_CHAINS}
             found = chain_ensemble(problem, ld.SGD(lr=LR), start, [0.0, ALPHA], **setting)
             gap = np.abs(found["R"][:, -1, 0, 0] - theory)
             rows.append((gap.mean(), gap.std(ddof=1) / len(gap) ** 0.5))

@@ -1,12 +1,14 @@
 """When runs leave the symmetric plateau: against log N, run by run, and at the Langevin level."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
-from validation.lab.compiling import ensemble
+from validation.lab.compiling import FOR_CHAINS, ensemble
 from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import ODE, SGD, WRONG
 from validation.measure.plateaus import (
@@ -49,7 +51,17 @@ def end(n: int, rate: float) -> float:
 def escapes(plateau: ld.Overlaps, latest: float, n: int, key: jax.Array, runs: int) -> np.ndarray:
     """The times at which runs that start on the plateau leave it, as far as they do by `latest`."""
     ts, rule = np.linspace(0.0, latest, TIMES), ld.SGD(lr=ESCAPE_LR)
-    found = chain_ensemble(PROBLEM, rule, plateau, ts, n=n, key=key, runs=runs)
+    found = chain_ensemble(
+        PROBLEM,
+        rule,
+        plateau,
+        ts,
+        n=n,
+        key=key,
+        runs=whole_blocks(runs),
+        fill_times=True,
+        xla=FOR_CHAINS,
+    )
     return exit_times(ts, found["eg"])
 
 
@@ -224,7 +236,7 @@ def draw_langevin(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-@ensemble
+@functools.partial(ensemble, xla=FOR_CHAINS)
 def _langevin(
     rule: ld.SGD, start: ld.Overlaps, ts: jax.Array, n: jax.Array, keys: jax.Array
 ) -> jax.Array:

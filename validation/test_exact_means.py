@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS
 from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import ODE, SGD, WRONG
 from validation.measure.sharing import whole_blocks
@@ -97,7 +98,17 @@ def test_exact_means(lab: Lab) -> None:
             for n in SIZES:
                 # At N = 100 a run takes ten times as long, and scatters less.
                 count = runs // setting.share // (4 if n == SIZES[-1] else 1)
-                found = chain_ensemble(problem, setting.rule(), start, TS, n=n, key=key, runs=count)
+                found = chain_ensemble(
+                    problem,
+                    setting.rule(),
+                    start,
+                    TS,
+                    n=n,
+                    key=key,
+                    runs=whole_blocks(count),
+                    fill_times=True,
+                    xla=FOR_CHAINS,
+                )
                 eg, steps = found["eg"][:, 1:], np.round(found["alpha"] * n)
                 error = eg.std(axis=0, ddof=1) / len(eg) ** 0.5
                 rows.append((eg.mean(axis=0), error, setting.exact(steps, n)[1:], limit[1:]))

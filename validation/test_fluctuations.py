@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS
 from validation.measure.ensembles import chain_ensemble, distances
 from validation.measure.figures import ODE, SGD, WRONG
 from validation.measure.sharing import whole_blocks
@@ -68,11 +69,21 @@ def test_covariance(lab: Lab, case: str) -> None:
 
     def measure() -> xr.Dataset:
         problem, rule, start = setting(case)
-        right = fluctuations(problem, rule, start, T)
+        right = fluctuations(problem, rule, start, T, fill_times=True, xla=FOR_CHAINS)
         found, lengths = [], []
         for n in sizes:
             key = lab.key(f"{claim.id} {n}")
-            ensemble = chain_ensemble(problem, rule, start, T, n=n, key=key, runs=RUNS)
+            ensemble = chain_ensemble(
+                problem,
+                rule,
+                start,
+                T,
+                n=n,
+                key=key,
+                runs=whole_blocks(RUNS),
+                fill_times=True,
+                xla=FOR_CHAINS,
+            )
             found.append(coordinates(ensemble, both=rule.lr_second is not None) * n**0.5)
             lengths.append(distances(ensemble, right.mean)[:, 1:] * n**0.5)
         return xr.Dataset(

@@ -6,6 +6,7 @@ Gaussian inputs of the same covariance, which tells how much of it the covarianc
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
 from validation.lab import Lab
-from validation.lab.compiling import Runs, wide
+from validation.lab.compiling import FOR_ODES, FOR_SGD, Runs, wide
 from validation.measure.theory import solve_ode
 
 import learndyn as ld
@@ -85,14 +86,15 @@ def measure(lab: Lab, name: str, whitened: bool) -> xr.Dataset:
         def one(key: jax.Array) -> jax.Array:
             return ld.simulate_sgd(problem, rule, weights, ts, key=key, inputs=inputs).eg
 
-        return Runs(one, batch=8)(keys)
+        return Runs(one, FOR_SGD, batch=8)(keys)
 
     on_images = errors(images)
     alpha = np.round(np.asarray(ts) * images.n) / images.n
     start = field_overlaps(weights, images)
-    theory = solve_ode(problem, rule, start, alpha)
-    wrong = solve_ode(problem, ld.SGD(lr=LR / 2), start, alpha)
-    white = solve_ode(problem, rule, ld.overlaps(weights), alpha)
+    solve = functools.partial(solve_ode, fill_times=True, xla=FOR_ODES)
+    theory = solve(problem, rule, start, alpha)
+    wrong = solve(problem, ld.SGD(lr=LR / 2), start, alpha)
+    white = solve(problem, rule, ld.overlaps(weights), alpha)
     return xr.Dataset(
         {
             "eg": (("seed", "alpha"), on_images[:, 1:]),

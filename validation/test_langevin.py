@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
-from validation.lab.compiling import ensemble
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES, ensemble
 from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import ODE, SGD, WRONG
 from validation.measure.sharing import LANES, whole_blocks
@@ -56,7 +56,9 @@ def test_moments(lab: Lab) -> None:
     def measure() -> xr.Dataset:
         problem, rule, start = ld.Problem(noise=NOISE), ld.SGD(lr=LR), ld.Overlaps(*OVERLAPS)
         keys = jax.random.split(lab.key(claim.id))
-        chain = chain_ensemble(problem, rule, start, TS, n=N, key=keys[0], runs=chains)
+        chain = chain_ensemble(
+            problem, rule, start, TS, n=N, key=keys[0], runs=chains, fill_times=True, xla=FOR_CHAINS
+        )
         found = entries(langevin(problem, rule, start, N, keys[1], runs))
         still = langevin(problem, rule, start, NO_NOISE, keys[1], LANES)
         mean = found.mean(axis=0)
@@ -70,7 +72,12 @@ def test_moments(lab: Lab) -> None:
             {name: (axes[name], x) for name, x in sides.items()}
             | {
                 "euler": ("alpha", still["eg"][0, 1:]),
-                "ode": ("alpha", np.asarray(solve_ode(problem, rule, start, TS).eg)[1:]),
+                "ode": (
+                    "alpha",
+                    np.asarray(
+                        solve_ode(problem, rule, start, TS, fill_times=True, xla=FOR_ODES).eg
+                    )[1:],
+                ),
             },
             coords={"alpha": TS[1:]},
         )
@@ -78,7 +85,7 @@ def test_moments(lab: Lab) -> None:
     lab.settle(claim, measure, judge, draw)
 
 
-@ensemble
+@functools.partial(ensemble, xla=FOR_CHAINS)
 def _runs(
     problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, n: jax.Array, keys: jax.Array
 ) -> ld.Trajectory:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from validation.lab import Lab
-from validation.lab.compiling import Runs, wide
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES, FOR_SGD, Runs, wide
 from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import departure, discrepancy_map
 from validation.measure.learning_curves import MARGIN, sgd_run
@@ -55,10 +55,14 @@ def test_map(lab: Lab) -> None:
             ts = [0.0, PROGRESS / rates[i]]
             for number, (n, count) in enumerate(runs.items()):
                 key = lab.key(f"{claim.id} {i} {j} {n}")
-                eg = chain_ensemble(*setting, ts, n=n, key=key, runs=count)["eg"][:, 1]
+                eg = chain_ensemble(
+                    *setting, ts, n=n, key=key, runs=count, fill_times=True, xla=FOR_CHAINS
+                )["eg"][:, 1]
                 # The ODE at the time that was met: alpha n is not always a whole number.
                 met = [0.0, np.round(ts[1] * n) / n]
-                found[i, j, number] = discrepancy(eg, float(solve_ode(*setting, met).eg[1]))
+                found[i, j, number] = discrepancy(
+                    eg, float(solve_ode(*setting, met, fill_times=True, xla=FOR_ODES).eg[1])
+                )
         names = ("square", "square_error", "bias", "bias_error")
         axes = ("lr", "noise", "n")
         variables = {name: (axes, found[..., k]) for k, name in enumerate(names)}
@@ -122,7 +126,7 @@ def test_training_set(lab: Lab) -> None:
     def measure() -> xr.Dataset:
         problem, rule = ld.Problem(noise=NOISE), ld.SGD(lr=LR)
         curves = [fixed_set_runs(lab, problem, rule, load) for load in (None, *LOADS)]
-        theory = solve_ode(problem, rule, START, TIMES).eg
+        theory = solve_ode(problem, rule, START, TIMES, fill_times=True, xla=FOR_ODES).eg
         loads = [np.inf, *LOADS]
         return xr.Dataset(
             {
@@ -140,7 +144,7 @@ def fixed_set_runs(lab: Lab, problem: ld.Problem, rule: ld.SGD, load: int | None
     inputs = None if load is None else ld.TrainingSet(p=load * N)
     ts = jnp.asarray(TIMES)
     keys = jax.random.split(lab.key(f"training set {load}"), SET_RUNS)
-    return Runs(lambda key: sgd_run(problem, rule, START, ts, N, key, inputs).eg)(keys)
+    return Runs(lambda key: sgd_run(problem, rule, START, ts, N, key, inputs).eg, FOR_SGD)(keys)
 
 
 def judge_sets(dataset: xr.Dataset) -> Verdict:

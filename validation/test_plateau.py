@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS
 from validation.measure.figures import ODE, SGD, WRONG
 from validation.measure.plateaus import LANES, SOURCE, chains
 from validation.measure.sharing import whole_blocks
@@ -50,7 +51,7 @@ def test_height(lab: Lab, m: int) -> None:
         rng = np.random.default_rng(jax.random.bits(lab.key(claim.id + " starts"), 4).tolist())
         starts = [random_start(rng, m) for _ in range(LANES)]
         runs = whole_blocks(lab.pick(64, 64, 512), LANES)
-        ts, eg, _ = chains(lr, starts, END, HEIGHT_N, lab.key(claim.id), runs)
+        ts, eg, _ = chains(lr, starts, END, HEIGHT_N, lab.key(claim.id), runs, FOR_CHAINS)
         wrong = [asymptotics.plateau(m), asymptotics.plateau(other, lr)]
         return xr.Dataset(
             {
@@ -139,7 +140,7 @@ def test_escape_rate(lab: Lab, m: int) -> None:
         rate = float(point.rate)
         runs = {2: lab.pick(256, 512, 4096), 3: lab.pick(256, 256, 1024)}[m]
         runs = whole_blocks(runs, LANES)
-        ts, _, r = chains(lr, kicked, GROWTH / rate, RATE_N, lab.key(claim.id), runs)
+        ts, _, r = chains(lr, kicked, GROWTH / rate, RATE_N, lab.key(claim.id), runs, FOR_CHAINS)
         # Runs alternate between the two signs.
         signs = np.resize([1.0, -1.0], runs)[:, None]
         size = signs * np.einsum("stin,in->st", r, pattern) / (m - 1)

@@ -2,6 +2,7 @@
 
 import pytest
 from validation.lab import Lab
+from validation.lab.compiling import FOR_LEVEL, FOR_ODES
 from validation.measure.figures import learning_curve
 from validation.measure.learning_curves import (
     CONTROL,
@@ -10,8 +11,10 @@ from validation.measure.learning_curves import (
     Curve,
     decided_at,
     level_of,
+    runs_at,
     settle_curve,
 )
+from validation.measure.sharing import Savings
 
 import learndyn as ld
 from learndyn.claims import Claim
@@ -28,9 +31,12 @@ def test_learning_curve(lab: Lab, k: int) -> None:
         ld.overlaps(weights),
         n=784,
         times=decided_at((0.5, 1.0, 2.0, 5.0, 10.0), level, lab.profile),
-        runs=RUNS[lab.profile],
+        runs=runs_at(level, RUNS[lab.profile]),
         horizon=lab.pick(30.0, 200.0, 200.0),
         level=level,
+        saves=Savings(
+            fill_times=True, fill_grid=True, xla_runs=FOR_LEVEL[level], xla_theory=FOR_ODES
+        ),
     )
     claim = Claim(
         id=f"relu-k{k}",

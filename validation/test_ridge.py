@@ -5,6 +5,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS
 from validation.measure.ensembles import chain_ensemble
 from validation.measure.figures import ODE, SGD, WRONG
 from validation.measure.sharing import whole_blocks
@@ -47,7 +48,9 @@ def test_steady_states(lab: Lab) -> None:
         found, right, wrong = [], [], []
         for decay in DECAYS:
             rule, key = ld.SGD(lr=LR, weight_decay=decay), lab.key(f"{claim.id} {decay}")
-            ensemble = chain_ensemble(problem, rule, start, TS, n=N, key=key, runs=runs)
+            ensemble = chain_ensemble(
+                problem, rule, start, TS, n=N, key=key, runs=runs, fill_times=True, xla=FOR_CHAINS
+            )
             late = [ensemble[name][:, 1:].reshape(runs, -1).mean(axis=1) for name in QUANTITIES]
             found.append(late)
             end = asymptotics.ridge(LR, decay, NOISE)

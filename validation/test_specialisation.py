@@ -1,5 +1,7 @@
 """Where learning from random weights ends: who has learned what, and the error that is left."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import binom, binomtest
 from validation.lab import Lab
-from validation.lab.compiling import compiled, ensemble, wide
+from validation.lab.compiling import FOR_CHAINS, compiled, ensemble, wide
 from validation.measure.figures import ODE, SGD, WRONG, overlaps_of_runs
 
 import learndyn as ld
@@ -20,7 +22,7 @@ TIMES, RUNS = 16, wide(128, 1024)
 """Times kept and runs side by side: the same in every claim, so that they share programs."""
 
 
-@ensemble
+@functools.partial(ensemble, xla=FOR_CHAINS)
 def _chains(
     problem: ld.Problem, rule: ld.SGD, starts: ld.Overlaps, ts: jax.Array, keys: jax.Array
 ) -> ld.Trajectory:
@@ -179,7 +181,7 @@ def test_error_from_random_starts(lab: Lab) -> None:
     lab.settle(claim, measure, judge_error, draw_error)
 
 
-@compiled
+@functools.partial(compiled, xla=FOR_CHAINS)
 def own_errors(problem: ld.Problem, rule: ld.SGD, runs: ld.Trajectory) -> jax.Array:
     """What the formula of small rates says at each state of each run, (seed, alpha)."""
 

@@ -8,7 +8,9 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS
 from validation.measure.ensembles import chain_ensemble
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics, plot
@@ -80,7 +82,17 @@ def test_critical_rate(lab: Lab, name: str) -> None:
         for ratio in RATIOS:
             rule = ld.SGD(lr=float(ratio * critical))
             key, runs = lab.key(f"{claim.id} {ratio}"), lab.pick(256, 512, 8192)
-            found = chain_ensemble(problem, rule, moved, TS, n=N, key=key, runs=runs)
+            found = chain_ensemble(
+                problem,
+                rule,
+                moved,
+                TS,
+                n=N,
+                key=key,
+                runs=whole_blocks(runs),
+                fill_times=True,
+                xla=FOR_CHAINS,
+            )
             growth.append(np.log(found["eg"][:, 2] / found["eg"][:, 1]) / (TS[2] - TS[1]))
         return xr.Dataset(
             {

@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import numpy as np
 import xarray as xr
 from validation.measure.ensembles import chain_ensemble
+from validation.measure.sharing import NOTHING_SAVED, Savings
 from validation.measure.theory import solve_ode
 
 import learndyn as ld
@@ -18,7 +18,7 @@ class ChainCurve:
     """A learning curve at large n: chains and ODE from the same overlaps.
 
     times: increasing, > 0, where the claim is decided. wrong_*: the control's theory, each
-    None where it is the same. costly: see `chain_ensemble`.
+    None where it is the same. saves: what shares programs.
     """
 
     problem: ld.Problem
@@ -26,14 +26,10 @@ class ChainCurve:
     start: ld.Overlaps
     n: int
     times: tuple[float, ...]
-    runs: int = 512
-    averages: Any = None
-    ode_rule: ld.SGD | None = None
+    runs: int
     wrong_rule: ld.SGD | None = None
     wrong_problem: ld.Problem | None = None
-    wrong_start: ld.Overlaps | None = None
-    jump_ts: Any = None
-    costly: bool = False
+    saves: Savings = NOTHING_SAVED
 
 
 def measure_chain_curve(curve: ChainCurve, key: jax.Array) -> xr.Dataset:
@@ -51,19 +47,20 @@ def measure_chain_curve(curve: ChainCurve, key: jax.Array) -> xr.Dataset:
         n=curve.n,
         key=key,
         runs=curve.runs,
-        averages=curve.averages,
-        costly=curve.costly,
+        fill_times=curve.saves.fill_times,
+        xla=curve.saves.xla_runs,
     )
     alpha = ensemble["alpha"]
     grid = np.union1d(np.linspace(0.0, alpha[-1], 101), alpha)
-    solve = functools.partial(solve_ode, ts=grid, averages=curve.averages, jump_ts=curve.jump_ts)
-    rule = curve.ode_rule or curve.rule
-    right = solve(curve.problem, rule, curve.start)
-    wrong = solve(
-        curve.wrong_problem or curve.problem,
-        curve.wrong_rule or rule,
-        curve.wrong_start or curve.start,
+    solve = functools.partial(
+        solve_ode,
+        start=curve.start,
+        ts=grid,
+        fill_times=curve.saves.fill_grid,
+        xla=curve.saves.xla_theory,
     )
+    right = solve(curve.problem, curve.rule)
+    wrong = solve(curve.wrong_problem or curve.problem, curve.wrong_rule or curve.rule)
     at = np.searchsorted(grid, alpha)
     return xr.Dataset(
         {

@@ -1,5 +1,7 @@
 """Where learning with noisy labels ends, held against a formula without any statistics."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from validation.measure.sharing import with_silent_units
@@ -42,15 +44,18 @@ def judge_exact(dataset: xr.Dataset) -> Verdict:
     )
 
 
-def denoising_end(m: int, z: int, v_teacher: float, lr: float, units: int | None = None) -> float:
+def denoising_end(
+    m: int, z: int, v_teacher: float, lr: float, silent_units: int | None = None, **savings: Any
+) -> float:
     """eg / noise² of the ODE with both layers, long after it started from the denoising state.
 
-    units: of the network whose program it shares; None: its own.
+    silent_units: add silent ones, so many units in all, to share programs with larger networks.
+    savings: those of `solve_ode`.
     """
     start = asymptotics.denoising_state(m, z, v_teacher)
-    start = with_silent_units(start, units or m * z)
+    start = start if silent_units is None else with_silent_units(start, silent_units)
     # eg is 1e-7 of the overlaps, and their errors must be well below that.
     options = {"rtol": 1e-12, "atol": 1e-14}
     rule = ld.SGD(lr=lr, lr_second=lr)
-    run = solve_ode(ld.Problem(noise=NOISE), rule, start, [0.0, 80.0 / lr], **options)
+    run = solve_ode(ld.Problem(noise=NOISE), rule, start, [0.0, 80.0 / lr], **options, **savings)
     return float(run.eg[-1]) / NOISE**2

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf
+from validation.lab.compiling import XlaOptions
 from validation.measure.theory import drift_at
 
 import learndyn as ld
@@ -66,19 +67,21 @@ def start_of(step: Step) -> ld.Overlaps:
     return ld.Overlaps(*OVERLAPS, **(BIASES if step.biased else {}))
 
 
-def drift(step: Step, noise: float = NOISE, unit: float = 1.0) -> np.ndarray:
+def drift(
+    step: Step, noise: float = NOISE, unit: float = 1.0, xla: XlaOptions | None = None
+) -> np.ndarray:
     """The library's dQ/dalpha and dR/dalpha, in the order of ENTRIES.
 
-    unit: what each unit's output is multiplied with.
+    unit: what each unit's output is multiplied with. xla: how to compile; None: as XLA does.
     """
     start = start_of(step)
     v = {"v": np.full(2, unit), "v_teacher": np.full(2, unit)}
     start = ld.Overlaps(start.Q, start.R, start.T, **v, b=start.b, b_teacher=start.b_teacher)
     rule = ld.SGD(lr=LR, batch_size=step.batch_size, weight_decay=step.decay)
-    return np.asarray(drift_at(ld.Problem(noise=noise), rule, start))
+    return np.asarray(drift_at(ld.Problem(noise=noise), rule, start, xla=xla))
 
 
-def mean_slopes() -> np.ndarray:
-    """<c_i> with biases."""
+def mean_slopes(xla: XlaOptions | None = None) -> np.ndarray:
+    """The averages <c_i> with biases. xla: as for `drift`."""
     rule, start = ld.SGD(lr=LR, lr_bias=1.0), start_of(Step(biased=True))
-    return -np.asarray(drift_at(ld.Problem(noise=NOISE), rule, start))[-2:]
+    return -np.asarray(drift_at(ld.Problem(noise=NOISE), rule, start, xla=xla))[-2:]
