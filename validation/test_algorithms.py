@@ -1,4 +1,4 @@
-"""Variants of SGD: batches, decay, momentum, schedules, biases, and losses of one's own."""
+"""Variants of SGD: batches, decay, momentum, schedules, biases, and a user's own losses."""
 
 import dataclasses
 import functools
@@ -23,6 +23,7 @@ the margin of 0.5: a true claim fails with probability below 1e-5. Where average
 N is N_NODES: the nodes' error, some 1e-3 of eg, is then well below the scatter of a run."""
 
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
+"""A start without any symmetry, at which every term of the equations counts."""
 START = ld.Overlaps(*OVERLAPS)
 BIASED = ld.Overlaps(*OVERLAPS, b=[0.0, 0.0], b_teacher=[0.8, 0.4])
 ERF, PLAIN = ld.Problem(noise=NOISE), ld.SGD(lr=LR)

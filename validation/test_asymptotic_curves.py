@@ -201,8 +201,8 @@ def test_scaling_with_noise(lab: Lab) -> None:
 
 
 MARGIN, BIAS = 0.05, 0.015
-"""Of the mean over runs: 256 runs give it to 0.5 %, at the last time the ODE is still 0.9 % below
-its end, and a correction of order 1/N adds to that."""
+"""Margin and bias of the mean over runs, relative: 256 runs give it to 0.5 %, at the last time the
+ODE is still 0.9 % below its end, and a correction of order 1/N adds to that."""
 
 
 def test_growth_in_simulations(lab: Lab) -> None:

@@ -22,6 +22,7 @@ LARGER = 64 * 2 ** np.arange(7)
 
 T = np.linspace(0.0, 5.0, 11)
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
+"""A start without any symmetry, at which every term of the equations counts."""
 START, PROBLEM = ld.Overlaps(*OVERLAPS), ld.Problem(noise=0.1)
 OFFSET, POWERS, LR = 0.4, np.array([0.25, 0.5, 1.0]), 1.0
 BAND = {"mean": 0.3, "square": 0.08, "start": 0.05}

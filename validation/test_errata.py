@@ -39,8 +39,8 @@ from learndyn.claims import Claim, Verdict
 from learndyn.testing import z_limit, z_missed
 
 FALSE_ALARM, SHIFT = 1e-4, 0.3
-"""Of each claim, over all its entries, where the mean is exactly the corrected one; by how many
-standard errors it is at most another at finite n."""
+"""How likely each claim is to fail, over all its entries, where the mean is exactly the corrected
+one; by how many standard errors the mean at finite n differs from that at most."""
 
 drift = functools.partial(single_steps.drift, xla=FOR_ODES)
 """The library's drift of one step."""
@@ -69,21 +69,24 @@ def one_step(step: Step, printed: Callable[[], np.ndarray]) -> Callable[[jax.Arr
 
 
 def opposite_sign() -> np.ndarray:
-    """The terms linear in the error change sign, the lr^2 term does not."""
+    """The drift where the terms linear in the error change sign, and the lr^2 term does not."""
     quadratic = drift(Step()) - drift(Step(batch_size=10**9))
     return 2 * quadratic - drift(Step())
 
 
 def error_in_one_term() -> np.ndarray:
-    """<a_k g'(lambda_k) lambda_i> without the error, 0 for an odd g, beside <c_i lambda_k>; Q_12
-    is the mean of both orders, since the printed matrix is not symmetric."""
+    """The drift with the error in one of the two terms of Q that are linear in lr.
+
+    Without the error <a_k g'(lambda_k) lambda_i> is 0 for an odd g, and <c_i lambda_k> is left.
+    Q_12 is the mean of both orders, since the printed matrix is not symmetric.
+    """
     quadratic = drift(Step()) - drift(Step(batch_size=10**9))
     linear = drift(Step()) - quadratic
     return quadratic + np.where([name[0] == "Q" for name in ENTRIES], 0.5, 1.0) * linear
 
 
 def fields_with_biases() -> np.ndarray:
-    """<c_i (rho_n + b*_n)> in place of <c_i rho_n>, likewise for Q."""
+    """The drift with <c_i (rho_n + b*_n)> in place of <c_i rho_n>, and likewise for Q."""
     c = single_steps.mean_slopes(xla=FOR_ODES)
     dq = np.outer(c, BIASES["b"])
     dq, dr = (dq + dq.T)[np.triu_indices(2)], np.outer(c, BIASES["b_teacher"])
@@ -93,6 +96,7 @@ def fields_with_biases() -> np.ndarray:
 LARGE_N = 4000
 """At this N the exact means are within 0.1 standard errors of 512 runs of their limits."""
 RIDGE = {"lr": 0.8, "weight_decay": 0.5, "noise": 0.1**0.5}
+"""A rate below every critical one, and a decay that separates the two formulas."""
 
 
 def measure_ridge(key: jax.Array, size: int) -> tuple:

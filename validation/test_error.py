@@ -22,10 +22,11 @@ and less."""
 Q = np.array([[0.8, 0.2, -0.1], [0.2, 0.5, 0.1], [-0.1, 0.1, 1.2]])
 R = np.array([[0.4, 0.1], [0.0, 0.3], [0.2, -0.2]])
 T = np.array([[1.0, 0.2], [0.2, 0.9]])
+"""A state without any symmetry, so that every term of eg counts."""
 LAYERS = {"v": [1.0, -0.7, 0.5], "v_teacher": [1.2, 0.8]}
 BIASES = {"b": [0.3, -0.2, 0.1], "b_teacher": [0.6, -0.4]}
 SMALLER = 0.8
-"""Of R in the control."""
+"""The factor of R in the control."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,6 +42,7 @@ LATEST = 50.0
 LANGEVIN_N, OTHER_N, LANGEVIN_RUNS, CHAIN_RUNS = 256, 32, 512, 1024
 
 RUNS = {64: 1024, 256: 256, 1024: 256, 2048: 256}
+"""Chains by N: more where they cost little."""
 
 
 def end(n: int, rate: float) -> float:
@@ -250,9 +251,10 @@ def _langevin(
 
 DISTRIBUTION_N, QUANTILES = 250, [0.1, 0.25, 0.5, 0.75]
 QUANTILE_MARGIN, QUANTILE_BIAS, LONGER = 0.3, 0.07, 20.0
-"""In standard deviations of a run, of which 2048 runs give each quantile to 0.04 or better; what
-the prediction leaves out is of order 1/N, and a linear law of growth. So much longer 85 % of the
-runs have left, and the last quartile has been seen. The first decile tells spreads apart."""
+"""Margin and bias are in standard deviations of a run; 2048 runs give each quantile to 0.04 or
+better, and what the prediction leaves out is of order 1/N, and a linear law of growth. With so much
+more time 85 % of the runs have left, and the last quartile has been seen. The first decile tells
+spreads apart."""
 
 
 def test_distribution_of_times(lab: Lab) -> None:

@@ -17,15 +17,17 @@ from learndyn.claims import Claim, Verdict
 from learndyn.testing import z_limit, z_missed
 
 FALSE_ALARM = 1e-4
-"""Of the claim, over all its comparisons."""
+"""How likely the claim is to fail although it is true, over all its comparisons."""
 
 LR, NOISE = 0.5, 0.3
 """At N = 3 the variance of eg is finite up to lr = 0.88."""
 
 START = {"Q": [[0.5]], "R": [[0.2]], "T": [[1.0]]}
 EG_START = 0.5 * (0.5 - 2 * 0.2 + 1.0)
+"""eg = (Q - 2 R + T)/2 of that start."""
 TS = np.array([0.0, 1.0, 2.0, 5.0])
 SIZES = (3, 10, 100)
+"""So small that means differ from the limit N -> infinity."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Setting:
         return ld.SGD(LR, weight_decay=self.decay, batch_size=self.batch_size)
 
     def limit(self) -> np.ndarray:
-        """The same as N -> infinity, at `TS`."""
+        """The mean of eg as N -> infinity, at `TS`."""
         if self.decay:
             found = asymptotics.ridge_curve(TS, LR, self.decay, NOISE, m_start=0.2, q_start=0.5)
             return np.asarray(found.eg)

@@ -26,6 +26,7 @@ from learndyn.inputs import Images, Structured, digits, field_overlaps
 from learndyn.testing import LEVEL, difference
 
 LR, NOISE = 0.2, 0.01
+"""As in Fig. 1b of Goldt et al. 2020."""
 
 FACTOR, NEAR, TWIN, SETTLED = 1.5, 0.1, 0.02, 0.005
 """What counts as a departure: eg of SGD over that of the ODE, or its inverse, at one time. As
@@ -169,7 +170,7 @@ def judge_agreement(dataset: xr.Dataset) -> Verdict:
         control_rejected=not (wrong.equal or wrong_images.equal),
         detail=f"{found(dataset)} Control: {wrong_images.estimate:+.2f} ± "
         f"{wrong_images.error:.3f} on images, {wrong.estimate:+.2f} ± {wrong.error:.3f}.",
-        # Of the images, as above; of Gaussian inputs, that a true theory fails.
+        # For images another verdict, as above; for Gaussian inputs the failure of a true theory.
         false_alarm=float(norm.sf(room / error))
         + twin.false_alarm(SETTLED)
         + wrong.missed

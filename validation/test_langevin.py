@@ -22,6 +22,7 @@ from learndyn.testing import Equivalence
 N, LR, NOISE, DT, RUNS, CHAINS = 256, 0.5, 0.1, 0.05, 1280, 8192
 TS = np.array([0.0, 0.5, 1.0, 2.0])
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
+"""A start without any symmetry, at which every term of the equations counts."""
 
 SPREAD, SHIFT, EULER = 0.2, 0.3, 0.03
 """Margins of the ratio of variances, of the means' distance in standard deviations of a run, and,
@@ -31,7 +32,7 @@ SPREAD_BIAS, SHIFT_BIAS = 0.05, 0.1
 """What nodes, the finite dt, and orders beyond the first in 1/N leave out."""
 
 NO_NOISE = 1e14
-"""An N at which nothing is left of it."""
+"""An N at which nothing is left of the noise."""
 
 
 def test_moments(lab: Lab) -> None:

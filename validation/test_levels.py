@@ -23,7 +23,7 @@ from learndyn.claims import Claim, Verdict
 from learndyn.testing import two_sample_z, z_limit, z_missed
 
 FALSE_ALARM = 5e-5
-"""Of each claim, over all its statistics."""
+"""How likely each claim is to fail although it is true, over all its statistics."""
 
 OVERLAPS = ([[0.5, 0.1], [0.1, 0.4]], [[0.2, 0.0], [0.1, 0.3]], [[1.0, 0.0], [0.0, 1.0]])
 TS = np.array([0.0, 0.5, 1.0, 2.0])

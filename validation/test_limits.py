@@ -19,12 +19,14 @@ from learndyn.claims import Claim, Verdict
 from learndyn.testing import difference, in_units_of_one_run, power_law
 
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
+"""A start without any symmetry, at which every term of the equations counts."""
 START = ld.Overlaps(*OVERLAPS)
 
 PROGRESS = 4.0
 """Runs are compared at alpha = PROGRESS / lr: equally far along, before the plateau's exit."""
 BAND, CURVATURE = 0.25, 0.08
-"""Of the slopes, whose standard errors are near 0.03; corrections of order 1/N bend them."""
+"""Margin of the slopes, whose standard errors are near 0.03, and how much corrections of order 1/N
+bend them at most."""
 
 
 def test_map(lab: Lab) -> None:
@@ -104,6 +106,7 @@ N, LR, NOISE, SET_RUNS, SET_BIAS = 200, 0.2, 0.1, wide(512, 1024), 0.2
 """512 runs: as for the learning curves through chains; at this N the bias is below 0.2."""
 TIMES = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
 LOADS = (1, 4)
+"""Samples of a training set over N: few enough to matter by the last time."""
 
 
 def test_training_set(lab: Lab) -> None:

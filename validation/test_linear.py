@@ -17,7 +17,7 @@ from learndyn.testing import z_limit, z_missed, z_scores
 
 N, K, M, LR, NOISE = 100, 4, 2, 0.1, 0.3
 FALSE_ALARM = 2e-4
-"""Of this claim, over all its times."""
+"""How likely this claim is to fail although it is true, over all its times."""
 
 
 def exact_mean(eg0: float, steps: np.ndarray, h: float, n: int) -> np.ndarray:

@@ -25,9 +25,10 @@ grow nor decay as lr -> 0, are still relaxing when the plateau ends.
 """
 
 RATES = {2: 1.0, 3: 0.5}
-"""Units, and the learning rate."""
+"""Learning rates by number of units: large enough to tell their plateaus from that of lr -> 0."""
 
 WINDOW, END = 15.0, 25.0
+"""When the height is taken: after the approach to the plateau, before runs leave it."""
 
 
 @pytest.mark.parametrize("m", RATES)

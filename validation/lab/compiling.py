@@ -17,7 +17,7 @@ import jaxlib
 import numpy as np
 
 ACCELERATOR = None if jax.default_backend() == "cpu" else jax.devices()[0]
-"""None: there is none."""
+"""Where ensembles run; None where there is only the CPU."""
 
 
 class XlaOptions(NamedTuple):
@@ -71,14 +71,14 @@ def use_host() -> None:
         host = jax.local_devices(backend="cpu")[0]
     except RuntimeError as error:
         raise RuntimeError(
-            "the validation needs the CPU beside the accelerator: set JAX_PLATFORMS to "
+            "the validation needs the CPU in addition to the accelerator: set JAX_PLATFORMS to "
             f"'{ACCELERATOR.platform},cpu', or leave it unset; JAX says: {error}"
         ) from error
     jax.config.update("jax_default_device", host)
 
 
 def wide(runs: int, least: int) -> int:
-    """So many runs; on an accelerator at least `least`, which take no longer there."""
+    """The number of runs: on an accelerator at least `least`, which take no longer there."""
     return runs if ACCELERATOR is None else max(runs, least)
 
 
@@ -95,7 +95,7 @@ def compiled(function: Callable, xla: XlaOptions | None = None, **static: Any) -
 def ensemble(
     function: Callable, xla: XlaOptions | None = None, static_argnames: str = ""
 ) -> Callable:
-    """The same for a program with many runs: on the accelerator where there is one.
+    """`compiled` for a program with many runs: on the accelerator where there is one.
 
     Returns NumPy arrays from there, so that what follows runs on the CPU.
     static_argnames: a keyword that is not data; empty: there is none.
@@ -134,7 +134,7 @@ class _Accelerated:
 
 @contextlib.contextmanager
 def _turn() -> Iterator[None]:
-    """While this process alone uses the accelerator."""
+    """The time in which this process alone uses the accelerator."""
     import fcntl
 
     with (Path(tempfile.gettempdir()) / f"learndyn-accelerator-{os.getuid()}").open("w") as file:
@@ -157,7 +157,7 @@ class Runs:
         self._many = ensemble(in_groups if ACCELERATOR is None else together, xla)
 
     def __call__(self, keys: jax.Array, *data: Any) -> Any:
-        """Each array of the results with a leading axis of runs."""
+        """The results of all runs: each array gets a leading axis of runs."""
         if ACCELERATOR is not None:
             return self._side_by_side(keys, *data)
         if self._batch:

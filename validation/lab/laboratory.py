@@ -24,6 +24,9 @@ RECORDED = "The dataset of this claim records it."
 """A note on each exception that reports will find in the claim's dataset."""
 
 
+LONGEST_MESSAGE = 2000
+"""Characters of an exception that are stored: XLA may print a whole program."""
+
 Measure = Callable[[], xr.Dataset]
 Judge = Callable[[xr.Dataset], Verdict]
 Draw = Callable[[xr.Dataset], Any]
@@ -66,7 +69,7 @@ class Lab:
             pytest.skip(f"not in the {self.profile} profile")
 
     def key(self, name: str) -> jax.Array:
-        """A random key of its own for each claim, from the suite's seed."""
+        """The random key of a claim, from its name and the suite's seed."""
         return jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))
 
     def settle(self, claim: Claim, measure: Measure, judge: Judge, draw: Draw) -> Verdict:
@@ -116,9 +119,9 @@ class Lab:
     ) -> xr.Dataset:
         """What is stored in place of a verdict, with what was measured up to then.
 
-        Without a fingerprint: it is never used again. Without a verdict: it is none.
+        It has no fingerprint, so that it is never used again, and no verdict, since it is none.
         """
-        said = f"{type(error).__name__}: {error}"[:2000]  # XLA may print a whole program
+        said = f"{type(error).__name__}: {error}"[:LONGEST_MESSAGE]
         attributes = {"claim": json.dumps(dataclasses.asdict(claim)), "crash": said}
         found = xr.Dataset() if dataset is None else dataset.copy()
         found.attrs = self._origin(started) | attributes

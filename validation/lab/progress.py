@@ -18,7 +18,7 @@ class Progress:
         return len(self.selected - self.ended)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """In one process."""
+        """Without pytest-xdist: this process collects."""
         self.selected.update(item.nodeid for item in session.items)
 
     @pytest.hookimpl(optionalhook=True)
@@ -42,4 +42,5 @@ class Progress:
 
 
 def short(nodeid: str) -> str:
+    """The name of a test, or of its file, within the folder of claims."""
     return nodeid.split("validation/")[-1]

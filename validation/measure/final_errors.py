@@ -12,7 +12,8 @@ from learndyn import asymptotics
 from learndyn.claims import Verdict
 
 NOISE, TOLERANCE = 0.01, 2e-3
-"""Formulas to first order in noise² err by its next order, 1e-4 at most here; no statistics."""
+"""At this noise formulas to first order in noise² are wrong by 1e-4 at most; there is nothing
+random, so the tolerance need only be above that."""
 
 RULE = f"Every end state is within {100 * TOLERANCE:g} % of the formula."
 

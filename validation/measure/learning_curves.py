@@ -28,8 +28,12 @@ RUNS = {"quick": wide(200, 1024), "standard": wide(200, 1024), "full": wide(1000
 probability 3e-4, all its times together."""
 
 MARGIN, BIAS = 0.5, 0.1
-"""Allowed distance of ensemble mean and ODE, in standard deviations of a single run, and how much
-of it the ODE leaves out: a bias of order 1/N over a scatter of order 1/sqrt(N)."""
+"""The allowed distance of ensemble mean and ODE, in standard deviations of a single run, and how
+much of it the ODE leaves out: a bias of order 1/N over a scatter of order 1/sqrt(N)."""
+
+SCATTER = 0.2
+"""The largest relative scatter of a run: on the plateau's exit runs scatter by much more, and the
+mean is no longer that of the ODE."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Curve:
 
     @property
     def ensemble(self) -> str:
-        """In words, with the times."""
+        """The ensemble in words, with its times."""
         runs = f"{self.runs} runs on weights"
         if self.level == "chain":
             runs = f"{self.runs} chains and one run on weights"
@@ -147,7 +151,7 @@ def judge_curve(dataset: xr.Dataset, bias: float = BIAS) -> Verdict:
     wrong = in_units_of_one_run(samples, dataset.wrong.values, MARGIN)
     scatter = samples.std(axis=0, ddof=1) / samples.mean(axis=0)
     worst = right.worst
-    before_exit = bool((scatter < 0.2).all())
+    before_exit = bool((scatter < SCATTER).all())
     detail = (
         f"Furthest at alpha = {dataset.alpha.values[worst]:.3g}: mean - ODE = "
         f"{right.estimate[worst]:+.3f} +- {right.error[worst]:.3f} standard deviations of a run "
@@ -168,14 +172,14 @@ def judge_curve(dataset: xr.Dataset, bias: float = BIAS) -> Verdict:
 RULE = (
     f"At every listed time the ensemble's mean eg differs from the ODE by less than {MARGIN} "
     "standard deviations of a single run (two one-sided tests, 5 % each), and a run scatters by "
-    "less than 20 %: before the exit from the plateau."
+    f"less than {100 * SCATTER:g} %: before the exit from the plateau."
 )
 CONTROL = "The ODE without the lr² term of dQ/dalpha: gradient flow."
 
 
 def level_of(lab: Lab, weights: bool) -> str:
-    """Of a setting's ensemble: on weights if chosen, as all are in full; else through chains, whose
-    law is that of weights (`test_levels.py`)."""
+    """The level of a setting's ensemble: runs on weights where chosen, and always in full; else
+    chains, whose law is that of weights (`test_levels.py`)."""
     return "sgd" if weights or lab.profile == "full" else "chain"
 
 

@@ -17,6 +17,9 @@ shared."""
 PROBLEM = ld.Problem()
 """Without label noise: finite N alone ends the plateau."""
 
+RESAMPLES = 500
+"""Samples of the bootstrap: they give standard errors to 3 %."""
+
 SOURCE = "Saad & Solla, PRE 52, 4225 (1995), section IV; Biehl, Riegler & Wöhler (1996)"
 
 
@@ -66,7 +69,10 @@ def chains(
 
 
 def exit_times(ts: np.ndarray, eg: np.ndarray) -> np.ndarray:
-    """When eg first falls to half of its start; the last time for runs that have not yet."""
+    """When eg first falls to half of its start, (runs,), by linear interpolation.
+
+    eg: (runs, times). Runs that have not left by the last time get that time.
+    """
     level = 0.5 * eg[:, :1]
     below = eg < level
     i = np.maximum(below.argmax(axis=1), 1)
@@ -78,12 +84,12 @@ def exit_times(ts: np.ndarray, eg: np.ndarray) -> np.ndarray:
 
 
 def median(times: np.ndarray) -> tuple[float, float]:
-    """With its standard error, by resampling."""
+    """The median of times, and its standard error by resampling."""
     (value,), (error,) = quantiles(times, [0.5])
     return float(value), float(error)
 
 
 def quantiles(times: np.ndarray, levels: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """With their standard errors, by resampling."""
-    draws = np.random.default_rng(0).choice(times, (500, len(times)))
+    """Quantiles of times at these levels, and their standard errors by the bootstrap."""
+    draws = np.random.default_rng(0).choice(times, (RESAMPLES, len(times)))
     return np.quantile(times, levels), np.quantile(draws, levels, axis=1).std(axis=1)

@@ -1,7 +1,7 @@
 """Deliberate faults, to show what the claims can see: `nox -s mutants`.
 
-A mutant replaces one function of the library by a slightly wrong one, in a process of its own,
-before anything is compiled. It is caught where one of the claims that it names then fails.
+A mutant replaces one function of the library by a slightly wrong one, in a separate process, before
+anything is compiled. It is caught where one of the claims that it names then fails.
 """
 
 import dataclasses

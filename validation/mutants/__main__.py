@@ -17,7 +17,7 @@ from learndyn import claims
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = shared_sources()
-"""Of the code that faults are put into. Attempts on other code say nothing about this one."""
+"""Digest of the code that faults are put into: attempts on other code say nothing about this."""
 
 
 def main() -> int:
