@@ -23,7 +23,6 @@ PROFILES = ("quick", "standard", "full")
 RECORDED = "The dataset of this claim records it."
 """A note on each exception that reports will find in the claim's dataset."""
 
-
 LONGEST_MESSAGE = 2000
 """Characters of an exception that are stored: XLA may print a whole program."""
 
