@@ -78,7 +78,7 @@ def false_alarms(session: nox.Session) -> None:
     """
     session.install("-e", ".[sweep,plot,images,report]", *groups("validate"))
     environment = cpu() | one_thread() | cached()
-    session.run("python", "-m", "validation.false_alarms", *session.posargs, env=environment)
+    session.run("python", "-m", "validation.lab.false_alarms", *session.posargs, env=environment)
 
 
 @nox.session

@@ -11,7 +11,7 @@ PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
 jax.config.update("jax_enable_x64", True)
 host, other = jax.devices()
-from validation import compiling
+from validation.lab import compiling
 compiling.ACCELERATOR, compiling.SIDE_BY_SIDE = other, 4
 jax.config.update("jax_default_device", host)
 
@@ -70,7 +70,7 @@ def test_ensembles_run_on_the_accelerator():
 TURNS = """
 import sys, time
 from pathlib import Path
-from validation.compiling import _turn
+from validation.lab.compiling import _turn
 path = Path(sys.argv[1])
 for _ in range(20):
     with _turn():

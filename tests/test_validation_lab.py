@@ -1,5 +1,6 @@
 """How claims are run: what is measured again, and what a run says of the claims it lost."""
 
+import contextlib
 import json
 import shutil
 
@@ -10,12 +11,18 @@ import numpy as np
 import pytest
 import xarray as xr
 from validation import conftest as plugin
-from validation import false_alarms, lab
-from validation.claims import Claim, Verdict
-from validation.experiments import level_of
+from validation.lab import false_alarms, progress, sources
+from validation.lab import laboratory as lab
+from validation.measure.learning_curves import level_of
 
 from learndyn import claims
+from learndyn.claims import Claim, Verdict
 from learndyn_cli import main
+
+# xarray imports dask where it is installed, and dask a backport that takes the place of
+# importlib.metadata: imported inside of `pytester`, it would leave that broken behind.
+with contextlib.suppress(ImportError):
+    import dask.array  # noqa: F401
 
 pytest_plugins = ["pytester"]
 
@@ -30,7 +37,7 @@ def claim_of(name="one"):
 def new_lab(tmp_path):
     def make(**changed):
         given = {"output": tmp_path / "out", "profile": "quick", "seed": 0, "fresh": False}
-        return lab.Lab(**(given | {"sources": "now"} | changed))
+        return lab.Lab(**(given | {"sources": "now", "file": "this"} | changed))
 
     return make
 
@@ -129,16 +136,22 @@ def test_what_is_stored_is_used_again_unless_something_changed(new_lab):
         fake.settle(where)
     assert fake.measured == 1
     assert stored(where).attrs["sources"] == "now"
-    changes = ({"sources": "then"}, {"seed": 1}, {"profile": "full"}, {"fresh": True})
-    for count, change in enumerate(changes, start=2):
+    changes = (
+        {"sources": "then"},
+        {"file": "another"},
+        {"seed": 1},
+        {"profile": "full"},
+        {"fresh": True},
+    )
+    for count, change in enumerate((*changes, {"fresh": True}), start=2):
         fake.settle(new_lab(**change))
         assert fake.measured == count
 
 
-def test_the_device_is_the_same_in_fingerprints_and_reports(new_lab, monkeypatch, request):
-    before = new_lab().fingerprint(request.path)
+def test_the_device_is_the_same_in_fingerprints_and_reports(new_lab, monkeypatch):
+    before = new_lab().fingerprint
     monkeypatch.setattr(lab, "provenance", lambda: {"device": "gpu: another kind"})
-    assert new_lab().fingerprint(request.path) != before
+    assert new_lab().fingerprint != before
 
 
 @pytest.fixture
@@ -147,58 +160,47 @@ def copied(tmp_path, monkeypatch):
     for name in ("LIBRARY", "VALIDATION"):
         copy = tmp_path / name
         shutil.copytree(
-            getattr(lab, name), copy, ignore=shutil.ignore_patterns("__pycache__", "data")
+            getattr(sources, name), copy, ignore=shutil.ignore_patterns("__pycache__", "data")
         )
-        monkeypatch.setattr(lab, name, copy)
+        monkeypatch.setattr(sources, name, copy)
     return tmp_path
 
 
 @pytest.mark.parametrize(
     ("name", "counts"),
     [
-        ("LIBRARY/_problem.py", True),
+        ("LIBRARY/problems/_problem.py", True),
         ("LIBRARY/datasets/__init__.py", True),
         ("LIBRARY/plot/__init__.py", False),
         ("LIBRARY/claims/_page.py", False),
         ("LIBRARY/cli/__init__.py", False),
-        ("VALIDATION/plateaus.py", True),
-        ("VALIDATION/statistics.py", True),
-        ("VALIDATION/lab.py", True),
-        ("VALIDATION/figures.py", False),
+        ("VALIDATION/measure/plateaus.py", True),
+        ("VALIDATION/lab/laboratory.py", True),
+        ("VALIDATION/lab/sources.py", True),
+        ("VALIDATION/measure/figures.py", False),
         ("VALIDATION/conftest.py", False),
-        ("VALIDATION/false_alarms.py", False),
+        ("VALIDATION/lab/progress.py", False),
+        ("VALIDATION/lab/false_alarms.py", False),
         ("VALIDATION/test_ridge.py", False),
     ],
 )
 def test_shared_sources(copied, name, counts):
-    before = lab.shared_sources()
+    before = sources.shared_sources()
     with (copied / name).open("a") as file:
         file.write("# changed\n")
-    assert (lab.shared_sources() != before) == counts
+    assert (sources.shared_sources() != before) == counts
 
 
 def test_versions_and_mutants_are_shared_sources(monkeypatch):
-    before = lab.shared_sources()
-    assert len({before, lab.shared_sources("one"), lab.shared_sources("two")}) == 3
-    assert lab.shared_sources() == before
+    before = sources.shared_sources()
+    assert len({before, sources.shared_sources("one"), sources.shared_sources("two")}) == 3
+    assert sources.shared_sources() == before
     for package in ("jax", "numpy", "scipy", "equinox", "diffrax"):
         version = lambda name, changed=package: "0" if name == changed else "1"
-        monkeypatch.setattr(lab.importlib.metadata, "version", version)
-        found = lab.shared_sources()
+        monkeypatch.setattr(sources.importlib.metadata, "version", version)
+        found = sources.shared_sources()
         assert found != before
         before = found
-
-
-def test_a_test_file_changes_with_those_it_imports_from(copied, new_lab):
-    folder = copied / "VALIDATION"
-    names = ("test_asymptotic_curves.py", "test_asymptotic_networks.py", "test_ridge.py")
-    found = lambda: [new_lab().fingerprint(folder / name) for name in names]
-    before, started = found(), new_lab()
-    with (folder / names[0]).open("a") as file:
-        file.write("# changed\n")
-    assert [one != two for one, two in zip(before, found(), strict=True)] == [True, True, False]
-    # A run measures what it imported when it began.
-    assert [started.fingerprint(folder / name) for name in names] == before
 
 
 CLAIMS = """
@@ -206,7 +208,7 @@ import os
 import matplotlib.pyplot as plt
 import pytest
 import xarray as xr
-from validation.claims import Claim, Verdict
+from learndyn.claims import Claim, Verdict
 
 def settle(lab, name, passed=True, draw=lambda _: plt.figure()):
     claim = Claim(name, "family", "it holds", "here", "N = 1", "by eye", "-1")
@@ -248,6 +250,44 @@ def test_a_run_without_a_fault(run):
     assert "All hold" in page
     page_of_part = run("-k", "one or two")[1]  # what is not selected is not missing
     assert "All hold" in page_of_part
+
+
+OTHER = """
+import os
+from pathlib import Path
+from test_own_file import settle
+
+def test_before(lab):
+    if "EDITED" in os.environ:
+        Path(__file__).write_text(Path(__file__).read_text() + "# changed\\n")
+def test_after(lab): settle(lab, "after")
+"""
+
+
+def test_a_claim_is_measured_again_where_its_own_file_changed(run, pytester, monkeypatch):
+    folder = pytester.path / "out" / "data"
+    (pytester.path / "test_own_file.py").write_text(CLAIMS)
+    other = pytester.path / "test_other.py"
+    other.write_text(OTHER)
+
+    def fingerprints():
+        assert run("test_own_file.py", "test_other.py")[0].ret == 0
+        names = ("one", "two", "after")
+        return [
+            xr.load_dataset(folder / f"{name}.nc", engine="h5netcdf").attrs["fingerprint"]
+            for name in names
+        ]
+
+    one, two, after = fingerprints()
+    assert one == two != after
+    # A run measures what it imported when it began.
+    monkeypatch.setenv("EDITED", "yes")
+    assert fingerprints() == [one, two, after]
+    assert other.read_text() != OTHER
+    monkeypatch.delenv("EDITED")
+    changed = fingerprints()
+    assert changed[:2] == [one, two]
+    assert changed[2] != after
 
 
 def test_a_run_with_a_crash(run, monkeypatch):
@@ -306,19 +346,19 @@ def test_collecting_alone_writes_no_report(run):
 
 
 def test_progress_with_workers():
-    progress = plugin.Progress()
+    found = progress.Progress()
     for _ in range(2):
-        progress.pytest_xdist_node_collection_finished(["a", "b", "c"])
+        found.pytest_xdist_node_collection_finished(["a", "b", "c"])
     report_of = lambda name, when, outcome, **more: pytest.TestReport(
         name, ("", 0, ""), {}, outcome, None, when, **more
     )
-    progress.pytest_runtest_logreport(report_of("a", "setup", "passed"))
-    assert progress.unreached == 3
+    found.pytest_runtest_logreport(report_of("a", "setup", "passed"))
+    assert found.unreached == 3
     recorded = [["recorded", True]]  # as it comes from another process
-    progress.pytest_runtest_logreport(report_of("a", "call", "failed", user_properties=recorded))
-    progress.pytest_runtest_logreport(report_of("b", "???", "failed"))  # its worker died
-    assert progress.unreached == 1
-    assert progress.broken == {"b"}
+    found.pytest_runtest_logreport(report_of("a", "call", "failed", user_properties=recorded))
+    found.pytest_runtest_logreport(report_of("b", "???", "failed"))  # its worker died
+    assert found.unreached == 1
+    assert found.broken == {"b"}
 
 
 def test_a_mutant_does_not_touch_the_results(pytester):

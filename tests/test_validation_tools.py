@@ -3,14 +3,29 @@
 And how ensembles of unequal size are judged.
 """
 
+import ast
+import inspect
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from validation import ensembles
+from validation import measure
 from validation import test_concentration as concentration
+from validation.lab import compiling
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES
+from validation.measure import (
+    chain_curves,
+    ensembles,
+    final_errors,
+    learning_curves,
+    plateaus,
+    sharing,
+    single_steps,
+    theory,
+)
 
 import learndyn as ld
 
@@ -22,20 +37,19 @@ TS = np.array([0.0, 0.5, 2.0, 5.0])
 
 
 def test_filled_times_are_increasing_and_belong_to_the_last_step():
-    filled = np.asarray(ensembles.filled(TS))
-    assert len(filled) == ensembles.LENGTHS[0]
+    filled = np.asarray(sharing.filled(TS))
+    assert len(filled) == sharing.LENGTHS[0]
     np.testing.assert_array_equal(filled[: len(TS)], TS)
     assert (np.diff(filled) > 0).all()
     for n in (3, 784, 16384):
         assert (np.round(filled[len(TS) :] * n) == np.round(TS[-1] * n)).all()
-    assert len(ensembles.filled(TS, 7)) == 7
-    assert len(ensembles.filled(np.arange(600.0))) == 600
+    assert len(sharing.filled(TS, 7)) == 7
+    assert len(sharing.filled(np.arange(600.0))) == 600
 
 
 def test_filled_times_change_no_solution():
-    found, exact = (
-        solve(PROBLEM, RULE, START, TS) for solve in (ensembles.solve_ode, ld.solve_ode)
-    )
+    found = theory.solve_ode(PROBLEM, RULE, START, TS, fill_times=True, xla=FOR_ODES)
+    exact = ld.solve_ode(PROBLEM, RULE, START, TS)
     assert found.T.shape == (3, 3)
     for name in ("alpha", "Q", "R", "v", "eg"):
         ours, theirs = getattr(found, name), getattr(exact, name)
@@ -45,19 +59,68 @@ def test_filled_times_change_no_solution():
 
 def test_filled_times_change_no_fluctuations():
     rule, start = ld.SGD(lr=0.5), ld.Overlaps([[0.5]], [[0.2]], [[1.0]])
-    found = ensembles.fluctuations(PROBLEM, rule, start, TS)
+    found = theory.fluctuations(PROBLEM, rule, start, TS, fill_times=True, xla=FOR_CHAINS)
     exact = ld.fluctuations(PROBLEM, rule, start, TS)
     assert found.covariance.shape == exact.covariance.shape
     np.testing.assert_allclose(found.covariance, exact.covariance, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(found.mean_norm, exact.mean_norm, rtol=1e-6, atol=1e-9)
 
 
+def test_silent_units_are_refused_where_they_would_change_something():
+    with pytest.raises(ValueError, match="at most k = 1 units"):
+        sharing.with_silent_units(START, 1)
+    biased = ld.Overlaps(START.Q, START.R, START.T, b=[0.1, 0.2], b_teacher=[0.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match="without biases"):
+        sharing.with_silent_units(biased, 4)
+
+
+TOOLS = [
+    *(compiling.compiled, compiling.ensemble, compiling.Runs),
+    *(theory.solve_ode, theory.fluctuations, theory.odes_from, theory.drift_at),
+    *(ensembles.chain_ensemble, ensembles.runs_from, plateaus.chains),
+    *(single_steps.drift, single_steps.mean_slopes, final_errors.denoising_end),
+    *(sharing.Savings, learning_curves.Curve, chain_curves.ChainCurve),
+]
+SAVING = {
+    "xla": None,
+    "xla_runs": None,
+    "xla_theory": None,
+    "silent_units": None,
+    "fill_times": False,
+    "fill_grid": False,
+    "saves": sharing.NOTHING_SAVED,
+}
+"""What saves compilations, and the value that does nothing."""
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)
+def test_no_tool_saves_compilations_unless_asked(tool):
+    found = {
+        name: parameter.default
+        for name, parameter in inspect.signature(tool).parameters.items()
+        if name in SAVING
+    }
+    assert found
+    assert found == {name: SAVING[name] for name in found}
+
+
+def test_tools_name_no_options_of_the_compiler_themselves():
+    named = {
+        node.id
+        for file in Path(measure.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Name)
+    }
+    assert "XlaOptions" in named
+    assert not [name for name in named if name.startswith("FOR_")]
+
+
 @pytest.mark.parametrize("activation", [ld.Erf(), ld.Linear()])
 def test_silent_units_stay_silent_and_change_nothing(activation):
     problem = ld.Problem(activation, activation, noise=0.1)
-    larger = ensembles.with_silent_units(START, 4)
-    found = ensembles.solve_ode(problem, RULE, larger, TS)
-    exact = ensembles.solve_ode(problem, RULE, START, TS)
+    larger = sharing.with_silent_units(START, 4)
+    found = theory.solve_ode(problem, RULE, larger, TS, xla=FOR_ODES)
+    exact = theory.solve_ode(problem, RULE, START, TS, xla=FOR_ODES)
     np.testing.assert_allclose(found.eg, exact.eg, rtol=1e-6)
     np.testing.assert_allclose(found.Q[:, :2, :2], exact.Q, rtol=1e-6, atol=1e-9)
     for silent in (found.Q[:, 2:], found.R[:, 2:], found.v[:, 2:]):
@@ -68,19 +131,20 @@ def test_silent_units_stay_silent_and_change_nothing(activation):
 
 
 def test_gradient_flow_is_the_limit_of_large_batches():
-    slow = ensembles.gradient_flow(PROBLEM, RULE, START, TS)
+    slow = theory.gradient_flow(PROBLEM, RULE, START, TS, xla=FOR_ODES)
     batches = ld.SGD(lr=0.5, lr_second=0.3, batch_size=10**7)
     np.testing.assert_allclose(slow, ld.solve_ode(PROBLEM, batches, START, TS).eg, rtol=1e-5)
-    plain = ensembles.solve_ode(PROBLEM, RULE, START, TS).eg
+    plain = theory.solve_ode(PROBLEM, RULE, START, TS, xla=FOR_ODES).eg
     assert abs(slow[-1] / plain[-1] - 1) > 0.05
 
 
 def test_ensembles_come_in_whole_blocks():
-    lanes = ensembles.LANES
-    assert [ensembles.whole_blocks(x) for x in (1, lanes, lanes + 1)] == [lanes, lanes, 2 * lanes]
-    found = ensembles.chain_ensemble(
-        PROBLEM, RULE, START, TS, n=20, key=jax.random.key(0), runs=lanes - 1
-    )
+    lanes = sharing.LANES
+    assert [sharing.whole_blocks(x) for x in (1, lanes, lanes + 1)] == [lanes, lanes, 2 * lanes]
+    setting = {"n": 20, "key": jax.random.key(0), "fill_times": True, "xla": FOR_CHAINS}
+    with pytest.raises(ValueError, match="whole_blocks"):
+        ensembles.chain_ensemble(PROBLEM, RULE, START, TS, runs=lanes - 1, **setting)
+    found = ensembles.chain_ensemble(PROBLEM, RULE, START, TS, runs=lanes, **setting)
     assert found["eg"].shape == (lanes, len(TS))
     np.testing.assert_allclose(found["alpha"], TS)
 

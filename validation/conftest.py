@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import pytest
 from validation import mutants
-from validation.compiling import use_host
-from validation.lab import PROFILES, Lab, is_recorded, shared_sources
+from validation.lab import PROFILES, Lab, is_recorded
+from validation.lab.compiling import use_host
+from validation.lab.progress import Progress, short
+from validation.lab.sources import digest, shared_sources
 
 from learndyn.datasets import provenance
 
@@ -27,60 +29,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--output", type=Path, default=OUTPUT, help="where to write")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Lab:
-    """The place where claims are measured."""
+    """The place where the claims of a test's file are measured."""
     config = request.config
     output, profile, seed, fresh = (
         config.getoption(name) for name in ("--output", "--profile", "--seed", "--fresh")
     )
-    return Lab(output, profile, seed, fresh=fresh, sources=config.stash[_SOURCES])
-
-
-class Progress:
-    """What became of the selected tests: a report must not pass over those without a verdict."""
-
-    def __init__(self) -> None:
-        self.selected: set[str] = set()
-        self.ended: set[str] = set()
-        self.broken: set[str] = set()
-        """Tests, or files of tests, with an error that no claim's dataset records."""
-
-    @property
-    def unreached(self) -> int:
-        """How many selected tests did not end."""
-        return len(self.selected - self.ended)
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """In one process."""
-        self.selected.update(item.nodeid for item in session.items)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
-        """With pytest-xdist: its workers collect, each the same."""
-        self.selected.update(ids)
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A file that cannot be imported."""
-        if report.failed:
-            self.broken.add(_short(report.nodeid))
-
-    @pytest.hookimpl(tryfirst=True)  # an interruption while it is printed does not lose it
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A part of a test: setup, call or teardown; with pytest-xdist also a dead worker."""
-        if report.when == "call" or not report.passed:
-            self.ended.add(report.nodeid)
-        recorded = any(name == "recorded" for name, _ in report.user_properties)
-        if report.failed and not recorded:
-            self.broken.add(_short(report.nodeid))
-
-
-def _short(nodeid: str) -> str:
-    return nodeid.split("validation/")[-1]
+    sources, file = config.stash[_SOURCES], config.stash[_FILES][request.path]
+    return Lab(output, profile, seed, fresh=fresh, sources=sources, file=file)
 
 
 _STARTED = pytest.StashKey[float]()
 _SOURCES = pytest.StashKey[str]()
+"""Digest of what all claims share, when the run began."""
+_FILES = pytest.StashKey[dict[Path, str]]()
+"""Digest of each file of claims, when it was imported."""
 _PROGRESS = pytest.StashKey[Progress]()
 
 
@@ -95,12 +59,18 @@ def pytest_configure(config: pytest.Config) -> None:
     # Workers of pytest-xdist take it from the process that writes the report.
     given = getattr(config, "workerinput", {}).get("sources")
     config.stash[_SOURCES] = given or shared_sources(mutant)
+    config.stash[_FILES] = {}
     config.stash[_PROGRESS] = Progress()
     config.pluginmanager.register(config.stash[_PROGRESS])
     if mutant:
         mutants.apply(mutant)
     if not config.option.xmlpath and not hasattr(config, "workerinput"):
         config.option.xmlpath = str(config.getoption("--output") / "junit.xml")
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> None:
+    """Take the digest of a file of claims just before it is imported."""
+    parent.config.stash[_FILES][module_path] = digest(module_path.read_bytes())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -125,7 +95,7 @@ def pytest_report_teststatus(
     if report.when != "call" or report.skipped:
         return None
     word = "holds" if report.passed else "FAILS"
-    line = f"\n  {_short(report.nodeid)}: {word} ({report.duration:.0f} s)"
+    line = f"\n  {short(report.nodeid)}: {word} ({report.duration:.0f} s)"
     return report.outcome, line, line
 
 

@@ -1,4 +1,4 @@
-"""Variants of SGD: batches, decay, momentum, schedules, biases, and losses of one's own."""
+"""Variants of SGD: batches, decay, momentum, schedules, biases, and a user's own losses."""
 
 import dataclasses
 import functools
@@ -6,13 +6,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from validation.claims import Claim
-from validation.ensembles import ChainCurve, measure_chain_curve, whole_blocks
-from validation.experiments import RULE, judge_curve
-from validation.figures import learning_curve
 from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES
+from validation.measure.chain_curves import ChainCurve, measure_chain_curve
+from validation.measure.figures import learning_curve
+from validation.measure.learning_curves import RULE, judge_curve
+from validation.measure.sharing import Savings, whole_blocks
 
 import learndyn as ld
+from learndyn.claims import Claim
 
 N, N_NODES, NOISE, LR, TIMES = 1000, 500, 0.3, 0.6, (1.0, 2.0, 4.0, 8.0, 16.0)
 RUNS, BIAS = 512, 0.2
@@ -21,6 +23,7 @@ the margin of 0.5: a true claim fails with probability below 1e-5. Where average
 N is N_NODES: the nodes' error, some 1e-3 of eg, is then well below the scatter of a run."""
 
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
+"""A start without any symmetry, at which every term of the equations counts."""
 START = ld.Overlaps(*OVERLAPS)
 BIASED = ld.Overlaps(*OVERLAPS, b=[0.0, 0.0], b_teacher=[0.8, 0.4])
 ERF, PLAIN = ld.Problem(noise=NOISE), ld.SGD(lr=LR)
@@ -34,6 +37,11 @@ def log_cosh(phi: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.logaddexp(phi - y, y - phi)
 
 
+CLOSED_FORMS = Savings(fill_times=True, fill_grid=True, xla_runs=FOR_CHAINS, xla_theory=FOR_ODES)
+NODES = Savings(fill_grid=True, xla_runs=FOR_CHAINS, xla_theory=FOR_CHAINS)
+"""By nodes, eg at one more time costs more than compiling, and the ODE takes time to run."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """What is varied, the effect in words, its source, and the theory that lacks it."""
@@ -45,9 +53,10 @@ class Case:
 
 
 def case(statement: str, source: str, control: str, **changes: object) -> Case:
-    """A curve like the plain one but for `changes`, through chains of `RUNS` runs."""
+    """A curve like the plain one but for `changes`, through at least `RUNS` chains."""
     plain = {"problem": ERF, "rule": PLAIN, "start": START, "wrong_rule": PLAIN, "n": N}
-    return Case(statement, source, control, ChainCurve(times=TIMES, runs=RUNS, **plain | changes))
+    plain |= {"times": TIMES, "runs": whole_blocks(RUNS), "saves": CLOSED_FORMS}
+    return Case(statement, source, control, ChainCurve(**plain | changes))
 
 
 GOLDT = "Goldt et al. 2020, Eqs. (2), (3) and (9)"
@@ -90,7 +99,7 @@ CASES = {
         "The ODE with biases that learn at half their rate.",
         rule=ld.SGD(lr=LR, lr_bias=LR),
         n=N_NODES,
-        costly=True,
+        saves=NODES,
         start=BIASED,
         wrong_rule=ld.SGD(lr=LR, lr_bias=LR / 2),
     ),
@@ -99,7 +108,7 @@ CASES = {
         "Goldt et al. 2020, section 2, with another loss",
         "The ODE without label noise.",
         n=N_NODES,
-        costly=True,
+        saves=NODES,
         problem=ld.Problem(loss=ld.Logistic(), noise=NOISE),
         wrong_problem=ld.Problem(loss=ld.Logistic(), noise=0.0),
     ),
@@ -108,7 +117,7 @@ CASES = {
         "Goldt et al. 2020, section 2, with another loss",
         "The ODE of the squared loss.",
         n=N_NODES,
-        costly=True,
+        saves=NODES,
         problem=ld.Problem(loss=log_cosh, noise=NOISE),
         wrong_problem=ERF,
     ),
@@ -126,7 +135,7 @@ def test_variant(lab: Lab, name: str) -> None:
         statement=chosen.statement,
         source=chosen.source,
         setting=f"erf, K = M = 2, N = {chosen.curve.n}, noise {NOISE}, "
-        f"{whole_blocks(RUNS)} chains from the ODE's overlaps, alpha = "
+        f"{chosen.curve.runs} chains from the ODE's overlaps, alpha = "
         f"{', '.join(f'{t:g}' for t in TIMES)}; " + describe(chosen.curve.rule),
         rule=RULE,
         control=chosen.control,

@@ -6,19 +6,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
-from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, solve_ode, whole_blocks, with_silent_units
-from validation.figures import final_errors
 from validation.lab import Lab
-from validation.statistics import relative_difference
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.figures import final_errors
+from validation.measure.final_errors import (
+    NOISE,
+    RULE,
+    TOLERANCE,
+    denoising_end,
+    judge_exact,
+    table,
+)
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics
-
-NOISE, TOLERANCE = 0.01, 2e-3
-"""Formulas to first order in noise² err by its next order, 1e-4 at most here; no statistics."""
-
-RULE = f"Every end state is within {100 * TOLERANCE:g} % of the formula."
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import relative_difference
 
 
 def end_state(m: int, l: int, lr: float, noise: float = NOISE, units: type = ld.Erf) -> float:
@@ -28,32 +33,6 @@ def end_state(m: int, l: int, lr: float, noise: float = NOISE, units: type = ld.
     ts = jnp.array([0.0, 200.0 / lr])
     run = asymptotics.solve_reduced(problem, ld.SGD(lr=lr), start, ts, rtol=1e-8, atol=1e-14)
     return float(run.eg[-1]) / noise**2
-
-
-def table(x: str, values: object, measured: list, right: list, wrong: list) -> xr.Dataset:
-    rows = {"measured": measured, "predicted": right, "wrong": wrong}
-    variables = {name: (x, np.asarray(row, float)) for name, row in rows.items()}
-    return xr.Dataset(variables, coords={x: np.asarray(values)})
-
-
-def judge_exact(dataset: xr.Dataset) -> Verdict:
-    """End states against a formula, and against the one that must fail."""
-    right = np.abs(dataset.measured / dataset.predicted - 1).values
-    wrong = np.abs(dataset.measured / dataset.wrong - 1).values
-    worst = int(right.argmax())
-    detail = (
-        f"Furthest from the formula {100 * right.max():.4f} %, from the wrong one "
-        f"{100 * wrong.max():.2f} % ({right.size} settings)."
-    )
-    return Verdict(
-        predicted=float(dataset.predicted[worst]),
-        measured=float(dataset.measured[worst]),
-        error=0.0,
-        passed=bool((right < TOLERANCE).all()),
-        control_rejected=bool((wrong > TOLERANCE).any()),
-        detail=detail,
-        false_alarm=0.0,  # nothing random
-    )
 
 
 @pytest.mark.parametrize("kind", ["erf", "linear"])
@@ -164,7 +143,12 @@ def test_first_order(lab: Lab, kind: str) -> None:
 
     def measure() -> xr.Dataset:
         if kind == "denoising":
-            found = np.array([denoising_end(1, Z, V_TEACHER, lr) / lr for lr in rates])
+            found = np.array(
+                [
+                    denoising_end(1, Z, V_TEACHER, lr, fill_times=True, xla=FOR_ODES) / lr
+                    for lr in rates
+                ]
+            )
         else:
             units = ld.Erf if kind == "erf" else ld.Linear
             found = np.array([end_state(M, L, lr, units=units) / lr for lr in rates])
@@ -195,20 +179,6 @@ def judge_limit(dataset: xr.Dataset) -> Verdict:
     return dataclasses.replace(verdict, control_rejected=rejected, detail=detail)
 
 
-def denoising_end(m: int, z: int, v_teacher: float, lr: float, units: int | None = None) -> float:
-    """eg / noise² of the ODE with both layers, long after it started from the denoising state.
-
-    units: of the network whose program it shares; None: its own.
-    """
-    start = asymptotics.denoising_state(m, z, v_teacher)
-    start = with_silent_units(start, units or m * z)
-    # eg is 1e-7 of the overlaps, and their errors must be well below that.
-    options = {"rtol": 1e-12, "atol": 1e-14}
-    rule = ld.SGD(lr=lr, lr_second=lr)
-    run = solve_ode(ld.Problem(noise=NOISE), rule, start, [0.0, 80.0 / lr], **options)
-    return float(run.eg[-1]) / NOISE**2
-
-
 def test_scaling_with_noise(lab: Lab) -> None:
     noises = np.array([0.0025, 0.005, 0.01])
     claim = Claim(
@@ -231,8 +201,8 @@ def test_scaling_with_noise(lab: Lab) -> None:
 
 
 MARGIN, BIAS = 0.05, 0.015
-"""Of the mean over runs: 256 runs give it to 0.5 %, at the last time the ODE is still 0.9 % below
-its end, and a correction of order 1/N adds to that."""
+"""Margin and bias of the mean over runs, relative: 256 runs give it to 0.5 %, at the last time the
+ODE is still 0.9 % below its end, and a correction of order 1/N adds to that."""
 
 
 def test_growth_in_simulations(lab: Lab) -> None:
@@ -253,7 +223,15 @@ def test_growth_in_simulations(lab: Lab) -> None:
     def measure() -> xr.Dataset:
         setting = ld.Problem(noise=NOISE), ld.SGD(lr=lr), asymptotics.specialised_state(m, l)
         key = lab.key(claim.id)
-        found = chain_ensemble(*setting, [0.0, 100.0, 200.0, 300.0], n=n, key=key, runs=256)
+        found = chain_ensemble(
+            *setting,
+            [0.0, 100.0, 200.0, 300.0],
+            n=n,
+            key=key,
+            runs=whole_blocks(256),
+            fill_times=True,
+            xla=FOR_CHAINS,
+        )
         return xr.Dataset(
             {
                 "eg": (("seed", "alpha"), found["eg"][:, 1:] / NOISE**2),

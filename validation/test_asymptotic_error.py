@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.compiling import Runs, wide
-from validation.ensembles import chain_ensemble
-from validation.experiments import sgd_run
 from validation.lab import Lab
-from validation.statistics import difference, relative_difference
+from validation.lab.compiling import FOR_CHAINS, FOR_SGD, Runs, wide
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.learning_curves import sgd_run
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import difference, relative_difference
 
 NOISE, MARGIN, BIAS = 0.02, 0.03, 0.013
 """The formulas are exact as noise -> 0 and n -> infinity; at this noise and n what they leave
@@ -98,7 +99,17 @@ def test_final_error(lab: Lab, name: str) -> None:
     def measure() -> xr.Dataset:
         problem = ld.Problem(setting.student, setting.student, noise=NOISE)
         rule, state, key = setting.rule(), setting.state(), lab.key(claim.id)
-        found = chain_ensemble(problem, rule, state, TS, n=n, key=key, runs=runs)
+        found = chain_ensemble(
+            problem,
+            rule,
+            state,
+            TS,
+            n=n,
+            key=key,
+            runs=whole_blocks(runs),
+            fill_times=True,
+            xla=FOR_CHAINS,
+        )
         return xr.Dataset(
             {
                 "eg": (("seed", "alpha"), found["eg"]),
@@ -174,7 +185,9 @@ def test_optimal_schedule(lab: Lab) -> None:
         knots, rate = best.schedule.alpha, best.constant.schedule(0.0)
         constant = asymptotics.PiecewiseRate(knots, jnp.full_like(knots, rate))  # one program
         schedules = {"schedule": best.schedule, "constant": constant}
-        runs_with = Runs(lambda key, lr: sgd_run(problem, ld.SGD(lr=lr), start, ts, N, key).eg[-1])
+        runs_with = Runs(
+            lambda key, lr: sgd_run(problem, ld.SGD(lr=lr), start, ts, N, key).eg[-1], FOR_SGD
+        )
         finals = {}
         for name, lr in schedules.items():
             keys = jax.random.split(lab.key(f"{claim.id} {name}"), runs)

@@ -4,16 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from validation.claims import Claim, Verdict
-from validation.compiling import wide
-from validation.ensembles import chain_ensemble, runs_from, whole_blocks, with_silent_units
-from validation.figures import final_errors
 from validation.lab import Lab
-from validation.statistics import relative_difference, z_limit, z_missed
-from validation.test_asymptotic_curves import table
+from validation.lab.compiling import FOR_CHAINS, wide
+from validation.measure.ensembles import chain_ensemble, runs_from
+from validation.measure.figures import final_errors
+from validation.measure.final_errors import table
+from validation.measure.sharing import whole_blocks, with_silent_units
 
 import learndyn as ld
 from learndyn import asymptotics
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import relative_difference, z_limit, z_missed
 
 NOISE, FALSE_ALARM = 0.01, 2e-4
 LINEAR = ld.Problem(ld.Linear(), ld.Linear(), noise=NOISE)
@@ -41,7 +42,17 @@ def test_normalised_committee(lab: Lab) -> None:
             start = with_silent_units(asymptotics.denoising_state(m, z, 1 / m), m * copies[-1])
             key, steps = lab.key(f"{claim.id} {k}"), 4 * k / lr * n
             ts = [0.0, steps / n]
-            found = chain_ensemble(LINEAR, ld.SGD(lr=lr), start, ts, n=n, key=key, runs=256)
+            found = chain_ensemble(
+                LINEAR,
+                ld.SGD(lr=lr),
+                start,
+                ts,
+                n=n,
+                key=key,
+                runs=whole_blocks(256),
+                fill_times=True,
+                xla=FOR_CHAINS,
+            )
             eg = found["eg"][:, -1]
             h = lr / k
             factor = 1 - 2 * h / n + h**2 * (n + 2) / n**2
@@ -103,7 +114,7 @@ def test_both_layers(lab: Lab) -> None:
         starts = jax.tree.map(lambda *x: jnp.concatenate(x), *groups)
         keys = jax.random.split(run_key, len(SIZES) * RUNS)
         rule = ld.SGD(lr=LR, lr_second=LR)
-        eg = runs_from(LINEAR, rule, starts, jnp.asarray(TS), jnp.asarray(float(N)), keys)
+        eg = runs_from(LINEAR, rule, starts, TS, n=N, keys=keys, xla=FOR_CHAINS)
         late = np.asarray(eg)[:, 1:].mean(axis=1).reshape(len(SIZES), RUNS) / NOISE**2
         end = lambda strength: LR * strength / (4 - 2 * LR * strength)
         right = np.full(len(SIZES), end(M**0.5))

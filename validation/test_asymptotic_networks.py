@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, whole_blocks
-from validation.figures import final_errors
 from validation.lab import Lab
-from validation.statistics import Equivalence, relative_difference
-from validation.test_asymptotic_curves import RULE, denoising_end, judge_exact, table
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.figures import final_errors
+from validation.measure.final_errors import NOISE, RULE, denoising_end, judge_exact, table
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics, plot
-
-NOISE = 0.01
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence, relative_difference
 
 
 @pytest.mark.parametrize("m", [1, 2])
@@ -35,8 +35,8 @@ def test_denoising(lab: Lab, m: int) -> None:
     )
 
     def measure() -> xr.Dataset:
-        units = m * copies[-1]
-        found = [denoising_end(m, z, v_teacher, lr, units) for z in copies]
+        savings = {"silent_units": m * copies[-1], "fill_times": True, "xla": FOR_ODES}
+        found = [denoising_end(m, z, v_teacher, lr, **savings) for z in copies]
         right = [float(asymptotics.eg_denoising(m, z, v_teacher, lr)) for z in copies]
         return table("Z", copies, found, right, [right[0]] * len(copies))
 
@@ -78,7 +78,17 @@ def test_relu(lab: Lab) -> None:
             problem, start = ld.Problem(ld.ReLU(), ld.ReLU(), noise=noise), split(k, 2)
             key = lab.key(f"{claim.id} {number}")
             ts = [0.0, 20.0 / lr]
-            found = chain_ensemble(problem, ld.SGD(lr=lr), start, ts, n=n, key=key, runs=256)
+            found = chain_ensemble(
+                problem,
+                ld.SGD(lr=lr),
+                start,
+                ts,
+                n=n,
+                key=key,
+                runs=whole_blocks(256),
+                fill_times=True,
+                xla=FOR_CHAINS,
+            )
             eg = found["eg"][:, -1]
             first = lr * noise**2 * k / 8
             exact = float(asymptotics.eg_relu(2, lr, noise)) if k == 2 else np.nan

@@ -2,20 +2,23 @@
 
 import jax
 import pytest
-from validation.claims import Claim
-from validation.experiments import (
+from validation.lab import Lab
+from validation.lab.compiling import FOR_LEVEL, FOR_ODES
+from validation.measure.figures import learning_curve
+from validation.measure.learning_curves import (
     CONTROL,
     RULE,
     RUNS,
     Curve,
     decided_at,
     level_of,
+    runs_at,
     settle_curve,
 )
-from validation.figures import learning_curve
-from validation.lab import Lab
+from validation.measure.sharing import Savings
 
 import learndyn as ld
+from learndyn.claims import Claim
 
 N, M, LR, NOISE = 784, 4, 0.2, 0.01
 BOTH_BIAS, BOTH_RUNS = 0.15, 300
@@ -33,10 +36,13 @@ def test_learning_curve(lab: Lab, k: int) -> None:
         ld.overlaps(weights),
         n=N,
         times=decided_at((0.5, 1.0, 2.0, 5.0, 10.0), level, lab.profile),
-        runs=RUNS[lab.profile],
+        runs=runs_at(level, RUNS[lab.profile]),
         horizon=lab.pick(60.0, 1000.0 if k == M else 300.0, 1000.0),
-        units=6,
+        silent_units=6,
         level=level,
+        saves=Savings(
+            fill_times=True, fill_grid=True, xla_runs=FOR_LEVEL[level], xla_theory=FOR_ODES
+        ),
     )
     claim = Claim(
         id=f"committee-k{k}",
@@ -55,7 +61,7 @@ def test_learning_curve(lab: Lab, k: int) -> None:
 @pytest.mark.parametrize("k", [2, 5])
 def test_both_layers(lab: Lab, k: int) -> None:
     lab.skip_in_quick(k != 2)
-    key = lab.key("both layers")
+    key, level = lab.key("both layers"), level_of(lab, k == 2)
     v = jax.random.normal(jax.random.fold_in(key, k), (k,))
     weights = ld.init_weights(key, n=500, k=k, m=2)
     start = ld.overlaps(weights)
@@ -67,11 +73,14 @@ def test_both_layers(lab: Lab, k: int) -> None:
         n=500,
         # The control needs the last one to be told apart beyond doubt.
         times=(1.0, 2.0, 5.0, 10.0, 20.0)[: lab.pick(4, 5, 5)],
-        runs=max(BOTH_RUNS, RUNS[lab.profile]),
+        runs=runs_at(level, max(BOTH_RUNS, RUNS[lab.profile])),
         horizon=lab.pick(60.0, 500.0, 500.0),
         wrong_rule=ld.SGD(lr=0.05, lr_second=0.025),
-        units=5,
-        level=level_of(lab, k == 2),
+        silent_units=5,
+        level=level,
+        saves=Savings(
+            fill_times=True, fill_grid=True, xla_runs=FOR_LEVEL[level], xla_theory=FOR_ODES
+        ),
     )
     claim = Claim(
         id=f"both-layers-k{k}",

@@ -5,31 +5,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
-from validation.claims import Claim, Verdict
-from validation.compiling import Runs
-from validation.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
-from validation.experiments import sgd_run
-from validation.figures import scaling
 from validation.lab import Lab
-from validation.statistics import difference, power_law
+from validation.lab.compiling import FOR_CHAINS, FOR_SGD, Runs
+from validation.measure.ensembles import chain_ensemble, distances
+from validation.measure.figures import scaling
+from validation.measure.learning_curves import sgd_run
+from validation.measure.sharing import whole_blocks
+from validation.measure.theory import fluctuations
 
 import learndyn as ld
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import difference, power_law
 
 LR, NOISE, SLOPE, BAND, MARGIN = 0.2, 0.1, -0.5, 0.03, 0.05
+"""BAND is the margin of the slope, MARGIN that of the constant, relative."""
 T = np.linspace(0.0, 5.0, 11)
+"""Times up to which the distance grows and falls again: the constant is that of its peak."""
 WEIGHTS_END = 1.5
-"""Of runs on weights in all but the full profile: up to T they would take three times as long."""
+"""The last time of runs on weights in all but the full profile: up to the end of T they would take
+three times as long."""
 LARGE, SLOPE_BIAS, RATIO_BIAS = 256, 0.003, 0.01
 """From this N on, corrections of order 1/N to the constant are well below its margin.
 
-Of |m - m_ode| a run's standard deviation is 0.41 to 0.45 of the mean. 1024 runs at six sizes, or
-those of `runs_at` at nine, give the slope to 0.0045 and the constant to 0.77 %; 2400 runs on
-weights at four sizes the slope to 0.0052. That is 3.5 standard errors of room or more, so that a
+Between runs the standard deviation of |m - m_ode| is 0.41 to 0.45 of its mean. 1024 runs at six
+sizes, or those of `runs_at` at nine, give the slope to 0.0045 and the constant to 0.77 %; 2400 runs
+on weights at four sizes the slope to 0.0052. That is 3.5 standard errors of room or more, so that a
 true claim fails with probability 2e-4 at most.
 """
 
 LAYERS = {"v": [0.8, 0.6], "v_teacher": [1.0, 1.0]}
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
+"""A start without any symmetry, at which every term of the equations counts."""
 CASES = {
     "erf": (ld.Erf(), "within its assumptions"),
     "both-layers": (ld.Erf(), "within its assumptions"),
@@ -78,12 +84,21 @@ def test_rate_and_constant(lab: Lab, case: str) -> None:
 
     def measure() -> xr.Dataset:
         problem, rule, start = setting(case)
-        theory = fluctuations(problem, rule, start, T)
+        theory = fluctuations(problem, rule, start, T, fill_times=True, xla=FOR_CHAINS)
         by_size = []
         for n, count in runs.items():
             key = lab.key(f"{claim.id} {n}")
             ensemble = chain_ensemble(
-                problem, rule, start, T, n=n, key=key, runs=count, averages=UNUSED.get(case)
+                problem,
+                rule,
+                start,
+                T,
+                n=n,
+                key=key,
+                runs=count,
+                averages=UNUSED.get(case),
+                fill_times=True,
+                xla=FOR_CHAINS,
             )
             by_size.append(distances(ensemble, theory.mean)[:, 1:])
         return concentration_dataset(sizes, T, by_size, theory)
@@ -108,7 +123,7 @@ def test_rate_through_weights(lab: Lab) -> None:
 
     def measure() -> xr.Dataset:
         problem, rule, start = setting("erf")
-        theory = fluctuations(problem, rule, start, ts)
+        theory = fluctuations(problem, rule, start, ts, fill_times=True, xla=FOR_CHAINS)
         by_size = []
         for n in sizes.tolist():
             found = weights_ensemble(n, ts, jax.random.split(lab.key(f"weights {n}"), runs))
@@ -121,7 +136,7 @@ def test_rate_through_weights(lab: Lab) -> None:
 def weights_ensemble(n: int, ts: np.ndarray, keys: jax.Array) -> dict[str, np.ndarray]:
     """Q and R of SGD runs on weights."""
     problem, rule, start = setting("erf")
-    found = Runs(lambda key: sgd_run(problem, rule, start, jnp.asarray(ts), n, key))(keys)
+    found = Runs(lambda key: sgd_run(problem, rule, start, jnp.asarray(ts), n, key), FOR_SGD)(keys)
     return {name: getattr(found, name) for name in "QR"}
 
 

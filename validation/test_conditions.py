@@ -3,13 +3,16 @@
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, distances, drift_at, solve_ode
 from validation.lab import Lab
-from validation.statistics import Equivalence, difference, power_law
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES
+from validation.measure.ensembles import chain_ensemble, distances
+from validation.measure.sharing import whole_blocks
+from validation.measure.theory import drift_at, solve_ode
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence, difference, power_law
 
 TINY = np.array([4, 8, 16, 32])
 """Sizes at which the O(1/N^2) mismatch of one step stands out from the step's own scatter."""
@@ -19,6 +22,7 @@ LARGER = 64 * 2 ** np.arange(7)
 
 T = np.linspace(0.0, 5.0, 11)
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
+"""A start without any symmetry, at which every term of the equations counts."""
 START, PROBLEM = ld.Overlaps(*OVERLAPS), ld.Problem(noise=0.1)
 OFFSET, POWERS, LR = 0.4, np.array([0.25, 0.5, 1.0]), 1.0
 BAND = {"mean": 0.3, "square": 0.08, "start": 0.05}
@@ -65,11 +69,23 @@ def test_exponents(lab: Lab) -> None:
 def steps(lab: Lab, sizes: np.ndarray, blocks: int) -> np.ndarray:
     """For single steps at each n: mismatch of the mean (summed over Q), mean square, errors."""
     problem, start, rule = PROBLEM, START, ld.SGD(lr=LR)
-    drift = drift_at(problem, rule, start)[:3] @ np.array([1.0, 2.0, 1.0])  # the sum over Q
+    drift = drift_at(problem, rule, start, xla=FOR_ODES)[:3] @ np.array(
+        [1.0, 2.0, 1.0]
+    )  # the sum over Q
     rows = []
     for n in sizes:
         key, ts = lab.key(f"a step at {n}"), [0.0, 1.0 / n]
-        found = chain_ensemble(problem, rule, start, ts, n=n, key=key, runs=256 * blocks)
+        found = chain_ensemble(
+            problem,
+            rule,
+            start,
+            ts,
+            n=n,
+            key=key,
+            runs=whole_blocks(256 * blocks),
+            fill_times=True,
+            xla=FOR_CHAINS,
+        )
         step_q = found["Q"][:, 1] - np.asarray(start.Q)
         step_r = found["R"][:, 1] - np.asarray(start.R)
         mismatch = step_q.sum(axis=(1, 2)) - float(drift) / n
@@ -81,14 +97,24 @@ def steps(lab: Lab, sizes: np.ndarray, blocks: int) -> np.ndarray:
 def starts(lab: Lab, sizes: np.ndarray, runs: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Largest mean distance from the ODE of the limiting start, and its error: (power, n)."""
     problem, start, rule = PROBLEM, START, ld.SGD(lr=0.2)
-    theory = solve_ode(problem, rule, start, T)
+    theory = solve_ode(problem, rule, start, T, fill_times=True, xla=FOR_ODES)
     rows = []
     for power in POWERS:
         for n, count in zip(sizes, runs, strict=True):
             r = start.R.at[0, 0].add(OFFSET * float(n) ** -power)
             shifted = ld.Overlaps(start.Q, r, start.T)
             key = lab.key(f"start {n} {power}")
-            found = chain_ensemble(problem, rule, shifted, T, n=n, key=key, runs=count)
+            found = chain_ensemble(
+                problem,
+                rule,
+                shifted,
+                T,
+                n=n,
+                key=key,
+                runs=whole_blocks(count),
+                fill_times=True,
+                xla=FOR_CHAINS,
+            )
             gap = distances(found, theory)[:, 1:]  # the start itself would decide nothing
             rows.append(mean_and_error(gap[:, gap.mean(axis=0).argmax()]))
     table = np.array(rows).reshape(len(POWERS), len(sizes), 2)

@@ -7,6 +7,7 @@ assumptions do not ("concentration"), and that Eq. (13) is not the limit of Eq. 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -16,19 +17,33 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
-from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble
-from validation.errata import BIASES, ENTRIES, LR, NOISE, N, Step, drift, mean_slopes, measured_step
 from validation.lab import Lab
-from validation.statistics import z_limit, z_missed
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES
+from validation.measure import single_steps
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.sharing import whole_blocks
+from validation.measure.single_steps import (
+    BIASES,
+    ENTRIES,
+    LR,
+    NOISE,
+    N,
+    Step,
+    measured_step,
+)
 
 import learndyn as ld
 from learndyn import plot
 from learndyn.asymptotics import ridge
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import z_limit, z_missed
 
 FALSE_ALARM, SHIFT = 1e-4, 0.3
-"""Of each claim, over all its entries, where the mean is exactly the corrected one; by how many
-standard errors it is at most another at finite n."""
+"""How likely each claim is to fail, over all its entries, where the mean is exactly the corrected
+one; by how many standard errors the mean at finite n differs from that at most."""
+
+drift = functools.partial(single_steps.drift, xla=FOR_ODES)
+"""The library's drift of one step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,22 +69,25 @@ def one_step(step: Step, printed: Callable[[], np.ndarray]) -> Callable[[jax.Arr
 
 
 def opposite_sign() -> np.ndarray:
-    """The terms linear in the error change sign, the lr^2 term does not."""
+    """The drift where the terms linear in the error change sign, and the lr^2 term does not."""
     quadratic = drift(Step()) - drift(Step(batch_size=10**9))
     return 2 * quadratic - drift(Step())
 
 
 def error_in_one_term() -> np.ndarray:
-    """<a_k g'(lambda_k) lambda_i> without the error, 0 for an odd g, beside <c_i lambda_k>; Q_12
-    is the mean of both orders, since the printed matrix is not symmetric."""
+    """The drift with the error in one of the two terms of Q that are linear in lr.
+
+    Without the error <a_k g'(lambda_k) lambda_i> is 0 for an odd g, and <c_i lambda_k> is left.
+    Q_12 is the mean of both orders, since the printed matrix is not symmetric.
+    """
     quadratic = drift(Step()) - drift(Step(batch_size=10**9))
     linear = drift(Step()) - quadratic
     return quadratic + np.where([name[0] == "Q" for name in ENTRIES], 0.5, 1.0) * linear
 
 
 def fields_with_biases() -> np.ndarray:
-    """<c_i (rho_n + b*_n)> in place of <c_i rho_n>, likewise for Q."""
-    c = mean_slopes()
+    """The drift with <c_i (rho_n + b*_n)> in place of <c_i rho_n>, and likewise for Q."""
+    c = single_steps.mean_slopes(xla=FOR_ODES)
     dq = np.outer(c, BIASES["b"])
     dq, dr = (dq + dq.T)[np.triu_indices(2)], np.outer(c, BIASES["b_teacher"])
     return drift(Step(biased=True)) - LR * np.concatenate([dq, dr.ravel()])
@@ -78,6 +96,7 @@ def fields_with_biases() -> np.ndarray:
 LARGE_N = 4000
 """At this N the exact means are within 0.1 standard errors of 512 runs of their limits."""
 RIDGE = {"lr": 0.8, "weight_decay": 0.5, "noise": 0.1**0.5}
+"""A rate below every critical one, and a decay that separates the two formulas."""
 
 
 def measure_ridge(key: jax.Array, size: int) -> tuple:
@@ -85,7 +104,17 @@ def measure_ridge(key: jax.Array, size: int) -> tuple:
     problem = ld.Problem(ld.Linear(), ld.Linear(), noise=RIDGE["noise"])
     rule = ld.SGD(lr=RIDGE["lr"], weight_decay=RIDGE["weight_decay"])
     start = ld.Overlaps([[0.5]], [[0.6]], [[1.0]])
-    found = chain_ensemble(problem, rule, start, [0.0, 20.0], n=LARGE_N, key=key, runs=256 * size)
+    found = chain_ensemble(
+        problem,
+        rule,
+        start,
+        [0.0, 20.0],
+        n=LARGE_N,
+        key=key,
+        runs=whole_blocks(256 * size),
+        fill_times=True,
+        xla=FOR_CHAINS,
+    )
     samples = np.stack([found["Q"][:, -1, 0, 0], found["eg"][:, -1]], axis=1)
     error = samples.std(axis=0, ddof=1) / len(samples) ** 0.5
     right = ridge(**RIDGE)
@@ -107,7 +136,17 @@ def measure_critical_rate(key: jax.Array, size: int) -> tuple:
     rows, n, decay = [], LARGE_N, RIDGE["weight_decay"]
     for lr, one in zip(RATES, jax.random.split(key, len(RATES)), strict=True):
         rule, ts = ld.SGD(lr=lr, weight_decay=decay), [0.0, AFTER]
-        found = chain_ensemble(problem, rule, start, ts, n=n, key=one, runs=256 * size)
+        found = chain_ensemble(
+            problem,
+            rule,
+            start,
+            ts,
+            n=n,
+            key=one,
+            runs=whole_blocks(256 * size),
+            fill_times=True,
+            xla=FOR_CHAINS,
+        )
         q = found["Q"][:, -1, 0, 0] / FAR
         kept = 1 - lr * decay / n
         step = kept**2 - 2 * kept * lr / n + lr**2 * (n + 2) / n**2  # of the mean, exactly

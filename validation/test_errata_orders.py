@@ -3,10 +3,10 @@
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble
 from validation.lab import Lab
-from validation.statistics import difference, power_law
+from validation.lab.compiling import FOR_CHAINS
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import plot
@@ -18,12 +18,15 @@ from learndyn.asymptotics import (
     fixed_point,
     specialised_state,
 )
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import difference, power_law
 
 SIZES = 256 * 2 ** np.arange(5)
+"""Sizes at which the slope is that of large N within BIAS."""
 LOUD, ALPHA, LR, R0 = 5.0, 1.0, 0.5, 0.3
 """Noise LOUD N^(1/4): all else adds less than 1/500 to the variance of a step."""
 BAND, BIAS = 0.05, 0.005
-"""Of the slope. Orders in 1/N that the power leaves out bend the line by less than the bias."""
+"""Margin of the slope; orders in 1/N that the power leaves out bend the line by less than BIAS."""
 
 
 def test_scatter_decides_the_rate(lab: Lab) -> None:
@@ -46,7 +49,8 @@ def test_scatter_decides_the_rate(lab: Lab) -> None:
         for n in SIZES:
             problem = ld.Problem(ld.Linear(), ld.Linear(), noise=LOUD * n**0.25)
             key, runs = lab.key(f"scatter at {n}"), lab.pick(2048, 2048, 16384)
-            setting = {"n": int(n), "key": key, "runs": runs}
+            setting = {"n": int(n), "key": key, "runs": whole_blocks(runs)}
+            setting |= {"fill_times": True, "xla": FOR_CHAINS}
             found = chain_ensemble(problem, ld.SGD(lr=LR), start, [0.0, ALPHA], **setting)
             gap = np.abs(found["R"][:, -1, 0, 0] - theory)
             rows.append((gap.mean(), gap.std(ddof=1) / len(gap) ** 0.5))
@@ -88,9 +92,12 @@ def draw_scatter(dataset: xr.Dataset) -> Figure:
 
 NOISES = np.array([0.1, 0.05, 0.025])
 RATES = np.array([0.04, 0.02, 0.01])
+"""Halved twice: two halvings give the order twice, and the difference is its error."""
 STRONG = np.array([0.5, 2.0, 8.0])
 """Noise that nobody would call small."""
 ORDER_BAND, EXACT = 0.05, 1e-9
+"""Margin of an order, whose next order is a few percent of it; what rounding and the fixed point's
+tolerance may leave of an exact formula."""
 
 
 def test_remainders(lab: Lab) -> None:
@@ -134,7 +141,7 @@ def measure_remainders() -> xr.Dataset:
 
 
 def orders(left: xr.DataArray) -> np.ndarray:
-    """Order of what is left, from each halving."""
+    """The order of what a formula leaves out, from each halving."""
     return np.log2(np.abs(left.values[:-1] / left.values[1:]))
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from scipy.special import erf, ndtr
-from validation.claims import Claim, Verdict
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.statistics import relative_difference
+from validation.measure.figures import ODE, SGD, WRONG
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import relative_difference
 
 MARGIN, NODES = 0.015, 0.006
 """Relative; what averages over nodes may be off, above all of signs. Samples have errors of 0.15 %
@@ -22,10 +22,11 @@ and less."""
 Q = np.array([[0.8, 0.2, -0.1], [0.2, 0.5, 0.1], [-0.1, 0.1, 1.2]])
 R = np.array([[0.4, 0.1], [0.0, 0.3], [0.2, -0.2]])
 T = np.array([[1.0, 0.2], [0.2, 0.9]])
+"""A state without any symmetry, so that every term of eg counts."""
 LAYERS = {"v": [1.0, -0.7, 0.5], "v_teacher": [1.2, 0.8]}
 BIASES = {"b": [0.3, -0.2, 0.1], "b_teacher": [0.6, -0.4]}
 SMALLER = 0.8
-"""Of R in the control."""
+"""The factor of R in the control."""
 
 
 @dataclasses.dataclass(frozen=True)

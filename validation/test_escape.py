@@ -1,16 +1,17 @@
 """When runs leave the symmetric plateau: against log N, run by run, and at the Langevin level."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.compiling import ensemble
-from validation.ensembles import chain_ensemble, whole_blocks
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.plateaus import (
+from validation.lab.compiling import FOR_CHAINS, ensemble
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.plateaus import (
     LANES,
     PROBLEM,
     SOURCE,
@@ -19,10 +20,12 @@ from validation.plateaus import (
     median,
     quantiles,
 )
-from validation.statistics import Equivalence, difference
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence, difference
 
 ESCAPE_LR, STEP, SLOPE_MARGIN, SHIFT_MARGIN = 1.0, 0.25, 0.4, 0.45
 """K = M = 2, where |amplitude| of one mode decides: log |N(0, 1)| has standard deviation 1.11, so
@@ -39,6 +42,7 @@ LATEST = 50.0
 LANGEVIN_N, OTHER_N, LANGEVIN_RUNS, CHAIN_RUNS = 256, 32, 512, 1024
 
 RUNS = {64: 1024, 256: 256, 1024: 256, 2048: 256}
+"""Chains by N: more where they cost little."""
 
 
 def end(n: int, rate: float) -> float:
@@ -48,7 +52,17 @@ def end(n: int, rate: float) -> float:
 def escapes(plateau: ld.Overlaps, latest: float, n: int, key: jax.Array, runs: int) -> np.ndarray:
     """The times at which runs that start on the plateau leave it, as far as they do by `latest`."""
     ts, rule = np.linspace(0.0, latest, TIMES), ld.SGD(lr=ESCAPE_LR)
-    found = chain_ensemble(PROBLEM, rule, plateau, ts, n=n, key=key, runs=runs)
+    found = chain_ensemble(
+        PROBLEM,
+        rule,
+        plateau,
+        ts,
+        n=n,
+        key=key,
+        runs=whole_blocks(runs),
+        fill_times=True,
+        xla=FOR_CHAINS,
+    )
     return exit_times(ts, found["eg"])
 
 
@@ -223,7 +237,7 @@ def draw_langevin(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-@ensemble
+@functools.partial(ensemble, xla=FOR_CHAINS)
 def _langevin(
     rule: ld.SGD, start: ld.Overlaps, ts: jax.Array, n: jax.Array, keys: jax.Array
 ) -> jax.Array:
@@ -237,9 +251,10 @@ def _langevin(
 
 DISTRIBUTION_N, QUANTILES = 250, [0.1, 0.25, 0.5, 0.75]
 QUANTILE_MARGIN, QUANTILE_BIAS, LONGER = 0.3, 0.07, 20.0
-"""In standard deviations of a run, of which 2048 runs give each quantile to 0.04 or better; what
-the prediction leaves out is of order 1/N, and a linear law of growth. So much longer 85 % of the
-runs have left, and the last quartile has been seen. The first decile tells spreads apart."""
+"""Margin and bias are in standard deviations of a run; 2048 runs give each quantile to 0.04 or
+better, and what the prediction leaves out is of order 1/N, and a linear law of growth. With so much
+more time 85 % of the runs have left, and the last quartile has been seen. The first decile tells
+spreads apart."""
 
 
 def test_distribution_of_times(lab: Lab) -> None:

@@ -5,25 +5,29 @@ import dataclasses
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, whole_blocks
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.statistics import z_limit, z_missed
+from validation.lab.compiling import FOR_CHAINS
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import z_limit, z_missed
 
 FALSE_ALARM = 1e-4
-"""Of the claim, over all its comparisons."""
+"""How likely the claim is to fail although it is true, over all its comparisons."""
 
 LR, NOISE = 0.5, 0.3
 """At N = 3 the variance of eg is finite up to lr = 0.88."""
 
 START = {"Q": [[0.5]], "R": [[0.2]], "T": [[1.0]]}
 EG_START = 0.5 * (0.5 - 2 * 0.2 + 1.0)
+"""eg = (Q - 2 R + T)/2 of that start."""
 TS = np.array([0.0, 1.0, 2.0, 5.0])
 SIZES = (3, 10, 100)
+"""So small that means differ from the limit N -> infinity."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Setting:
         return ld.SGD(LR, weight_decay=self.decay, batch_size=self.batch_size)
 
     def limit(self) -> np.ndarray:
-        """The same as N -> infinity, at `TS`."""
+        """The mean of eg as N -> infinity, at `TS`."""
         if self.decay:
             found = asymptotics.ridge_curve(TS, LR, self.decay, NOISE, m_start=0.2, q_start=0.5)
             return np.asarray(found.eg)
@@ -96,7 +100,17 @@ def test_exact_means(lab: Lab) -> None:
             for n in SIZES:
                 # At N = 100 a run takes ten times as long, and scatters less.
                 count = runs // setting.share // (4 if n == SIZES[-1] else 1)
-                found = chain_ensemble(problem, setting.rule(), start, TS, n=n, key=key, runs=count)
+                found = chain_ensemble(
+                    problem,
+                    setting.rule(),
+                    start,
+                    TS,
+                    n=n,
+                    key=key,
+                    runs=whole_blocks(count),
+                    fill_times=True,
+                    xla=FOR_CHAINS,
+                )
                 eg, steps = found["eg"][:, 1:], np.round(found["alpha"] * n)
                 error = eg.std(axis=0, ddof=1) / len(eg) ** 0.5
                 rows.append((eg.mean(axis=0), error, setting.exact(steps, n)[1:], limit[1:]))

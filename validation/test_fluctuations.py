@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, distances, fluctuations, whole_blocks
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.statistics import Equivalence, relative_difference
+from validation.lab.compiling import FOR_CHAINS
+from validation.measure.ensembles import chain_ensemble, distances
+from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.sharing import whole_blocks
+from validation.measure.theory import fluctuations
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence, relative_difference
 
 LR, NOISE, RUNS = 0.2, 0.1, 4096
 T = np.array([0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0])
@@ -66,11 +69,21 @@ def test_covariance(lab: Lab, case: str) -> None:
 
     def measure() -> xr.Dataset:
         problem, rule, start = setting(case)
-        right = fluctuations(problem, rule, start, T)
+        right = fluctuations(problem, rule, start, T, fill_times=True, xla=FOR_CHAINS)
         found, lengths = [], []
         for n in sizes:
             key = lab.key(f"{claim.id} {n}")
-            ensemble = chain_ensemble(problem, rule, start, T, n=n, key=key, runs=RUNS)
+            ensemble = chain_ensemble(
+                problem,
+                rule,
+                start,
+                T,
+                n=n,
+                key=key,
+                runs=whole_blocks(RUNS),
+                fill_times=True,
+                xla=FOR_CHAINS,
+            )
             found.append(coordinates(ensemble, both=rule.lr_second is not None) * n**0.5)
             lengths.append(distances(ensemble, right.mean)[:, 1:] * n**0.5)
         return xr.Dataset(

@@ -6,6 +6,7 @@ Gaussian inputs of the same covariance, which tells how much of it the covarianc
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +15,18 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
-from validation.claims import Claim, Verdict
-from validation.compiling import Runs, wide
-from validation.ensembles import solve_ode
 from validation.lab import Lab
-from validation.statistics import LEVEL, difference
+from validation.lab.compiling import FOR_ODES, FOR_SGD, Runs, wide
+from validation.measure.theory import solve_ode
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
 from learndyn.inputs import Images, Structured, digits, field_overlaps
+from learndyn.testing import LEVEL, difference
 
 LR, NOISE = 0.2, 0.01
+"""As in Fig. 1b of Goldt et al. 2020."""
 
 FACTOR, NEAR, TWIN, SETTLED = 1.5, 0.1, 0.02, 0.005
 """What counts as a departure: eg of SGD over that of the ODE, or its inverse, at one time. As
@@ -85,14 +87,15 @@ def measure(lab: Lab, name: str, whitened: bool) -> xr.Dataset:
         def one(key: jax.Array) -> jax.Array:
             return ld.simulate_sgd(problem, rule, weights, ts, key=key, inputs=inputs).eg
 
-        return Runs(one, batch=8)(keys)
+        return Runs(one, FOR_SGD, batch=8)(keys)
 
     on_images = errors(images)
     alpha = np.round(np.asarray(ts) * images.n) / images.n
     start = field_overlaps(weights, images)
-    theory = solve_ode(problem, rule, start, alpha)
-    wrong = solve_ode(problem, ld.SGD(lr=LR / 2), start, alpha)
-    white = solve_ode(problem, rule, ld.overlaps(weights), alpha)
+    solve = functools.partial(solve_ode, fill_times=True, xla=FOR_ODES)
+    theory = solve(problem, rule, start, alpha)
+    wrong = solve(problem, ld.SGD(lr=LR / 2), start, alpha)
+    white = solve(problem, rule, ld.overlaps(weights), alpha)
     return xr.Dataset(
         {
             "eg": (("seed", "alpha"), on_images[:, 1:]),
@@ -167,7 +170,7 @@ def judge_agreement(dataset: xr.Dataset) -> Verdict:
         control_rejected=not (wrong.equal or wrong_images.equal),
         detail=f"{found(dataset)} Control: {wrong_images.estimate:+.2f} ± "
         f"{wrong_images.error:.3f} on images, {wrong.estimate:+.2f} ± {wrong.error:.3f}.",
-        # Of the images, as above; of Gaussian inputs, that a true theory fails.
+        # For images another verdict, as above; for Gaussian inputs the failure of a true theory.
         false_alarm=float(norm.sf(room / error))
         + twin.false_alarm(SETTLED)
         + wrong.missed

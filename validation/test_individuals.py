@@ -1,5 +1,7 @@
 """Large initial weights: runs differ by where they start, and the ODE knows by how much."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,15 +9,17 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
-from validation.claims import Claim, Verdict
-from validation.compiling import wide
-from validation.ensembles import SLOW, odes_from, runs_from, with_silent_units
-from validation.experiments import BIAS, MARGIN
 from validation.lab import Lab
-from validation.statistics import Equivalence, in_units_of_one_run
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES, wide
+from validation.measure.ensembles import runs_from
+from validation.measure.learning_curves import BIAS, MARGIN
+from validation.measure.sharing import with_silent_units
+from validation.measure.theory import SLOW, odes_from
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence, in_units_of_one_run
 
 N, M, SCALE, LR, NOISE = 784, 4, 3.0, 0.2, 0.01
 TIMES = (1.0, 2.0, 5.0, 10.0)
@@ -46,10 +50,11 @@ def test_large_weights(lab: Lab, k: int) -> None:
         starts = jax.vmap(lambda one: with_silent_units(one, UNITS))(random_starts(start_key, k))
         ts, problem, rule = jnp.array([0.0, *TIMES]), ld.Problem(noise=NOISE), ld.SGD(lr=LR)
         keys = jax.random.split(run_key, RUNS)
-        eg = runs_from(problem, rule, starts, ts, jnp.asarray(float(N)), keys)
+        eg = runs_from(problem, rule, starts, ts, n=N, keys=keys, xla=FOR_CHAINS)
         average = jax.tree.map(lambda x: jnp.concatenate([x, x.mean(0, keepdims=True)]), starts)
-        theory = np.asarray(odes_from(problem, rule, average, ts))
-        slow = np.asarray(odes_from(problem, ld.SGD(lr=LR * SLOW), average, ts / SLOW))
+        solve = functools.partial(odes_from, problem, starts=average, xla=FOR_ODES)
+        theory = np.asarray(solve(rule, ts=ts))
+        slow = np.asarray(solve(ld.SGD(lr=LR * SLOW), ts=ts / SLOW))
         return xr.Dataset(
             {
                 "eg": (("seed", "alpha"), np.asarray(eg)[:, 1:]),

@@ -7,19 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.compiling import ensemble
-from validation.ensembles import LANES, chain_ensemble, solve_ode, whole_blocks
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.statistics import Equivalence
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES, ensemble
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.sharing import LANES, whole_blocks
+from validation.measure.theory import solve_ode
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence
 
 N, LR, NOISE, DT, RUNS, CHAINS = 256, 0.5, 0.1, 0.05, 1280, 8192
 TS = np.array([0.0, 0.5, 1.0, 2.0])
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
+"""A start without any symmetry, at which every term of the equations counts."""
 
 SPREAD, SHIFT, EULER = 0.2, 0.3, 0.03
 """Margins of the ratio of variances, of the means' distance in standard deviations of a run, and,
@@ -29,7 +32,7 @@ SPREAD_BIAS, SHIFT_BIAS = 0.05, 0.1
 """What nodes, the finite dt, and orders beyond the first in 1/N leave out."""
 
 NO_NOISE = 1e14
-"""An N at which nothing is left of it."""
+"""An N at which nothing is left of the noise."""
 
 
 def test_moments(lab: Lab) -> None:
@@ -54,7 +57,9 @@ def test_moments(lab: Lab) -> None:
     def measure() -> xr.Dataset:
         problem, rule, start = ld.Problem(noise=NOISE), ld.SGD(lr=LR), ld.Overlaps(*OVERLAPS)
         keys = jax.random.split(lab.key(claim.id))
-        chain = chain_ensemble(problem, rule, start, TS, n=N, key=keys[0], runs=chains)
+        chain = chain_ensemble(
+            problem, rule, start, TS, n=N, key=keys[0], runs=chains, fill_times=True, xla=FOR_CHAINS
+        )
         found = entries(langevin(problem, rule, start, N, keys[1], runs))
         still = langevin(problem, rule, start, NO_NOISE, keys[1], LANES)
         mean = found.mean(axis=0)
@@ -68,7 +73,12 @@ def test_moments(lab: Lab) -> None:
             {name: (axes[name], x) for name, x in sides.items()}
             | {
                 "euler": ("alpha", still["eg"][0, 1:]),
-                "ode": ("alpha", np.asarray(solve_ode(problem, rule, start, TS).eg)[1:]),
+                "ode": (
+                    "alpha",
+                    np.asarray(
+                        solve_ode(problem, rule, start, TS, fill_times=True, xla=FOR_ODES).eg
+                    )[1:],
+                ),
             },
             coords={"alpha": TS[1:]},
         )
@@ -76,7 +86,7 @@ def test_moments(lab: Lab) -> None:
     lab.settle(claim, measure, judge, draw)
 
 
-@ensemble
+@functools.partial(ensemble, xla=FOR_CHAINS)
 def _runs(
     problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, n: jax.Array, keys: jax.Array
 ) -> ld.Trajectory:

@@ -11,18 +11,19 @@ import pytest
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.compiling import FOR_SGD, ensemble
-from validation.ensembles import LANES, chain_ensemble, whole_blocks
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.statistics import two_sample_z, z_limit, z_missed
+from validation.lab.compiling import FOR_CHAINS, FOR_SGD, ensemble
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.sharing import LANES, whole_blocks
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import two_sample_z, z_limit, z_missed
 
 FALSE_ALARM = 5e-5
-"""Of each claim, over all its statistics."""
+"""How likely each claim is to fail although it is true, over all its statistics."""
 
 OVERLAPS = ([[0.5, 0.1], [0.1, 0.4]], [[0.2, 0.0], [0.1, 0.3]], [[1.0, 0.0], [0.0, 1.0]])
 TS = np.array([0.0, 0.5, 1.0, 2.0])
@@ -98,7 +99,17 @@ def test_law(lab: Lab, name: str) -> None:
         start = ld.Overlaps(*OVERLAPS, **layers)
         key = lab.key(claim.id)
         keys = jax.random.split(key, 3)
-        chain = chain_ensemble(problem, rule, start, TS, n=setting.n, key=keys[0], runs=runs)
+        chain = chain_ensemble(
+            problem,
+            rule,
+            start,
+            TS,
+            n=setting.n,
+            key=keys[0],
+            runs=runs,
+            fill_times=True,
+            xla=FOR_CHAINS,
+        )
         found = {"chain": joint(chain)}
         for side, fixed, one in zip(("weights", "wrong"), (0.0, 1.0), keys[1:], strict=True):
             inputs = Spherical(jnp.asarray(fixed))
@@ -111,7 +122,7 @@ def test_law(lab: Lab, name: str) -> None:
     lab.settle(claim, measure, judge, draw)
 
 
-@functools.partial(ensemble, options=FOR_SGD, static_argnames="n")
+@functools.partial(ensemble, xla=FOR_SGD, static_argnames="n")
 def on_weights(
     problem: ld.Problem,
     rule: ld.SGD,

@@ -6,23 +6,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from validation.claims import Claim, Verdict
-from validation.compiling import Runs, wide
-from validation.ensembles import chain_ensemble, solve_ode, whole_blocks
-from validation.experiments import MARGIN, in_units_of_one_run, sgd_run
-from validation.figures import departure, discrepancy_map
 from validation.lab import Lab
-from validation.statistics import difference, power_law
+from validation.lab.compiling import FOR_CHAINS, FOR_ODES, FOR_SGD, Runs, wide
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.figures import departure, discrepancy_map
+from validation.measure.learning_curves import MARGIN, sgd_run
+from validation.measure.sharing import whole_blocks
+from validation.measure.theory import solve_ode
 
 import learndyn as ld
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import difference, in_units_of_one_run, power_law
 
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
+"""A start without any symmetry, at which every term of the equations counts."""
 START = ld.Overlaps(*OVERLAPS)
 
 PROGRESS = 4.0
 """Runs are compared at alpha = PROGRESS / lr: equally far along, before the plateau's exit."""
 BAND, CURVATURE = 0.25, 0.08
-"""Of the slopes, whose standard errors are near 0.03; corrections of order 1/N bend them."""
+"""Margin of the slopes, whose standard errors are near 0.03, and how much corrections of order 1/N
+bend them at most."""
 
 
 def test_map(lab: Lab) -> None:
@@ -53,10 +57,14 @@ def test_map(lab: Lab) -> None:
             ts = [0.0, PROGRESS / rates[i]]
             for number, (n, count) in enumerate(runs.items()):
                 key = lab.key(f"{claim.id} {i} {j} {n}")
-                eg = chain_ensemble(*setting, ts, n=n, key=key, runs=count)["eg"][:, 1]
+                eg = chain_ensemble(
+                    *setting, ts, n=n, key=key, runs=count, fill_times=True, xla=FOR_CHAINS
+                )["eg"][:, 1]
                 # The ODE at the time that was met: alpha n is not always a whole number.
                 met = [0.0, np.round(ts[1] * n) / n]
-                found[i, j, number] = discrepancy(eg, float(solve_ode(*setting, met).eg[1]))
+                found[i, j, number] = discrepancy(
+                    eg, float(solve_ode(*setting, met, fill_times=True, xla=FOR_ODES).eg[1])
+                )
         names = ("square", "square_error", "bias", "bias_error")
         axes = ("lr", "noise", "n")
         variables = {name: (axes, found[..., k]) for k, name in enumerate(names)}
@@ -98,6 +106,7 @@ N, LR, NOISE, SET_RUNS, SET_BIAS = 200, 0.2, 0.1, wide(512, 1024), 0.2
 """512 runs: as for the learning curves through chains; at this N the bias is below 0.2."""
 TIMES = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
 LOADS = (1, 4)
+"""Samples of a training set over N: few enough to matter by the last time."""
 
 
 def test_training_set(lab: Lab) -> None:
@@ -120,7 +129,7 @@ def test_training_set(lab: Lab) -> None:
     def measure() -> xr.Dataset:
         problem, rule = ld.Problem(noise=NOISE), ld.SGD(lr=LR)
         curves = [fixed_set_runs(lab, problem, rule, load) for load in (None, *LOADS)]
-        theory = solve_ode(problem, rule, START, TIMES).eg
+        theory = solve_ode(problem, rule, START, TIMES, fill_times=True, xla=FOR_ODES).eg
         loads = [np.inf, *LOADS]
         return xr.Dataset(
             {
@@ -138,7 +147,7 @@ def fixed_set_runs(lab: Lab, problem: ld.Problem, rule: ld.SGD, load: int | None
     inputs = None if load is None else ld.TrainingSet(p=load * N)
     ts = jnp.asarray(TIMES)
     keys = jax.random.split(lab.key(f"training set {load}"), SET_RUNS)
-    return Runs(lambda key: sgd_run(problem, rule, START, ts, N, key, inputs).eg)(keys)
+    return Runs(lambda key: sgd_run(problem, rule, START, ts, N, key, inputs).eg, FOR_SGD)(keys)
 
 
 def judge_sets(dataset: xr.Dataset) -> Verdict:

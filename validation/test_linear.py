@@ -5,19 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.compiling import Runs, wide
-from validation.ensembles import solve_ode
-from validation.experiments import sgd_run
 from validation.lab import Lab
-from validation.statistics import z_limit, z_missed, z_scores
+from validation.lab.compiling import FOR_ODES, FOR_SGD, Runs, wide
+from validation.measure.learning_curves import sgd_run
+from validation.measure.theory import solve_ode
 
 import learndyn as ld
 from learndyn import plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import z_limit, z_missed, z_scores
 
 N, K, M, LR, NOISE = 100, 4, 2, 0.1, 0.3
 FALSE_ALARM = 2e-4
-"""Of this claim, over all its times."""
+"""How likely this claim is to fail although it is true, over all its times."""
 
 
 def exact_mean(eg0: float, steps: np.ndarray, h: float, n: int) -> np.ndarray:
@@ -56,8 +56,10 @@ def test_mean_at_finite_n(lab: Lab) -> None:
         ts = jnp.array([0.0, 1.0, 2.0, 4.0, 8.0, 16.0])
         problem, rule = ld.Problem(ld.Linear(), ld.Linear(), noise=NOISE), ld.SGD(lr=LR)
         keys = jax.random.split(key, wide(lab.pick(1000, 4000, 100_000), 10_000))
-        eg = Runs(lambda one: sgd_run(problem, rule, start, ts, N, one).eg, batch=8)(keys)
-        ode = solve_ode(problem, rule, start, ts, rtol=1e-11, atol=1e-13)
+        eg = Runs(lambda one: sgd_run(problem, rule, start, ts, N, one).eg, FOR_SGD, batch=8)(keys)
+        ode = solve_ode(
+            problem, rule, start, ts, rtol=1e-11, atol=1e-13, fill_times=True, xla=FOR_ODES
+        )
         steps = np.round(np.asarray(ts) * N)
         eg0, h = float(ode.eg[0]), LR * K
         wrong_end = NOISE**2 * h / (4 + 2 * h)

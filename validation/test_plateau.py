@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.ensembles import whole_blocks
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.plateaus import LANES, SOURCE, chains
-from validation.statistics import relative_difference
+from validation.lab.compiling import FOR_CHAINS
+from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.plateaus import LANES, SOURCE, chains
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import relative_difference
 
 HEIGHT_N, SIZE, HEIGHT_MARGIN, HEIGHT_BIAS = 10_000, 0.1, 0.01, 0.002
 """A run's mean over the window scatters by less than 1 %: with 64 runs six errors of room.
@@ -24,9 +25,10 @@ grow nor decay as lr -> 0, are still relaxing when the plateau ends.
 """
 
 RATES = {2: 1.0, 3: 0.5}
-"""Units, and the learning rate."""
+"""Learning rates by number of units: large enough to tell their plateaus from that of lr -> 0."""
 
 WINDOW, END = 15.0, 25.0
+"""When the height is taken: after the approach to the plateau, before runs leave it."""
 
 
 @pytest.mark.parametrize("m", RATES)
@@ -50,7 +52,7 @@ def test_height(lab: Lab, m: int) -> None:
         rng = np.random.default_rng(jax.random.bits(lab.key(claim.id + " starts"), 4).tolist())
         starts = [random_start(rng, m) for _ in range(LANES)]
         runs = whole_blocks(lab.pick(64, 64, 512), LANES)
-        ts, eg, _ = chains(lr, starts, END, HEIGHT_N, lab.key(claim.id), runs)
+        ts, eg, _ = chains(lr, starts, END, HEIGHT_N, lab.key(claim.id), runs, FOR_CHAINS)
         wrong = [asymptotics.plateau(m), asymptotics.plateau(other, lr)]
         return xr.Dataset(
             {
@@ -139,7 +141,7 @@ def test_escape_rate(lab: Lab, m: int) -> None:
         rate = float(point.rate)
         runs = {2: lab.pick(256, 512, 4096), 3: lab.pick(256, 256, 1024)}[m]
         runs = whole_blocks(runs, LANES)
-        ts, _, r = chains(lr, kicked, GROWTH / rate, RATE_N, lab.key(claim.id), runs)
+        ts, _, r = chains(lr, kicked, GROWTH / rate, RATE_N, lab.key(claim.id), runs, FOR_CHAINS)
         # Runs alternate between the two signs.
         signs = np.resize([1.0, -1.0], runs)[:, None]
         size = signs * np.einsum("stin,in->st", r, pattern) / (m - 1)

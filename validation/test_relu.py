@@ -1,20 +1,23 @@
 """ReLU committees: the ODE in closed form, which the literature could only simulate."""
 
 import pytest
-from validation.claims import Claim
-from validation.experiments import (
+from validation.lab import Lab
+from validation.lab.compiling import FOR_LEVEL, FOR_ODES
+from validation.measure.figures import learning_curve
+from validation.measure.learning_curves import (
     CONTROL,
     RULE,
     RUNS,
     Curve,
     decided_at,
     level_of,
+    runs_at,
     settle_curve,
 )
-from validation.figures import learning_curve
-from validation.lab import Lab
+from validation.measure.sharing import Savings
 
 import learndyn as ld
+from learndyn.claims import Claim
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -28,9 +31,12 @@ def test_learning_curve(lab: Lab, k: int) -> None:
         ld.overlaps(weights),
         n=784,
         times=decided_at((0.5, 1.0, 2.0, 5.0, 10.0), level, lab.profile),
-        runs=RUNS[lab.profile],
+        runs=runs_at(level, RUNS[lab.profile]),
         horizon=lab.pick(30.0, 200.0, 200.0),
         level=level,
+        saves=Savings(
+            fill_times=True, fill_grid=True, xla_runs=FOR_LEVEL[level], xla_theory=FOR_ODES
+        ),
     )
     claim = Claim(
         id=f"relu-k{k}",

@@ -4,14 +4,16 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble, whole_blocks
-from validation.figures import ODE, SGD, WRONG
 from validation.lab import Lab
-from validation.statistics import Equivalence, relative_difference
+from validation.lab.compiling import FOR_CHAINS
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import Equivalence, relative_difference
 
 N, LR, NOISE, DECAYS = 500, 0.8, 0.1**0.5, (0.0, 0.1, 0.5, 2.0)
 TS = np.array([0.0, 10.0, 15.0, 20.0])
@@ -46,7 +48,9 @@ def test_steady_states(lab: Lab) -> None:
         found, right, wrong = [], [], []
         for decay in DECAYS:
             rule, key = ld.SGD(lr=LR, weight_decay=decay), lab.key(f"{claim.id} {decay}")
-            ensemble = chain_ensemble(problem, rule, start, TS, n=N, key=key, runs=runs)
+            ensemble = chain_ensemble(
+                problem, rule, start, TS, n=N, key=key, runs=runs, fill_times=True, xla=FOR_CHAINS
+            )
             late = [ensemble[name][:, 1:].reshape(runs, -1).mean(axis=1) for name in QUANTITIES]
             found.append(late)
             end = asymptotics.ridge(LR, decay, NOISE)

@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from validation.claims import Claim, Verdict
-from validation.ensembles import chain_ensemble
 from validation.lab import Lab
-from validation.statistics import difference
+from validation.lab.compiling import FOR_CHAINS
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
 from learndyn import asymptotics, plot
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import difference
 
 N, PERTURBATION, MARGIN, BIAS = 1000, 1e-3, 0.01, 0.004
 """At n = 1000 the rate at which a run stops settling is off by O(1/n), about 0.3 %."""
 
 RATIOS = np.array([0.97, 1.0, 1.03])
-"""Rates, over the critical one."""
+"""Learning rates over the critical one: a parabola through the growth at three finds its zero."""
 
 TS = np.array([0.0, 4.0, 12.0])
 """Decay or growth is measured between the last two: after the fast modes, before saturation."""
@@ -80,7 +82,17 @@ def test_critical_rate(lab: Lab, name: str) -> None:
         for ratio in RATIOS:
             rule = ld.SGD(lr=float(ratio * critical))
             key, runs = lab.key(f"{claim.id} {ratio}"), lab.pick(256, 512, 8192)
-            found = chain_ensemble(problem, rule, moved, TS, n=N, key=key, runs=runs)
+            found = chain_ensemble(
+                problem,
+                rule,
+                moved,
+                TS,
+                n=N,
+                key=key,
+                runs=whole_blocks(runs),
+                fill_times=True,
+                xla=FOR_CHAINS,
+            )
             growth.append(np.log(found["eg"][:, 2] / found["eg"][:, 1]) / (TS[2] - TS[1]))
         return xr.Dataset(
             {

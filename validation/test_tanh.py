@@ -1,12 +1,14 @@
 """A network without closed forms: tanh with biases, averages by quasi-Monte Carlo."""
 
-from validation.claims import Claim
-from validation.experiments import RULE, RUNS, Curve, decided_at, settle_curve
-from validation.figures import learning_curve
 from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS, FOR_SGD
+from validation.measure.figures import learning_curve
+from validation.measure.learning_curves import RULE, RUNS, Curve, decided_at, settle_curve
+from validation.measure.sharing import Savings
 
 import learndyn as ld
 from learndyn.averages import QuasiMonteCarlo
+from learndyn.claims import Claim
 
 
 def test_learning_curve(lab: Lab) -> None:
@@ -33,5 +35,7 @@ def test_learning_curve(lab: Lab) -> None:
         horizon=lab.pick(30.0, 100.0, 100.0),
         averages=QuasiMonteCarlo(points=8192),
         wrong_rule=ld.SGD(lr=0.5, lr_second=0.25, lr_bias=0.125),
+        # Not the times of the runs: by nodes, eg at one more costs more than compiling.
+        saves=Savings(fill_grid=True, xla_runs=FOR_SGD, xla_theory=FOR_CHAINS),
     )
     settle_curve(lab, claim, curve, learning_curve)

@@ -1,13 +1,14 @@
 """Deliberate faults, to show what the claims can see: `nox -s mutants`.
 
-A mutant replaces one function of the library by a slightly wrong one, in a process of its own,
-before anything is compiled. It is caught where one of the claims that it names then fails.
+A mutant replaces one function of the library by a slightly wrong one, in a separate process, before
+anything is compiled. It is caught where one of the claims that it names then fails.
 """
 
 import dataclasses
 import functools
 import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 MUTANTS: dict[str, "Mutant"] = {}
@@ -40,13 +41,14 @@ def mutant(fault: str, *claims: str) -> Callable[[Callable[[], None]], Callable[
     return register
 
 
-def replace(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
+def replace(owner: ModuleType | type, name: str) -> Callable[[Callable[..., Any]], None]:
     """Decorator: put a function in the place of `owner.name`; it gets the old one first.
 
-    owner: a module, its name, or a class. Every module that imported the function under the
-    same name has to be named by itself.
+    owner: the module or the class itself, so that a move breaks the import of the mutant, and
+    not its effect alone. Every module that imported the function has its own name for it, and
+    has to be given by itself.
+    Raises: AttributeError where the owner has no such name.
     """
-    owner = importlib.import_module(owner) if isinstance(owner, str) else owner
     old = getattr(owner, name)
 
     def put(new: Callable[..., Any]) -> None:

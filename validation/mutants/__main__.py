@@ -10,15 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import xarray as xr
-from validation.claims import from_attributes
-from validation.lab import shared_sources
+from validation.lab.sources import shared_sources
 from validation.mutants import Mutant, load
 
 from learndyn import claims
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = shared_sources()
-"""Of the code that faults are put into. Attempts on other code say nothing about this one."""
+"""Digest of the code that faults are put into: attempts on other code say nothing about this."""
 
 
 def main() -> int:
@@ -86,7 +85,7 @@ def _failed(folder: Path) -> list[str]:
     for path in sorted((folder / "data").glob("*.nc")):
         with xr.open_dataset(path, engine="h5netcdf") as dataset:
             if "verdict" in dataset.attrs:
-                claim, verdict = from_attributes(dataset.attrs)
+                claim, verdict = claims.from_attributes(dataset.attrs)
                 if not verdict.passed:
                     failed.append(claim.id)
     return failed

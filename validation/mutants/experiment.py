@@ -4,18 +4,20 @@ import equinox as eqx
 import jax.numpy as jnp
 from validation.mutants import mutant, replace
 
+import learndyn
 from learndyn import SGD, Gaussian
+from learndyn.dynamics.chain import _draws as chain_draws
+from learndyn.dynamics.chain import _loop as chain_loop
+from learndyn.dynamics.chain import _step as chain_step
+from learndyn.dynamics.sgd import _step as sgd_step
+from learndyn.dynamics.sgd import _stream as sgd_stream
 
-SGD_STEP = "learndyn.dynamics.sgd._step"
-CHAIN_LOOP = "learndyn.dynamics.chain._loop"
-CHAIN_STEP = "learndyn.dynamics.chain._step"
-CHAIN_DRAWS = "learndyn.dynamics.chain._draws"
 CONSTANT = "test_concentration.py::test_rate_and_constant[erf]"
 
 
 @mutant("SGD: fields are divided by sqrt(n - 1)", "test_levels.py::test_law[erf-10]")
 def fields_too_large() -> None:
-    @replace(SGD_STEP, "batch_gradient")
+    @replace(sgd_step, "batch_gradient")
     def _(old, problem, rule, parameters, x, y):
         n = x.shape[1]
         return old(problem, rule, parameters, x * (n / (n - 1)) ** 0.5, y)
@@ -30,7 +32,7 @@ def inputs_too_wide() -> None:
 
 @mutant("SGD: the label noise has twice its standard deviation", "test_linear.py")
 def noise_doubled() -> None:
-    @replace("learndyn.dynamics.sgd._stream", "_labelled")
+    @replace(sgd_stream, "_labelled")
     def _(old, problem, *given):
         louder = eqx.tree_at(lambda p: p.noise, problem, 2.0 * problem.noise)
         return old(louder, *given)
@@ -38,7 +40,7 @@ def noise_doubled() -> None:
 
 @mutant("SGD: biases stay where they are", "test_tanh.py")
 def biases_still() -> None:
-    @replace(SGD_STEP, "batch_gradient")
+    @replace(sgd_step, "batch_gradient")
     def _(old, *given):
         gradient = old(*given)
         return gradient._replace(b=None if gradient.b is None else 0.0 * gradient.b)
@@ -49,7 +51,7 @@ def biases_still() -> None:
     "test_committee.py::test_both_layers[2]",
 )
 def second_layer_scaled() -> None:
-    @replace(SGD_STEP, "batch_gradient")
+    @replace(sgd_step, "batch_gradient")
     def _(old, *given):
         gradient = old(*given)
         n = gradient.w.shape[1]
@@ -58,14 +60,14 @@ def second_layer_scaled() -> None:
 
 @mutant("starts: weights have R 5 % too small", "test_concentration.py::test_rate_through_weights")
 def start_without_exact_overlaps() -> None:
-    @replace("learndyn", "weights_from_overlaps")
+    @replace(learndyn, "weights_from_overlaps")
     def _(old, key, start, n):
         return old(key, eqx.tree_at(lambda s: s.R, start, 0.95 * start.R), n)
 
 
 @mutant("chain: |x|² is replaced by n", "test_levels.py::test_law[relu-50]")
 def chain_norm() -> None:
-    @replace(CHAIN_LOOP, "draw_block")
+    @replace(chain_loop, "draw_block")
     def _(old, setting, *given, **keywords):
         draw = old(setting, *given, **keywords)
         length = jnp.sqrt(jnp.maximum(setting.n - (draw.z**2).sum(axis=-2), 0.0))
@@ -77,7 +79,7 @@ def chain_norm() -> None:
     "chain: n - k - m degrees of freedom are replaced by n", "test_levels.py::test_law[relu-50]"
 )
 def chain_degrees_of_freedom() -> None:
-    @replace(CHAIN_LOOP, "draw_block")
+    @replace(chain_loop, "draw_block")
     def _(old, setting, *given, rows, **keywords):
         seen = setting.teacher.shape[0] + rows
         more = eqx.tree_at(lambda s: s.n, setting, setting.n + seen)
@@ -86,21 +88,21 @@ def chain_degrees_of_freedom() -> None:
 
 @mutant("chain: labels have no noise", "test_levels.py::test_law[relu-50]")
 def chain_without_noise() -> None:
-    @replace(CHAIN_DRAWS, "lane_labels")
+    @replace(chain_draws, "lane_labels")
     def _(old, problem, rho, zeta, *given):
         return old(problem, rho, 0.0 * zeta, *given)
 
 
 @mutant("chain: what lies outside the frame has variance 1.05", CONSTANT)
 def chain_outside_too_long() -> None:
-    @replace(CHAIN_DRAWS, "_outside")
+    @replace(chain_draws, "_outside")
     def _(old, *given):
         return 1.05**0.5 * old(*given)
 
 
 @mutant("chain: the sample's direction along the teacher is 2 % too long", CONSTANT)
 def chain_teacher_direction() -> None:
-    @replace(CHAIN_STEP, "_one_sample")
+    @replace(chain_step, "_one_sample")
     def _(old, setting, state, draw, *given):
         m = state.rows_t.shape[1]
         return old(setting, state, draw._replace(z=draw.z.at[:, :m].multiply(1.02)), *given)
@@ -125,7 +127,7 @@ def schedule_frozen() -> None:
 
 @mutant("chain: momentum is forgotten", "test_algorithms.py::test_variant[momentum]")
 def chain_forgets_momentum() -> None:
-    @replace(CHAIN_STEP, "_rates")
+    @replace(chain_step, "_rates")
     def _(old, *given):
         rates, beta = old(*given)
         return rates, None if beta is None else 0.0 * beta
@@ -136,7 +138,7 @@ def chain_forgets_momentum() -> None:
     "test_algorithms.py::test_variant[batches]",
 )
 def chain_batch_mean() -> None:
-    @replace(CHAIN_STEP, "_weight_gradient")
+    @replace(chain_step, "_weight_gradient")
     def _(old, c, *given):
         batch = c.shape[0]
         return old(c, *given) * (batch / max(batch - 1, 1))
@@ -147,7 +149,7 @@ def chain_batch_mean() -> None:
     "test_concentration.py::test_rate_and_constant[both-layers]",
 )
 def chain_second_layer() -> None:
-    @replace(CHAIN_STEP, "_gradients")
+    @replace(chain_step, "_gradients")
     def _(old, *given):
         c, dv = old(*given)
         return c, 0.9 * dv

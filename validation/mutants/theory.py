@@ -5,10 +5,10 @@ from validation.mutants import mutant, replace
 
 from learndyn import SGD
 from learndyn.averages import ClosedForm, FieldAverages, NodeAverages
-from learndyn.dynamics._overlap_flow import OverlapFlow
+from learndyn.dynamics import OverlapFlow, _fluctuations, _langevin
+from learndyn.integrals import erf, linear
+from learndyn.integrals.relu import committee as relu
 
-ERF = "learndyn.integrals.erf"
-RELU = "learndyn.integrals.relu.committee"
 COMMITTEE = "test_committee.py::test_learning_curve[4]"
 BOTH = "test_committee.py::test_both_layers[2]"
 VARIANT = "test_algorithms.py::test_variant"
@@ -21,7 +21,7 @@ def _scaled(found: FieldAverages, **factors: float) -> FieldAverages:
 
 @mutant("erf: the own-field term of <c lambda> is left out", COMMITTEE)
 def erf_without_own_field() -> None:
-    @replace(ERF, "_field_gradient")
+    @replace(erf, "_field_gradient")
     def _(old, c, u, k):
         s = 1 + jnp.diagonal(c)
         return (2 / jnp.pi) * u / jnp.sqrt(s[:k, None] * s - c[:k] ** 2)
@@ -29,14 +29,14 @@ def erf_without_own_field() -> None:
 
 @mutant("erf: <c_i c_k> takes 2 + C_aa in place of 1 + C_aa", COMMITTEE)
 def erf_i4_denominator() -> None:
-    @replace(ERF, "_product")
+    @replace(erf, "_product")
     def _(old, c, u, k, noise_variance):
         return old(c + jnp.diag(jnp.full(len(c), 1.0)), u, k, noise_variance)
 
 
 @mutant("erf: pairs of a student and a teacher count once in <c_i c_k>, not twice", COMMITTEE)
 def erf_mixed_pairs_once() -> None:
-    @replace(ERF, "_product")
+    @replace(erf, "_product")
     def _(old, c, u, k, noise_variance):
         # Teachers of the other sign turn the sign of exactly these pairs.
         turned = u * jnp.where(jnp.arange(len(u)) < k, 1.0, -1.0)
@@ -45,7 +45,7 @@ def erf_mixed_pairs_once() -> None:
 
 @mutant("relu: the own-step term of <c lambda> is left out", "test_relu.py::test_learning_curve[3]")
 def relu_without_own_step() -> None:
-    @replace(RELU, "_field_gradient")
+    @replace(relu, "_field_gradient")
     def _(old, f, u, k):
         from learndyn.integrals.relu.orthants import quadrant
 
@@ -54,14 +54,14 @@ def relu_without_own_step() -> None:
 
 @mutant("relu: I4 of four different fields is left out", "test_relu.py::test_learning_curve[3]")
 def relu_without_quadruples() -> None:
-    @replace(RELU, "quadruples")
+    @replace(relu, "quadruples")
     def _(old, r, fields):
         return 0.0 * old(r, fields)
 
 
 @mutant("linear: the label noise is missing from the averages", "test_linear.py")
 def linear_without_noise() -> None:
-    @replace("learndyn.integrals.linear", "first_layer")
+    @replace(linear, "first_layer")
     def _(old, c, u, k, noise_variance):
         return old(c, u, k, 0.0 * noise_variance)
 
@@ -133,7 +133,7 @@ def ode_wrong_sign() -> None:
 
 @mutant("fluctuations: the noise of an increment is 10 % too large", CONSTANT)
 def noise_too_large() -> None:
-    @replace("learndyn.dynamics._fluctuations", "diffusion")
+    @replace(_fluctuations, "diffusion")
     def _(old, *given):
         return 1.1 * old(*given)
 
@@ -147,7 +147,7 @@ def fluctuations_without_jacobian() -> None:
 
 @mutant("fluctuations: off-diagonal entries of Q count once in the norm", CONSTANT)
 def norm_of_upper_triangle() -> None:
-    @replace("learndyn.dynamics._fluctuations", "_full_weights")
+    @replace(_fluctuations, "_full_weights")
     def _(old, flow, sigma):
         return sigma
 
@@ -185,7 +185,7 @@ def batch_root() -> None:
 
 @mutant("Langevin: the noise of a step is 15 % too strong", "test_langevin.py")
 def langevin_noise_too_strong() -> None:
-    @replace("learndyn.dynamics._langevin", "diffusion")
+    @replace(_langevin, "diffusion")
     def _(old, *given):
         return 1.15**2 * old(*given)
 

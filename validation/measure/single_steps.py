@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf
-from validation.ensembles import drift_at
+from validation.lab.compiling import XlaOptions
+from validation.measure.theory import drift_at
 
 import learndyn as ld
 
@@ -15,13 +16,18 @@ N, LR, NOISE = 200, 1.0, 0.5
 """At this N a step's mean misses f/N by 0.2 of a standard error of 100 000 steps."""
 
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
+"""A start without any symmetry, at which every term of the equations counts."""
 BIASES = {"b": [0.2, -0.3], "b_teacher": [0.5, -0.5]}
+"""Large enough for averages over fields with and without biases to be told apart."""
 ENTRIES = ("Q11", "Q12", "Q22", "R11", "R12", "R21", "R22")
+
+BLOCK = 1000
+"""Steps in one call: their inputs, `BLOCK` times `N` numbers, take 1.6 MB."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step of an erf committee: batch size, decay, and whether there are biases."""
+    """One step of an erf committee with K = M = 2: batch size, decay, and whether it has biases."""
 
     batch_size: int = 1
     decay: float = 0.0
@@ -51,34 +57,40 @@ def _increments(step: Step, weights: ld.Weights, keys: jax.Array) -> jax.Array:
 
 
 def measured_step(step: Step, key: jax.Array, samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over samples of `_increment`, and its standard error."""
+    """Mean over samples of `_increment`, and its standard error, each in the order of ENTRIES.
+
+    samples: how many steps, a multiple of `BLOCK`.
+    """
     weights_key, key = jax.random.split(key)
     weights = ld.weights_from_overlaps(weights_key, start_of(step), n=N)
     blocks = [
-        np.asarray(_increments(step, weights, jax.random.split(one, 1000)))
-        for one in jax.random.split(key, samples // 1000)
+        np.asarray(_increments(step, weights, jax.random.split(one, BLOCK)))
+        for one in jax.random.split(key, samples // BLOCK)
     ]
     found = np.concatenate(blocks)
     return found.mean(axis=0), found.std(axis=0, ddof=1) / len(found) ** 0.5
 
 
 def start_of(step: Step) -> ld.Overlaps:
+    """The state before the step."""
     return ld.Overlaps(*OVERLAPS, **(BIASES if step.biased else {}))
 
 
-def drift(step: Step, noise: float = NOISE, unit: float = 1.0) -> np.ndarray:
+def drift(
+    step: Step, noise: float = NOISE, unit: float = 1.0, xla: XlaOptions | None = None
+) -> np.ndarray:
     """The library's dQ/dalpha and dR/dalpha, in the order of ENTRIES.
 
-    unit: what each unit's output is multiplied with.
+    unit: what each unit's output is multiplied with. xla: how to compile; None: as XLA does.
     """
     start = start_of(step)
     v = {"v": np.full(2, unit), "v_teacher": np.full(2, unit)}
     start = ld.Overlaps(start.Q, start.R, start.T, **v, b=start.b, b_teacher=start.b_teacher)
     rule = ld.SGD(lr=LR, batch_size=step.batch_size, weight_decay=step.decay)
-    return np.asarray(drift_at(ld.Problem(noise=noise), rule, start))
+    return np.asarray(drift_at(ld.Problem(noise=noise), rule, start, xla=xla))
 
 
-def mean_slopes() -> np.ndarray:
-    """<c_i> with biases."""
+def mean_slopes(xla: XlaOptions | None = None) -> np.ndarray:
+    """The averages <c_i> with biases. xla: as for `drift`."""
     rule, start = ld.SGD(lr=LR, lr_bias=1.0), start_of(Step(biased=True))
-    return -np.asarray(drift_at(ld.Problem(noise=NOISE), rule, start))[-2:]
+    return -np.asarray(drift_at(ld.Problem(noise=NOISE), rule, start, xla=xla))[-2:]

@@ -13,15 +13,17 @@ from typing import NamedTuple
 
 import xarray as xr
 from scipy import stats
-from validation.statistics import BUDGET
 
 from learndyn import claims
 
-ROOT = Path(__file__).parent.parent
-STATED = BUDGET
-"""Probability that at least one true claim of a whole run fails."""
+ROOT = Path(__file__).parent.parent.parent
+STATED = claims.BUDGET
+"""The stated probability that at least one true claim of a whole run fails."""
 LEVEL = 0.01
-"""Of the test that more runs fail than that."""
+"""Level of the test that more runs fail than that: it refutes a true rate once in a hundred."""
+NOTICED = 5 * STATED
+"""A rate so far above the stated one that it should not go unnoticed; the power of the test is
+printed for it."""
 
 
 class Ended(NamedTuple):
@@ -52,8 +54,8 @@ def main() -> int:
         f"{alarms} of {options.seeds} runs failed; 95 % interval of the rate "
         f"{interval.low:.3f} to {interval.high:.3f}, stated {STATED}, p = {found.pvalue:.3g}."
     )
-    noticed = stats.binom.sf(_most_by_chance(options.seeds), options.seeds, 5 * STATED)
-    print(f"A rate of {5 * STATED:.0%} would be noticed with probability {noticed:.2f}.")
+    noticed = stats.binom.sf(_most_by_chance(options.seeds), options.seeds, NOTICED)
+    print(f"A rate of {NOTICED:.0%} would be noticed with probability {noticed:.2f}.")
     over = sum(one.over_budget for one in runs)
     if over:
         print(f"{over} of them had true claims that were likelier than {STATED:.0%} to fail.")

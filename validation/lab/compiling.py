@@ -10,30 +10,54 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jaxlib
 import numpy as np
 
 ACCELERATOR = None if jax.default_backend() == "cpu" else jax.devices()[0]
-"""None: there is none."""
+"""Where ensembles run; None where there is only the CPU."""
 
-FOR_CHAINS = {
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-    "xla_backend_optimization_level": 1,
-}
-"""Options by which XLA compiles chains for CPUs in half of the time; they run as fast."""
 
-FOR_SGD = FOR_CHAINS | {"xla_cpu_use_fusion_emitters": True}
+class XlaOptions(NamedTuple):
+    """How XLA compiles for CPUs. Results change in their last bits, so that claims name these.
+
+    fusion_emitters: use the newer code generator. optimization_level: 0 to 3, XLA's own is 3.
+    parts: into how many parts, compiled by as many threads, a program is split.
+    """
+
+    fusion_emitters: bool
+    optimization_level: int
+    parts: int = 1
+
+    @property
+    def by_name(self) -> dict[str, bool | int]:
+        """The options under XLA's names."""
+        return {
+            "xla_cpu_use_fusion_emitters": self.fusion_emitters,
+            "xla_cpu_parallel_codegen_split_count": self.parts,
+            "xla_backend_optimization_level": self.optimization_level,
+        }
+
+
+FOR_CHAINS = XlaOptions(fusion_emitters=False, optimization_level=1)
+"""Chains are compiled in half of the time, and run as fast."""
+
+FOR_SGD = XlaOptions(fusion_emitters=True, optimization_level=1)
 """With the older code generator SGD on weights would take twice as long."""
 
-FOR_ODES = FOR_CHAINS | {"xla_backend_optimization_level": 0}
-"""ODEs run several times as long with these, which is nothing beside the second that they save."""
+FOR_ODES = XlaOptions(fusion_emitters=False, optimization_level=0)
+"""ODEs with closed forms then run several times as long, which is far less than the second of
+compiling that it saves. With averages over thousands of nodes it is not: take `FOR_CHAINS`."""
+
+FOR_LEVEL = {"sgd": FOR_SGD, "chain": FOR_CHAINS}
+"""How the runs of a curve are compiled, by level. Next to chains there is one run on weights: it
+takes less time than compiling it for speed would."""
 
 SIDE_BY_SIDE = 2048
-"""Most runs of SGD on weights in one call on an accelerator: a block of inputs takes 1 to 2 GB."""
+"""The most runs of SGD on weights in one call on an accelerator: more would need more than 2 GB
+for a block of inputs."""
 
 
 def use_host() -> None:
@@ -47,33 +71,37 @@ def use_host() -> None:
         host = jax.local_devices(backend="cpu")[0]
     except RuntimeError as error:
         raise RuntimeError(
-            "the validation needs the CPU beside the accelerator: set JAX_PLATFORMS to "
+            "the validation needs the CPU in addition to the accelerator: set JAX_PLATFORMS to "
             f"'{ACCELERATOR.platform},cpu', or leave it unset; JAX says: {error}"
         ) from error
     jax.config.update("jax_default_device", host)
 
 
 def wide(runs: int, least: int) -> int:
-    """So many runs; on an accelerator at least `least`, which take no longer there."""
+    """The number of runs: on an accelerator at least `least`, which take no longer there."""
     return runs if ACCELERATOR is None else max(runs, least)
 
 
-def compiled(function: Callable, options: dict[str, Any] = FOR_CHAINS, **static: Any) -> Callable:
-    """`jax.jit` for the CPU, with these options of XLA, which its other versions may not know."""
-    known = jaxlib.__version__.startswith("0.10.")
-    return jax.jit(function, compiler_options=options if known else None, **static)
+def compiled(function: Callable, xla: XlaOptions | None = None, **static: Any) -> Callable:
+    """`jax.jit` for the CPU.
+
+    xla: how to compile, where this version of XLA knows these options; None: as XLA does.
+    """
+    known = jaxlib.__version__.startswith("0.10.")  # options come and go with XLA's versions
+    options = xla.by_name if xla and known else None
+    return jax.jit(function, compiler_options=options, **static)
 
 
 def ensemble(
-    function: Callable, options: dict[str, Any] = FOR_CHAINS, static_argnames: str = ""
+    function: Callable, xla: XlaOptions | None = None, static_argnames: str = ""
 ) -> Callable:
-    """The same for a program with many runs: on the accelerator where there is one.
+    """`compiled` for a program with many runs: on the accelerator where there is one.
 
     Returns NumPy arrays from there, so that what follows runs on the CPU.
     static_argnames: a keyword that is not data; empty: there is none.
     """
     if ACCELERATOR is None:
-        return compiled(function, options, static_argnames=static_argnames or None)
+        return compiled(function, xla, static_argnames=static_argnames or None)
     return _Accelerated(function, static_argnames)
 
 
@@ -106,7 +134,7 @@ class _Accelerated:
 
 @contextlib.contextmanager
 def _turn() -> Iterator[None]:
-    """While this process alone uses the accelerator."""
+    """The time in which this process alone uses the accelerator."""
     import fcntl
 
     with (Path(tempfile.gettempdir()) / f"learndyn-accelerator-{os.getuid()}").open("w") as file:
@@ -118,18 +146,18 @@ class Runs:
     """run(key, *data) for many keys: one after another on a CPU, whose caches stay warm, in groups
     of `batch`; side by side on an accelerator."""
 
-    def __init__(self, run: Callable, options: dict[str, Any] = FOR_SGD, batch: int | None = None):
-        self.one = compiled(run, options)
+    def __init__(self, run: Callable, xla: XlaOptions | None = None, batch: int | None = None):
+        self.one = compiled(run, xla)
         """On the CPU."""
         self._batch = batch
         in_groups = lambda keys, *data: jax.lax.map(
             lambda key: run(key, *data), keys, batch_size=batch
         )
         together = lambda keys, *data: jax.vmap(lambda key: run(key, *data))(keys)
-        self._many = ensemble(in_groups if ACCELERATOR is None else together, options)
+        self._many = ensemble(in_groups if ACCELERATOR is None else together, xla)
 
     def __call__(self, keys: jax.Array, *data: Any) -> Any:
-        """Each array of the results with a leading axis of runs."""
+        """The results of all runs: each array gets a leading axis of runs."""
         if ACCELERATOR is not None:
             return self._side_by_side(keys, *data)
         if self._batch:

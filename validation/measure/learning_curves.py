@@ -7,39 +7,45 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from validation.claims import Claim, Verdict
-from validation.compiling import FOR_CHAINS, FOR_SGD, Runs, wide
-from validation.ensembles import (
-    chain_ensemble,
+from validation.lab import Lab
+from validation.lab.compiling import Runs, wide
+from validation.measure.ensembles import chain_ensemble
+from validation.measure.sharing import (
+    NOTHING_SAVED,
+    Savings,
     filled,
-    gradient_flow,
-    solve_ode,
     whole_blocks,
     with_silent_units,
 )
-from validation.lab import Lab
-from validation.statistics import in_units_of_one_run
+from validation.measure.theory import gradient_flow, solve_ode
 
 import learndyn as ld
+from learndyn.claims import Claim, Verdict
+from learndyn.testing import in_units_of_one_run
 
 RUNS = {"quick": wide(200, 1024), "standard": wide(200, 1024), "full": wide(1000, 4096)}
 """With 200 runs an estimate is good to 0.07; a true claim, biased by `BIAS`, then fails with
 probability 3e-4, all its times together."""
 
 MARGIN, BIAS = 0.5, 0.1
-"""Allowed distance of ensemble mean and ODE, in standard deviations of a single run, and how much
-of it the ODE leaves out: a bias of order 1/N over a scatter of order 1/sqrt(N)."""
+"""The allowed distance of ensemble mean and ODE, in standard deviations of a single run, and how
+much of it the ODE leaves out: a bias of order 1/N over a scatter of order 1/sqrt(N)."""
+
+SCATTER = 0.2
+"""The largest relative scatter of a run: on the plateau's exit runs scatter by much more, and the
+mean is no longer that of the ODE."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
     """One setting: theory and experiment from exactly the same overlaps.
 
-    units: as many as other curves of the same kind have at most, which then share programs.
     times: at which the claim is decided. horizon: end of the drawn curves, reached by one more run
     on weights, to show what lies beyond. runs: size of the ensemble. level: "sgd", runs on weights,
     or "chain", their overlaps, which takes a tenth of the time. wrong_rule: the control's theory;
-    None: the same rule without the lr^2 term.
+    None: the same rule without the lr^2 term. silent_units: add silent ones to
+    chains and theories, so many units in all, to share programs with larger networks. saves: what
+    else shares programs.
     """
 
     problem: ld.Problem
@@ -51,15 +57,16 @@ class Curve:
     horizon: float
     averages: Any = None
     wrong_rule: ld.SGD | None = None
-    units: int | None = None
     level: str = "sgd"
+    silent_units: int | None = None
+    saves: Savings = NOTHING_SAVED
 
     @property
     def ensemble(self) -> str:
-        """In words, with the times."""
+        """The ensemble in words, with its times."""
         runs = f"{self.runs} runs on weights"
         if self.level == "chain":
-            runs = f"{whole_blocks(self.runs)} chains and one run on weights"
+            runs = f"{self.runs} chains and one run on weights"
         return f"{runs}, compared at alpha = {', '.join(f'{t:g}' for t in self.times)}"
 
 
@@ -89,12 +96,13 @@ def measure_curve(curve: Curve, key: jax.Array) -> xr.Dataset:
     long_ts = jnp.linspace(0.0, curve.horizon, 101)
     fine = np.linspace(0.0, curve.horizon, 401)
     ensemble_key, long_key = jax.random.split(key)
-    runs = _runs(curve)
-    start = curve.start if curve.units is None else with_silent_units(curve.start, curve.units)
+    runs, units = _runs(curve), curve.silent_units
+    start = curve.start if units is None else with_silent_units(curve.start, units)
     alpha, eg = _ensemble(curve, runs, start, len(long_ts), ensemble_key)
     # One grid for all, so that each theory is compiled once.
     grid = np.union1d(fine, alpha)
     setting = {"start": start, "ts": grid, "averages": curve.averages}
+    setting |= {"fill_times": curve.saves.fill_grid, "xla": curve.saves.xla_theory}
     right = solve_ode(curve.problem, curve.rule, **setting).eg
     if curve.wrong_rule is None:
         wrong = gradient_flow(curve.problem, curve.rule, **setting)
@@ -127,9 +135,10 @@ def _ensemble(
     times = len(ts)
     if curve.level == "chain":
         options = {"n": curve.n, "key": key, "runs": curve.runs, "averages": curve.averages}
+        options |= {"fill_times": curve.saves.fill_times, "xla": curve.saves.xla_runs}
         found = chain_ensemble(curve.problem, curve.rule, start, ts, **options)
         return found["alpha"], found["eg"]
-    if curve.averages is None:  # measuring is cheap: one program for both kinds of run
+    if curve.saves.fill_times:  # one program for both kinds of run
         ts = filled(ts, long)
     found = runs(jax.random.split(key, curve.runs), ts)
     return found.alpha[0, :times], found.eg[:, :times]
@@ -142,7 +151,7 @@ def judge_curve(dataset: xr.Dataset, bias: float = BIAS) -> Verdict:
     wrong = in_units_of_one_run(samples, dataset.wrong.values, MARGIN)
     scatter = samples.std(axis=0, ddof=1) / samples.mean(axis=0)
     worst = right.worst
-    before_exit = bool((scatter < 0.2).all())
+    before_exit = bool((scatter < SCATTER).all())
     detail = (
         f"Furthest at alpha = {dataset.alpha.values[worst]:.3g}: mean - ODE = "
         f"{right.estimate[worst]:+.3f} +- {right.error[worst]:.3f} standard deviations of a run "
@@ -163,15 +172,20 @@ def judge_curve(dataset: xr.Dataset, bias: float = BIAS) -> Verdict:
 RULE = (
     f"At every listed time the ensemble's mean eg differs from the ODE by less than {MARGIN} "
     "standard deviations of a single run (two one-sided tests, 5 % each), and a run scatters by "
-    "less than 20 %: before the exit from the plateau."
+    f"less than {100 * SCATTER:g} %: before the exit from the plateau."
 )
 CONTROL = "The ODE without the lr² term of dQ/dalpha: gradient flow."
 
 
 def level_of(lab: Lab, weights: bool) -> str:
-    """Of a setting's ensemble: on weights if chosen, as all are in full; else through chains, whose
-    law is that of weights (`test_levels.py`)."""
+    """The level of a setting's ensemble: runs on weights where chosen, and always in full; else
+    chains, whose law is that of weights (`test_levels.py`)."""
     return "sgd" if weights or lab.profile == "full" else "chain"
+
+
+def runs_at(level: str, runs: int) -> int:
+    """The number of runs of an ensemble of at least so many: whole blocks of chains."""
+    return whole_blocks(runs) if level == "chain" else runs
 
 
 def decided_at(times: tuple[float, ...], level: str, profile: str) -> tuple[float, ...]:
@@ -191,5 +205,4 @@ def _runs(curve: Curve) -> Runs:
     def run(key: jax.Array, ts: jax.Array) -> ld.Trajectory:
         return sgd_run(curve.problem, curve.rule, curve.start, ts, curve.n, key)
 
-    # Beside chains there is one run on weights, which takes less time than compiling it.
-    return Runs(run, FOR_CHAINS if curve.level == "chain" else FOR_SGD)
+    return Runs(run, curve.saves.xla_runs)

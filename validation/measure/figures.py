@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from learndyn import plot
 
 ODE, SGD, WRONG = "#1f1f1f", "#0072B2", "#D55E00"
-"""Of theory, of runs and of controls, in every figure."""
+"""The colours of theory, runs and controls in every figure."""
 
 SECOND = "#56B4E9"
-"""Of runs too, where there are two kinds: a single one beside a mean, small n beside large."""
+"""The colour of a second kind of runs: a single one next to a mean, small n next to large."""
 
 
 def learning_curve(
