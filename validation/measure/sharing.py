@@ -9,6 +9,7 @@ import numpy as np
 from validation.lab.compiling import XlaOptions, wide
 
 import learndyn as ld
+from learndyn.dynamics._trajectory import Given
 
 LENGTHS = (16, 128, 512)
 """The numbers of times that programs have: shorter lists are filled up to the next of these. The
@@ -58,7 +59,9 @@ def with_silent_units(start: ld.Overlaps, k: int) -> ld.Overlaps:
 def cut(found: Any, times: int) -> Any:
     """Results at the first `times` times: the first rows of every array with a row per time."""
     length = len(found.alpha)
-    return jax.tree.map(lambda x: x[:times] if x.shape[:1] == (length,) else x, found)
+    is_given = lambda x: isinstance(x, Given)  # a schedule may have as many knots
+    cut_one = lambda x: x if is_given(x) or x.shape[:1] != (length,) else x[:times]
+    return jax.tree.map(cut_one, found, is_leaf=is_given)
 
 
 def whole_blocks(runs: int, lanes: int = LANES) -> int:

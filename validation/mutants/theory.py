@@ -49,7 +49,7 @@ def relu_without_own_step() -> None:
     def _(old, f, u, k):
         from learndyn.integrals.relu.orthants import quadrant
 
-        return (f.present * u)[:k, None] * u * quadrant(f.angles[:k].theta)
+        return f.present[:k, None] * u * quadrant(f.angles[:k].theta)
 
 
 @mutant("relu: I4 of four different fields is left out", "test_relu.py::test_learning_curve[3]")
@@ -76,16 +76,16 @@ def eg_too_large() -> None:
 @mutant("averages over nodes: <c c> is <c><c>", "test_tanh.py")
 def nodes_without_variance() -> None:
     @replace(NodeAverages, "field_averages")
-    def _(old, self, problem, state, cross=None):
-        found = old(self, problem, state, cross)
-        return found._replace(c_c=jnp.outer(found.c, found.c))
+    def _(old, self, problem, rule, state):
+        found = old(self, problem, rule, state)
+        return found._replace(Phi=jnp.outer(found.f, found.f))
 
 
-@mutant("averages over nodes: <c> is 30 % too large", f"{VARIANT}[biases]")
+@mutant("averages over nodes: <F> is 30 % too large", f"{VARIANT}[biases]")
 def nodes_bias_gradient() -> None:
     @replace(NodeAverages, "field_averages")
-    def _(old, self, problem, state, cross=None):
-        return _scaled(old(self, problem, state, cross), c=1.3)
+    def _(old, self, problem, rule, state):
+        return _scaled(old(self, problem, rule, state), f=1.3)
 
 
 def _drift_with(change) -> None:
@@ -96,12 +96,12 @@ def _drift_with(change) -> None:
 
 @mutant("ODE: the lr² term of dQ is missing", COMMITTEE, CONSTANT)
 def ode_without_fluctuation() -> None:
-    _drift_with(lambda old, self, *given: old(self, *given[:2], _scaled(given[2], c_c=0.0)))
+    _drift_with(lambda old, self, *given: old(self, *given[:2], _scaled(given[2], Phi=0.0)))
 
 
 @mutant("ODE: the lr² term of dQ is 20 % too large", COMMITTEE)
 def ode_too_much_fluctuation() -> None:
-    _drift_with(lambda old, self, *given: old(self, *given[:2], _scaled(given[2], c_c=1.2)))
+    _drift_with(lambda old, self, *given: old(self, *given[:2], _scaled(given[2], Phi=1.2)))
 
 
 @mutant("ODE: R learns 3 % too slowly", COMMITTEE)
@@ -115,18 +115,17 @@ def ode_slow_overlap() -> None:
 
 @mutant("ODE: the second layer learns at half its rate", BOTH)
 def ode_slow_second_layer() -> None:
-    _drift_with(lambda old, self, *given: old(self, *given[:2], _scaled(given[2], dv=0.5)))
+    _drift_with(lambda old, self, *given: old(self, *given[:2], _scaled(given[2], h=0.5)))
 
 
 @mutant("ODE: the sign of the pull between different students is wrong", COMMITTEE)
 def ode_wrong_sign() -> None:
     def change(old, self, rates, state, found):
         k = state.k
-        pull = found.c_probe[:, :k]
+        fields = found.with_fields(state.covariance)
+        pull = fields[:, :k]
         own = jnp.diag(jnp.diagonal(pull))
-        return old(
-            self, rates, state, found._replace(c_probe=found.c_probe.at[:, :k].set(2 * own - pull))
-        )
+        return old(self, rates, state, found._replace(fields=fields.at[:, :k].set(2 * own - pull)))
 
     _drift_with(change)
 
@@ -178,7 +177,7 @@ def decay_once() -> None:
 def batch_root() -> None:
     def change(old, self, rates, state, found):
         root = self.rule.batch_size**0.5
-        return old(self, rates, state, _scaled(found, c_c=root))
+        return old(self, rates, state, _scaled(found, Phi=root))
 
     _drift_with(change)
 

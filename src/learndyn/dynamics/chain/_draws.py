@@ -45,7 +45,7 @@ def draw_block(
         zeta,
         setting.v_teacher,
         setting.b_teacher,
-        random.always,
+        random.opaque_true,
     )
     z, y = z.reshape(steps, batch, d, lanes), y.reshape(steps, batch, lanes)
     outside = _outside(random, setting.n - d, rest.reshape(steps, -1, lanes), size)

@@ -18,11 +18,11 @@ _TOGETHER = 4
 """Columns computed in one piece, between which partial sums are shared."""
 
 
-def projected(
+def project_out(
     columns: list[Column],
     z: Float[Array, "rows lanes"],
     outside: Float[Array, " lanes"],
-    always: Bool[Array, ""],
+    opaque_true: Bool[Array, ""],
 ) -> tuple[list[Column], Column, Float[Array, " lanes"]]:
     """Rows B z-orthogonal to a vector x, their components along x, and the length of x.
 
@@ -52,7 +52,7 @@ def projected(
 
         first, end = some.start, some.stop
         new, sums = apart(
-            always,
+            opaque_true,
             piece,
             columns[first:end],
             z[first:end],
@@ -64,7 +64,9 @@ def projected(
     return found[::-1], sums * inverse[0], length[0]
 
 
-def with_column(columns: list[Column], extra: Column, always: Bool[Array, ""]) -> list[Column]:
+def rank_one_update(
+    columns: list[Column], extra: Column, opaque_true: Bool[Array, ""]
+) -> list[Column]:
     """Triangular factor of B B^T + q q^T from a triangular B and a vector q: Givens rotations."""
     result = []
     for j, column in enumerate(columns):
@@ -78,12 +80,12 @@ def with_column(columns: list[Column], extra: Column, always: Bool[Array, ""]) -
             cos, sin = b[j] * inverse, q[j] * inverse
             return cos * b + sin * q, jnp.where(below, cos * q - sin * b, 0.0)
 
-        new, extra = apart(always, rotated, column, extra)
+        new, extra = apart(opaque_true, rotated, column, extra)
         result.append(new)
     return result
 
 
-def triangular_columns(x: Float[Array, "rows cols lanes"], always: Bool[Array, ""]) -> list[Column]:
+def lq_factor(x: Float[Array, "rows cols lanes"], opaque_true: Bool[Array, ""]) -> list[Column]:
     """Columns of a lower-triangular L with L L^T = x x^T, at any rank: Householder reflections.
 
     The error of each row is relative to that row's own length.
@@ -103,8 +105,8 @@ def triangular_columns(x: Float[Array, "rows cols lanes"], always: Bool[Array, "
         return x[1:] - weight[:, None] * axis
 
     for j in range(rows):
-        axis, weight, diagonal = apart(always, reflection, x)
-        x = apart(always, reflected, x, axis, weight)
+        axis, weight, diagonal = apart(opaque_true, reflection, x)
+        x = apart(opaque_true, reflected, x, axis, weight)
         zeros = jnp.zeros((j, *diagonal.shape), x.dtype)
         columns.append(jnp.concatenate([zeros, diagonal[None], x[:, 0]]))
         x = x[:, 1:]

@@ -20,25 +20,25 @@ def lane_modulations(
     lam: Float[Array, "k lanes"],
     y: Float[Array, " lanes"],
     layers: Layers,
-    always: Bool[Array, ""],
+    opaque_true: Bool[Array, ""],
 ) -> Modulation:
-    """The rule's modulation of one sample in each lane. always: see `apart`."""
+    """The rule's modulation of one sample in each lane. opaque_true: see `apart`."""
     numbers, rest = eqx.partition((problem, rule), eqx.is_array)
 
     def modulation(numbers: Any, lam: Array, y: Array, layers: Layers) -> Modulation:
         problem, rule = eqx.combine(numbers, rest)
-        once = eqx.tree_at(lambda p: p.student, problem, _Once(problem.student, always))
+        once = eqx.tree_at(lambda p: p.student, problem, _Once(problem.student, opaque_true))
         return rule.modulation(once, Sample(lam, y), layers)
 
     in_lanes = functools.partial(per_lane, modulation)
-    return apart(always, in_lanes, numbers, lam, y, layers.of_student)
+    return apart(opaque_true, in_lanes, numbers, lam, y, layers.of_student)
 
 
 class _Once(AbstractActivation):
     """An activation that is evaluated once with its derivative, however often both are used."""
 
     g: Any
-    always: Bool[Array, ""]
+    opaque_true: Bool[Array, ""]
 
     def __call__(self, x: Array) -> Array:
         return self.g(x)
@@ -49,7 +49,7 @@ class _Once(AbstractActivation):
     def with_derivative(self, x: Array) -> tuple[Array, Array]:
         numbers, rest = eqx.partition(self.g, eqx.is_array)
         evaluate = lambda numbers, x: with_derivative(eqx.combine(numbers, rest), x)
-        return apart(self.always, evaluate, numbers, x)
+        return apart(self.opaque_true, evaluate, numbers, x)
 
 
 def lane_labels(
@@ -58,9 +58,9 @@ def lane_labels(
     zeta: Float[Array, "samples lanes"],
     v_teacher: Float[Array, " m #lanes"],
     b_teacher: Float[Array, " m #lanes"] | None,
-    always: Bool[Array, ""],
+    opaque_true: Bool[Array, ""],
 ) -> Float[Array, "samples lanes"]:
-    """Labels of many samples in each lane. always: see `apart`."""
+    """Labels of many samples in each lane. opaque_true: see `apart`."""
     layers = Layers(v_teacher[:0], v_teacher, None, b_teacher)
     numbers, rest = eqx.partition(problem, eqx.is_array)
 
@@ -68,4 +68,4 @@ def lane_labels(
         problem: Problem = eqx.combine(numbers, rest)
         return jax.vmap(problem.label, (0, 0, None))(rho, zeta, layers)
 
-    return apart(always, functools.partial(per_lane, label), numbers, rho, zeta, layers)
+    return apart(opaque_true, functools.partial(per_lane, label), numbers, rho, zeta, layers)

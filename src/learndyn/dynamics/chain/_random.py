@@ -29,7 +29,7 @@ class LaneRandom:
         first: int | UInt32[Array, ""] = 0,
     ):
         self.lanes = seeds.shape[1]
-        self.always = block >= 0
+        self.opaque_true = block >= 0
         self._seeds, self._block, self._next = seeds, block, first
 
     def starting_at(self, first: UInt32[Array, ""]) -> "LaneRandom":
@@ -53,7 +53,7 @@ class LaneRandom:
             cos, sin = cos_sin_turns(unit[pairs:])
             return jnp.concatenate([radius * cos, radius * sin])[:count]
 
-        return apart(self.always, transformed, *self._words(2 * pairs))
+        return apart(self.opaque_true, transformed, *self._words(2 * pairs))
 
     def _words(self, count: int) -> Words:
         start = self._next
@@ -100,7 +100,7 @@ def chi_square(
             x, u = counters.normal(columns), counters.uniform(columns)
             return _candidates(d, x[None], u[None])
 
-        new, good = apart(random.always, fresh, round_)
+        new, good = apart(random.opaque_true, fresh, round_)
         first = jnp.min(jnp.where(accepted, steps, position), axis=0)
         filled = (position == first) & good
         return jnp.where(filled, new, values), accepted | filled, round_ + np.uint32(1)

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from learndyn.dynamics.chain._factor import Column, projected, triangular_columns, with_column
+from learndyn.dynamics.chain._factor import Column, project_out, lq_factor, rank_one_update
 from learndyn.dynamics.chain._fields import lane_modulations
 from learndyn.dynamics.chain._lanes import inner, per_lane
 from learndyn.problems import Layers, Problem
@@ -73,12 +73,12 @@ def chain_step(
     orthogonal transformations of the frame: no overlap is ever formed by subtraction, and C
     stays positive semi-definite.
     """
-    always = step >= 0
+    opaque_true = step >= 0
     alpha = step / setting.n
     rates, beta = _rates(setting, alpha)
-    c, dv = _gradients(setting, state, draw, always)
+    c, dv = _gradients(setting, state, draw, opaque_true)
     move = _one_sample if beta is None and c.shape[0] == 1 else _any_batch
-    rows_t, columns = move(setting, state, draw, c, rates.w, beta, always)
+    rows_t, columns = move(setting, state, draw, c, rates.w, beta, opaque_true)
     v, u_v = _moved(state.v, state.u_v, rates.v, beta, dv / setting.n)
     b, u_b = state.b, state.u_b
     if b is not None:
@@ -93,7 +93,7 @@ def _one_sample(
     c: Float[Array, "1 k lanes"],
     rate: Float[Array, " #lanes"],
     beta: Float[Array, " #lanes"] | None,
-    always: Bool[Array, ""],
+    opaque_true: Bool[Array, ""],
 ) -> tuple[Float[Array, "k m lanes"], list[Column]]:
     """Without momentum a sample moves the rows only along itself, so only their components
     along x change, by c |x|; what is orthogonal to x keeps its Gram matrix."""
@@ -101,9 +101,9 @@ def _one_sample(
     size = rate / setting.n
     keep = 1.0 - size * setting.rule.weight_decay
     rows_t = keep * state.rows_t - size * (c[0][:, None] * draw.z[0, :m])
-    rest, along, length = projected(state.columns, draw.z[0, m:], draw.outside[0, 0], always)
+    rest, along, length = project_out(state.columns, draw.z[0, m:], draw.outside[0, 0], opaque_true)
     along = keep * along - (size * length) * c[0]
-    return rows_t, with_column([keep * column for column in rest], along, always)
+    return rows_t, rank_one_update([keep * column for column in rest], along, opaque_true)
 
 
 def _any_batch(
@@ -113,10 +113,10 @@ def _any_batch(
     c: Float[Array, "batch k lanes"],
     rate: Float[Array, " #lanes"],
     beta: Float[Array, " #lanes"] | None,
-    always: Bool[Array, ""],
+    opaque_true: Bool[Array, ""],
 ) -> tuple[Float[Array, "rows m lanes"], list[Column]]:
     k, m = state.k, state.rows_t.shape[1]
-    gradient = _weight_gradient(c, draw, always) / setting.n
+    gradient = _weight_gradient(c, draw, opaque_true) / setting.n
     unseen = jnp.zeros((len(state.columns), draw.outside.shape[1], c.shape[2]), c.dtype)
     rows = jnp.concatenate([state.rows_t, jnp.stack(state.columns, axis=1), unseen], axis=1)
     decay = setting.rule.weight_decay / setting.n
@@ -126,11 +126,11 @@ def _any_batch(
     else:
         u = beta * rows[k:] + gradient + decay * w
         rows = jnp.concatenate([w - rate * u, u])
-    return rows[:, :m], triangular_columns(rows[:, m:], always)
+    return rows[:, :m], lq_factor(rows[:, m:], opaque_true)
 
 
 def _gradients(
-    setting: ChainSetting, state: ChainState, draw: Draw, always: Bool[Array, ""]
+    setting: ChainSetting, state: ChainState, draw: Draw, opaque_true: Bool[Array, ""]
 ) -> tuple[Float[Array, "batch k lanes"], Float[Array, "k lanes"]]:
     """c for each sample, and the mean of dloss/dv."""
     k, m = state.k, state.rows_t.shape[1]
@@ -139,13 +139,13 @@ def _gradients(
     for z, y in zip(draw.z, draw.y, strict=True):
         outside = sum(state.columns[j][:k] * z[m + j] for j in range(k))
         lam = inner(state.rows_t[:k], z[None, :m]) + outside
-        samples.append(lane_modulations(setting.problem, setting.rule, lam, y, layers, always))
+        samples.append(lane_modulations(setting.problem, setting.rule, lam, y, layers, opaque_true))
     c, dv = zip(*samples, strict=True)
     return jnp.stack(c), reduce(operator.add, dv) / len(dv)
 
 
 def _weight_gradient(
-    c: Float[Array, "batch k lanes"], draw: Draw, always: Bool[Array, ""]
+    c: Float[Array, "batch k lanes"], draw: Draw, opaque_true: Bool[Array, ""]
 ) -> Float[Array, "k d_r lanes"]:
     """Mean of c x over the batch: along the frame, then along r more directions.
 
@@ -156,7 +156,7 @@ def _weight_gradient(
     factor = c.swapaxes(0, 1)
     along = _product(factor, draw.z)
     if batch > k:
-        factor = jnp.stack(triangular_columns(factor, always), axis=1)
+        factor = jnp.stack(lq_factor(factor, opaque_true), axis=1)
     return jnp.concatenate([along, _product(factor, draw.outside)], axis=1) / batch
 
 
