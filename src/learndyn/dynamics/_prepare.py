@@ -48,11 +48,12 @@ class Number(NamedTuple):
     @property
     def must(self) -> str:
         """Its bounds in words."""
-        words = ["finite"] if not self.whole else ["a whole number"]
-        words.append(f"{'>' if self.strict else '>='} {_plain(self.least)}")
+        lower = f"{'>' if self.strict else '>='} {_plain(self.least)}"
+        words = [f"a whole number {lower}"] if self.whole else ["finite", lower]
         words += [f"at most {_plain(self.most)}"] if _is_bound(self.most) else []
         words += [f"< {_plain(self.below)}"] if _is_bound(self.below) else []
-        return ", ".join(words[:-1]) + " and " + words[-1]
+        *first, last = words
+        return f"{', '.join(first)} and {last}" if first else last
 
 
 def run_numbers(problem: Problem, rule: AbstractRule, n: Any = None) -> list[Number]:

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from learndyn.dynamics.chain._factor import Column, project_out, lq_factor, rank_one_update
+from learndyn.dynamics.chain._factor import Column, lq_factor, project_out, rank_one_update
 from learndyn.dynamics.chain._fields import lane_modulations
 from learndyn.dynamics.chain._lanes import inner, per_lane
 from learndyn.problems import Layers, Problem
