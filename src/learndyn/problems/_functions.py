@@ -1,5 +1,6 @@
 """User callables as pytrees: plain functions become static, Modules stay trees of leaves."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -53,7 +54,7 @@ def describe(tree: Any) -> Any:
             "repr": _plain_repr(tree.fn),
         }
     if isinstance(tree, eqx.Module):
-        fields = {name: describe(getattr(tree, name)) for name in tree.__dataclass_fields__}
+        fields = {f.name: describe(getattr(tree, f.name)) for f in dataclasses.fields(tree)}
         return {"type": type(tree).__name__, **fields}
     if isinstance(tree, jax.core.Tracer):
         return "traced"
