@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._numerics.inverse_trigonometric import arcsin
 from learndyn._numerics.linear_algebra import symmetric_from_triu
+from learndyn._numerics.special import arcsin
 
 _2_PI = 2 / np.pi
 

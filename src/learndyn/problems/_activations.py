@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._numerics.scaled_erf import scaled_erf, scaled_erf_derivative
+from learndyn._numerics.special import scaled_erf, scaled_erf_derivative
 from learndyn._types import ScalarFunction
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._numerics.inverse_trigonometric import arctan2
+from learndyn._numerics.special import arctan2
 from learndyn.integrals.relu.correlations import Angles, between
 from learndyn.integrals.relu.unit_rows import sine
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._numerics.inverse_trigonometric import arctan2
+from learndyn._numerics.special import arctan2
 from learndyn.integrals.relu.unit_rows import sine, unit_rows
 
 SMALLEST_VARIANCE = 1e-100
