@@ -18,7 +18,7 @@ from learndyn._types import CountLike, RealLike
 from learndyn.asymptotics._states import symmetric_state
 from learndyn.asymptotics.reduced._flow import ReducedFlow
 from learndyn.asymptotics.reduced._states import SymmetricOverlaps
-from learndyn.integrals.elementary import FORMS, Forms
+from learndyn.integrals import erf
 from learndyn.problems import Problem
 from learndyn.rules import SGD
 from learndyn.states import Overlaps
@@ -182,11 +182,10 @@ def _escape(m: Array, q: Array, c: Array, r: Array) -> Float[Array, ""]:
 
     There sum_{j != i} X_jn = -X_in: the change of <c_i rho_n> is proportional to X_in.
     """
-    forms: Forms = FORMS["Erf"]
     one, none = jnp.ones(()), jnp.zeros(())
     # Arguments ii, in, ic, nc, cc of I3(i, n, c) for c: unit i, another, teacher n, another.
     classes = [(q, r, q), (c, r, q), (r, one, one), (r, none, one)]
-    slopes = [jax.grad(forms.i3, (1, 2, 3))(q, r, *arguments) for arguments in classes]
+    slopes = [jax.grad(erf.I3, (1, 2, 3))(q, r, *arguments) for arguments in classes]
     weights = [one, m - 1, -one, -(m - 1)]
     through_in = sum(w * s[0] for w, s in zip(weights, slopes, strict=True))
     through_students = slopes[0][2] - slopes[1][2]
