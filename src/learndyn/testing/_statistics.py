@@ -11,6 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from learndyn._numerics.power_law import fit_power_law
 from learndyn._types import RealLike
 
 LEVEL = 0.05
@@ -103,10 +104,8 @@ def power_law(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, f
 
     y: independent estimates with standard errors `error`, small beside y.
     """
-    weights = (y / error) ** 2
-    log_x = np.log(x) - np.average(np.log(x), weights=weights)
-    spread = (weights * log_x**2).sum()
-    return float((weights * log_x) @ np.log(np.abs(y)) / spread), float(spread**-0.5)
+    fit = fit_power_law(x, y, (y / error) ** 2)
+    return fit.slope, fit.slope_error
 
 
 def z_scores(samples: np.ndarray, exact: np.ndarray) -> np.ndarray:
