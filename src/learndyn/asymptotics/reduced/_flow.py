@@ -20,11 +20,11 @@ from learndyn._checks import (
     require_unbatched,
     require_x64,
 )
-from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import CountLike, RealLike, Times
 from learndyn.asymptotics.reduced import _ansatz
 from learndyn.asymptotics.reduced._ansatz import Ansatz, Plan, Terms
 from learndyn.asymptotics.reduced._states import SpecialisedOverlaps, SymmetricOverlaps
+from learndyn.dynamics._integrate import integrate_field
 from learndyn.integrals import erf, linear
 from learndyn.problems import Erf, Linear, Problem, Squared
 from learndyn.rules import SGD
@@ -177,34 +177,23 @@ def _solve(
     solver: diffrax.AbstractSolver,
     max_steps: int,
 ) -> ReducedTrajectory:
-    solution = diffrax.diffeqsolve(
+    valid = jnp.asarray(True)  # what can be checked was, before tracing
+    solved = integrate_field(
         diffrax.ODETerm(flow),
-        solver,
-        t0=ts[0],
-        t1=ts[-1],
-        dt0=None,
-        y0=flow.pack(flow.start),
-        saveat=diffrax.SaveAt(ts=ts),
-        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+        flow.pack(flow.start),
+        ts,
+        (rtol, atol),
+        valid,
         max_steps=max_steps,
-        event=diffrax.Event(_diverged),
-        throw=False,
+        first_step=None,  # rates grow with the number of units
+        solver=solver,
     )
-    reached = jnp.isfinite(jnp.asarray(solution.ts))
-    ys = jnp.where(reached[:, None], jnp.asarray(solution.ys), jnp.nan)
-    code = jnp.asarray(Result.SOLVER_FAILED.value)
-    for theirs, ours in (
-        (diffrax.RESULTS.successful, Result.SUCCESS),
-        (diffrax.RESULTS.event_occurred, Result.DIVERGED),
-        (diffrax.RESULTS.max_steps_reached, Result.MAX_STEPS),
-    ):
-        code = jnp.where(solution.result == theirs, ours.value, code)
     return ReducedTrajectory(
         alpha=ts,
-        state=jax.vmap(flow.unpack)(ys),
-        eg=jax.vmap(flow.generalisation_error)(ys),
-        result=code,
-        steps=solution.stats["num_steps"],
+        state=jax.vmap(flow.unpack)(solved.ys),
+        eg=jax.vmap(flow.generalisation_error)(solved.ys),
+        result=solved.result,
+        steps=solved.stats["steps"],
     )
 
 
@@ -212,10 +201,6 @@ def _is_own(start: SpecialisedOverlaps | SymmetricOverlaps) -> Bool[np.ndarray, 
     """Which coordinates are overlaps of a unit with itself or with its own teacher."""
     group, pairs = start.ansatz.groups, start.ansatz.places.values()
     return np.array([i[1] == k[1] and group[i[0]] == group[k[0]] for i, k in pairs])
-
-
-def _diverged(t: Array, y: Array, args: object, **kwargs: object) -> Array:
-    return ~jnp.all(jnp.abs(y) < DIVERGENCE_LIMIT)
 
 
 def _require_valid(start: SpecialisedOverlaps | SymmetricOverlaps) -> None:
