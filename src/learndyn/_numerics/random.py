@@ -23,9 +23,10 @@ _SERIES_TERMS = {32: 6, 64: 11}
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
+"""Threefry's own constants (Salmon et al. 2011): other values would give other numbers than JAX."""
 
 _PIECES = 4
-"""See `in_pieces`."""
+"""How many pieces `in_pieces` makes: few enough to cost nothing, enough to compile a loop."""
 
 Words = tuple[UInt[Array, "..."], UInt[Array, "..."]]
 

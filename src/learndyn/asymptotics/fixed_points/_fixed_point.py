@@ -17,7 +17,7 @@ from learndyn.asymptotics.fixed_points._flow import (
     drift,
     error_of,
     fixed_flow,
-    off_singular,
+    regularised,
     require_regular_relu,
 )
 from learndyn.asymptotics.fixed_points._linearise import Direction, as_direction
@@ -114,17 +114,17 @@ def fixed_point(
         require_at_least(limit, 0.0, name, "a tolerance", strict=True)
     if is_concrete(rule.lr):
         require_at_least(rule.lr, 0.0, "lr", "nothing moves without it", strict=True)
-    nearby = off_singular(flow, start)
+    nearby = regularised(flow, start)
     if nearby is not start:
         # Is it `start` itself, where only averages made for it have derivatives?
         here = fixed_flow(problem, rule, start, **setting)
         found, _ = _fixed_point(here, here.pack(start), *limits, max_steps)
         if found.result == Result.SUCCESS.value and _is_near(found.state, start):
             return found
-    return _with_room(flow, nearby, *limits, max_steps)
+    return _search_with_restarts(flow, nearby, *limits, max_steps)
 
 
-def _with_room(flow: OverlapFlow, start: Overlaps, *options: Any) -> FixedPoint:
+def _search_with_restarts(flow: OverlapFlow, start: Overlaps, *options: Any) -> FixedPoint:
     """The search from `start`, begun again where it ends at overlaps that no weights have.
 
     Each restart adds more to the diagonal of Q (Q + room I): weights whose own, independent parts

@@ -19,7 +19,7 @@ AT_REST = 1e-6
 
 _VANISHING = 1e-12
 
-_BESIDE = 1e-8
+_SHIFT = 1e-8
 """Added to Q_ii, relative: derivatives by nodes then err by 1e-8 or so."""
 
 
@@ -36,7 +36,7 @@ def fixed_flow(
 
     moving: False for what stays at `state`: value and derivatives are right there also where
     overlaps are singular, but averages over nodes then are wrong elsewhere. True for what goes
-    elsewhere: then they have no derivatives where overlaps are singular (see `off_singular`).
+    elsewhere: then they have no derivatives where overlaps are singular (see `regularised`).
     Raises: ValueError for a learning rate that is a schedule (then nothing is fixed), a batch
     of states or floats, and whatever `ode_term` refuses.
     """
@@ -57,7 +57,7 @@ def fixed_flow(
     return eqx.tree_at(lambda f: f.averages, flow, better)
 
 
-def off_singular(flow: OverlapFlow, state: Overlaps) -> Overlaps:
+def regularised(flow: OverlapFlow, state: Overlaps) -> Overlaps:
     """`state`, or where its overlaps are singular and averages are over nodes, one beside it.
 
     There nodes have derivatives; the distance is far below any that matters.
@@ -65,7 +65,7 @@ def off_singular(flow: OverlapFlow, state: Overlaps) -> Overlaps:
     if not isinstance(flow.averages, NodeAverages) or not is_singular(state):
         return state
     norms = jnp.diagonal(state.Q)
-    return eqx.tree_at(lambda s: s.Q, state, state.Q + jnp.diag(_BESIDE * (1 + norms)))
+    return eqx.tree_at(lambda s: s.Q, state, state.Q + jnp.diag(_SHIFT * (1 + norms)))
 
 
 def require_regular_relu(problem: Problem, state: Overlaps, function: str) -> None:

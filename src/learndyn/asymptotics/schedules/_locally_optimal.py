@@ -15,7 +15,7 @@ from learndyn.asymptotics.fixed_points._flow import (
     drift,
     error_of,
     fixed_flow,
-    off_singular,
+    regularised,
     with_rates,
 )
 from learndyn.dynamics import OverlapFlow
@@ -44,9 +44,9 @@ def locally_optimal_lr(
     Raises: ValueError for slow momentum, schedules, lr = 0, or whatever `solve_ode` refuses.
     Source: Saad & Rattray, PRL 79, 2578 (1997), the locally optimal rate, for any problem.
     """
-    flow = _flow(problem, rule, state, "locally_optimal_lr", averages, moving=False)
-    lr = _best(flow, flow.pack(state))[0]
-    return jnp.where(jnp.isfinite(lr), lr * _given(rule), lr)
+    flow = _checked_flow(problem, rule, state, "locally_optimal_lr", averages, moving=False)
+    lr = _best_rate(flow, flow.pack(state))[0]
+    return jnp.where(jnp.isfinite(lr), lr * _first_rate(rule), lr)
 
 
 def locally_optimal_schedule(
@@ -66,16 +66,16 @@ def locally_optimal_schedule(
     ts = checked_times(ts)
     max_lr = as_float(max_lr, "max_lr")
     require_at_least(max_lr, 0.0, "max_lr", "a learning rate", strict=True)
-    flow = _flow(problem, rule, start, "locally_optimal_schedule", averages, moving=True)
-    flow = eqx.tree_at(lambda f: f.start, flow, off_singular(flow, start))
-    lr, eg = _follow(flow, ts, max_lr / _given(rule))
-    return PiecewiseRate(ts, jnp.maximum(lr * _given(rule), 1e-300)), eg
+    flow = _checked_flow(problem, rule, start, "locally_optimal_schedule", averages, moving=True)
+    flow = eqx.tree_at(lambda f: f.start, flow, regularised(flow, start))
+    lr, eg = _follow_best_rate(flow, ts, max_lr / _first_rate(rule))
+    return PiecewiseRate(ts, jnp.maximum(lr * _first_rate(rule), 1e-300)), eg
 
 
 @eqx.filter_jit
-def _follow(flow: OverlapFlow, ts: Array, cap: Array) -> tuple[Array, Array]:
+def _follow_best_rate(flow: OverlapFlow, ts: Array, cap: Array) -> tuple[Array, Array]:
     def field(t: Any, y: Any, args: Any) -> Array:
-        lr, first, second = _best(flow, y)
+        lr, first, second = _best_rate(flow, y)
         lr = jnp.minimum(lr, cap)
         return lr * first + lr**2 * second
 
@@ -89,11 +89,11 @@ def _follow(flow: OverlapFlow, ts: Array, cap: Array) -> tuple[Array, Array]:
         first_step=None,  # the best rate, and with it the time scale, may be of any size
     )
     ys = solved.ys
-    lr = jax.vmap(lambda y: jnp.minimum(_best(flow, y)[0], cap))(ys)
+    lr = jax.vmap(lambda y: jnp.minimum(_best_rate(flow, y)[0], cap))(ys)
     return lr, jax.vmap(lambda y: error_of(flow, flow.unpack(y)))(ys)
 
 
-def _best(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array, Array]:
+def _best_rate(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array, Array]:
     """The best rate, in units of the flow's; and a, b of the drift in those units."""
     one = drift(flow, y)
     twice = drift(eqx.tree_at(lambda f: f.rule, flow, with_rates(flow.rule, 2 * flow.rule.lr)), y)
@@ -104,7 +104,7 @@ def _best(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array, Array
     return jnp.where(gain > 0, best, 0.0), first, second
 
 
-def _flow(
+def _checked_flow(
     problem: Problem,
     rule: SGD,
     state: Overlaps,
@@ -124,5 +124,5 @@ def _flow(
     return flow
 
 
-def _given(rule: SGD) -> Array:
+def _first_rate(rule: SGD) -> Array:
     return jnp.asarray(rule.lr, float)
