@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     import xarray
 
 BUDGET = 0.01
-"""At most how likely some true claim of a run may be to fail: a run that exceeds it has failed."""
+"""A run whose true claims would fail with a larger probability than this has failed: at most one
+run in a hundred may raise a false alarm, so that a failure is worth a look."""
 
 
 def lines(card: "xarray.Dataset") -> list[str]:
@@ -56,7 +57,7 @@ def _faults_of_the_run(card: "xarray.Dataset") -> list[str]:
 
 
 def alarm(card: "xarray.Dataset") -> float:
-    """At most how likely some true claim was to fail; 1 where it is not known."""
+    """A bound on how likely some true claim was to fail; 1 where it is not known."""
     return float(np.fmin(1.0, card.false_alarm.values.sum()))
 
 

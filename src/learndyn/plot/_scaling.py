@@ -24,8 +24,8 @@ class Slope(NamedTuple):
 def fitted_slope(dataset: "xarray.Dataset", x: str, y: str) -> Slope:
     """The power law of variable y in coordinate x, by least squares in logarithms.
 
-    Over `seed`, y is averaged and points weigh as their standard errors allow.
-    Raises: ValueError for fewer than two positive points, or dimensions beside x and seed.
+    y is averaged over `seed`, and points have the weights of their standard errors.
+    Raises: ValueError for fewer than two positive points, or dimensions besides x and seed.
     """
     xs, means, errors = _points(dataset, x, y)
     weights = (means / np.where(errors > 0, errors, np.nan)) ** 2
@@ -47,7 +47,7 @@ def scaling(
 ) -> "Axes":
     """Variable y against coordinate x, log-log, with the fitted power law.
 
-    Over `seed` the mean is shown with its standard error. expected: a slope to compare with,
+    The mean over `seed` is shown with its standard error. expected: a slope to compare with,
     drawn as a dashed line through the first point.
     Raises: ValueError as `fitted_slope`.
     """

@@ -16,19 +16,34 @@ from learndyn.asymptotics.fixed_points._flow import with_rates
 from learndyn.dynamics import OverlapFlow
 
 _SMALLEST_STEP = 1e-9
+"""Relative step in lr below which a branch counts as ended; an end is as exact as that."""
+
 _AGREEMENT = 1e-10
+"""The extrapolated end of stability is returned when two of its estimates agree to this, relative
+to lr: the error that `critical_lr` states."""
+
 _RANGE = 1e6
+"""The branch is followed up to this factor from the given rate, up or down; see `critical_lr`."""
+
 _JUMP = 0.3
+"""Relative change of the state in one step beyond which the search counts as having slipped to
+another branch: a step changes lr by 20 % at most, and less where the state changes fast."""
+
 _HUGE, _LARGE = 2e3, 1e2
-"""Of a state, beside the first one: it is followed up to there, since its rounding grows like the
-square of its size and goes to infinity with the polynomial; and it may have run off from there."""
+"""Sizes of a state relative to the first one. Beyond the first it is followed no further, since its
+rounding grows like the square of its size and enters the polynomial that extrapolates to infinity.
+From the second on, a branch that is lost may have run off to infinity."""
 
 _STEEP = 10.0
-_ORDER, _APART = 6, 2.0
-"""Order of that polynomial, and the state's growth between its points: the closer they are, the
-more of their rounding arrives at infinity."""
+"""A state that grows faster than this power of lr runs off to infinity at a finite rate: growth
+without end but at no finite rate has small powers, such as 2/3 with weight decay."""
 
-_UNCOUNTED = -1  # of neutral directions: still to be counted
+_ORDER, _APART = 6, 2.0
+"""Order of the polynomial that extrapolates to infinity, and the state's growth between its points:
+the closer they are, the more of their rounding arrives at infinity."""
+
+_UNCOUNTED = -1
+"""The number of neutral directions while it is still to be counted."""
 
 
 class _Point(NamedTuple):
@@ -60,11 +75,16 @@ def follow(flow: OverlapFlow, y: Float[Array, " p"]) -> float:
 
 
 def _upwards(flow: OverlapFlow, point: _Point) -> float:
-    """Steps that never pass the extrapolated end of stability, lest it slip to another branch."""
+    """Follow the branch to larger rates.
+
+    Steps never pass the extrapolated end of stability, beyond which the search would slip to
+    another branch.
+    """
     past, apart, step, estimate = [point], [point], 0.1, np.inf
     limit, unit = point.lr * _RANGE, 1 + _size(point)
     while point.lr < limit:
         target = min(point.lr * (1 + step), 0.5 * (point.lr + estimate))
+        # Continuation: predict along the branch, correct by the search, shorten a step that fails.
         new = _fixed_point_at(flow, target, point)
         if not new.found or _has_jumped(point.y, new.y):
             step = 0.25 * (target / point.lr - 1)
@@ -84,7 +104,7 @@ def _upwards(flow: OverlapFlow, point: _Point) -> float:
 
 
 def _end_of_branch(past: list[_Point], apart: list[_Point], *, large: bool) -> float:
-    """Where a branch is that cannot be followed any further."""
+    """The rate at which a branch ends that cannot be followed any further."""
     point = past[-1]
     if not large:
         return point.lr
@@ -127,7 +147,7 @@ def _downwards(flow: OverlapFlow, point: _Point) -> float:
 
 
 def _where_growth_vanishes(points: list[_Point]) -> float:
-    """Where growth, as a power of the distance, reaches 0; inf where it does not go there.
+    """The rate at which growth, as a power of the distance to it, reaches 0; inf where it does not.
 
     The power is 1 at an ordinary crossing, 1/2 at a fold, any where the state runs to infinity.
     """
@@ -165,6 +185,7 @@ def _has_jumped(old: Array, new: Array) -> bool:
 
 
 def _fixed_point_at(flow: OverlapFlow, lr: float, near: _Point) -> _Point:
+    # Continuation: the tangent of the branch predicts, the search corrects.
     guess = near.y + near.dy * (lr - near.lr)
     y, dy, found, matrix = _evaluate(flow, jnp.asarray(lr, float), guess)
     matrix = np.asarray(matrix)

@@ -95,7 +95,7 @@ def fixed_point(
     neutral_tolerance: singular values below this times the largest count as neutral. Weak noise
         turns neutral directions into very slow ones; a larger value, 1e-4, say, leaves those
         where they are and gives the quasi-stationary point.
-    tolerance: of |dy/dalpha| / lr.
+    tolerance: the largest |dy/dalpha| / lr of a fixed point.
     Derivatives with respect to every float of problem and rule: by the implicit function
         theorem with a pseudo-inverse; along neutral directions they are 0. `start` has none.
     Returns: a `FixedPoint`; check its `result`, since a search can end without finding one. A

@@ -15,12 +15,15 @@ from learndyn.states import Overlaps
 AveragesOption = AbstractNodes | AbstractAverages | str | None
 
 AT_REST = 1e-6
-"""Largest speed, over the learning rate, of what counts as a fixed point."""
+"""Largest speed, over the learning rate, of what counts as a fixed point: ODE runs with the default
+tolerances end this close to one."""
 
 _VANISHING = 1e-12
+"""A ReLU unit with a smaller Q_ii counts as one without weights: its step function jumps nearby."""
 
 _SHIFT = 1e-8
-"""Added to Q_ii, relative: derivatives by nodes then err by 1e-8 or so."""
+"""Relative increase of Q_ii that makes singular overlaps regular: derivatives by nodes then have an
+error of 1e-8 or so, and rounding, 1e-16 over this, is no larger."""
 
 
 def fixed_flow(
@@ -58,9 +61,9 @@ def fixed_flow(
 
 
 def regularised(flow: OverlapFlow, state: Overlaps) -> Overlaps:
-    """`state`, or where its overlaps are singular and averages are over nodes, one beside it.
+    """`state`, with Q_ii a little larger where its overlaps are singular and averages use nodes.
 
-    There nodes have derivatives; the distance is far below any that matters.
+    There averages over nodes have derivatives; the change is far below any that matters.
     """
     if not isinstance(flow.averages, NodeAverages) or not is_singular(state):
         return state

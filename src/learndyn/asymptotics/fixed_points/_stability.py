@@ -26,7 +26,8 @@ from learndyn.rules import SGD
 from learndyn.states import Overlaps
 
 _MARGINAL = 1e-7
-"""A real part within this times the largest eigenvalue of 0 counts as neither sign."""
+"""A real part within this times the largest eigenvalue of 0 counts as neither sign: where two
+neutral eigenvalues meet, a rounding of 1e-15 of the matrix moves them by its square root."""
 
 
 class Stability(eqx.Module):

@@ -229,7 +229,7 @@ def _with_constants(y: Float[Array, " c"]) -> Float[Array, " c2"]:
     return jnp.concatenate([y, jnp.array([1.0, 0.0])])
 
 
-@lru_cache
+@lru_cache  # enumerated once for each ansatz
 def _plan(kind: type) -> Plan:
     ansatz: Ansatz = kind.ansatz
     return _ansatz.plan(ansatz)

@@ -94,7 +94,7 @@ def _follow_best_rate(flow: OverlapFlow, ts: Array, cap: Array) -> tuple[Array, 
 
 
 def _best_rate(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array, Array]:
-    """The best rate, in units of the flow's; and a, b of the drift in those units."""
+    """The best rate in units of the flow's, and a, b of the drift lr a + lr**2 b in those units."""
     one = drift(flow, y)
     twice = drift(eqx.tree_at(lambda f: f.rule, flow, with_rates(flow.rule, 2 * flow.rule.lr)), y)
     first, second = 2 * one - twice / 2, twice / 2 - one
