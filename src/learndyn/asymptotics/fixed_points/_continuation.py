@@ -215,6 +215,8 @@ def _evaluate(
         return root(moved, guess, jnp.asarray(1e-15), jnp.asarray(NEUTRAL), 60, 1e-6)
 
     y, dy, search = jax.jvp(solve, (lr,), (jnp.ones_like(lr),), has_aux=True)
-    # The branch may run off to infinity, where rounding grows with the state.
-    noise = 1e-10 * (1 + jnp.max(jnp.abs(search.matrix) @ jnp.abs(y)))
-    return y, dy, search.size <= noise + 1e-13 * jnp.max(jnp.abs(y)), search.matrix
+    size = jnp.max(jnp.abs(y))
+    # The branch may run off to infinity, where rounding grows with the state, in the end like its
+    # square: averages there are differences of numbers that are larger by a factor `size`.
+    noise = 1e-10 * (1 + jnp.max(jnp.abs(search.matrix) @ jnp.abs(y))) + 1e-14 * size**2
+    return y, dy, search.size <= noise + 1e-13 * size, search.matrix
