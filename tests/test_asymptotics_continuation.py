@@ -34,12 +34,12 @@ def test_decay_keeps_a_unit_stable_at_every_rate(lr):
 def test_a_branch_that_is_lost_is_no_critical_rate(monkeypatch):
     rule = ld.SGD(lr=2.0, weight_decay=0.1)
     state = asymptotics.fixed_point(ERF, rule, asymptotics.specialised_state(1)).state
-    at = _continuation._at
+    at = _continuation._fixed_point_at
 
     def lost(flow, lr, near):
         point = at(flow, lr, near)
         return point._replace(found=point.found and _continuation._size(point) < 500)
 
-    monkeypatch.setattr(_continuation, "_at", lost)
+    monkeypatch.setattr(_continuation, "_fixed_point_at", lost)
     with pytest.raises(ValueError, match="lost its fixed point at lr"):
         asymptotics.critical_lr(ERF, rule, state)

@@ -8,8 +8,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from learndyn._numerics import scaled_erf as module
-from learndyn._numerics.scaled_erf import scaled_erf
+from learndyn._numerics import special as module
+from learndyn._numerics.special import scaled_erf
 
 mpmath.mp.dps = 60
 

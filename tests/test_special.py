@@ -6,8 +6,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from learndyn._numerics import inverse_trigonometric as _special
-from learndyn._numerics.inverse_trigonometric import arcsin, arctan2
+from learndyn._numerics import special as _special
+from learndyn._numerics.special import arcsin, arctan2
 
 mpmath.mp.dps = 50
 

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 _RELATIVE_PIVOT = 1e-14
-"""A pivot below this times its diagonal entry is rounding: the field depends on earlier ones."""
-
+"""A pivot below this times its diagonal entry is rounding, a hundred units in the last place: the
+field depends on earlier ones."""
 
 _UNROLLED = 12
-"""Factors up to this size are written out column by column; larger ones loop."""
+"""Factors up to this size are written out column by column, so that XLA fuses them; larger ones
+loop, since the time to compile grows with their size."""
 
 
 def psd_cholesky(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
@@ -28,6 +29,7 @@ def psd_cholesky(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
 
 def _add_column(c: Float[Array, "d d"], lower: Float[Array, "d d"], j: int | Array) -> Array:
+    # Cholesky's elimination of one column
     rest = c[:, j] - lower @ lower[j]
     present = rest[j] > _RELATIVE_PIVOT * jnp.abs(c[j, j])
     pivot = jnp.sqrt(jnp.where(present, rest[j], 1.0))

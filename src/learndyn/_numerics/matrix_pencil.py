@@ -5,15 +5,24 @@ import scipy.linalg
 from jaxtyping import Float
 
 _NULL = 1e-9
+"""Singular values below this, with both matrices scaled to norm 1, are zero but for rounding: two
+Jacobians have been subtracted to get the matrices, which costs some digits."""
+
 _MARGIN = 1e-9
+"""A real part below this times lr |B| is rounding and counts as no growth."""
+
 _SCAN = 400
+"""Points of a scan for complex pairs between two real crossings: a pair that is
+unstable over less than a 400th of the interval would be missed."""
 
 Matrix = Float[np.ndarray, "p p"]
 Smaller = Float[np.ndarray, "kept kept"]
 
 
-def largest_stable(a: Matrix, b: Matrix) -> float:
-    """See the module; inf where there is none, 0 where small rates are unstable already.
+def largest_stable_rate(a: Matrix, b: Matrix) -> float:
+    """The largest lr at which a + lr b has no eigenvalue in the right half plane.
+
+    It is inf where stability is never lost, and 0 where small rates are unstable already.
 
     Directions that both matrices annihilate (neutral at every rate) are divided out: they
     would make the pencil singular.
@@ -25,6 +34,7 @@ def largest_stable(a: Matrix, b: Matrix) -> float:
     start = 1e-6 * min(scale, 1e6)
     if _growth(a, b, start) > 0:
         return 0.0
+    # Real crossings: a + lr b is singular there, so lr is an eigenvalue of the pencil (a, -b).
     eigenvalues = np.asarray(scipy.linalg.eigvals(a, -b))
     finite = eigenvalues[np.isfinite(eigenvalues)]
     values, turns = np.real(finite), np.imag(finite)
@@ -56,6 +66,7 @@ def _complex_crossing(a: Matrix, b: Matrix, low: float, high: float) -> float | 
         return None
     above = lost[0]
     below = max([low, *grid[grid < above]])
+    # Bisection, to rounding
     while above - below > 1e-13 * above:
         middle = 0.5 * (below + above)
         if not below < middle < above:

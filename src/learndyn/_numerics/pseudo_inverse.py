@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 NEUTRAL = 1e-10
-"""A singular value below this times the largest counts as zero."""
+"""A singular value below this times the largest counts as zero. Rounding leaves 1e-15 or so of a
+neutral one, more where averages are over nodes; slow directions have larger ones."""
 
 
 class Decomposition(NamedTuple):

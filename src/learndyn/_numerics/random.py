@@ -16,14 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt
 
+from learndyn._numerics.special import polynomial
+
 _SERIES_TERMS = {32: 6, 64: 11}
 """Terms after which the series below are exact to rounding, by bits of the float type."""
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
+"""Threefry's own constants (Salmon et al. 2011): other values would give other numbers than JAX."""
 
 _PIECES = 4
-"""See `in_pieces`."""
+"""How many pieces `in_pieces` makes: few enough to cost nothing, enough to compile a loop."""
 
 Words = tuple[UInt[Array, "..."], UInt[Array, "..."]]
 
@@ -34,7 +37,6 @@ def normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype) -> Float
 
     Error: rounding of the float type. None lies beyond 9.4 (float64) or 6.7 (float32), where
     the probabilities are 5e-21 and 2e-11.
-    Source: Box & Muller (1958), Ann. Math. Statist. 29, 610.
     """
     total = math.prod(shape)
     pairs = (total + 1) // 2
@@ -42,9 +44,22 @@ def normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype) -> Float
     for_radius, for_angle = _random_words(key, pairs, bits)
     # A half is added so that the logarithm never sees 0.
     u = (for_radius.astype(dtype) + 0.5) * 2.0**-bits
+    numbers = box_muller(u, for_angle.astype(dtype) * 2.0**-bits)
+    return jnp.stack(numbers).reshape(-1)[:total].reshape(shape)
+
+
+def box_muller(
+    u: Float[Array, "*shape"], turns: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """Two arrays of independent N(0, 1) numbers, from two of independent uniform ones.
+
+    u: in (0, 1), 0 excluded; turns: in [0, 1).
+    Source: Box & Muller (1958), Ann. Math. Statist. 29, 610.
+    """
+    # Box and Muller: a radius whose square is exponential, and a uniform angle.
     radius = jnp.sqrt(-2 * log(u))
-    cos, sin = cos_sin_turns(for_angle.astype(dtype) * 2.0**-bits)
-    return jnp.stack([radius * cos, radius * sin]).reshape(-1)[:total].reshape(shape)
+    cos, sin = cos_sin_turns(turns)
+    return radius * cos, radius * sin
 
 
 def log(u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -60,7 +75,7 @@ def log(u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     m = jax.lax.bitcast_convert_type(bits - (e << info.nmant), u.dtype)
     s = (m - 1) / (m + 1)
     atanh = [1 / (2 * k + 1) for k in range(_SERIES_TERMS[info.bits])]
-    return e.astype(u.dtype) * math.log(2) + 2 * s * _polynomial(s * s, atanh)
+    return e.astype(u.dtype) * math.log(2) + 2 * s * polynomial(atanh, s * s)
 
 
 def cos_sin_turns(
@@ -71,8 +86,8 @@ def cos_sin_turns(
     t = 4 * turns - quarter
     terms = range(_SERIES_TERMS[jnp.finfo(turns.dtype).bits])
     half_pi = [(0.5 * math.pi) ** k / math.factorial(k) for k in range(2 * len(terms))]
-    cos = _polynomial(t * t, [(-1) ** k * half_pi[2 * k] for k in terms])
-    sin = _polynomial(t * t, [(-1) ** k * half_pi[2 * k + 1] for k in terms]) * t
+    cos = polynomial([(-1) ** k * half_pi[2 * k] for k in terms], t * t)
+    sin = polynomial([(-1) ** k * half_pi[2 * k + 1] for k in terms], t * t) * t
     which = quarter.astype(jnp.int32) & 3
     odd = (which & 1) == 1
     cos, sin = jnp.where(odd, sin, cos), jnp.where(odd, cos, sin)
@@ -132,11 +147,3 @@ def _random_words(
     high, low = in_pieces(words, 2 * count)
     wide = (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
     return wide[:count], wide[count:]
-
-
-def _polynomial(x: Float[Array, "*shape"], coefficients: list[float]) -> Float[Array, "*shape"]:
-    """sum_k coefficients[k] x**k, by Horner's rule."""
-    value = jnp.full_like(x, coefficients[-1])
-    for coefficient in coefficients[-2::-1]:
-        value = value * x + coefficient
-    return value

@@ -50,7 +50,7 @@ def symmetric_state(
 ) -> Overlaps:
     """All students alike and all teachers alike: the state of the plateau before specialisation.
 
-    Q = q on the diagonal and c beside it, R = r everywhere, T = t 1; v = v_teacher = 1.
+    Q = q on the diagonal and c off it, R = r everywhere, T = t 1; v = v_teacher = 1.
     Raises: ValueError for k or m < 1, or overlaps that no weights have.
     Source: Saad & Solla, PRE 52, 4225 (1995), section IV.
     """

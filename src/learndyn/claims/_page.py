@@ -38,7 +38,7 @@ def build(
     run: the profile, seed, device and sources (a digest of the code) whose claims are meant.
     Stored claims of other runs are counted on the page, and not shown. seconds: what the run took.
     unreached: how many selected claims it did not get to. broken: the tests that ended in an
-    error of which no claim's dataset tells. Without `run`, all of this is that of the last report.
+    error and left no claim's dataset. Without `run`, all of this is taken from the last report.
     Returns the scorecard, or None where there is no settled claim yet and none is missing.
     Raises: ImportError without jinja2, which the extra `report` brings.
     """

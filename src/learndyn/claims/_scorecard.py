@@ -41,7 +41,7 @@ class Ending(NamedTuple):
     """How a run ended.
 
     seconds: what it took, None where nothing was run. unreached: how many selected claims it did
-    not get to. broken: tests that ended in an error which no claim's dataset tells of.
+    not get to. broken: tests that ended in an error and left no claim's dataset.
     """
 
     seconds: float | None = None
@@ -102,7 +102,7 @@ def _attributes_of_card(folder: Path) -> dict[str, Any] | None:
 
 
 def of_run(rows: list[Row], run: Mapping[str, Any]) -> list[Row]:
-    """The rows that belong to a run. A folder may hold others: of a larger profile, say."""
+    """The rows that belong to a run. A folder may hold others, those of a larger profile, say."""
 
     def belongs(row: Row, name: str, value: Any) -> bool:
         # Code that is not known may be any; the rest is left out where it is not worth saying.

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     import xarray
 
 BUDGET = 0.01
-"""At most how likely some true claim of a run may be to fail: a run that exceeds it has failed."""
+"""A run whose true claims would fail with a larger probability than this has failed: at most one
+run in a hundred may raise a false alarm, so that a failure is worth a look."""
 
 
 def lines(card: "xarray.Dataset") -> list[str]:
@@ -21,12 +22,12 @@ def lines(card: "xarray.Dataset") -> list[str]:
     for family in np.unique(card.family):
         text.append(_line(str(family), card.isel(claim=card.family.values == family), width))
     text.append(_line("all", card, width))
-    text += ["FAILS " + _named(card.sel(claim=name)) for name in card.claim.values[~good.values]]
+    text += ["FAILS " + _failure(card.sel(claim=name)) for name in card.claim.values[~good.values]]
     text.append(
         f"{int(good.sum())} of {card.sizes['claim']} claims hold, with their controls rejected; "
         f"true ones would all have held with a probability of {1 - alarm(card):.3%} or more."
     )
-    return text + ["FAILS: " + fault for fault in _gaps(card)]
+    return text + ["FAILS: " + fault for fault in _faults_of_the_run(card)]
 
 
 def faults(card: "xarray.Dataset") -> list[str]:
@@ -36,10 +37,10 @@ def faults(card: "xarray.Dataset") -> list[str]:
     failed = int((~(card.passed & card.control_rejected)).sum()) - crashed
     text = [f"{failed} failed."] if failed else []
     text += [f"{crashed} crashed."] if crashed else []
-    return text + _gaps(card)
+    return text + _faults_of_the_run(card)
 
 
-def _gaps(card: "xarray.Dataset") -> list[str]:
+def _faults_of_the_run(card: "xarray.Dataset") -> list[str]:
     """The faults that are not those of a claim in the table."""
     unreached, broken = int(card.unreached), json.loads(card.broken)
     text = []
@@ -56,7 +57,7 @@ def _gaps(card: "xarray.Dataset") -> list[str]:
 
 
 def alarm(card: "xarray.Dataset") -> float:
-    """At most how likely some true claim was to fail; 1 where it is not known."""
+    """A bound on how likely some true claim was to fail; 1 where it is not known."""
     return float(np.fmin(1.0, card.false_alarm.values.sum()))
 
 
@@ -68,7 +69,7 @@ def _line(name: str, part: "xarray.Dataset", width: int) -> str:
     )
 
 
-def _named(row: "xarray.Dataset") -> str:
+def _failure(row: "xarray.Dataset") -> str:
     if bool(row.crashed):
         return f"{row.claim.item()}: crashed; its page says how"
     wrong = [] if bool(row.passed) else ["does not hold"]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import diffrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import Times
@@ -54,18 +54,51 @@ def integrate(
     solver: diffrax.AbstractSolver | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Solved:
-    """Solve `term` from y0 over ts without ever raising; `flow` tells what input is valid."""
+    """Solve `term` from y0 over ts without ever raising; `flow` says what input is valid."""
     valid = is_valid(flow, ts, tolerance_numbers(*tolerances))
     error = averages_error(flow.problem, flow.rule, flow.start, flow.averages)
     rtol, atol = _capped(tolerances, error, flow)
-    stats = {"steps": jnp.zeros((), int), "rtol": rtol, "atol": atol, "averages_error": error}
+    solved = integrate_field(
+        term,
+        y0,
+        ts,
+        (rtol, atol),
+        valid,
+        max_steps=max_steps,
+        jump_ts=jump_ts,
+        solver=solver,
+        adjoint=adjoint,
+    )
+    stats = {"rtol": rtol, "atol": atol, "averages_error": error}
+    return solved._replace(stats=solved.stats | stats)
+
+
+def integrate_field(
+    term: diffrax.AbstractTerm,
+    y0: Float[Array, " p"],
+    ts: Times,
+    tolerances: tuple[Array, Array],
+    valid: Bool[Array, ""],
+    *,
+    max_steps: int,
+    first_step: float | None = _FIRST_STEP,
+    jump_ts: Array | None = None,
+    solver: diffrax.AbstractSolver | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+) -> Solved:
+    """Solve `term`, of any vector field, from y0 over ts without ever raising.
+
+    valid: whether the input is sound; where it is not, all rows are NaN. first_step: None for
+    Diffrax's own choice, where time scales differ by orders of magnitude from case to case.
+    """
     y0 = jnp.where(valid, y0, 0.0)
     ts = jnp.where(valid, ts, jnp.arange(len(ts), dtype=ts.dtype))
     if len(ts) == 1:
         result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
-        return Solved(jnp.where(valid, y0, jnp.nan)[None], result, stats)
+        rows = jnp.where(valid, y0, jnp.nan)[None]
+        return Solved(rows, result, {"steps": jnp.zeros((), int)})
     controller = diffrax.PIDController(
-        rtol=rtol, atol=atol, dtmin=_SMALLEST_STEP * ts[-1], force_dtmin=False
+        rtol=tolerances[0], atol=tolerances[1], dtmin=_SMALLEST_STEP * ts[-1], force_dtmin=False
     )
     if jump_ts is not None:
         controller = diffrax.ClipStepSizeController(controller, jump_ts=jump_ts)
@@ -74,7 +107,7 @@ def integrate(
         diffrax.Tsit5() if solver is None else solver,
         t0=ts[0],
         t1=ts[-1],
-        dt0=jnp.asarray(_FIRST_STEP),
+        dt0=None if first_step is None else jnp.asarray(first_step),
         y0=y0,
         saveat=diffrax.SaveAt(ts=ts),
         stepsize_controller=controller,
@@ -85,7 +118,7 @@ def integrate(
     )
     ys = reached_rows(solution, valid)
     result = result_code(solution.result, valid)
-    return Solved(ys, result, stats | {"steps": solution.stats["num_steps"]})
+    return Solved(ys, result, {"steps": solution.stats["num_steps"]})
 
 
 def tolerance_numbers(rtol: Array, atol: Array) -> list[Number]:

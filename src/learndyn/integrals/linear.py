@@ -1,11 +1,48 @@
-"""Closed-form Gaussian averages for g(x) = x: second moments of the fields."""
+"""Closed-form Gaussian averages for g(x) = x: second moments of the fields.
+
+I2, I3, I4 and J2 have the arguments of `learndyn.integrals`.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+Overlap = Float[Array, "*#shape"]
+Average = Float[Array, "*shape"]
+
+
+def I2(aa: Overlap, ab: Overlap, bb: Overlap) -> Average:
+    """<a b>."""
+    return ab
+
+
+def J2(ii: Overlap, ik: Overlap, kk: Overlap) -> Average:
+    """<1> = 1."""
+    return jnp.ones_like(ik)
+
+
+def I3(ii: Overlap, ia: Overlap, ic: Overlap, ac: Overlap, cc: Overlap) -> Average:
+    """<a c>."""
+    return ac
+
+
+def I4(
+    ii: Overlap,
+    ik: Overlap,
+    kk: Overlap,
+    ia: Overlap,
+    ib: Overlap,
+    ka: Overlap,
+    kb: Overlap,
+    aa: Overlap,
+    ab: Overlap,
+    bb: Overlap,
+) -> Average:
+    """<a b>."""
+    return ab
+
 
 def pair(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """<f_a f_b> = C_ab for all pairs (I2)."""
+    """I2 of all pairs of fields: C itself."""
     return c
 
 
@@ -14,6 +51,7 @@ def first_layer(
 ) -> tuple[Float[Array, "k d"], Float[Array, "k k"]]:
     """Averages of the error signal s_i = sum_a u_a f_a - sigma zeta, which is the same for k units.
 
+    c: covariance of the fields; u: (v, -v*); k: number of student units.
     Returns G (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p), and <s_i s_k> (k, k).
     """
     return jnp.tile(u, (k, 1)), jnp.full((k, k), u @ c @ u + noise_variance)

@@ -34,7 +34,7 @@ class Curve(NamedTuple):
     level: str
 
     def quantile(self, q: float) -> np.ndarray:
-        """Over the runs still going; NaN where there is none."""
+        """The quantile over the runs still going; NaN where there is none."""
         going = np.isfinite(self.values).any(axis=0)
         result = np.full(len(self.times), np.nan)
         result[going] = np.nanquantile(self.values[:, going], q, axis=0)
@@ -55,7 +55,7 @@ def curves_of(source: Any, name: str, quantity: str, by: str | None) -> list[Cur
     by = others[0] if by is None and len(others) == 1 else by
     if others and others != [by]:
         raise ValueError(
-            f"{name}[{quantity!r}] has the dimensions {others} beside alpha and seed; choose one "
+            f"{name}[{quantity!r}] has the dimensions {others} besides alpha and seed; choose one "
             "with by= and select values of the others with .sel or .isel."
         )
     if not others:

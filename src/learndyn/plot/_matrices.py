@@ -27,7 +27,7 @@ def overlap_matrices(
 ) -> np.ndarray:
     """Heat maps of overlaps, one row per quantity and one column per time in `alphas`.
 
-    dataset: one setting; over `seed` the first run is shown, since units are numbered
+    dataset: one setting; of several seeds the first run is shown, since units are numbered
         differently in each. Blue is negative, red positive, white zero; one scale for all.
     Raises: ValueError for anything but a dataset of one setting, or no times.
     """
@@ -73,7 +73,7 @@ def overlap_insets(
 
     This is how Fig. 1b of Goldt et al. (2020) shows R before and after specialisation.
     dataset: as for `overlap_matrices`, with the eg that the axes show.
-    places: lower left corners in fractions of the axes; None: beside the curve.
+    places: lower left corners in fractions of the axes; None: next to the curve.
     size: side of a map, in fractions of the axes' height.
     """
     states = _states(dataset, alphas)
@@ -127,7 +127,7 @@ def _heat_map(ax: "Axes", values: np.ndarray, limit: float) -> Any:
 def _places(
     ax: "Axes", dataset: Any, alphas: list[float], size: tuple[float, float]
 ) -> list[tuple[float, float]]:
-    """Corners beside the points at alphas: above the curve where there is room, else below."""
+    """Corners next to the points at alphas: above the curve where there is room, else below."""
     width, height = size
     title, gap = 0.07, 0.07
     curve = _in_axes(ax, np.asarray(dataset.alpha), _eg(dataset))
@@ -136,8 +136,8 @@ def _places(
     centres = np.clip(centres, 0.6 * width, 1 - 0.6 * width)
     places = []
     for centre in centres:
-        beside = curve[np.abs(curve[:, 0] - centre) < 0.75 * width, 1]
-        top, bottom = (beside.max(), beside.min()) if len(beside) else (0.4, 0.4)
+        under = curve[np.abs(curve[:, 0] - centre) < 0.75 * width, 1]
+        top, bottom = (under.max(), under.min()) if len(under) else (0.4, 0.4)
         above = top + gap + height + title <= 1.0
         y = top + gap if above else max(bottom - gap - height - title, 0.02)
         places.append((float(centre - width / 2), float(y)))

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from learndyn._numerics.power_law import fit_power_law
 from learndyn.plot._data import symbol
 from learndyn.plot._style import COLOURS, GREY, new_axes, require_dataset, style
 
@@ -23,19 +24,17 @@ class Slope(NamedTuple):
 def fitted_slope(dataset: "xarray.Dataset", x: str, y: str) -> Slope:
     """The power law of variable y in coordinate x, by least squares in logarithms.
 
-    Over `seed`, y is averaged and points weigh as their standard errors allow.
-    Raises: ValueError for fewer than two positive points, or dimensions beside x and seed.
+    y is averaged over `seed`, and points have the weights of their standard errors.
+    Raises: ValueError for fewer than two positive points, or dimensions besides x and seed.
     """
     xs, means, errors = _points(dataset, x, y)
-    weights = np.where(errors > 0, means / np.where(errors > 0, errors, 1.0), np.nan)
+    weights = (means / np.where(errors > 0, errors, np.nan)) ** 2
     weights = weights if np.isfinite(weights).all() else np.ones(len(xs))
-    design = np.stack([np.log(xs), np.ones(len(xs))], axis=1)
-    fit, *_ = np.linalg.lstsq(design * weights[:, None], np.log(means) * weights)
-    inverse = np.linalg.inv(design.T @ (design * weights[:, None] ** 2))
-    residuals = (np.log(means) - design @ fit) * weights
+    fit = fit_power_law(xs, means, weights)
+    # The scatter of the points about the line, in units of their errors, widens its error.
     free = len(xs) - 2
-    spread = residuals @ residuals / free if free else np.nan
-    return Slope(float(fit[0]), float(np.sqrt(inverse[0, 0] * spread)), float(fit[1]))
+    scatter = np.sqrt(weights @ fit.residuals**2 / free) if free else np.nan
+    return Slope(fit.slope, float(fit.slope_error * scatter), fit.offset)
 
 
 def scaling(
@@ -48,7 +47,7 @@ def scaling(
 ) -> "Axes":
     """Variable y against coordinate x, log-log, with the fitted power law.
 
-    Over `seed` the mean is shown with its standard error. expected: a slope to compare with,
+    The mean over `seed` is shown with its standard error. expected: a slope to compare with,
     drawn as a dashed line through the first point.
     Raises: ValueError as `fitted_slope`.
     """

@@ -119,7 +119,7 @@ def short(number: float) -> str:
 
 
 def label_ends(ax: "Axes", labels: Sequence[tuple[float, str, Any]]) -> None:
-    """Write each text beside the right end of its curve, at (y, text, colour), without overlap."""
+    """Write each text at the right end of its curve, at (y, text, colour), without overlap."""
     fig = figure_of(ax)
     fig.draw_without_rendering()  # settles limits and positions
     to_pixels = ax.transData.transform

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._numerics.scaled_erf import scaled_erf, scaled_erf_derivative
+from learndyn._numerics.special import scaled_erf, scaled_erf_derivative
 from learndyn._types import ScalarFunction
 from learndyn.integrals import erf, linear, relu
 from learndyn.problems._regularity import SMOOTH, Regularity, slope_of

@@ -7,13 +7,14 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from learndyn._numerics.power_law import fit_power_law
 from learndyn._types import RealLike
 from learndyn.dynamics import Trajectory, solve_ode
 from learndyn.problems import Problem
 from learndyn.rules import SGD
 from learndyn.states import Overlaps
 from learndyn.testing._ensembles import ensemble
-from learndyn.testing._statistics import Equivalence, difference, in_units_of_one_run, power_law
+from learndyn.testing._statistics import Equivalence, difference, in_units_of_one_run
 
 FIELDS = ("Q", "R", "v", "b")
 
@@ -182,14 +183,16 @@ def assert_scaling(
     error = np.broadcast_to(np.asarray(error, float), y.shape)
     if not (np.isfinite(y) & (y > 0) & np.isfinite(error) & (error > 0)).all():
         raise ValueError(f"y and its error must be positive and finite; got {y} ± {error}.")
-    slope, slope_error = power_law(x, y, error)
-    if not difference(slope, slope_error, exponent, margin).equal:
+    fit = fit_power_law(x, y, (y / error) ** 2)
+    if not difference(fit.slope, fit.slope_error, exponent, margin).equal:
         raise AssertionError(
-            f"the fitted exponent is {slope:.4f} ± {slope_error:.4f}, not {exponent} within "
-            f"{margin}: x = {x.tolist()}, y = {np.array2string(y, precision=4)}. If the error is "
-            "not much smaller than the margin, take more runs or a wider range of x."
+            f"the fitted exponent is {fit.slope:.4f} ± {fit.slope_error:.4f}, not {exponent} "
+            f"within {margin}: x = {x.tolist()}, y = {np.array2string(y, precision=4)}. If the "
+            "error is not much smaller than the margin, take more runs or a wider range of x."
         )
-    off = _off_the_line(x, y, error, slope, scatter)
+    # The error of the gap between log y and the line is taken to be that of log y: a little too
+    # large, as the line follows the point.
+    off = Equivalence(fit.residuals, error / y, scatter)
     worst = off.worst
     if not off.equal:
         raise AssertionError(
@@ -197,7 +200,7 @@ def assert_scaling(
             f"line by {off.estimate[worst]:+.4f} ± {off.error[worst]:.4f}, y = {y[worst]:.5g}. "
             f"{_more_runs(off) or 'The fitted exponent is then no exponent of y.'}"
         )
-    return Scaling(slope, slope_error, x, y, error)
+    return Scaling(fit.slope, fit.slope_error, x, y, error)
 
 
 def _distances(results: Trajectory, theory: Trajectory) -> np.ndarray:
@@ -208,17 +211,6 @@ def _distances(results: Trajectory, theory: Trajectory) -> np.ndarray:
             gap = np.asarray(getattr(results, name)) - np.asarray(getattr(theory, name))
             total = total + (gap.reshape(*gap.shape[:2], -1) ** 2).sum(axis=-1)
     return np.sqrt(total)[:, 1:]
-
-
-def _off_the_line(
-    x: np.ndarray, y: np.ndarray, error: np.ndarray, slope: float, scatter: float
-) -> Equivalence:
-    """log y - the fitted line, at every x.
-
-    Its error is taken to be that of log y: a little too large, as the line follows the point.
-    """
-    weights, rest = (y / error) ** 2, np.log(y) - slope * np.log(x)
-    return Equivalence(rest - np.average(rest, weights=weights), error / y, scatter)
 
 
 def _advice(found: Equivalence) -> str:

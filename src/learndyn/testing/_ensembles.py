@@ -15,10 +15,10 @@ from learndyn.rules import SGD
 from learndyn.states import Overlaps, weights_from_overlaps
 
 _LANES = 256
-"""Chains side by side in one call: fastest on a CPU core."""
+"""Chains that one call runs together: the fastest number on a CPU core, whose cache they fill."""
 
 _ROUNDING = 1e-12
-"""Scatter below this, over the mean, is rounding."""
+"""Scatter below this fraction of the mean is rounding: thousands of steps add up to less."""
 
 
 def ensemble(
@@ -56,7 +56,8 @@ def ensemble(
 
 
 def _require_dimension(n: int, rule: SGD, start: Overlaps) -> None:
-    """Here, because n is data below, and a bad one would be a result code without a reason."""
+    """Refuse an n that is too small. Below it is data, so that a bad one would give a result code
+    without a reason."""
     least = start.m + start.k * (1 if rule.momentum is None else 2)
     if n < least:
         of = "k + m" if rule.momentum is None else "2 k + m, units and velocities"

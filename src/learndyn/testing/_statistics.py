@@ -11,10 +11,12 @@ from statistics import NormalDist
 
 import numpy as np
 
+from learndyn._numerics.power_law import fit_power_law
 from learndyn._types import RealLike
 
 LEVEL = 0.05
-"""Level of each one-sided test: the risk of calling equal what differs by the margin."""
+"""Level of each one-sided test, the risk of calling equal what differs by the margin: the usual
+5 %, as a claim that is wrong by just the margin is nearly right."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +36,10 @@ class Equivalence:
         return bool(np.all(np.abs(self.estimate) < self._room))
 
     def false_alarm(self, bias: float | np.ndarray = 0.0) -> float:
-        """At most how likely the test is to fail although the truth is within `bias` of zero.
+        """A bound on how likely the test fails although the truth is within `bias` of zero.
 
-        From normal errors, added up over the entries. bias: in the unit of the margin, one for
-        all entries or one each; what a theory of the limit leaves out at finite n, say.
+        It follows from normal errors, added up over the entries. bias: in the unit of the margin,
+        one for all entries or one each; what a theory of the limit leaves out at finite n, say.
         """
         from scipy.special import ndtr
 
@@ -47,7 +49,7 @@ class Equivalence:
 
     @property
     def missed(self) -> float:
-        """At most how likely the test was to call all equal, were each as far from zero as it was
+        """A bound on how likely the test was to call all equal, were each as far from zero as
         measured: a wrong theory that is within chance of passing shows nothing."""
         from scipy.special import ndtr
 
@@ -69,7 +71,7 @@ def in_units_of_one_run(samples: np.ndarray, theory: np.ndarray, margin: float) 
     """(ensemble mean - theory) / standard deviation of a single run.
 
     samples: (runs, ...); theory: (...). At finite n the mean differs from the ODE by a bias of
-    order 1/n, small beside the scatter of a run, of order 1/sqrt(n).
+    order 1/n, small against the scatter of a run, of order 1/sqrt(n).
     """
     runs = samples.shape[0]
     spread = samples.std(axis=0, ddof=1)
@@ -101,12 +103,10 @@ def relative_difference(
 def power_law(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, float]:
     """Slope of log y against log x by weighted least squares, and its standard error.
 
-    y: independent estimates with standard errors `error`, small beside y.
+    y: independent estimates with standard errors `error`, small against y.
     """
-    weights = (y / error) ** 2
-    log_x = np.log(x) - np.average(np.log(x), weights=weights)
-    spread = (weights * log_x**2).sum()
-    return float((weights * log_x) @ np.log(np.abs(y)) / spread), float(spread**-0.5)
+    fit = fit_power_law(x, y, (y / error) ** 2)
+    return fit.slope, fit.slope_error
 
 
 def z_scores(samples: np.ndarray, exact: np.ndarray) -> np.ndarray:
@@ -119,8 +119,8 @@ def z_scores(samples: np.ndarray, exact: np.ndarray) -> np.ndarray:
 def two_sample_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """z scores that are standard normal where x and y, (runs, coordinates), have one joint law.
 
-    Of the mean normal score of every coordinate and of the mean product of every two. Scores
-    come from ranks in the pooled sample, so heavy tails do no harm; coordinates that do not
+    They belong to the mean normal score of every coordinate and to the mean product of every two.
+    Scores come from ranks in the pooled sample, so heavy tails do no harm; coordinates that do not
     move, or are there twice, drop out. Compare their largest |z| with `z_limit`.
     """
     from scipy.special import ndtri
@@ -144,8 +144,7 @@ def z_limit(comparisons: int, false_alarm: float) -> float:
 
 
 def z_missed(z: np.ndarray | float, limit: float) -> float:
-    """At most how likely a wrong theory with these z scores was to keep all of them below
-    `limit`."""
+    """A bound on how likely a wrong theory with these z scores was to keep all below `limit`."""
     return NormalDist().cdf(limit - float(np.abs(z).max()))
 
 

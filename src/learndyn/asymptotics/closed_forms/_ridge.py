@@ -18,6 +18,7 @@ from learndyn._types import CountLike, RealLike
 from learndyn.asymptotics.closed_forms._linear import decayed_time, whole_steps
 
 _ROUNDING = 1e-9
+"""By so much m**2 may exceed q rho, relative and absolute: overlaps that a run has reached."""
 
 
 class Ridge(NamedTuple):

@@ -15,11 +15,15 @@ from learndyn.rules import SGD
 from learndyn.states import Overlaps
 
 _ORDER = 96
+"""Gauss-Hermite nodes of <g'**2>. For tanh the relative error is 1e-9 at Q_kk = 1, 2e-6 at 2 and
+4e-4 at 4, well below the O(lr) of the formula itself where learning ends."""
 
 _NEAR = 0.01
-"""Of the mean square of the teacher's output: an eg above it is not that of a learned state."""
+"""A state whose eg is above this fraction of the mean square of the teacher's output has not
+learned: a symmetric plateau has 1.8 % or more."""
 
 _ROUNDING = 1e-12
+"""The eg that rounding leaves of zero in a closed form."""
 
 
 def eg_zero_error_small_lr(problem: Problem, rule: SGD, state: Overlaps) -> Float[Array, ""]:

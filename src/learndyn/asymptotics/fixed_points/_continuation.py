@@ -16,19 +16,34 @@ from learndyn.asymptotics.fixed_points._flow import with_rates
 from learndyn.dynamics import OverlapFlow
 
 _SMALLEST_STEP = 1e-9
+"""Relative step in lr below which a branch counts as ended; an end is as exact as that."""
+
 _AGREEMENT = 1e-10
+"""The extrapolated end of stability is returned when two of its estimates agree to this, relative
+to lr: the error that `critical_lr` states."""
+
 _RANGE = 1e6
+"""The branch is followed up to this factor from the given rate, up or down; see `critical_lr`."""
+
 _JUMP = 0.3
+"""Relative change of the state in one step beyond which the search counts as having slipped to
+another branch: a step changes lr by 20 % at most, and less where the state changes fast."""
+
 _HUGE, _LARGE = 2e3, 1e2
-"""Of a state, beside the first one: it is followed up to there, since its rounding grows like the
-square of its size and goes to infinity with the polynomial; and it may have run off from there."""
+"""Sizes of a state relative to the first one. Beyond the first it is followed no further, since its
+rounding grows like the square of its size and enters the polynomial that extrapolates to infinity.
+From the second on, a branch that is lost may have run off to infinity."""
 
 _STEEP = 10.0
-_ORDER, _APART = 6, 2.0
-"""Order of that polynomial, and the state's growth between its points: the closer they are, the
-more of their rounding arrives at infinity."""
+"""A state that grows faster than this power of lr runs off to infinity at a finite rate: growth
+without end but at no finite rate has small powers, such as 2/3 with weight decay."""
 
-_COUNT = -1  # of neutral directions: still to be counted
+_ORDER, _APART = 6, 2.0
+"""Order of the polynomial that extrapolates to infinity, and the state's growth between its points:
+the closer they are, the more of their rounding arrives at infinity."""
+
+_UNCOUNTED = -1
+"""The number of neutral directions while it is still to be counted."""
 
 
 class _Point(NamedTuple):
@@ -50,7 +65,7 @@ def follow(flow: OverlapFlow, y: Float[Array, " p"]) -> float:
     happens within a factor of 1e6.
     """
     lr = float(flow.rule.lr)
-    point = _at(flow, lr, _Point(lr, y, jnp.zeros_like(y), True, 0.0, _COUNT))
+    point = _fixed_point_at(flow, lr, _Point(lr, y, jnp.zeros_like(y), True, 0.0, _UNCOUNTED))
     if not point.found:
         raise ValueError(
             "critical_lr could not settle on a fixed point near the given state; refine it with "
@@ -60,22 +75,27 @@ def follow(flow: OverlapFlow, y: Float[Array, " p"]) -> float:
 
 
 def _upwards(flow: OverlapFlow, point: _Point) -> float:
-    """Steps that never pass the extrapolated end of stability, lest it slip to another branch."""
+    """Follow the branch to larger rates.
+
+    Steps never pass the extrapolated end of stability, beyond which the search would slip to
+    another branch.
+    """
     past, apart, step, estimate = [point], [point], 0.1, np.inf
     limit, unit = point.lr * _RANGE, 1 + _size(point)
     while point.lr < limit:
         target = min(point.lr * (1 + step), 0.5 * (point.lr + estimate))
-        new = _at(flow, target, point)
-        if not new.found or _far(point.y, new.y):
+        # Continuation: predict along the branch, correct by the search, shorten a step that fails.
+        new = _fixed_point_at(flow, target, point)
+        if not new.found or _has_jumped(point.y, new.y):
             step = 0.25 * (target / point.lr - 1)
             if step < _SMALLEST_STEP:
-                return _end(past, apart, large=_size(point) > _LARGE * unit)
+                return _end_of_branch(past, apart, large=_size(point) > _LARGE * unit)
             continue
         if new.growth > 0:
-            return _between(flow, point, new)
+            return _bisected(flow, point, new)
         point, step, past = new, min(2 * step, 0.2), [*past[-2:], new]
         apart = [*apart[-_ORDER:], new] if _size(new) > _APART * _size(apart[-1]) else apart
-        old, estimate = estimate, _vanishing(past)
+        old, estimate = estimate, _where_growth_vanishes(past)
         if abs(estimate - old) < _AGREEMENT * point.lr:
             return estimate
         if _size(point) > _HUGE * unit and _runs_off(past):
@@ -83,8 +103,8 @@ def _upwards(flow: OverlapFlow, point: _Point) -> float:
     return np.inf
 
 
-def _end(past: list[_Point], apart: list[_Point], *, large: bool) -> float:
-    """Where a branch is that cannot be followed any further."""
+def _end_of_branch(past: list[_Point], apart: list[_Point], *, large: bool) -> float:
+    """The rate at which a branch ends that cannot be followed any further."""
     point = past[-1]
     if not large:
         return point.lr
@@ -117,17 +137,17 @@ def _size(point: _Point) -> float:
 def _downwards(flow: OverlapFlow, point: _Point) -> float:
     lowest = point.lr / _RANGE
     while point.lr > lowest:
-        new = _at(flow, point.lr / 1.1, point)
+        new = _fixed_point_at(flow, point.lr / 1.1, point)
         if not new.found:
             return 0.0
         if new.growth <= 0:
-            return _between(flow, new, point)
+            return _bisected(flow, new, point)
         point = new
     return 0.0
 
 
-def _vanishing(points: list[_Point]) -> float:
-    """Where growth, as a power of the distance, reaches 0; inf where it does not go there.
+def _where_growth_vanishes(points: list[_Point]) -> float:
+    """The rate at which growth, as a power of the distance to it, reaches 0; inf where it does not.
 
     The power is 1 at an ordinary crossing, 1/2 at a fold, any where the state runs to infinity.
     """
@@ -148,10 +168,10 @@ def _vanishing(points: list[_Point]) -> float:
     return c + scipy.optimize.brentq(excess, near, far, xtol=1e-15 * c)
 
 
-def _between(flow: OverlapFlow, stable: _Point, unstable: _Point) -> float:
+def _bisected(flow: OverlapFlow, stable: _Point, unstable: _Point) -> float:
     """Bisection between a stable and an unstable rate, and a secant at the end."""
     for _ in range(40):
-        new = _at(flow, 0.5 * (stable.lr + unstable.lr), stable)
+        new = _fixed_point_at(flow, 0.5 * (stable.lr + unstable.lr), stable)
         if not new.found:
             break
         stable, unstable = (new, unstable) if new.growth <= 0 else (stable, new)
@@ -159,12 +179,13 @@ def _between(flow: OverlapFlow, stable: _Point, unstable: _Point) -> float:
     return stable.lr - stable.growth * (unstable.lr - stable.lr) / change
 
 
-def _far(old: Array, new: Array) -> bool:
+def _has_jumped(old: Array, new: Array) -> bool:
     """Whether the search has jumped to another branch."""
     return bool(jnp.max(jnp.abs(new - old)) > _JUMP * (1 + jnp.max(jnp.abs(old))))
 
 
-def _at(flow: OverlapFlow, lr: float, near: _Point) -> _Point:
+def _fixed_point_at(flow: OverlapFlow, lr: float, near: _Point) -> _Point:
+    # Continuation: the tangent of the branch predicts, the search corrects.
     guess = near.y + near.dy * (lr - near.lr)
     y, dy, found, matrix = _evaluate(flow, jnp.asarray(lr, float), guess)
     matrix = np.asarray(matrix)
@@ -174,7 +195,7 @@ def _at(flow: OverlapFlow, lr: float, near: _Point) -> _Point:
     matrix = scipy.linalg.matrix_balance(matrix, permute=False)[0]
     values, rows = np.linalg.svd(matrix)[1:]
     neutral = near.neutral
-    if neutral == _COUNT:
+    if neutral == _UNCOUNTED:
         neutral = int((values <= NEUTRAL * values[0]).sum())
     # As many directions as were neutral at first are divided out everywhere.
     kept = rows[: len(rows) - neutral]
@@ -194,6 +215,8 @@ def _evaluate(
         return root(moved, guess, jnp.asarray(1e-15), jnp.asarray(NEUTRAL), 60, 1e-6)
 
     y, dy, search = jax.jvp(solve, (lr,), (jnp.ones_like(lr),), has_aux=True)
-    # The branch may run off to infinity, where rounding grows with the state.
-    noise = 1e-10 * (1 + jnp.max(jnp.abs(search.matrix) @ jnp.abs(y)))
-    return y, dy, search.size <= noise + 1e-13 * jnp.max(jnp.abs(y)), search.matrix
+    size = jnp.max(jnp.abs(y))
+    # The branch may run off to infinity, where rounding grows with the state, in the end like its
+    # square: averages there are differences of numbers that are larger by a factor `size`.
+    noise = 1e-10 * (1 + jnp.max(jnp.abs(search.matrix) @ jnp.abs(y))) + 1e-14 * size**2
+    return y, dy, search.size <= noise + 1e-13 * size, search.matrix

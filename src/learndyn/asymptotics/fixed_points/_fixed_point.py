@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from learndyn._checks import as_count, is_concrete, require_at_least
-from learndyn._numerics.pseudo_inverse import NEUTRAL, decompose
+from learndyn._numerics.pseudo_inverse import NEUTRAL, decompose, pseudo_solve
 from learndyn._results import Result
 from learndyn._types import CountLike, RealLike
 from learndyn.asymptotics.fixed_points._flow import (
@@ -17,7 +17,7 @@ from learndyn.asymptotics.fixed_points._flow import (
     drift,
     error_of,
     fixed_flow,
-    off_singular,
+    regularised,
     require_regular_relu,
 )
 from learndyn.asymptotics.fixed_points._linearise import Direction, as_direction
@@ -27,13 +27,29 @@ from learndyn.rules import SGD
 from learndyn.states import Overlaps
 
 _STEP = 1e-10
+"""A search ends only with a step shorter than this, relative to the largest overlap: as Newton's
+steps converge quadratically, the next one would be below rounding."""
+
 _TINY = 1e-300
+"""Keeps a division by zero away where f and a singular value both vanish."""
+
+_WELL_BELOW = 1e-3
+"""A search whose steps no longer help ends if |f| is below this times the tolerance: whether its
+last step was short does not matter any more."""
+
+_LEAST_DAMPING, _MOST_DAMPING = 1e-12, 1e6
+"""Damping grows from the first, so that it can leave 0. At the second the steps are so short that
+a search which still finds nothing better is at rounding, or nowhere near a root."""
+
 _NEAR = 1e-9
+"""Largest distance between overlaps that are called the same state: the search's own accuracy."""
 
 _WIDENINGS = 6
+"""Most restarts from wider weights; each adds at least four times as much to Q as the last."""
 
 _OUTSIDE = 1e-7
-"""A smallest eigenvalue of C below minus this times its trace: no weights have such overlaps."""
+"""No weights have overlaps with an eigenvalue of C below minus this times its trace. Smaller ones
+are within the accuracy with which a search reaches singular overlaps."""
 
 
 class FixedPoint(eqx.Module):
@@ -79,7 +95,7 @@ def fixed_point(
     neutral_tolerance: singular values below this times the largest count as neutral. Weak noise
         turns neutral directions into very slow ones; a larger value, 1e-4, say, leaves those
         where they are and gives the quasi-stationary point.
-    tolerance: of |dy/dalpha| / lr.
+    tolerance: the largest |dy/dalpha| / lr of a fixed point.
     Derivatives with respect to every float of problem and rule: by the implicit function
         theorem with a pseudo-inverse; along neutral directions they are 0. `start` has none.
     Returns: a `FixedPoint`; check its `result`, since a search can end without finding one. A
@@ -98,19 +114,23 @@ def fixed_point(
         require_at_least(limit, 0.0, name, "a tolerance", strict=True)
     if is_concrete(rule.lr):
         require_at_least(rule.lr, 0.0, "lr", "nothing moves without it", strict=True)
-    beside = off_singular(flow, start)
-    if beside is not start:
+    nearby = regularised(flow, start)
+    if nearby is not start:
         # Is it `start` itself, where only averages made for it have derivatives?
         here = fixed_flow(problem, rule, start, **setting)
         found, _ = _fixed_point(here, here.pack(start), *limits, max_steps)
         if found.result == Result.SUCCESS.value and _is_near(found.state, start):
             return found
-    return _with_room(flow, beside, *limits, max_steps)
+    return _search_with_restarts(flow, nearby, *limits, max_steps)
 
 
-def _with_room(flow: OverlapFlow, start: Overlaps, *options: Any) -> FixedPoint:
-    """The search, begun again from weights with larger parts of their own (Q + room I) where it
-    ended at overlaps that no weights have: neutral directions lead there, and others do not."""
+def _search_with_restarts(flow: OverlapFlow, start: Overlaps, *options: Any) -> FixedPoint:
+    """The search from `start`, begun again where it ends at overlaps that no weights have.
+
+    Each restart adds more to the diagonal of Q (Q + room I): weights whose own, independent parts
+    are larger. The search goes to one of many roots along neutral directions; from far enough
+    inside, it ends inside.
+    """
     found, lacking = _fixed_point(flow, flow.pack(start), *options)
     room = 0.0
     for _ in range(_WIDENINGS if is_concrete(lacking) else 0):
@@ -203,9 +223,7 @@ def root(
 
     def tangent_solve(linear, rhs: Array) -> Array:
         matrix = jax.jacfwd(linear)(jnp.zeros_like(rhs))
-        parts = decompose(matrix, neutral)
-        inverse = jnp.where(parts.neutral, 0.0, 1 / jnp.where(parts.neutral, 1.0, parts.values))
-        return (parts.right * inverse) @ (parts.left.T @ rhs)
+        return pseudo_solve(decompose(matrix, neutral), rhs)
 
     found = jax.lax.custom_root(scaled_drift(flow), ended.y, lambda _, y: y, tangent_solve)
     return found, ended
@@ -221,34 +239,37 @@ def _search(
 ) -> Search:
     """Levenberg-Marquardt with damping in proportion to |f|, quadratic also at singular roots.
 
-    Sizes leave out what pushes along neutral directions.
+    Sizes leave out what pushes along neutral directions. That is why the method is written here:
+    Optimistix's Levenberg-Marquardt (0.1, tolerances 1e-10, 1e-12), tried on 17 searches, solved
+    as many in 438 steps against about 110, but it knows no neutral directions. With denoising
+    units and label noise 0.01 it took 115 steps (5 here) and moved 2.8e-4 along them (1.4e-8
+    here), away from the quasi-stationary point. Its Newton method with Lineax's SVD failed in 4
+    of the 17, on neutral directions and at a double root. And where there is no fixed point,
+    least squares call the minimum of |f| a success.
     """
     p, initial = len(y), damping
 
     def step(search: Search) -> Search:
-        parts = decompose(search.matrix, neutral)
-        left = jnp.where(parts.neutral, 0.0, parts.left)
+        change, left = _levenberg_marquardt(search, neutral)
         pushed = left.T @ search.value
-        strength = search.damping * jnp.linalg.norm(pushed)
-        inverse = parts.values / (parts.values**2 + strength + _TINY)
-        change = -parts.right @ (inverse * pushed)
         value, linear = jax.linearize(f, search.y + change)
+        # Acceptance: |f| must fall, neutral directions left out.
         better = jnp.linalg.norm(left.T @ value) < jnp.linalg.norm(pushed)
         first = search.steps == 0
+        # Stopping: f is small, and the step too, without which slow directions are not converged.
         size = jnp.where(first, jnp.inf, jnp.max(jnp.abs(left @ pushed)))
-        # Slow directions are converged only when the step is small, too.
         small = jnp.max(jnp.abs(change)) <= _STEP * (1 + jnp.max(jnp.abs(search.y)))
-        # At rounding level no step helps any more: that is as converged as it gets.
-        stuck = ~first & ~better & ((size <= 1e-3 * tolerance) | (search.damping > 1e6))
         done = (size <= tolerance) & small
+        # At rounding level no step helps any more: that is as converged as it gets.
+        at_rounding = (size <= _WELL_BELOW * tolerance) | (search.damping > _MOST_DAMPING)
         accept = first | (better & ~done)
-        matrix = jax.vmap(linear, out_axes=1)(jnp.eye(p))
-        moved = (search.y + change, value, matrix)
+        moved = (search.y + change, value, jax.vmap(linear, out_axes=1)(jnp.eye(p)))
         y, value, matrix = (
             jnp.where(accept, new, old) for new, old in zip(moved, search[:3], strict=True)
         )
-        damping = jnp.where(better, search.damping / 8, search.damping * 4 + 1e-12)
-        stuck = stuck | ~jnp.all(jnp.isfinite(matrix))
+        stuck = (~first & ~better & at_rounding) | ~jnp.all(jnp.isfinite(matrix))
+        # Damping falls after a good step and grows after a bad one.
+        damping = jnp.where(better, search.damping / 8, search.damping * 4 + _LEAST_DAMPING)
         damping = jnp.where(first, initial, damping)
         return Search(y, value, matrix, size, damping, search.steps + 1, done | stuck, stuck)
 
@@ -256,3 +277,16 @@ def _search(
     zero, no = jnp.zeros(()), jnp.asarray(False)
     start = Search(y, jnp.zeros(p), jnp.eye(p), zero + jnp.inf, zero, jnp.asarray(0), no, no)
     return jax.lax.while_loop(lambda s: ~s.done & (s.steps < max_steps), step, start)
+
+
+def _levenberg_marquardt(
+    search: Search, neutral: Array
+) -> tuple[Float[Array, " p"], Float[Array, "p p"]]:
+    """A step, and the left singular vectors of df/dy, 0 in place of those of neutral directions."""
+    parts = decompose(search.matrix, neutral)
+    left = jnp.where(parts.neutral, 0.0, parts.left)
+    pushed = left.T @ search.value
+    # Levenberg-Marquardt: along a singular vector f is divided by s + damping |f| / s.
+    strength = search.damping * jnp.linalg.norm(pushed)
+    inverse = parts.values / (parts.values**2 + strength + _TINY)
+    return -parts.right @ (inverse * pushed), left

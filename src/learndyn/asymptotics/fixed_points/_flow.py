@@ -15,12 +15,15 @@ from learndyn.states import Overlaps
 AveragesOption = AbstractNodes | AbstractAverages | str | None
 
 AT_REST = 1e-6
-"""Largest speed, over the learning rate, of what counts as a fixed point."""
+"""Largest speed, over the learning rate, of what counts as a fixed point: ODE runs with the default
+tolerances end this close to one."""
 
 _VANISHING = 1e-12
+"""A ReLU unit with a smaller Q_ii counts as one without weights: its step function jumps nearby."""
 
-_BESIDE = 1e-8
-"""Added to Q_ii, relative: derivatives by nodes then err by 1e-8 or so."""
+_SHIFT = 1e-8
+"""Relative increase of Q_ii that makes singular overlaps regular: derivatives by nodes then have an
+error of 1e-8 or so, and rounding, 1e-16 over this, is no larger."""
 
 
 def fixed_flow(
@@ -36,7 +39,7 @@ def fixed_flow(
 
     moving: False for what stays at `state`: value and derivatives are right there also where
     overlaps are singular, but averages over nodes then are wrong elsewhere. True for what goes
-    elsewhere: then they have no derivatives where overlaps are singular (see `off_singular`).
+    elsewhere: then they have no derivatives where overlaps are singular (see `regularised`).
     Raises: ValueError for a learning rate that is a schedule (then nothing is fixed), a batch
     of states or floats, and whatever `ode_term` refuses.
     """
@@ -57,15 +60,15 @@ def fixed_flow(
     return eqx.tree_at(lambda f: f.averages, flow, better)
 
 
-def off_singular(flow: OverlapFlow, state: Overlaps) -> Overlaps:
-    """`state`, or where its overlaps are singular and averages are over nodes, one beside it.
+def regularised(flow: OverlapFlow, state: Overlaps) -> Overlaps:
+    """`state`, with Q_ii a little larger where its overlaps are singular and averages use nodes.
 
-    There nodes have derivatives; the distance is far below any that matters.
+    There averages over nodes have derivatives; the change is far below any that matters.
     """
     if not isinstance(flow.averages, NodeAverages) or not is_singular(state):
         return state
     norms = jnp.diagonal(state.Q)
-    return eqx.tree_at(lambda s: s.Q, state, state.Q + jnp.diag(_BESIDE * (1 + norms)))
+    return eqx.tree_at(lambda s: s.Q, state, state.Q + jnp.diag(_SHIFT * (1 + norms)))
 
 
 def require_regular_relu(problem: Problem, state: Overlaps, function: str) -> None:

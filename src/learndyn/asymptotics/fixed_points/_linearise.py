@@ -83,7 +83,7 @@ def _linearise(flow: OverlapFlow, y: Float[Array, " p"]) -> Linearisation:
 
 
 def as_direction(flow: OverlapFlow, change: Float[Array, " p"]) -> Direction:
-    """`change` in the coordinates of `flow`, shaped like the overlaps."""
+    """`change`, given in the coordinates of `flow`, as changes of the overlaps."""
     shaped = flow.unpack(change)
     still = jnp.zeros_like(shaped.v)
     v = still if flow.rule.lr_second is None else shaped.v

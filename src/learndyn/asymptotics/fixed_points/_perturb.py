@@ -31,13 +31,15 @@ Change = Callable[[Array], tuple[Problem, SGD]]
 
 _NAMED = ("noise_variance", "weight_decay", "lr", "lr_second", "lr_bias")
 _UNBALANCED = 1e-6
+"""Largest relative residual of J m1 = -s that counts as rounding: singular values are cut at 1e-10,
+and what the cut leaves is well below this."""
 
 
 class Response(eqx.Module):
     """d/dp of a fixed point and of functions of it, with p the parameter.
 
-    Q, R, v, b: of the overlaps, of least norm where directions are neutral. eg: of the
-    generalisation error. observable: of the observable that was given, or None.
+    Q, R, v, b: responses of the overlaps, of least norm where directions are neutral. eg: response
+    of the generalisation error. observable: that of the given observable, or None.
     drift: the part of the push along neutral directions that nothing balances: the state
         moves on along them at this rate per unit alpha and unit p (0 in symmetric states).
     neutral: how many directions are neutral.

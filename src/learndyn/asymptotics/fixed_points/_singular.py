@@ -12,7 +12,8 @@ from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
 _LATTICES = {1: 256, 2: 128, 3: 40}
-"""Points a direction of a lattice, by the number of directions there are."""
+"""Points of a lattice in each direction, by the number of directions: fewer where there are more,
+so that a lattice has 64000 nodes at most. In more directions it would be too coarse."""
 
 
 def averages_at(

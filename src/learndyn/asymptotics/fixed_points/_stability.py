@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int
 
 from learndyn._checks import is_concrete
-from learndyn._numerics.matrix_pencil import largest_stable
+from learndyn._numerics.matrix_pencil import largest_stable_rate
 from learndyn.asymptotics.fixed_points._continuation import follow
 from learndyn.asymptotics.fixed_points._flow import (
     AT_REST,
@@ -26,7 +26,8 @@ from learndyn.rules import SGD
 from learndyn.states import Overlaps
 
 _MARGINAL = 1e-7
-"""A real part within this times the largest eigenvalue of 0 counts as neither sign."""
+"""A real part within this times the largest eigenvalue of 0 counts as neither sign: where two
+neutral eigenvalues meet, a rounding of 1e-15 of the matrix moves them by its square root."""
 
 
 class Stability(eqx.Module):
@@ -109,7 +110,7 @@ def critical_lr(
         )
     # J(lr) / lr = A + lr B, from two rates.
     one, two = (np.asarray(_jacobian(at_rate(flow, jnp.asarray(x)), y)) for x in (1.0, 2.0))
-    return jnp.asarray(largest_stable(2 * one - two / 2, two / 2 - one))
+    return jnp.asarray(largest_stable_rate(2 * one - two / 2, two / 2 - one))
 
 
 def at_rate(flow: OverlapFlow, lr: Float[Array, ""]) -> OverlapFlow:

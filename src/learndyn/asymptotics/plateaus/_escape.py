@@ -28,7 +28,12 @@ _LEADING = 0.99
 """Modes that grow at least this fast, relative to the fastest, decide where the escape goes."""
 
 _START = 1e-4
+"""Amplitude of the unstable modes from which the ODE is solved: so small that growth up to there is
+exponential, to a relative error of the same size."""
+
 _TIMES, _PATIENCE = 4001, 30.0
+"""Times of that solve, between which the exit is interpolated; and how long it goes on, in units of
+1 / rate, after the modes could have reached amplitude 1."""
 
 
 class EscapeTimes(eqx.Module):
@@ -62,7 +67,7 @@ def escape_time(
     The noise of finite n starts the unstable modes at random amplitudes of order 1/sqrt(n): as
     if at time 0 they were N(0, S)/sqrt(n), with rate S + S rate = their part of the diffusion
     matrix. From there they grow at the plateau's rate, and the ODE from a small amplitude in
-    the same direction tells when eg falls to `fraction` of its value on the plateau.
+    the same direction says when eg falls to `fraction` of its value on the plateau.
     n: a number or (sizes,) of them. fraction: 0 < fraction < 1. runs: how many random
     amplitudes stand for all.
     Equation: mean = log(n) / (2 rate) + constant. Error: O(1/n), as long as 1/sqrt(n) is small
@@ -131,7 +136,8 @@ def _unstable(near: Linearisation, nodes: NodeAverages) -> tuple[float, np.ndarr
     modes = np.linalg.svd(projector)[0][:, : int(leading.sum())]
     onto = modes.T @ projector
     noise = onto @ np.asarray(diffusion(near.flow, nodes, jnp.zeros(()), y)) @ onto.T
-    # d Cov/dalpha = G Cov + Cov G^T + noise: Cov = exp(G alpha) S exp(G alpha)^T at late times.
+    # Lyapunov's equation: d Cov/dalpha = G Cov + Cov G^T + noise has Cov = exp(G alpha) S
+    # exp(G alpha)^T at late times.
     spread = scipy.linalg.solve_continuous_lyapunov(modes.T @ matrix @ modes, noise)
     return float(rate), modes, spread
 

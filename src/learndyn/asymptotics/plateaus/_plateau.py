@@ -18,27 +18,33 @@ from learndyn._types import CountLike, RealLike
 from learndyn.asymptotics._states import symmetric_state
 from learndyn.asymptotics.reduced._flow import ReducedFlow
 from learndyn.asymptotics.reduced._states import SymmetricOverlaps
-from learndyn.integrals.elementary import FORMS, Forms
+from learndyn.integrals import erf
 from learndyn.problems import Problem
 from learndyn.rules import SGD
 from learndyn.states import Overlaps
 
 _STAGES, _ITERATIONS = 48, 6
+"""Learning rates on the way from 0 to lr, and Newton steps at each: close enough that each start is
+within reach of Newton's method, up to 1e4 units and to where the point ends."""
+
 _CONVERGED = 1e-11
+"""Largest max |dy/dalpha| / lr of a fixed point: ten times what rounding leaves."""
+
 _NODES, _WEIGHTS = (0.5 * part for part in np.polynomial.legendre.leggauss(4))
 _NODES = _NODES + 0.5
-"""Of a mean over (0, 1)."""
+"""Four Gauss-Legendre nodes of a mean over (0, 1): up to `_FAR` their error is rounding."""
 
 _FAR = 0.02
-"""A q - c by which to divide: beyond, nodes would be inaccurate, below, rounding grows."""
+"""Where q - c is larger it is divided by, as nodes would be inaccurate; where it is smaller, the
+mean over nodes is taken, as rounding would grow."""
 
 
 class Plateau(eqx.Module):
     """The symmetric fixed point: Q_ii = q, Q_ik = c, R_in = r, and how it is left.
 
     eg: its generalisation error. rate: growth of specialisation per unit alpha, rate_over_lr
-    the same per lr; multiplicity: of that mode, (m-1)**2. neutral: modes that neither grow nor
-    decay as lr -> 0, m(m+1)/2 - 1. residual: max |dy/dalpha| / lr at the point.
+    the same per lr; multiplicity: how many such modes, (m-1)**2. neutral: how many modes neither
+    grow nor decay as lr -> 0, m(m+1)/2 - 1. residual: max |dy/dalpha| / lr at the point.
     """
 
     q: Float[Array, ""]
@@ -74,7 +80,8 @@ def plateau(
         At finite lr there are two; this is the one on the path of learning, q > c, found by
         Newton's method on (q - c, c, r) while lr grows from 0. The rate is that of R in the
         patterns whose rows and columns sum to 0.
-    noise, batch_size: of the labels, per step; both move the point at finite lr only.
+    noise: standard deviation of the labels' noise; batch_size: samples per step. Both move the
+        point at finite lr only.
     Range: m up to 1e4 at the same cost; 0 <= lr up to where the point ends. Error: max
         |dy/dalpha| / lr below 1e-12; q itself, to which little is sensitive in large
         committees, 1e-15 for m up to 10, then about 2e-17 m**2.
@@ -107,7 +114,7 @@ def _plateau(
     # As lr / B is all that matters for the point, batches of one at the rate lr / B.
     x, c, r = z = _root(m, lr, noise)
     speed = jnp.max(jnp.abs(_speeds(m, z, lr, noise)))
-    # Of an x that is 0 to rounding, as lr -> 0, the sign means nothing.
+    # As lr -> 0, x = q - c is 0 to rounding, and its sign means nothing.
     good = (speed < _CONVERGED) & (x > -_CONVERGED * m)
     q = x + c
     rate = _escape(m, q, c, r)
@@ -158,13 +165,15 @@ def _root(m: Array, lr: Array, noise: Array) -> Float[Array, "3"]:
                 value = equations(z, lr, noise)
                 return value, value
 
+            # Newton's step
             slope, value = jax.jacfwd(twice, has_aux=True)(z)
             return z - jnp.linalg.solve(slope, value), None
 
         return jax.lax.scan(step, z, None, length=_ITERATIONS)[0], None
 
     def solve(_: object, z: Array) -> Array:
-        # Closely at first: in a large committee q - c bends where lr is of order 1/m**2.
+        # Continuation in the rate, in small steps at first: in a large committee q - c bends where
+        # lr is of order 1/m**2.
         rates = jax.lax.stop_gradient(lr) * jnp.linspace(0.0, 1.0, _STAGES) ** 4
         return jax.lax.scan(newton, z, rates)[0]
 
@@ -182,11 +191,10 @@ def _escape(m: Array, q: Array, c: Array, r: Array) -> Float[Array, ""]:
 
     There sum_{j != i} X_jn = -X_in: the change of <c_i rho_n> is proportional to X_in.
     """
-    forms: Forms = FORMS["Erf"]
     one, none = jnp.ones(()), jnp.zeros(())
     # Arguments ii, in, ic, nc, cc of I3(i, n, c) for c: unit i, another, teacher n, another.
     classes = [(q, r, q), (c, r, q), (r, one, one), (r, none, one)]
-    slopes = [jax.grad(forms.i3, (1, 2, 3))(q, r, *arguments) for arguments in classes]
+    slopes = [jax.grad(erf.I3, (1, 2, 3))(q, r, *arguments) for arguments in classes]
     weights = [one, m - 1, -one, -(m - 1)]
     through_in = sum(w * s[0] for w, s in zip(weights, slopes, strict=True))
     through_students = slopes[0][2] - slopes[1][2]

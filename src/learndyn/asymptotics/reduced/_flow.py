@@ -1,6 +1,8 @@
 """Reduced dynamics: a handful of ODEs for committees of any size, at a cost that does not grow."""
 
+from collections.abc import Callable
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import diffrax
@@ -18,14 +20,17 @@ from learndyn._checks import (
     require_unbatched,
     require_x64,
 )
-from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import CountLike, RealLike, Times
 from learndyn.asymptotics.reduced import _ansatz
 from learndyn.asymptotics.reduced._ansatz import Ansatz, Plan, Terms
 from learndyn.asymptotics.reduced._states import SpecialisedOverlaps, SymmetricOverlaps
-from learndyn.integrals import elementary
-from learndyn.problems import Problem, Squared
+from learndyn.dynamics._integrate import integrate_field
+from learndyn.integrals import erf, linear
+from learndyn.problems import Erf, Linear, Problem, Squared
 from learndyn.rules import SGD
+
+INTEGRALS: dict[type, ModuleType] = {Erf: erf, Linear: linear}
+"""The integrals of activations, as functions of single overlaps."""
 
 
 class ReducedTrajectory(eqx.Module):
@@ -57,14 +62,14 @@ class ReducedFlow(eqx.Module):
 
     @eqx.filter_jit  # traced once: Diffrax asks for it five times in a solve
     def _at(self, t: Array, y: Any) -> Array:
-        sums, forms = _plan(type(self.start)), self._forms
+        sums, integrals = _plan(type(self.start)), self._integrals
         rates, kappa = self.rule.effective_rates(t), self.rule.weight_decay
         u, sizes = self.start.layers, self.start.sizes
         x = _with_constants(y)
-        pull = u[sums.first] * _total(sums.pulls, forms.i3, x, u, sizes, len(y))
-        back = u[sums.second] * _total(sums.pulls_back, forms.i3, x, u, sizes, len(y))
-        product = _total(sums.products, forms.i4, x, u, sizes, len(y))
-        noise = product + self.problem.noise**2 * forms.j2(*x[sums.own])
+        pull = u[sums.first] * _total(sums.pulls, integrals.I3, x, u, sizes, len(y))
+        back = u[sums.second] * _total(sums.pulls_back, integrals.I3, x, u, sizes, len(y))
+        product = _total(sums.products, integrals.I4, x, u, sizes, len(y))
+        noise = product + self.problem.noise**2 * integrals.J2(*x[sums.own])
         noise = rates.w**2 / self.rule.batch_size * u[sums.first] * u[sums.second] * noise
         dq = noise - rates.w * (pull + back + 2 * kappa * y)
         dr = -rates.w * (pull + kappa * y)
@@ -76,7 +81,7 @@ class ReducedFlow(eqx.Module):
         """eg at coordinates y."""
         terms, u = _plan(type(self.start)).errors, self.start.layers
         x = _with_constants(y)
-        return 0.5 * _total(terms, self._forms.i2, x, u, self.start.sizes, 1)[0]
+        return 0.5 * _total(terms, self._integrals.I2, x, u, self.start.sizes, 1)[0]
 
     def pack(self, state: SpecialisedOverlaps | SymmetricOverlaps) -> Float[Array, " c"]:
         """The coordinates of `state`."""
@@ -88,8 +93,8 @@ class ReducedFlow(eqx.Module):
         return eqx.tree_at(lambda s: [getattr(s, n) for n in names], self.start, list(y))
 
     @property
-    def _forms(self) -> elementary.Forms:
-        return elementary.FORMS[type(self.problem.student).__name__]
+    def _integrals(self) -> ModuleType:
+        return INTEGRALS[type(self.problem.student)]
 
 
 def reduced_flow(
@@ -102,7 +107,7 @@ def reduced_flow(
     """
     require_x64("reduced dynamics", problem, rule, start)
     kind = type(problem.student)
-    if kind.__name__ not in elementary.FORMS or type(problem.teacher) is not kind:
+    if kind not in INTEGRALS or type(problem.teacher) is not kind:
         raise ValueError(
             "reduced dynamics need erf or linear units, the same in student and teacher; got "
             f"student={problem.student}, teacher={problem.teacher}. Use solve_ode."
@@ -172,45 +177,30 @@ def _solve(
     solver: diffrax.AbstractSolver,
     max_steps: int,
 ) -> ReducedTrajectory:
-    solution = diffrax.diffeqsolve(
+    valid = jnp.asarray(True)  # what can be checked was, before tracing
+    solved = integrate_field(
         diffrax.ODETerm(flow),
-        solver,
-        t0=ts[0],
-        t1=ts[-1],
-        dt0=None,
-        y0=flow.pack(flow.start),
-        saveat=diffrax.SaveAt(ts=ts),
-        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+        flow.pack(flow.start),
+        ts,
+        (rtol, atol),
+        valid,
         max_steps=max_steps,
-        event=diffrax.Event(_diverged),
-        throw=False,
+        first_step=None,  # rates grow with the number of units
+        solver=solver,
     )
-    reached = jnp.isfinite(jnp.asarray(solution.ts))
-    ys = jnp.where(reached[:, None], jnp.asarray(solution.ys), jnp.nan)
-    code = jnp.asarray(Result.SOLVER_FAILED.value)
-    for theirs, ours in (
-        (diffrax.RESULTS.successful, Result.SUCCESS),
-        (diffrax.RESULTS.event_occurred, Result.DIVERGED),
-        (diffrax.RESULTS.max_steps_reached, Result.MAX_STEPS),
-    ):
-        code = jnp.where(solution.result == theirs, ours.value, code)
     return ReducedTrajectory(
         alpha=ts,
-        state=jax.vmap(flow.unpack)(ys),
-        eg=jax.vmap(flow.generalisation_error)(ys),
-        result=code,
-        steps=solution.stats["num_steps"],
+        state=jax.vmap(flow.unpack)(solved.ys),
+        eg=jax.vmap(flow.generalisation_error)(solved.ys),
+        result=solved.result,
+        steps=solved.stats["steps"],
     )
 
 
 def _is_own(start: SpecialisedOverlaps | SymmetricOverlaps) -> Bool[np.ndarray, " c"]:
-    """Which coordinates are are overlaps of a unit with itself or with its own teacher."""
+    """Which coordinates are overlaps of a unit with itself or with its own teacher."""
     group, pairs = start.ansatz.groups, start.ansatz.places.values()
     return np.array([i[1] == k[1] and group[i[0]] == group[k[0]] for i, k in pairs])
-
-
-def _diverged(t: Array, y: Array, args: object, **kwargs: object) -> Array:
-    return ~jnp.all(jnp.abs(y) < DIVERGENCE_LIMIT)
 
 
 def _require_valid(start: SpecialisedOverlaps | SymmetricOverlaps) -> None:
@@ -224,10 +214,10 @@ def _require_valid(start: SpecialisedOverlaps | SymmetricOverlaps) -> None:
 
 
 def _total(
-    terms: Terms, form, x: Array, u: Array, sizes: Array, rows: int
+    terms: Terms, integral: Callable[..., Array], x: Array, u: Array, sizes: Array, rows: int
 ) -> Float[Array, " rows"]:
-    """Sums over units: u u count form(overlaps), added up by coordinate."""
-    values = form(*x[terms.overlaps])
+    """Sums over units: u u count integral(overlaps), added up by coordinate."""
+    values = integral(*x[terms.overlaps])
     for kind in terms.kinds:
         values = values * u[kind]
     for count in terms.counts:
@@ -239,7 +229,7 @@ def _with_constants(y: Float[Array, " c"]) -> Float[Array, " c2"]:
     return jnp.concatenate([y, jnp.array([1.0, 0.0])])
 
 
-@lru_cache
+@lru_cache  # enumerated once for each ansatz
 def _plan(kind: type) -> Plan:
     ansatz: Ansatz = kind.ansatz
     return _ansatz.plan(ansatz)

@@ -18,10 +18,10 @@ from learndyn.states import Overlaps
 class SpecialisedOverlaps(eqx.Module):
     """Overlaps of a committee with k = m + l units, m of them paired with the teacher's; T = 1.
 
-    Q: of a specialised unit with itself, C: of two. R: with its teacher, S: with another's.
-    D: of a superfluous with a specialised unit, U: with a teacher unit. E: of a superfluous
-    unit with itself, F: of two. m, l: sizes, data. v, v_superfluous, v_teacher: second layers,
-    fixed. Overlaps that a size leaves without meaning (C and S at m = 1) stay as given.
+    Q: a specialised unit with itself; C: two of them. R: one with its teacher; S: with another's.
+    D: a superfluous with a specialised unit; U: with a teacher unit. E: a superfluous unit with
+    itself; F: two of them. m, l: the sizes, which are data. v, v_superfluous, v_teacher: fixed
+    second layers. Overlaps that a size leaves without meaning (C and S at m = 1) stay as given.
     Raises: ValueError for sizes that are no integers, m < 1 or l < 0.
     """
 
@@ -69,7 +69,7 @@ class SpecialisedOverlaps(eqx.Module):
 
     @property
     def layers(self) -> Float[Array, "3"]:
-        """Weights of the kinds in phi - phi*."""
+        """Second-layer weights of the kinds of units, with the teacher's sign turned."""
         return jnp.stack([self.v, -self.v_teacher, self.v_superfluous])
 
     def expanded(self) -> Overlaps:
@@ -85,7 +85,7 @@ class SpecialisedOverlaps(eqx.Module):
         return Overlaps(q, r, np.eye(m), v, float(self.v_teacher))
 
     def smallest_eigenvalue(self) -> float:
-        """Of the covariance of all fields, whatever their number. Concrete values only."""
+        """The smallest eigenvalue of the covariance of all fields. Concrete values only."""
         Q, C, R, S, D, U, E, F, m, l = (
             float(getattr(self, name)) for name in (*self.ansatz.places, "m", "l")
         )
@@ -101,7 +101,8 @@ class SpecialisedOverlaps(eqx.Module):
 class SymmetricOverlaps(eqx.Module):
     """Overlaps of k students that are alike with m teachers that are alike; T = 1.
 
-    Q: of a student with itself, C: of two, R: with any teacher. k, m: sizes, data.
+    Q: a student with itself; C: two students; R: a student with any teacher. k, m: the sizes, which
+    are data.
     Raises: ValueError for sizes that are no integers, or < 1.
     """
 
@@ -136,7 +137,7 @@ class SymmetricOverlaps(eqx.Module):
 
     @property
     def layers(self) -> Float[Array, "2"]:
-        """Weights of the kinds in phi - phi*."""
+        """Second-layer weights of the kinds of units, with the teacher's sign turned."""
         return jnp.stack([self.v, -self.v_teacher])
 
     def expanded(self) -> Overlaps:
@@ -149,7 +150,7 @@ class SymmetricOverlaps(eqx.Module):
         )
 
     def smallest_eigenvalue(self) -> float:
-        """Of the covariance of all fields, whatever their number. Concrete values only."""
+        """The smallest eigenvalue of the covariance of all fields. Concrete values only."""
         Q, C, R, k, m = (float(getattr(self, name)) for name in "QCRkm")
         cross = (k * m) ** 0.5 * R
         whole = np.linalg.eigvalsh(np.array([[Q + (k - 1) * C, cross], [cross, 1.0]]))[0]

@@ -55,10 +55,11 @@ def descend(
         good = jnp.isfinite(value) & jnp.all(jnp.stack(finite))
         best = _choose(value < least, free, best)
         least = jnp.where(value < least, value, least)
-        # A run that diverged has no slope: go back, half way to the best schedule.
+        # Adam's step
         change, new = optimiser.update(
             jax.tree.map(lambda g: jnp.where(good, g, 0.0), slope), state
         )
+        # A run that diverged has no slope: go back, half way to the best schedule.
         middle = jax.tree.map(lambda a, b: 0.5 * (a + b), free, best)
         moved = _choose(good, eqx.apply_updates(free, change), middle)
         return (moved, _choose(good, new, state), best, least), value

@@ -15,13 +15,19 @@ from learndyn.asymptotics.fixed_points._flow import (
     drift,
     error_of,
     fixed_flow,
-    off_singular,
+    regularised,
     with_rates,
 )
 from learndyn.dynamics import OverlapFlow
+from learndyn.dynamics._integrate import integrate_field
+from learndyn.dynamics._ode import MAX_STEPS
 from learndyn.problems import Problem
 from learndyn.rules import SGD, PiecewiseRate
 from learndyn.states import Overlaps
+
+_RTOL, _ATOL = 1e-10, 1e-12
+"""Tolerances of the solve, ten times finer than the ODE's own: where eg hardly depends on the
+rate, the best rate follows small errors of the state closely."""
 
 
 def locally_optimal_lr(
@@ -38,9 +44,9 @@ def locally_optimal_lr(
     Raises: ValueError for slow momentum, schedules, lr = 0, or whatever `solve_ode` refuses.
     Source: Saad & Rattray, PRL 79, 2578 (1997), the locally optimal rate, for any problem.
     """
-    flow = _flow(problem, rule, state, "locally_optimal_lr", averages, moving=False)
-    lr = _best(flow, flow.pack(state))[0]
-    return jnp.where(jnp.isfinite(lr), lr * _given(rule), lr)
+    flow = _checked_flow(problem, rule, state, "locally_optimal_lr", averages, moving=False)
+    lr = _best_rate(flow, flow.pack(state))[0]
+    return jnp.where(jnp.isfinite(lr), lr * _first_rate(rule), lr)
 
 
 def locally_optimal_schedule(
@@ -60,39 +66,35 @@ def locally_optimal_schedule(
     ts = checked_times(ts)
     max_lr = as_float(max_lr, "max_lr")
     require_at_least(max_lr, 0.0, "max_lr", "a learning rate", strict=True)
-    flow = _flow(problem, rule, start, "locally_optimal_schedule", averages, moving=True)
-    flow = eqx.tree_at(lambda f: f.start, flow, off_singular(flow, start))
-    lr, eg = _follow(flow, ts, max_lr / _given(rule))
-    return PiecewiseRate(ts, jnp.maximum(lr * _given(rule), 1e-300)), eg
+    flow = _checked_flow(problem, rule, start, "locally_optimal_schedule", averages, moving=True)
+    flow = eqx.tree_at(lambda f: f.start, flow, regularised(flow, start))
+    lr, eg = _follow_best_rate(flow, ts, max_lr / _first_rate(rule))
+    return PiecewiseRate(ts, jnp.maximum(lr * _first_rate(rule), 1e-300)), eg
 
 
 @eqx.filter_jit
-def _follow(flow: OverlapFlow, ts: Array, cap: Array) -> tuple[Array, Array]:
+def _follow_best_rate(flow: OverlapFlow, ts: Array, cap: Array) -> tuple[Array, Array]:
     def field(t: Any, y: Any, args: Any) -> Array:
-        lr, first, second = _best(flow, y)
+        lr, first, second = _best_rate(flow, y)
         lr = jnp.minimum(lr, cap)
         return lr * first + lr**2 * second
 
-    solution = diffrax.diffeqsolve(
+    solved = integrate_field(
         diffrax.ODETerm(field),
-        diffrax.Tsit5(),
-        t0=ts[0],
-        t1=ts[-1],
-        dt0=None,
-        y0=flow.pack(flow.start),
-        saveat=diffrax.SaveAt(ts=ts),
-        stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-12),
-        max_steps=100_000,
-        throw=False,
+        flow.pack(flow.start),
+        ts,
+        (jnp.asarray(_RTOL), jnp.asarray(_ATOL)),
+        jnp.asarray(True),
+        max_steps=MAX_STEPS,
+        first_step=None,  # the best rate, and with it the time scale, may be of any size
     )
-    reached = jnp.isfinite(jnp.asarray(solution.ts))
-    ys = jnp.where(reached[:, None], jnp.asarray(solution.ys), jnp.nan)
-    lr = jax.vmap(lambda y: jnp.minimum(_best(flow, y)[0], cap))(ys)
+    ys = solved.ys
+    lr = jax.vmap(lambda y: jnp.minimum(_best_rate(flow, y)[0], cap))(ys)
     return lr, jax.vmap(lambda y: error_of(flow, flow.unpack(y)))(ys)
 
 
-def _best(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array, Array]:
-    """The best rate, in units of the flow's; and a, b of the drift in those units."""
+def _best_rate(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array, Array]:
+    """The best rate in units of the flow's, and a, b of the drift lr a + lr**2 b in those units."""
     one = drift(flow, y)
     twice = drift(eqx.tree_at(lambda f: f.rule, flow, with_rates(flow.rule, 2 * flow.rule.lr)), y)
     first, second = 2 * one - twice / 2, twice / 2 - one
@@ -102,7 +104,7 @@ def _best(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array, Array
     return jnp.where(gain > 0, best, 0.0), first, second
 
 
-def _flow(
+def _checked_flow(
     problem: Problem,
     rule: SGD,
     state: Overlaps,
@@ -122,5 +124,5 @@ def _flow(
     return flow
 
 
-def _given(rule: SGD) -> Array:
+def _first_rate(rule: SGD) -> Array:
     return jnp.asarray(rule.lr, float)

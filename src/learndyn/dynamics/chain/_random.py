@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from learndyn._numerics.random import Words, cos_sin_turns, in_pieces, log, threefry
+from learndyn._numerics.random import Words, box_muller, in_pieces, log, threefry
 from learndyn.dynamics.chain._lanes import apart
 
 _TAG = 0x6C61_6E65
@@ -41,17 +41,12 @@ class LaneRandom:
         return _unit(*self._words(count)) + 2.0**-53
 
     def normal(self, count: int) -> Float[Array, "count lanes"]:
-        """Independent N(0, 1) numbers, none beyond 8.6, where the probability is 1e-17.
-
-        Source: Box & Muller (1958), Ann. Math. Statist. 29, 610.
-        """
+        """Independent N(0, 1) numbers, none beyond 8.6, where the probability is 1e-17."""
         pairs = (count + 1) // 2
 
         def transformed(high: Array, low: Array) -> Array:
             unit = _unit(high, low)
-            radius = jnp.sqrt(-2.0 * log(unit[:pairs] + 2.0**-53))
-            cos, sin = cos_sin_turns(unit[pairs:])
-            return jnp.concatenate([radius * cos, radius * sin])[:count]
+            return jnp.concatenate(box_muller(unit[:pairs] + 2.0**-53, unit[pairs:]))[:count]
 
         return apart(self.opaque_true, transformed, *self._words(2 * pairs))
 

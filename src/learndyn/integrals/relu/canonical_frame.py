@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._numerics.inverse_trigonometric import arctan2
-from learndyn.integrals.relu.correlations import Angles, between
+from learndyn._numerics.special import arctan2
+from learndyn.integrals.relu.correlations import Angles, cosines_and_sines
 from learndyn.integrals.relu.unit_rows import sine
 
 PAIRS = ((0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2))
-"""The six pairs of four fields; each stands beside the two fields that it leaves."""
+"""The six pairs of four fields; a pair is followed or preceded by the two fields that it leaves."""
 
 REST = np.array([1, 0, 3, 2, 5, 4])
 """Where in `PAIRS` to find the two fields that a pair leaves."""
@@ -41,21 +41,25 @@ _BACK = np.array(
 _J = np.array([0, 1, 0, 1])
 _L = np.array([0, 1, 1, 0])
 _SIDE = np.array([1.0, 1.0, -1.0, -1.0])
-"""The four pairs across, as (j, 2 + l), and the sign of: the side of j on which its partner in
-{0, 1} lies, times the same for l."""
+"""The four pairs across are (j, 2 + l). The sign says on which side of j its partner in {0, 1}
+lies, times the same for l."""
 
 _FLOOR = 1e-100
-"""Stands for gamma = 0, so that partial correlations are those of nearby matrices; to call them
-0 there would make ReLU averages of four vectors in one plane wrong by some percent."""
+"""It replaces gamma = 0, so that partial correlations are those of nearby matrices; to call them
+0 there would make ReLU averages of four vectors in one plane wrong by some percent. The value is
+far below any gamma that rounding leaves (1e-32), and its square is still a float64 number."""
 
 _NODES = 48
+"""Gauss-Legendre nodes of the integral in P4; the value is empirical, see `_NEAREST`."""
+
 _X, _WEIGHT = np.polynomial.legendre.leggauss(_NODES)
 _X, _WEIGHT = 0.5 * (1.0 + _X), 0.5 * _WEIGHT
-"""Gauss-Legendre nodes and weights between 0 and 1."""
+"""The nodes and their weights between 0 and 1."""
 
 _NEAREST = 1e-9
-"""How near y = 0, in units of the smallest q, a singularity of the path counts as one. Empirical,
-with the nodes: P4 within 2e-13 over pairs with q from 1 to 1e-6 in 2, 3 and 4 dimensions."""
+"""A singularity of the path that is nearer to y = 0 than this, in units of the smallest q, is taken
+to be at this distance. The value is empirical: with it and the 48 nodes, P4 is within 2e-13 over
+pairs with q from 1 to 1e-6 in 2, 3 and 4 dimensions."""
 
 
 class Frame(eqx.Module):
@@ -92,7 +96,8 @@ def cone(x: Float[Array, "4 d"]) -> Cone:
     The closest two fields go into one pair of the frame: then the part of P4 that is integrated
     vanishes with their angle, and its error with it.
     """
-    closest = jnp.argmin(jnp.min(between(x, x)[1][_SPLITS[..., 0], _SPLITS[..., 1]], axis=1))
+    sines = cosines_and_sines(x, x)[1]
+    closest = jnp.argmin(jnp.min(sines[_SPLITS[..., 0], _SPLITS[..., 1]], axis=1))
     found = _cone(x[jnp.array(_ORDERS)[closest]])
     back = jnp.array(_BACK)[closest]
     return eqx.tree_at(
@@ -106,10 +111,10 @@ def _cone(x: Float[Array, "4 d"]) -> Cone:
     r = jnp.concatenate([f.within[0], across])
     q = jnp.concatenate([f.within[1], q_across])
     root = jnp.sqrt(f.gamma[0] * f.gamma[1])
-    # What is left of a pair across beside j, l is the pair of their partners: hence the `REST`.
+    # The two fields that a pair across leaves are the partners of j and l: hence the `REST`.
     left = jnp.concatenate([_covariance_within(f), _covariance_across(f, f.gamma)[REST[:4]]])
-    beside = jnp.concatenate([f.within[1], q_across[REST[:4]]])
-    theta, partial = arctan2(jnp.stack([r, left]), jnp.stack([q, root * beside]))
+    q_of_rest = jnp.concatenate([f.within[1], q_across[REST[:4]]])
+    theta, partial = arctan2(jnp.stack([r, left]), jnp.stack([q, root * q_of_rest]))
     volume = f.within[1, 0] * f.within[1, 1] * root
     return Cone(Angles(r, q, theta), partial, volume, _p4(f, theta, across, q_across))
 
@@ -117,12 +122,12 @@ def _cone(x: Float[Array, "4 d"]) -> Cone:
 def canonical_frame(x: Float[Array, "4 d"]) -> Frame:
     """Principal angles between the planes of rows 0, 1 and of rows 2, 3 of x, and the four
     vectors in bases along them."""
-    e, first = _plane(x[0], x[1])
-    f, second = _plane(x[2], x[3])
+    e, first = _plane_basis(x[0], x[1])
+    f, second = _plane_basis(x[2], x[3])
     sigma, gamma, phi, psi = _singular_values(e @ f.T)
     one = jnp.array([1.0, 0.0])
-    a = jnp.stack([_over(one, phi), _over(first, phi)], axis=1)
-    b = jnp.stack([_over(one, psi), _over(second, psi)], axis=1)
+    a = jnp.stack([_turned_back(one, phi), _turned_back(first, phi)], axis=1)
+    b = jnp.stack([_turned_back(one, psi), _turned_back(second, psi)], axis=1)
     return Frame(sigma, gamma, a, b, jnp.stack([first, second], axis=1))
 
 
@@ -143,27 +148,28 @@ def _singular_values(
     sigma = jnp.stack([1.0 - deficit, 0.5 * (total - difference)])
     gamma_1 = deficit * (2.0 - deficit)
     gamma_2 = (deficit + difference) * (deficit + total)
-    phi = _half(_times(directions[0], directions[1]))
+    phi = _half_angle(_turned(directions[0], directions[1]))
     gamma = jnp.maximum(jnp.stack([gamma_1, gamma_2]), _FLOOR)
-    return sigma, gamma, phi, _over(phi, directions[0])
+    return sigma, gamma, phi, _turned_back(phi, directions[0])
 
 
-def _plane(
+def _plane_basis(
     a: Float[Array, " d"], b: Float[Array, " d"]
 ) -> tuple[Float[Array, "2 d"], Float[Array, "2"]]:
-    """An orthonormal basis of a plane, a and what is left of b beside a, and b in it.
+    """An orthonormal basis of the plane of a and b, whose first vector is a; and b in that basis.
 
     Where b is parallel to a the second basis vector is 0.
     """
+    # Gram-Schmidt, twice: the second time removes what rounding left of a.
     rest = b - (a @ b) * a
-    rest = rest - (a @ rest) * a  # Gram-Schmidt, twice
+    rest = rest - (a @ rest) * a
     length = sine(rest)
     other = jnp.where(length > 0, rest / jnp.where(length > 0, length, 1.0), 0.0)
     return jnp.stack([a, other]), jnp.stack([a @ b, length])
 
 
 def _correlations_across(f: Frame) -> tuple[Float[Array, "4"], Float[Array, "4"]]:
-    """sigma_1 cos a cos b + sigma_2 sin a sin b = r, and sqrt(1 - r**2)."""
+    """r = sigma_1 cos a cos b + sigma_2 sin a sin b of the pairs across, and sqrt(1 - r**2)."""
     (cos_a, sin_a), (cos_b, sin_b) = f.a[:, _J], f.b[:, _L]
     r = f.sigma[0] * cos_a * cos_b + f.sigma[1] * sin_a * sin_b
     in_plane = f.sigma[1] * cos_a * sin_b - f.sigma[0] * sin_a * cos_b
@@ -172,12 +178,12 @@ def _correlations_across(f: Frame) -> tuple[Float[Array, "4"], Float[Array, "4"]
 
 
 def _covariance_within(f: Frame) -> Float[Array, "2"]:
-    """Of 0, 1 given 2, 3 and the reverse: gamma_1 cos cos + gamma_2 sin sin."""
+    """The covariance of 0, 1 given 2, 3, and the reverse: gamma_1 cos cos + gamma_2 sin sin."""
     return f.gamma @ jnp.stack([f.a[:, 0] * f.a[:, 1], f.b[:, 0] * f.b[:, 1]], axis=1)
 
 
 def _covariance_across(f: Frame, gamma: Float[Array, "2 ..."]) -> Float[Array, "4 ..."]:
-    """Of the partners of j, l given j, l, up to a factor q_01 q_23 / q_jl**2:
+    """The covariance of the partners of j and l given j and l, times q_jl**2 / (q_01 q_23):
     +-(sigma_2 gamma_1 cos a cos b + sigma_1 gamma_2 sin a sin b)."""
     along, across = _SIDE * f.sigma[::-1, None] * f.a[:, _J] * f.b[:, _L]
     if gamma.ndim == 2:
@@ -195,12 +201,14 @@ def _p4(
     quarter in P2 integrates to arcsin r_jl / 8 pi. The rest is a function of y = 1 - t**2.
     On the way sigma becomes t sigma, so that gamma becomes gamma + y sigma**2.
     """
+    # Plackett's path, at the nodes of its quadrature
     y, weight = _path(jnp.min(q), jnp.min(f.gamma))
     t = jnp.sqrt(1.0 - y)
     gamma = f.gamma[:, None] + f.sigma[:, None] ** 2 * y
     q_at_t = jnp.sqrt(q[:, None] ** 2 + r[:, None] ** 2 * y)
     left = t * _covariance_across(f, gamma)
     partial = arctan2(left, jnp.sqrt(gamma[0] * gamma[1]) * q_at_t)
+    # Plackett's integral without the quarters, and the independent pairs from which it starts
     added = (r[:, None] / q_at_t * partial) @ (weight / t)
     independent = jnp.prod(0.25 + theta[:2] / (2 * np.pi))
     return independent + jnp.sum(np.pi * theta[2:] + added) / (8 * np.pi**2)
@@ -213,6 +221,7 @@ def _path(
 
     In x, y = scale (exp(x) - 1), such a function has its singularities at a distance of pi.
     """
+    # 1e-18 stands for q = 0, where there is nothing to integrate.
     scale = jnp.maximum(jnp.minimum(q**2, gamma), _NEAREST * q + 1e-18)
     depth = jnp.log1p(1.0 / scale)
     growth = jnp.exp(depth * _X)
@@ -226,17 +235,17 @@ def _polar(z: Float[Array, "n 2"]) -> tuple[Float[Array, " n"], Float[Array, "n 
     return size, jnp.where(size[:, None] > 0, direction, jnp.array([1.0, 0.0]))
 
 
-def _times(z: Float[Array, "2"], w: Float[Array, "2"]) -> Float[Array, "2"]:
+def _turned(z: Float[Array, "2"], w: Float[Array, "2"]) -> Float[Array, "2"]:
     """z turned by the angle of w."""
     return jnp.stack([z[0] * w[0] - z[1] * w[1], z[0] * w[1] + z[1] * w[0]])
 
 
-def _over(z: Float[Array, "2"], w: Float[Array, "2"]) -> Float[Array, "2"]:
+def _turned_back(z: Float[Array, "2"], w: Float[Array, "2"]) -> Float[Array, "2"]:
     """z turned back by the angle of w."""
     return jnp.stack([z[0] * w[0] + z[1] * w[1], z[1] * w[0] - z[0] * w[1]])
 
 
-def _half(z: Float[Array, "2"]) -> Float[Array, "2"]:
+def _half_angle(z: Float[Array, "2"]) -> Float[Array, "2"]:
     """The direction of half the angle of z, |z| = 1: that of z + 1, or of z - 1 a quarter back."""
     right = z[0] >= 0
     x, y = jnp.where(right, 1.0 + z[0], z[1]), jnp.where(right, z[1], 1.0 - z[0])

@@ -1,7 +1,7 @@
 """Closed-form Gaussian averages for g(x) = max(0, x), whose derivative is a step, step(0) = 0.
 
 `pair` and `first_layer` are what the dynamics use. I2, J2, I3 and I4 are the same averages one at
-a time, for reading and testing: of fields f with covariance C, indices are Python integers,
+a time, for reading and testing. The fields f have the covariance C, indices are Python integers:
 
     I2 = <g(a) g(b)>,  J2 = <g'(i) g'(k)>,  I3 = <g'(i) a g(c)>,  I4 = <g'(i) g'(k) g(a) g(b)>.
 
@@ -55,8 +55,8 @@ def I3(c: Covariance, i: int, a: int, b: int) -> Scalar:
 def I4(c: Covariance, i: int, k: int, a: int, b: int) -> Scalar:
     """<theta_i theta_k a_+ b_+>, each coincidence of indices by its own form.
 
-    A step of a field beside the same field's ReLU, or beside its own step, changes nothing, so
-    all but two patterns have at most one step left.
+    A step times the same field's ReLU, or times itself, changes nothing, so all but two patterns
+    have at most one step left.
     """
     f = correlations(c)
     scale = f.present[i] * f.present[k] * f.scale[a] * f.scale[b]
@@ -141,7 +141,7 @@ def _two_steps(f: Correlations, y: Float[Array, " d"], k: int) -> Float[Array, "
 
 
 class _Indices(NamedTuple):
-    """Each distinct integral once. pairs: i < k among the students; rest: a < b beside them.
+    """Each distinct integral once. pairs: i < k among the students; rest: a < b among the others.
 
     pair: (k, k) where in the pairs to find i, k; fields: sets of four fields with at least two
     students; where: (pairs, rest) place of I4(i, k, a, b) in the raveled (sets, 6).
@@ -170,7 +170,7 @@ def _indices(k: int, d: int) -> _Indices:
     }
     shape = len(pairs), (d - 2) * (d - 3) // 2
     rest = [[ab for ab in combinations(range(d), 2) if not {*ab} & {*ik}] for ik in pairs]
-    where = [[place[ik + ab] for ab in beside] for ik, beside in zip(pairs, rest, strict=True)]
+    where = [[place[ik + ab] for ab in others] for ik, others in zip(pairs, rest, strict=True)]
     a, b = np.array(rest, int).reshape(*shape, 2).transpose(2, 0, 1)
     fields = np.array(sets, int).reshape(-1, 4)
     return _Indices(i, j, pair, a, b, fields, np.array(where, int).reshape(shape))

@@ -16,18 +16,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._numerics.inverse_trigonometric import arctan2
+from learndyn._numerics.special import arctan2
 from learndyn.integrals.relu.unit_rows import sine, unit_rows
 
 SMALLEST_VARIANCE = 1e-100
-"""A field of smaller variance counts as zero: step(0) = 0, correlations 0."""
+"""A field of smaller variance counts as zero: step(0) = 0, correlations 0. The value lies far below
+all that learning reaches; products of two such variances are still float64 numbers."""
 
 SMALLEST_Q = 1e-7
-"""Where q is below, derivatives that grow like 1/q fall to 0 like q instead."""
+"""Where q is below, derivatives that grow like 1/q fall to 0 like q instead. It is ten times the
+rounding of a q that is known through r alone, sqrt(1 - r**2) = 1e-8."""
 
 
 class Angles(eqx.Module):
-    """Between pairs of fields: r, q = sqrt(1 - r**2), theta = arcsin r; one shape.
+    """The angles between pairs of fields as r, q = sqrt(1 - r**2) and theta = arcsin r; one shape.
 
     As an independent variable an angle is its r: derivatives with respect to r are total.
     """
@@ -41,7 +43,7 @@ class Angles(eqx.Module):
 
 
 class Correlations(eqx.Module):
-    """Of d fields with covariance C_xy = scale_x scale_y r_xy.
+    """The correlations r_xy of d fields with covariance C_xy = scale_x scale_y r_xy.
 
     scale: standard deviations, 0 for a zero field; present: 1.0, and 0.0 for a zero field;
     angles: (d, d), whose diagonal is exactly r = 1, q = 0, theta = pi/2, for zero fields too;
@@ -69,14 +71,14 @@ def correlations(c: Float[Array, "d d"]) -> Correlations:
     same = jnp.eye(c.shape[0], dtype=bool)
     given = jnp.where(same, 1.0, jnp.where(both, c / (scale[:, None] * scale), 0.0))
     rows = unit_rows(jax.lax.stop_gradient(given))
-    r, q = between(rows, rows)
+    r, q = cosines_and_sines(rows, rows)
     r, q = jnp.where(same, 1.0, r), jnp.where(same, 0.0, q)
     r = given + (r - jax.lax.stop_gradient(given))  # the value of r, the derivative of `given`
     zero_or_scale = jnp.where(present, scale, 0.0)
     return Correlations(zero_or_scale, present.astype(c.dtype), angles_from(r, q), rows)
 
 
-def between(
+def cosines_and_sines(
     x: Float[Array, "n d"], y: Float[Array, "m d"]
 ) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
     """Cosine and sine of the angles between unit vectors, each to its own digits."""
@@ -92,7 +94,7 @@ def angles_from(r: Float[Array, "*shape"], q: Float[Array, "*shape"] | None = No
     return Angles(r, q, theta)
 
 
-def inverse(q: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def bounded_inverse(q: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """1/q as derivatives use it: q / SMALLEST_Q**2 below SMALLEST_Q."""
     return q / jnp.maximum(q, SMALLEST_Q) ** 2
 
@@ -107,4 +109,4 @@ def _cosine_and_angle(
 @_cosine_and_angle.defjvp
 def _cosine_and_angle_jvp(primals, tangents):
     (r, q), (dr, _) = primals, tangents
-    return _cosine_and_angle(r, q), (-r * inverse(q) * dr, inverse(q) * dr)
+    return _cosine_and_angle(r, q), (-r * bounded_inverse(q) * dr, bounded_inverse(q) * dr)

@@ -3,8 +3,8 @@
 Notation: theta_i = [f_i > 0] is a step, a_+ = max(0, f_a); P2, P3, P4 are orthant probabilities,
 P2(xy|zw) at the correlation of x, y given that z, w are 0. A value is a Stein expansion: each of
 its terms has one field differentiated and is an average of the same kind in fewer dimensions.
-So are the derivatives. Those of `step_step_square` and of four different fields have rules
-of their own, because terms of the value have infinite derivatives where fields become parallel,
+So are the derivatives. Those of `step_step_square` and of four different fields have their own
+rules, because terms of the value have infinite derivatives where fields become parallel,
 while their sum has not.
 """
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn.integrals.relu.correlations import Angles, inverse
+from learndyn.integrals.relu.correlations import Angles, bounded_inverse
 from learndyn.integrals.relu.orthants import octant, quadrant
 
 Values = Float[Array, "..."]
@@ -49,7 +49,7 @@ def step_step_square(ik: Angles, ia: Angles, ka: Angles) -> Values:
     The last term is q_ik [r_ik (r_ia^2 - s^2) + 2 q_ik r_ia s] with s = (r_ka - r_ia r_ik) / q_ik,
     in which nothing is divided by a small number that is not as small itself.
     """
-    s = slant(ia, ik, ka)
+    s = semipartial(ia, ik, ka)
     both = ik.q * (ik.r * (ia.r**2 - s**2) + 2 * ik.q * ia.r * s)
     edges = ia.r * ia.q + ka.r * ka.q + both
     return octant(ik.theta, ia.theta, ka.theta) + edges / (4 * np.pi)
@@ -58,20 +58,20 @@ def step_step_square(ik: Angles, ia: Angles, ka: Angles) -> Values:
 @step_step_square.defjvp
 def _step_step_square_jvp(primals, tangents):
     ik, ia, ka = primals
-    s = slant(ia, ik, ka)
+    s = semipartial(ia, ik, ka)
     # <a_+^2 | i = k = 0> / (2 pi q_ik), and 2 <theta_k a_+ | i = 0> / sqrt(2 pi)
-    d_ik = jnp.maximum(1.0 - ia.r**2 - s**2, 0.0) * inverse(ik.q) / (4 * np.pi)
+    d_ik = jnp.maximum(1.0 - ia.r**2 - s**2, 0.0) * bounded_inverse(ik.q) / (4 * np.pi)
     d_ia = (ia.q + s) / (2 * np.pi)
-    d_ka = (ka.q + slant(ka, ik, ia)) / (2 * np.pi)
+    d_ka = (ka.q + semipartial(ka, ik, ia)) / (2 * np.pi)
     slopes = zip((d_ik, d_ia, d_ka), tangents, strict=True)
     change = reduce(operator.add, (slope * dt.r for slope, dt in slopes))
     return step_step_square(ik, ia, ka), change
 
 
-def slant(wx: Angles, xy: Angles, wy: Angles) -> Values:
-    """Component of w along what is left of y beside x: (r_wy - r_wx r_xy) / q_xy.
+def semipartial(wx: Angles, xy: Angles, wy: Angles) -> Values:
+    """The correlation of w with the part of y that x does not explain: (r_wy - r_wx r_xy) / q_xy.
 
-    Where y is parallel to x nothing is left, and it is 0.
+    Statistics calls it semipartial. Where y is parallel to x nothing is left, and it is 0.
     """
     left = jnp.where(xy.q > 0, (wy.r - wx.r * xy.r) / jnp.where(xy.q > 0, xy.q, 1.0), 0.0)
     return jnp.clip(left, -wx.q, wx.q)

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn.integrals.relu.canonical_frame import PAIRS, REST, cone
-from learndyn.integrals.relu.correlations import angles_from, inverse
+from learndyn.integrals.relu.correlations import angles_from, bounded_inverse
 from learndyn.integrals.relu.unit_rows import unit_rows
 
 
@@ -48,7 +48,7 @@ def _p4_jvp(primals, tangents):
     (r,), (dr,) = primals, tangents
     found = cone(unit_rows(r))
     x, y = np.array(PAIRS).T
-    slopes = quadrant(found.partial[REST]) * inverse(found.angles.q) / (2 * np.pi)
+    slopes = quadrant(found.partial[REST]) * bounded_inverse(found.angles.q) / (2 * np.pi)
     return found.p4, slopes @ (0.5 * (dr[x, y] + dr[y, x]))
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from learndyn.integrals.relu.canonical_frame import PAIRS, REST, Cone, cone
-from learndyn.integrals.relu.correlations import Correlations, inverse
-from learndyn.integrals.relu.forms import slant
+from learndyn.integrals.relu.correlations import Correlations, bounded_inverse
+from learndyn.integrals.relu.forms import semipartial
 from learndyn.integrals.relu.orthants import quadrant
 
 WAYS = np.array([(*PAIRS[way], *PAIRS[REST[way]]) for way in range(6)])
@@ -90,7 +90,7 @@ def average_by_way(cone: Cone) -> Values:
 
 def _through_both_steps(f: Pairs) -> Values:
     """[r_ia r_kb + r_ka r_ib - r_ik (r_ia r_ib + r_ka r_kb)] / q_ik, without small divisors."""
-    a, b = slant(f.ia, f.ik, f.ka), slant(f.ib, f.ik, f.kb)
+    a, b = semipartial(f.ia, f.ik, f.ka), semipartial(f.ib, f.ik, f.kb)
     along = f.ia.r * f.ib.r - a * b
     across = f.ia.r * b + a * f.ib.r
     return f.ik.q * (f.ik.r * along + f.ik.q * across)
@@ -106,24 +106,24 @@ def _change(cone: Cone, dr: Values) -> Values:
 def _slopes(cone: Cone) -> Pairs:
     """Derivatives of `average_by_way` with respect to the correlation of each pair.
 
-    Of two steps: <a_+ b_+ | i = k = 0> / (2 pi q_ik). Of two ReLUs: P4. Of a step and a ReLU:
-    <theta_k theta_a b_+ | i = 0> / sqrt(2 pi), and the same for the other such pairs.
+    For two steps it is <a_+ b_+ | i = k = 0> / (2 pi q_ik), for two ReLUs P4, for a step and a
+    ReLU <theta_k theta_a b_+ | i = 0> / sqrt(2 pi), and the same for the other such pairs.
     """
     f, theta = _by_way(cone.angles), _by_way(cone.partial)
     p2 = jax.tree.map(quadrant, theta)
-    # Slants of a field along another, beside a step: <b k|i> is that of b along k beside i.
-    a_k, b_k = slant(f.ia, f.ik, f.ka), slant(f.ib, f.ik, f.kb)
-    a_i, b_i = slant(f.ka, f.ik, f.ia), slant(f.kb, f.ik, f.ib)
-    b_a_beside_i, a_b_beside_i = slant(f.ib, f.ia, f.ab), slant(f.ia, f.ib, f.ab)
-    b_a_beside_k, a_b_beside_k = slant(f.kb, f.ka, f.ab), slant(f.ka, f.kb, f.ab)
+    # a_k is semipartial: a with the part of k that the other step, i, does not explain.
+    a_k, b_k = semipartial(f.ia, f.ik, f.ka), semipartial(f.ib, f.ik, f.kb)
+    a_i, b_i = semipartial(f.ka, f.ik, f.ia), semipartial(f.kb, f.ik, f.ib)
+    b_a_given_i, a_b_given_i = semipartial(f.ib, f.ia, f.ab), semipartial(f.ia, f.ib, f.ab)
+    b_a_given_k, a_b_given_k = semipartial(f.kb, f.ka, f.ab), semipartial(f.ka, f.kb, f.ab)
     covariance = f.ab.r - f.ia.r * f.ib.r - a_k * b_k
-    complement = jnp.minimum(cone.volume * inverse(f.ik.q), 1.0)
+    complement = jnp.minimum(cone.volume * bounded_inverse(f.ik.q), 1.0)
     given_steps = complement + covariance * (0.5 * np.pi + theta.ab)
     return Pairs(
-        ik=given_steps * inverse(f.ik.q) / (2 * np.pi) ** 2,
+        ik=given_steps * bounded_inverse(f.ik.q) / (2 * np.pi) ** 2,
         ab=jnp.broadcast_to(cone.p4, (6,)),
-        ia=(f.ib.q * p2.ka + b_k * p2.ab + b_a_beside_i * p2.kb) / (2 * np.pi),
-        ib=(f.ia.q * p2.kb + a_k * p2.ab + a_b_beside_i * p2.ka) / (2 * np.pi),
-        ka=(f.kb.q * p2.ia + b_i * p2.ab + b_a_beside_k * p2.ib) / (2 * np.pi),
-        kb=(f.ka.q * p2.ib + a_i * p2.ab + a_b_beside_k * p2.ia) / (2 * np.pi),
+        ia=(f.ib.q * p2.ka + b_k * p2.ab + b_a_given_i * p2.kb) / (2 * np.pi),
+        ib=(f.ia.q * p2.kb + a_k * p2.ab + a_b_given_i * p2.ka) / (2 * np.pi),
+        ka=(f.kb.q * p2.ia + b_i * p2.ab + b_a_given_k * p2.ib) / (2 * np.pi),
+        kb=(f.ka.q * p2.ib + a_i * p2.ab + a_b_given_k * p2.ia) / (2 * np.pi),
     )
