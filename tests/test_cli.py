@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import learndyn as ld
-import learndyn_cli
-from learndyn.cli import main
+from learndyn.cli import _door, main
 from learndyn.cli._settings import save_times, settings_from
 
 SMALL = ["--k", "2", "--m", "1", "--n", "20", "--alpha-max", "1", "--points", "5"]
@@ -33,7 +32,7 @@ def forget_figures():
 
 
 def settings(*arguments, level="ode"):
-    return settings_from(learndyn_cli.parse([level, *arguments]), level)
+    return settings_from(_door.parse([level, *arguments]), level)
 
 
 def start_of(seed, **keywords):
@@ -167,7 +166,7 @@ class TestOptions:
 
     def test_of_times(self):
         def times(*arguments):
-            return save_times(learndyn_cli.parse(["ode", *arguments]).times)
+            return save_times(_door.parse(["ode", *arguments]).times)
 
         np.testing.assert_allclose(times("--points", "3", "--alpha-max", "4"), [0, 2, 4])
         log = times("--spacing", "log", "--points", "4", "--alpha-max", "100", "--alpha-min", "1")
@@ -288,25 +287,25 @@ def test_usage_errors_exit_with_2_and_a_message(arguments, message, folder, caps
     assert not list(folder.glob("*.nc"))
 
 
-@pytest.mark.parametrize("command", list(learndyn_cli.COMMANDS))
+@pytest.mark.parametrize("command", list(_door.COMMANDS))
 def test_help_shows_examples_that_parse(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
     assert stopped.value.code == 0
     said = capsys.readouterr().out
-    for line in learndyn_cli.EXAMPLES[command].splitlines():
+    for line in _door.EXAMPLES[command].splitlines():
         assert line in said
         program, *arguments = line.split()
         assert program == "learndyn"
-        learndyn_cli.parse(arguments)
+        _door.parse(arguments)
 
 
 def test_help_is_there_before_jax(tmp_path):
     script = """
 import sys
-import learndyn_cli
+from learndyn.cli import main
 try:
-    learndyn_cli.main(["sgd", "--help"])
+    main(["sgd", "--help"])
 except SystemExit:
     pass
 assert "jax" not in sys.modules and "numpy" not in sys.modules
@@ -318,7 +317,7 @@ def test_a_process_of_its_own_switches_on_float64_and_the_cache(folder, monkeypa
     for name in ("JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "EQX_ON_ERROR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    command = [sys.executable, "-m", "learndyn_cli", "ode", *SMALL]
+    command = [sys.executable, "-m", "learndyn", "ode", *SMALL]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert ld.load("learndyn-ode.nc").attrs["x64"] == 1
@@ -327,7 +326,7 @@ def test_a_process_of_its_own_switches_on_float64_and_the_cache(folder, monkeypa
 
 def test_a_usage_error_of_a_process_is_one_line():
     """Also while slow libraries are still being loaded beside it."""
-    command = [sys.executable, "-m", "learndyn_cli", "ode", "--noise", "-1"]
+    command = [sys.executable, "-m", "learndyn", "ode", "--noise", "-1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("learndyn: error: noise must be")
@@ -337,5 +336,5 @@ def test_a_usage_error_of_a_process_is_one_line():
 def test_inside_another_program_its_settings_are_left_alone(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
     before = dict(jax.config.values)
-    learndyn_cli.configure()
+    _door.configure()
     assert dict(jax.config.values) == before

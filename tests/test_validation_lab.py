@@ -15,7 +15,7 @@ from validation.claims import Claim, Verdict
 from validation.experiments import level_of
 
 from learndyn import claims
-from learndyn_cli import main
+from learndyn.cli import main
 
 pytest_plugins = ["pytester"]
 

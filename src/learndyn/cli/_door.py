@@ -1,9 +1,8 @@
 """The door of the command `learndyn`: it reads the command line before it loads JAX.
 
-Beside the package, not inside it, because importing anything of the package loads JAX: so
-`--help` and usage errors answer at once, and what JAX and Equinox read from the environment
-when they are loaded (float64, the cache of compiled programs) can still be set.
-`learndyn.cli` does what the options say.
+Neither this module nor `learndyn` itself imports JAX: so `--help` and usage errors answer at once,
+and what JAX and Equinox read from the environment when they are loaded (float64, the cache of
+compiled programs) can still be set. `_command` does what the options say.
 """
 
 import functools
@@ -285,10 +284,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parse(sys.argv[1:] if arguments is None else arguments)
     configure()
-    from learndyn import cli
+    from learndyn.cli._command import run
 
     try:
-        return cli.run(options)
+        return run(options)
     except (ValueError, OSError) as error:
         print(f"learndyn: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -343,7 +342,3 @@ def cache_folder() -> Path:
     except (OSError, StopIteration):
         pass
     return Path(base) / "learndyn" / f"jax-{hashlib.sha256(processor.encode()).hexdigest()[:12]}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())
