@@ -1,4 +1,4 @@
-"""What the command line does, once `_door` has read it.
+"""What the command line does, once `_options` has read it.
 
 A new level is a class of options there, and one line in `_runs.LEVELS`.
 """

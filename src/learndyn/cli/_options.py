@@ -1,0 +1,291 @@
+"""The options of every subcommand as classes, with their help, and how a command line is read.
+
+A new option is a field with a docstring. Nothing here imports JAX.
+"""
+
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, arg, subcommand
+
+from learndyn.cli._names import Loss, StudentUnit, TeacherUnit
+
+Layer = float | Literal["mean", "sqrt", "gaussian"]
+
+
+@dataclass(frozen=True)
+class ProblemOptions:
+    """What is learned: y = sum_n v*_n g*(w*_n.x / sqrt N + b*_n) + noise."""
+
+    student: StudentUnit = "erf"
+    """Activation of the student's units; erf is erf(x / sqrt 2)."""
+    teacher: TeacherUnit | None = None
+    """Activation of the teacher's units. None: that of the student."""
+    loss: Loss = "squared"
+    """Loss of one sample; all but squared are for classification, y = sign(...)."""
+    noise: float = 0.0
+    """Standard deviation of the label noise."""
+
+
+@dataclass(frozen=True)
+class RuleOptions:
+    """How it is learned: online SGD. Rates are those of the literature, per unit of alpha."""
+
+    lr: float = 0.2
+    """Learning rate of the first layer."""
+    lr_second: float | None = None
+    """Learning rate of the second layer. None: it is not trained."""
+    lr_bias: float | None = None
+    """Learning rate of the biases. None: they are not trained."""
+    weight_decay: float = 0.0
+    """Weight decay of the first layer; it is multiplied by the learning rate."""
+    batch_size: int = 1
+    """Fresh samples per step; a batch is one step."""
+    momentum: float | None = None
+    """Momentum beta of each step, 0 <= beta < 1."""
+    slow_momentum: float | None = None
+    """Instead of beta: gamma, with 1 - beta = gamma / N, so that momentum matters at large N."""
+    schedule: Literal["constant", "power", "cosine"] = "constant"
+    """How all rates change with alpha. power: (1 + alpha / scale)^-power; cosine: from 1 to
+    `final` between alpha = 0 and scale."""
+    schedule_scale: float | None = None
+    """Time scale of the schedule in alpha. None: alpha-max."""
+    schedule_power: float = 0.5
+    """Exponent of the schedule power."""
+    schedule_final: float = 0.0
+    """Last value of the schedule cosine, as a fraction of the rate."""
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """Where it starts: random weights from a seed, or a file."""
+
+    k: Annotated[int, arg(aliases=("-k",))] = 4
+    """Units of the student."""
+    m: Annotated[int, arg(aliases=("-m",))] = 4
+    """Units of the teacher."""
+    n: Annotated[int | None, arg(aliases=("-n",))] = None
+    """Input dimension N. The ODE has N = infinity and uses it only to draw weights. None: 784,
+    or what the inputs or the file have."""
+    seed: int = 0
+    """Seed of all random numbers. The same seed gives `ode` and `sgd` the same start."""
+    init: Literal["random", "informed", "denoising"] = "random"
+    """Student's weights: noise; the teacher's plus noise; or k/m copies of the teacher's."""
+    init_scale: float | None = None
+    """Standard deviation of that noise. None: 1 for random, else 0.1."""
+    teacher_scale: float = 1.0
+    """Standard deviation of the teacher's weights."""
+    orthonormal_teacher: bool = False
+    """Make the teacher's overlaps T the unit matrix, times teacher-scale squared, exactly."""
+    v: Layer = 1.0
+    """Second layer of the student: a number, mean (1/k), sqrt (1/sqrt k), or gaussian."""
+    v_teacher: Layer = 1.0
+    """Second layer of the teacher, likewise."""
+    b: float | Literal["gaussian"] | None = None
+    """Biases of the student: a number, or gaussian. None: there are no biases."""
+    b_teacher: float | Literal["gaussian"] | None = None
+    """Biases of the teacher, likewise."""
+    init_file: Path | None = None
+    """Start from a file instead: .nc (of an earlier run), .npz (arrays Q, R, T, or w,
+    w_teacher; and v, v_teacher, b, b_teacher), or .csv (columns name,i,j,value; the teacher's
+    second layer is v_teacher or A)."""
+    init_alpha: float = 0.0
+    """Which saved time of an .nc file to start from, the nearest to this."""
+
+
+@dataclass(frozen=True)
+class TimeOptions:
+    """When to save; alpha = steps / N."""
+
+    alpha_max: float = 100.0
+    """Last time."""
+    points: int = 201
+    """Number of saved times, 0 among them."""
+    spacing: Literal["linear", "log"] = "linear"
+    """How they are spaced: log means 0 and then logarithmic from alpha-min."""
+    alpha_min: float = 0.1
+    """First time after 0 of spacing log."""
+
+
+@dataclass(frozen=True)
+class AverageOptions:
+    """How Gaussian averages are taken where there is no closed form."""
+
+    averages: Literal["auto", "closed", "hermite", "qmc", "mc"] = "auto"
+    """auto: closed forms where they exist, else Gauss-Hermite or quasi-Monte Carlo."""
+    nodes: int | None = None
+    """Nodes per direction (hermite) or points per replicate (qmc, mc). None: the default."""
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written."""
+
+    output: Annotated[Path | None, arg(aliases=("-o",))] = None
+    """NetCDF file, ending in .nc. None: learndyn-COMMAND.nc. The PNG gets the same name."""
+    png: bool = True
+    """Draw a figure beside it."""
+    progress: Literal["auto", "on", "off"] = "auto"
+    """Progress bar on stderr; auto: where that is a terminal."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all levels of description share."""
+
+    problem: ProblemOptions = field(default_factory=ProblemOptions)
+    rule: RuleOptions = field(default_factory=RuleOptions)
+    start: StartOptions = field(default_factory=StartOptions)
+    times: TimeOptions = field(default_factory=TimeOptions)
+    averages: AverageOptions = field(default_factory=AverageOptions)
+    output: OutputOptions = field(default_factory=OutputOptions)
+
+
+@dataclass(frozen=True)
+class SolverOptions:
+    """The adaptive solver."""
+
+    rtol: float = 1e-9
+    """Relative tolerance."""
+    atol: float = 1e-11
+    """Absolute tolerance."""
+    max_steps: int = 100_000
+    """Most steps it may take."""
+
+
+@dataclass(frozen=True)
+class EnsembleOptions:
+    """How many runs, and what to compare them with."""
+
+    runs: int = 1
+    """Independent runs from the same start; the figure shows their median and spread."""
+    theory: bool = False
+    """Also solve the ODE from the same overlaps; it is drawn under the runs and saved as
+    OUTPUT-ode.nc."""
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """What the samples are."""
+
+    inputs: Literal["gaussian", "digits", "digits-whitened"] = "gaussian"
+    """Inputs: N(0, 1), or images of digits (standardised, N = 61), raw or PCA-whitened."""
+    train_size: int | None = None
+    """Draw from a finite training set of this many samples. None: a fresh one at every step."""
+    replace: bool = True
+    """Draw from the training set with replacement; otherwise in epochs."""
+    input_dtype: Literal["float64", "float32"] = "float64"
+    """Precision in which inputs are drawn; float32 is faster."""
+
+
+@dataclass(frozen=True)
+class LangevinOptions:
+    """The stochastic differential equation."""
+
+    dt: float = 0.01
+    """Step in alpha; halve it to see that nothing changes."""
+
+
+@dataclass(frozen=True)
+class Ode(Common):
+    """The limit N = infinity: overlaps and generalisation error by an ODE."""
+
+    solver: SolverOptions = field(default_factory=SolverOptions)
+
+
+@dataclass(frozen=True)
+class Sgd(Common):
+    """The experiment: SGD on weights at finite N, for any inputs."""
+
+    ensemble: EnsembleOptions = field(default_factory=EnsembleOptions)
+    experiment: ExperimentOptions = field(default_factory=ExperimentOptions)
+
+
+@dataclass(frozen=True)
+class Chain(Common):
+    """Exactly the law of SGD with Gaussian inputs at any N, at a cost that N does not change."""
+
+    ensemble: EnsembleOptions = field(default_factory=EnsembleOptions)
+
+
+@dataclass(frozen=True)
+class Langevin(Common):
+    """The ODE with the noise of finite N, to first order in 1 / sqrt N."""
+
+    ensemble: EnsembleOptions = field(default_factory=EnsembleOptions)
+    langevin: LangevinOptions = field(default_factory=LangevinOptions)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rebuild the page of `nox -s validate` from its datasets; nothing is run again."""
+
+    folder: Annotated[Path, tyro.conf.Positional] = Path("results/validation")
+    """Where the claims are: data/*.nc and figures/*.png."""
+
+
+EXAMPLES = {
+    "ode": """\
+  learndyn ode --k 4 --m 4 --lr 0.2 --alpha-max 1000 --spacing log
+  learndyn ode --student relu --k 3 --m 2 --lr 0.1 --noise 0.1
+  learndyn ode --lr 0.05 --lr-second 0.05 --v gaussian --v-teacher 4
+  learndyn ode --student tanh --b 0 --b-teacher gaussian --lr-bias 0.2 --averages qmc
+  learndyn ode --lr 1.0 --schedule power --schedule-scale 50 --noise 0.1
+  learndyn ode --init-file start.csv --alpha-max 500 -o from-file.nc""",
+    "sgd": """\
+  learndyn sgd --k 4 --m 4 --n 784 --lr 0.2 --alpha-max 300 --theory
+  learndyn sgd --runs 20 --n 500 --theory --spacing log -o ensemble.nc
+  learndyn sgd --inputs digits --lr 0.1
+  learndyn sgd --train-size 5000 --batch-size 10 --lr 0.5""",
+    "chain": """\
+  learndyn chain --n 10000 --alpha-max 300 --theory
+  learndyn chain --runs 500 --n 100 --k 2 --m 2 --theory""",
+    "langevin": """\
+  learndyn langevin --n 1000 --dt 0.005 --theory""",
+    "report": """\
+  learndyn report
+  learndyn report results/validation""",
+}
+
+COMMANDS: dict[str, type] = {
+    "ode": Ode,
+    "sgd": Sgd,
+    "chain": Chain,
+    "langevin": Langevin,
+    "report": Report,
+}
+
+DESCRIPTION = """\
+Learning dynamics of two-layer neural networks that learn from a teacher: simulate them, and
+predict them from theory. `learndyn COMMAND --help` explains every option, with examples.
+
+A first comparison of theory and experiment, in learndyn-sgd.nc and learndyn-sgd.png:
+
+  learndyn sgd --theory
+"""
+
+
+def parse(arguments: Sequence[str]) -> Any:
+    """The options of a subcommand. Prints help, or a usage error, and exits where asked to."""
+    return tyro.cli(
+        OmitSubcommandPrefixes[OmitArgPrefixes[_commands(arguments)]],
+        prog="learndyn",
+        description=DESCRIPTION,
+        args=arguments,
+    )
+
+
+def _commands(arguments: Sequence[str]) -> Any:
+    """The subcommands; the help of one shows its examples, the list of all does not."""
+    chosen = arguments[0] if arguments else None
+
+    def command(name: str, options: type) -> Any:
+        described = f"{options.__doc__}\n{EXAMPLES[name]}" if name == chosen else options.__doc__
+        return Annotated[options, subcommand(name, description=described)]
+
+    return functools.reduce(operator.or_, [command(*item) for item in COMMANDS.items()])
