@@ -15,7 +15,21 @@ import learndyn as ld
 
 ROOT = Path(__file__).parent.parent
 PAGE = ast.parse((ROOT / "src" / "learndyn" / "__init__.pyi").read_text())
-HEAVY = ["dask", "h5netcdf", "matplotlib", "pandas", "scipy.stats", "sklearn", "tyro", "xarray"]
+HEAVY = ["h5netcdf", "matplotlib", "pandas", "scipy.stats", "sklearn", "tyro", "xarray"]
+
+MODULES = {"scikit-learn": "sklearn"}
+"""Modules that are not named as the distribution is, nor as that with underscores."""
+
+NOT_IMPORTED = {
+    "h5netcdf": "xarray finds it as its engine for NetCDF",
+    "zarr": "xarray finds it as its engine for Zarr",
+    "jupytext": "`nox -s notebooks` calls it",
+    "nbmake": "pytest loads it in `nox -s notebooks`",
+    "ipykernel": "Jupyter starts it",
+    "optimistix": "is to be tried for fixed_point; this line goes with the outcome",
+    "lineax": "is to be tried for fixed_point; this line goes with the outcome",
+}
+"""Declared dependencies that no file of `src` imports, and why they are needed all the same."""
 
 
 def imports_of_the_page():
@@ -118,6 +132,34 @@ assert plan.__name__ == "learndyn.sweeps._plan"
 """
     run = run_alone(script)
     assert run.returncode == 0, run.stderr
+
+
+def declared():
+    """The distributions that the dependencies and extras of pyproject.toml name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = {re.match(r"[\w-]+", line)[0] for lines in lists for line in lines}
+    return names - {project["name"]}  # an extra may name others of the package itself
+
+
+def imported():
+    """The modules outside the package that `src` imports, by their first names."""
+    trees = [ast.parse(file.read_text()) for file in (ROOT / "src").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    modules += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {module.partition(".")[0] for module in modules}
+
+
+def test_every_declared_dependency_is_imported():
+    found = imported()
+    unused = {name for name in declared() if MODULES.get(name, name.replace("-", "_")) not in found}
+    assert unused == set(NOT_IMPORTED)
+
+
+def test_every_import_is_declared():
+    foreign = imported() - set(sys.stdlib_module_names) - {"learndyn"}
+    assert foreign <= {MODULES.get(name, name.replace("-", "_")) for name in declared()}
 
 
 def test_one_version():
