@@ -1,5 +1,6 @@
 """The command line: what it writes, what it says, and how it refuses."""
 
+import gc
 import inspect
 import json
 import os
@@ -386,6 +387,18 @@ def test_a_usage_error_of_a_process_is_one_line():
 
 def test_inside_another_program_its_settings_are_left_alone(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
-    before = dict(jax.config.values)
-    _door.configure()
-    assert dict(jax.config.values) == before
+    before = dict(jax.config.values), dict(os.environ), gc.get_freeze_count()
+    assert main(["ode", *SMALL, "--no-png"]) == 0
+    assert (dict(jax.config.values), dict(os.environ), gc.get_freeze_count()) == before
+    assert gc.isenabled()
+
+
+def test_garbage_is_collected_again_once_modules_are_loaded():
+    before = gc.get_freeze_count()
+    try:
+        with _door.modules_kept():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
