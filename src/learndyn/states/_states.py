@@ -61,7 +61,7 @@ class Overlaps(eqx.Module):
         self.R = jnp.broadcast_to(R, (*batch, k, m))
         self.T = jnp.broadcast_to(T, (*batch, m, m))
         self.v, self.v_teacher, self.b, self.b_teacher = broadcast_layers(layers, batch)
-        require_psd(self.Q, self.T, self.covariance)
+        require_psd(self.Q, self.R, self.T)
 
     @property
     def k(self) -> int:
