@@ -6,15 +6,17 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from learndyn._checks import is_concrete
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import Times
 from learndyn.averages import ClosedForm, NodeAverages, averages_error
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.rules import SGD, SlowMomentum
-from learndyn.states import Overlaps
+from learndyn.states import Overlaps, concrete_covariance
 
 _CAP = 0.01
 """Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance, so
@@ -46,9 +48,13 @@ def integrate(
     jump_ts: Array | None = None,
     solver: diffrax.AbstractSolver | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
+    smallest: Array | None = None,
 ) -> Solved:
-    """Solve `term` from y0 over ts without ever raising; `flow` tells what input is valid."""
-    valid = is_valid(flow, ts) & (tolerances[0] > 0) & (tolerances[1] >= 0)
+    """Solve `term` from y0 over ts without ever raising; `flow` tells what input is valid.
+
+    smallest: the smallest eigenvalue of the start's covariance, where it is known.
+    """
+    valid = is_valid(flow, ts, smallest) & (tolerances[0] > 0) & (tolerances[1] >= 0)
     error = averages_error(flow.problem, flow.start, flow.averages)
     rtol, atol = _capped(tolerances, error, flow)
     stats = {"steps": jnp.zeros((), int), "rtol": rtol, "atol": atol, "averages_error": error}
@@ -130,10 +136,26 @@ def _capped(
     return jnp.maximum(rtol, floor), jnp.maximum(atol, floor)
 
 
-def is_valid(flow: OverlapFlow, ts: Times) -> Array:
-    """Whether traced input is sound, where no exception can be raised."""
+def smallest_eigenvalue(start: Overlaps) -> Float[Array, ""]:
+    """The smallest eigenvalue of the covariance C of `start`; entries that are not finite count 0.
+
+    NumPy finds it where the overlaps are concrete: LAPACK in a compiled program makes JAX load
+    scipy.linalg, 0.2 s before the first curve, and compile the call.
+    """
+    if is_concrete(start):
+        c = np.nan_to_num(concrete_covariance(start.Q, start.R, start.T), posinf=0.0, neginf=0.0)
+        return jnp.asarray(np.linalg.eigvalsh(c)[0])
+    c = jax.lax.stop_gradient(start.covariance)
+    return jnp.linalg.eigvalsh(jnp.where(jnp.isfinite(c), c, 0.0))[0]
+
+
+def is_valid(flow: OverlapFlow, ts: Times, smallest: Array | None = None) -> Array:
+    """Whether traced input is sound, where no exception can be raised.
+
+    smallest: the smallest eigenvalue of the start's covariance; None: it is found here.
+    """
     c, finite = flow.start.covariance, jnp.isfinite
-    smallest = jnp.linalg.eigvalsh(jnp.where(finite(c), c, 0.0))[0]
+    smallest = smallest_eigenvalue(flow.start) if smallest is None else smallest
     numbers = {**rule_numbers(flow.rule), "noise": flow.problem.noise}
     momentum = numbers.get("momentum", 0.0)
     leaves = jax.tree_util.tree_leaves((flow.start, ts, eqx.filter(flow.rule, eqx.is_array)))

@@ -18,7 +18,12 @@ from learndyn._checks import (
 )
 from learndyn._types import CountLike, RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
-from learndyn.dynamics._integrate import integrate, rule_numbers, trajectory_from
+from learndyn.dynamics._integrate import (
+    integrate,
+    rule_numbers,
+    smallest_eigenvalue,
+    trajectory_from,
+)
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.problems import Problem
@@ -98,6 +103,7 @@ def solve_ode(
         _checked_solver(solver),
         as_count(max_steps, "max_steps", "the solver stops after so many"),
         adjoint,
+        smallest_eigenvalue(start),
     )
 
 
@@ -134,6 +140,7 @@ def _solve(
     solver: diffrax.AbstractSolver | None,
     max_steps: int,
     adjoint: diffrax.AbstractAdjoint | None,
+    smallest: Float[Array, ""],
 ) -> Trajectory:
     y0 = flow.pack(flow.start)
     solved = integrate(
@@ -146,6 +153,7 @@ def _solve(
         jump_ts=jump_ts,
         solver=solver,
         adjoint=adjoint,
+        smallest=smallest,
     )
     return trajectory_from(flow, ts, solved.ys, solved)
 
