@@ -231,7 +231,7 @@ def cached() -> dict[str, str]:
     return defaults(
         JAX_COMPILATION_CACHE_DIR=str(CACHE / "jax"),
         # All of them: a thousand small ones take a minute together.
-        JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS="0",
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
         EQX_ON_ERROR="nan",
     )
 

@@ -345,13 +345,16 @@ main({arguments})
 
 @DOORS
 def test_a_process_of_its_own_switches_on_float64_and_the_cache(door, folder, monkeypatch):
-    for name in ("JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "EQX_ON_ERROR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith(("JAX_", "EQX_"))]:
+        if name != "JAX_PLATFORMS":
+            monkeypatch.delenv(name)
     done = alone(*door, "ode", *SMALL, "--no-png", XDG_CACHE_HOME=str(folder / "cache"))
     assert done.returncode == 0, done.stderr
     assert ld.load("learndyn-ode.nc").attrs["x64"] == 1
-    # With Equinox's run-time checks, EQX_ON_ERROR=raise, this program could not be stored.
-    assert list((folder / "cache" / "learndyn").glob("jax-*/jit__solve-*"))
+    stored = {file.name.partition("-")[0] for file in (folder / "cache").glob("learndyn/jax-*/*")}
+    # With Equinox's run-time checks, EQX_ON_ERROR=raise, the large program could not be stored. The
+    # small ones, which draw the initial weights, take less than the second that JAX asks for.
+    assert {"jit__solve", "jit__normal"} <= stored
 
 
 def names_of(base):

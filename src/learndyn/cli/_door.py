@@ -46,7 +46,7 @@ def configure() -> None:
     settings = {
         "JAX_ENABLE_X64": "1",
         "JAX_COMPILATION_CACHE_DIR": str(cache_folder()),
-        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "EQX_ON_ERROR": "nan",
         "MPLBACKEND": "agg",
     }
