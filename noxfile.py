@@ -155,7 +155,10 @@ def build(session: nox.Session) -> None:
     session.install("--force-reinstall", "--no-deps", str(wheel))
     session.install(str(wheel))
     session.chdir(session.create_tmp())
-    session.run("python", "-c", "import learndyn; print(learndyn.__version__)", env=cpu())
+    # The archives must hold the stub `__init__.pyi`, from which the package takes its names.
+    session.run("python", "-c", "import learndyn; print(dir(learndyn))", env=eagerly())
+    session.run("learndyn", "--help", silent=True)
+    session.run("python", "-m", "learndyn", "--help", silent=True)
 
 
 def groups(*names: str) -> list[str]:
@@ -202,6 +205,11 @@ def cpu() -> dict[str, str]:
     return defaults(JAX_ENABLE_X64="1", JAX_PLATFORMS="cpu")
 
 
+def eagerly() -> dict[str, str]:
+    """Import every public name with the package, so that one that is absent fails (SPEC 1)."""
+    return cpu() | {"EAGER_IMPORT": "1"}
+
+
 def gpu() -> dict[str, str]:
     """float64 on the GPU. Naming cuda first makes a GPU that fails to start an error."""
     return defaults(JAX_ENABLE_X64="1", JAX_PLATFORMS="cuda,cpu")
@@ -223,7 +231,7 @@ def cached() -> dict[str, str]:
     return defaults(
         JAX_COMPILATION_CACHE_DIR=str(CACHE / "jax"),
         # All of them: a thousand small ones take a minute together.
-        JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS="0",
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
         EQX_ON_ERROR="nan",
     )
 

@@ -9,9 +9,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from learndyn import claims
+from learndyn.cli import main
 from learndyn.datasets import provenance
 from learndyn.testing import Claim, Verdict, to_attributes
-from learndyn_cli import main
 
 
 def claim_of(name, family):

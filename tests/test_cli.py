@@ -1,9 +1,14 @@
 """The command line: what it writes, what it says, and how it refuses."""
 
+import gc
+import inspect
 import json
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +16,11 @@ import numpy as np
 import pytest
 
 import learndyn as ld
-import learndyn_cli
-from learndyn.cli import main
+from learndyn import problems
+from learndyn.cli import _door, _options, main
+from learndyn.cli._names import Loss, StudentUnit, TeacherUnit
 from learndyn.cli._settings import save_times, settings_from
+from learndyn.problems._activations import AbstractActivation
 
 SMALL = ["--k", "2", "--m", "1", "--n", "20", "--alpha-max", "1", "--points", "5"]
 
@@ -33,7 +40,7 @@ def forget_figures():
 
 
 def settings(*arguments, level="ode"):
-    return settings_from(learndyn_cli.parse([level, *arguments]), level)
+    return settings_from(_options.parse([level, *arguments]), level)
 
 
 def start_of(seed, **keywords):
@@ -167,7 +174,7 @@ class TestOptions:
 
     def test_of_times(self):
         def times(*arguments):
-            return save_times(learndyn_cli.parse(["ode", *arguments]).times)
+            return save_times(_options.parse(["ode", *arguments]).times)
 
         np.testing.assert_allclose(times("--points", "3", "--alpha-max", "4"), [0, 2, 4])
         log = times("--spacing", "log", "--points", "4", "--alpha-max", "100", "--alpha-min", "1")
@@ -288,47 +295,94 @@ def test_usage_errors_exit_with_2_and_a_message(arguments, message, folder, caps
     assert not list(folder.glob("*.nc"))
 
 
-@pytest.mark.parametrize("command", list(learndyn_cli.COMMANDS))
+@pytest.mark.parametrize("command", list(_options.COMMANDS))
 def test_help_shows_examples_that_parse(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
     assert stopped.value.code == 0
     said = capsys.readouterr().out
-    for line in learndyn_cli.EXAMPLES[command].splitlines():
+    for line in _options.EXAMPLES[command].splitlines():
         assert line in said
         program, *arguments = line.split()
         assert program == "learndyn"
-        learndyn_cli.parse(arguments)
+        _options.parse(arguments)
 
 
-def test_help_is_there_before_jax(tmp_path):
-    script = """
-import sys
-import learndyn_cli
-try:
-    learndyn_cli.main(["sgd", "--help"])
-except SystemExit:
-    pass
-assert "jax" not in sys.modules and "numpy" not in sys.modules
+def alone(*command, **environment):
+    """Run a command in a new process that loads JAX when it needs it, and not with learndyn."""
+    inherited = {name: value for name, value in os.environ.items() if name != "EAGER_IMPORT"}
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, env=inherited | environment
+    )
+
+
+def entry_point():
+    """Arguments of Python that do what the installed command `learndyn` does."""
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    module, _, function = project["project"]["scripts"]["learndyn"].partition(":")
+    return "-c", f"import sys; from {module} import {function}; sys.exit({function}())"
+
+
+DOORS = pytest.mark.parametrize("door", [entry_point(), ("-m", "learndyn")], ids=["command", "-m"])
+
+
+@pytest.mark.parametrize("arguments", [["sgd", "--help"], ["ode", "--student", "sign"]])
+def test_help_and_wrong_options_are_answered_before_jax(arguments):
+    script = f"""
+import atexit, sys
+from learndyn.cli import main
+
+def tell():
+    print([name for name in ("jax", "numpy", "equinox") if name in sys.modules])
+
+atexit.register(tell)
+main({arguments})
 """
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    done = alone("-c", script)
+    assert done.returncode == (0 if "--help" in arguments else 2), done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_process_of_its_own_switches_on_float64_and_the_cache(folder, monkeypatch):
-    for name in ("JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "EQX_ON_ERROR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    command = [sys.executable, "-m", "learndyn_cli", "ode", *SMALL]
-    done = subprocess.run(command, capture_output=True, text=True)
+@DOORS
+def test_a_process_of_its_own_switches_on_float64_and_the_cache(door, folder, monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("JAX_", "EQX_"))]:
+        if name != "JAX_PLATFORMS":
+            monkeypatch.delenv(name)
+    done = alone(*door, "ode", *SMALL, "--no-png", XDG_CACHE_HOME=str(folder / "cache"))
     assert done.returncode == 0, done.stderr
     assert ld.load("learndyn-ode.nc").attrs["x64"] == 1
-    assert list((folder / "cache" / "learndyn").glob("jax-*/jit__solve-*"))
+    stored = {file.name.partition("-")[0] for file in (folder / "cache").glob("learndyn/jax-*/*")}
+    # With Equinox's run-time checks, EQX_ON_ERROR=raise, the large program could not be stored. The
+    # small ones, which draw the initial weights, take less than the second that JAX asks for.
+    assert {"jit__solve", "jit__normal"} <= stored
+
+
+def names_of(base):
+    """The names of the concrete classes of `learndyn.problems` that derive from `base`."""
+    classes = [value for value in vars(problems).values() if isinstance(value, type)]
+    concrete = [cls for cls in classes if issubclass(cls, base) and not inspect.isabstract(cls)]
+    return {cls.__name__.lower() for cls in concrete}
+
+
+def test_the_names_of_activations_and_losses_are_those_of_the_classes():
+    assert set(get_args(TeacherUnit)) == names_of(AbstractActivation)
+    assert set(get_args(StudentUnit)) == names_of(AbstractActivation) - {"sign"}
+    assert set(get_args(Loss)) == names_of(ld.AbstractLoss)
+
+
+@pytest.mark.parametrize("unit", get_args(TeacherUnit))
+def test_every_activation_has_a_name(unit):
+    assert type(settings("--teacher", unit).problem.teacher).__name__.lower() == unit
+
+
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_every_loss_has_a_name(loss):
+    assert type(settings("--loss", loss).problem.loss).__name__.lower() == loss
 
 
 def test_a_usage_error_of_a_process_is_one_line():
     """Also while slow libraries are still being loaded beside it."""
-    command = [sys.executable, "-m", "learndyn_cli", "ode", "--noise", "-1"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = alone("-m", "learndyn", "ode", "--noise", "-1")
     assert done.returncode == 2
     assert done.stderr.startswith("learndyn: error: noise must be")
     assert done.stderr.count("\n") == 1
@@ -336,6 +390,18 @@ def test_a_usage_error_of_a_process_is_one_line():
 
 def test_inside_another_program_its_settings_are_left_alone(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
-    before = dict(jax.config.values)
-    learndyn_cli.configure()
-    assert dict(jax.config.values) == before
+    before = dict(jax.config.values), dict(os.environ), gc.get_freeze_count()
+    assert main(["ode", *SMALL, "--no-png"]) == 0
+    assert (dict(jax.config.values), dict(os.environ), gc.get_freeze_count()) == before
+    assert gc.isenabled()
+
+
+def test_garbage_is_collected_again_once_modules_are_loaded():
+    before = gc.get_freeze_count()
+    try:
+        with _door.modules_kept():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()

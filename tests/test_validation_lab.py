@@ -17,7 +17,7 @@ from validation.measure.learning_curves import level_of
 
 from learndyn import claims
 from learndyn.claims import Claim, Verdict
-from learndyn_cli import main
+from learndyn.cli import main
 
 # xarray imports dask where it is installed, and dask a backport that takes the place of
 # importlib.metadata: imported inside of `pytester`, it would leave that broken behind.

@@ -11,27 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from learndyn import problems
 from learndyn.averages import GaussHermite, MonteCarlo, QuasiMonteCarlo
 from learndyn.cli._start import initial_state
 from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, digits
-from learndyn.problems import Problem, _activations, _losses
 from learndyn.rules import SGD, SlowMomentum
 from learndyn.states import Overlaps, Weights
 
-_UNITS = {
-    "erf": _activations.Erf,
-    "relu": _activations.ReLU,
-    "linear": _activations.Linear,
-    "quadratic": _activations.Quadratic,
-    "tanh": _activations.Tanh,
-    "sign": _activations.Sign,
-}
-_LOSSES = {
-    "squared": _losses.Squared,
-    "logistic": _losses.Logistic,
-    "hinge": _losses.Hinge,
-    "perceptron": _losses.Perceptron,
-}
+_CLASSES = {cls.__name__.lower(): cls for cls in vars(problems).values() if isinstance(cls, type)}
+"""Activations and losses by their names on the command line, which `_names` lists."""
 
 
 class Power(eqx.Module):
@@ -60,7 +48,7 @@ class Cosine(eqx.Module):
 class Settings(NamedTuple):
     """Everything a run needs, and where its results go."""
 
-    problem: Problem
+    problem: problems.Problem
     rule: SGD
     start: Weights | Overlaps
     ts: np.ndarray
@@ -117,11 +105,10 @@ def save_times(options: Any) -> np.ndarray:
     return np.r_[0.0, np.geomspace(options.alpha_min, options.alpha_max, options.points - 1)]
 
 
-def _problem(options: Any) -> Problem:
+def _problem(options: Any) -> problems.Problem:
     teacher = options.student if options.teacher is None else options.teacher
-    return Problem(
-        _UNITS[options.student](), _UNITS[teacher](), _LOSSES[options.loss](), options.noise
-    )
+    student, teacher, loss = (_CLASSES[name]() for name in (options.student, teacher, options.loss))
+    return problems.Problem(student, teacher, loss, options.noise)
 
 
 def _rule(options: Any, alpha_max: float) -> SGD:

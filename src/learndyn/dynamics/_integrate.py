@@ -53,9 +53,13 @@ def integrate(
     jump_ts: Array | None = None,
     solver: diffrax.AbstractSolver | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
+    smallest: Array | None = None,
 ) -> Solved:
-    """Solve `term` from y0 over ts without ever raising; `flow` says what input is valid."""
-    valid = is_valid(flow, ts, tolerance_numbers(*tolerances))
+    """Solve `term` from y0 over ts without ever raising; `flow` says what input is valid.
+
+    smallest: the smallest eigenvalue of the start's covariance; None: it is found here.
+    """
+    valid = is_valid(flow, ts, tolerance_numbers(*tolerances), smallest)
     error = averages_error(flow.problem, flow.rule, flow.start, flow.averages)
     rtol, atol = _capped(tolerances, error, flow)
     solved = integrate_field(
@@ -165,14 +169,20 @@ def _capped(
     return jnp.maximum(rtol, floor), jnp.maximum(atol, floor)
 
 
-def is_valid(flow: OverlapFlow, ts: Times, numbers: Sequence[Number] = ()) -> Array:
+def is_valid(
+    flow: OverlapFlow,
+    ts: Times,
+    numbers: Sequence[Number] = (),
+    smallest: Float[Array, ""] | None = None,
+) -> Array:
     """Whether traced input is sound, where no exception can be raised.
 
-    numbers: further ones, besides those of problem and rule.
+    numbers: further ones, besides those of problem and rule. smallest: the smallest eigenvalue of
+    the start's covariance; None: it is found here.
     """
     known = [*run_numbers(flow.problem, flow.rule), *numbers]
     finite = are_finite(flow.start, ts, flow.rule)
-    return finite & overlaps_hold(flow.start) & numbers_hold(known) & times_hold(ts)
+    return finite & overlaps_hold(flow.start, smallest) & numbers_hold(known) & times_hold(ts)
 
 
 def has_diverged(t: Array, y: Array, args: object, **kwargs: object) -> Array:

@@ -19,7 +19,12 @@ from learndyn._types import CountLike, RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
-from learndyn.dynamics._prepare import require_number, require_run, run_numbers
+from learndyn.dynamics._prepare import (
+    require_number,
+    require_run,
+    run_numbers,
+    smallest_eigenvalue,
+)
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
@@ -97,6 +102,7 @@ def solve_ode(
         _checked_solver(solver),
         as_count(max_steps, "max_steps", "the solver stops after so many"),
         adjoint,
+        smallest_eigenvalue(start),
     )
 
 
@@ -133,6 +139,7 @@ def _solve(
     solver: diffrax.AbstractSolver | None,
     max_steps: int,
     adjoint: diffrax.AbstractAdjoint | None,
+    smallest: Float[Array, ""],
 ) -> Trajectory:
     y0 = flow.pack(flow.start)
     solved = integrate(
@@ -145,6 +152,7 @@ def _solve(
         jump_ts=jump_ts,
         solver=solver,
         adjoint=adjoint,
+        smallest=smallest,
     )
     return trajectory_from(flow, ts, solved)
 

@@ -19,7 +19,7 @@ from learndyn._checks import is_concrete, require_unbatched, shown
 from learndyn._types import Times
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule, SlowMomentum
-from learndyn.states import Overlaps, Weights, require_compatible
+from learndyn.states import Overlaps, Weights, concrete_covariance, require_compatible
 
 
 class Number(NamedTuple):
@@ -118,12 +118,28 @@ def are_finite(*trees: Any) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
 
-def overlaps_hold(start: Overlaps) -> Bool[Array, ""]:
-    """Whether overlaps, which may be traced, are symmetric and positive semi-definite."""
+def overlaps_hold(start: Overlaps, smallest: Float[Array, ""] | None = None) -> Bool[Array, ""]:
+    """Whether overlaps, which may be traced, are symmetric and positive semi-definite.
+
+    smallest: the smallest eigenvalue of their covariance; None: it is found here.
+    """
     c = start.covariance
-    smallest = jnp.linalg.eigvalsh(jnp.where(jnp.isfinite(c), c, 0.0))[0]
+    smallest = smallest_eigenvalue(start) if smallest is None else smallest
     positive = smallest >= -1e-10 * jnp.trace(c)
     return positive & jnp.all(jnp.abs(c - c.T) <= 1e-8 * (1 + jnp.max(jnp.abs(c))))
+
+
+def smallest_eigenvalue(start: Overlaps) -> Float[Array, ""]:
+    """The smallest eigenvalue of the covariance C of `start`; entries that are not finite count 0.
+
+    NumPy finds it where the overlaps are concrete: LAPACK in a compiled program makes JAX load
+    scipy.linalg, 0.2 s before the first curve, and compile the call.
+    """
+    if is_concrete(start):
+        c = np.nan_to_num(concrete_covariance(start.Q, start.R, start.T), posinf=0.0, neginf=0.0)
+        return jnp.asarray(np.linalg.eigvalsh(c)[0])
+    c = jax.lax.stop_gradient(start.covariance)
+    return jnp.linalg.eigvalsh(jnp.where(jnp.isfinite(c), c, 0.0))[0]
 
 
 def times_hold(ts: Times) -> Bool[Array, ""]:

@@ -120,7 +120,7 @@ def _label(ax: "Axes", lines: list[Curve], points: list[Curve], palette: dict[An
     named = {curve.value: curve for curve in lines + points if curve.label}
     if len(named) > 1:
         ends = [(_last(c), str(c.label), palette[value]) for value, c in named.items()]
-        label_ends(ax, [end for end in ends if np.isfinite(end[0])])
+        label_ends({ax: [end for end in ends if np.isfinite(end[0])]})
     dark = GREY if len(palette) > 1 else next(iter(palette.values()))
     handles = [*_handle(lines, dark, marker=False), *_handle(points, dark, marker=True)]
     if any(handle.get_label() for handle in handles):

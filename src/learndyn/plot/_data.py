@@ -35,6 +35,8 @@ class Curve(NamedTuple):
 
     def quantile(self, q: float) -> np.ndarray:
         """The quantile over the runs still going; NaN where there is none."""
+        if len(self.values) == 1:  # NumPy would look at every time by itself
+            return np.where(np.isfinite(self.values[0]), self.values[0], np.nan)
         going = np.isfinite(self.values).any(axis=0)
         result = np.full(len(self.times), np.nan)
         result[going] = np.nanquantile(self.values[:, going], q, axis=0)

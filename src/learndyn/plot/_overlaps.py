@@ -44,9 +44,12 @@ def overlap_trajectories(
     with style():
         if axes is None:
             axes = plt.subplots(1, 2, figsize=(6.6, 2.9), sharex=True)[1]
-        for ax, quantity in zip(np.ravel(np.asarray(axes, object)), "RQ", strict=True):
+        panels = dict(zip("RQ", np.ravel(np.asarray(axes, object)), strict=True))
+        for quantity, ax in panels.items():
             _draw(ax, quantity, given, log_time)
             ax.set_title(_TITLES[quantity] + (" of the fields" if of_fields else ""))
+        first = next(iter(given.values()))
+        label_ends({ax: _ends(quantity, first) for quantity, ax in panels.items()})
     return np.asarray(axes, object)
 
 
@@ -76,7 +79,6 @@ def _draw(ax: "Axes", quantity: str, given: dict[str, Any], log_time: bool | Non
                 _draw_entry(ax, quantity, name, dataset, i, j)
     ax.axhline(0.0, color=GREY, linewidth=0.5, zorder=0)
     ax.set_xlabel(TIME)
-    _label(ax, quantity, first)
 
 
 def _draw_entry(
@@ -110,19 +112,16 @@ def _colour(quantity: str, i: int, j: int) -> str:
     return COLOURS[0] if i == j else "#8FB8D6"
 
 
-def _label(ax: "Axes", quantity: str, dataset: "xarray.Dataset") -> None:
+def _ends(quantity: str, dataset: "xarray.Dataset") -> list[tuple[float, str, str]]:
+    """What to write at which height: one label per colour, none where the run had stopped."""
     values = dataset[quantity]
     values = values.median("seed") if "seed" in values.dims else values
     last = np.asarray(values)[-1]
     if not np.isfinite(last).all():
-        return
+        return []
     if quantity == "R":
         units = range(last.shape[1])
-        label_ends(
-            ax, [(float(last[:, j].max()), f"$R_{{i{j + 1}}}$", _colour("R", 0, j)) for j in units]
-        )
-        return
+        return [(float(last[:, j].max()), f"$R_{{i{j + 1}}}$", _colour("R", 0, j)) for j in units]
     labels = [(float(np.median(np.diag(last))), "$Q_{ii}$", _colour("Q", 0, 0))]
     off = last[np.tril_indices(len(last), -1)]
-    labels += [(float(np.median(off)), "$Q_{ik}$", _colour("Q", 1, 0))] if len(off) else []
-    label_ends(ax, labels)
+    return labels + ([(float(np.median(off)), "$Q_{ik}$", _colour("Q", 1, 0))] if len(off) else [])

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,13 +118,24 @@ def short(number: float) -> str:
     return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"
 
 
-def label_ends(ax: "Axes", labels: Sequence[tuple[float, str, Any]]) -> None:
-    """Write each text at the right end of its curve, at (y, text, colour), without overlap."""
-    fig = figure_of(ax)
-    fig.draw_without_rendering()  # settles limits and positions
+def label_ends(labels: "Mapping[Axes, Sequence[tuple[float, str, Any]]]") -> None:
+    """Write texts next to the right ends of curves, without overlap.
+
+    labels: for each axes the texts as (y, text, colour). All axes in one call, because a figure has
+        to be laid out before the height of its axes is known, which takes most of the time.
+    """
+    for fig in {id(fig): fig for fig in map(figure_of, labels)}.values():
+        if (engine := fig.get_layout_engine()) is not None:
+            engine.execute(fig)
+    for ax, ends in labels.items():
+        _label_ends_of(ax, ends)
+
+
+def _label_ends_of(ax: "Axes", labels: Sequence[tuple[float, str, Any]]) -> None:
+    """Label one axes, of which the position and the limits are settled."""
     to_pixels = ax.transData.transform
     low, high = ax.bbox.y0, ax.bbox.y1
-    spacing = 1.25 * 8.0 * fig.dpi / 72
+    spacing = 1.25 * 8.0 * figure_of(ax).dpi / 72
     wanted = np.array([to_pixels((ax.get_xlim()[1], y))[1] for y, _, _ in labels])
     placed = spread(np.clip(wanted, low, high), spacing)
     for (_, text, colour), y in zip(labels, placed, strict=True):

@@ -1,5 +1,6 @@
 """The two states of learning, weights and overlaps: where runs start and what they reach."""
 
+from learndyn.states._checks import concrete_covariance as concrete_covariance
 from learndyn.states._initial import init_weights as init_weights
 from learndyn.states._initial import weights_from_overlaps as weights_from_overlaps
 from learndyn.states._networks import TwoLayer as TwoLayer

@@ -11,7 +11,7 @@ from learndyn._numerics.power_law import fit_power_law
 from learndyn._types import RealLike
 from learndyn.dynamics import Trajectory, solve_ode
 from learndyn.problems import Problem
-from learndyn.rules import SGD
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 from learndyn.testing._ensembles import ensemble
 from learndyn.testing._statistics import Equivalence, difference, in_units_of_one_run
@@ -45,7 +45,7 @@ class Scaling(NamedTuple):
 
 def assert_matches_ode(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     start: Overlaps,
     ts: RealLike,
     *,
@@ -99,7 +99,7 @@ def assert_matches_ode(
 
 def assert_concentrates(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     start: Overlaps,
     *,
     key: PRNGKeyArray,

@@ -11,7 +11,7 @@ import numpy as np
 from learndyn._results import Result
 from learndyn.dynamics import Trajectory, simulate_chain, simulate_sgd
 from learndyn.problems import Problem
-from learndyn.rules import SGD
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps, weights_from_overlaps
 
 _LANES = 256
@@ -23,7 +23,7 @@ _ROUNDING = 1e-12
 
 def ensemble(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     start: Overlaps,
     ts: np.ndarray,
     *,
@@ -55,7 +55,7 @@ def ensemble(
     return joined
 
 
-def _require_dimension(n: int, rule: SGD, start: Overlaps) -> None:
+def _require_dimension(n: int, rule: AbstractRule, start: Overlaps) -> None:
     """Refuse an n that is too small. Below it is data, so that a bad one would give a result code
     without a reason."""
     least = start.m + start.k * (1 if rule.momentum is None else 2)
@@ -93,7 +93,7 @@ def _require_scatter(runs: Trajectory, n: int) -> None:
 @eqx.filter_jit
 def _chains(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     start: Overlaps,
     ts: jax.Array,
     n: jax.Array,
@@ -107,7 +107,7 @@ def _chains(
 @eqx.filter_jit
 def _sgd(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     start: Overlaps,
     ts: jax.Array,
     n: int,

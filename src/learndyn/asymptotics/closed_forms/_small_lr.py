@@ -11,7 +11,7 @@ from learndyn._types import RealLike
 from learndyn.asymptotics.closed_forms._erf_committee import as_rate, as_units
 from learndyn.dynamics import generalisation_error
 from learndyn.problems import Erf, Linear, Problem, ReLU, Squared, derivative
-from learndyn.rules import SGD
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
 _ORDER = 96
@@ -26,7 +26,9 @@ _ROUNDING = 1e-12
 """The eg that rounding leaves of zero in a closed form."""
 
 
-def eg_zero_error_small_lr(problem: Problem, rule: SGD, state: Overlaps) -> Float[Array, ""]:
+def eg_zero_error_small_lr(
+    problem: Problem, rule: AbstractRule, state: Overlaps
+) -> Float[Array, ""]:
     """Final eg near a state whose error is zero without noise, at small learning rate.
 
     Equation: lr noise**2 / 4 sum_k v_k**2 <g'(lambda_k)**2>, lr the effective one,

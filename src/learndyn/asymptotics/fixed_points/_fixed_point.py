@@ -23,7 +23,7 @@ from learndyn.asymptotics.fixed_points._flow import (
 from learndyn.asymptotics.fixed_points._linearise import Direction, as_direction
 from learndyn.dynamics import OverlapFlow
 from learndyn.problems import Problem
-from learndyn.rules import SGD
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
 _STEP = 1e-10
@@ -79,7 +79,7 @@ class FixedPoint(eqx.Module):
 
 def fixed_point(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     start: Overlaps,
     *,
     averages: AveragesOption = None,

@@ -9,7 +9,7 @@ from learndyn.asymptotics.fixed_points._singular import averages_at, is_singular
 from learndyn.averages import AbstractAverages, AbstractNodes, NodeAverages
 from learndyn.dynamics import OverlapFlow, ode_term
 from learndyn.problems import Problem, ReLU
-from learndyn.rules import SGD
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
 AveragesOption = AbstractNodes | AbstractAverages | str | None
@@ -28,7 +28,7 @@ error of 1e-8 or so, and rounding, 1e-16 over this, is no larger."""
 
 def fixed_flow(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     state: Overlaps,
     *,
     function: str,
@@ -117,7 +117,7 @@ def relative_speed(flow: OverlapFlow, y: Float[Array, " p"]) -> Float[Array, ""]
     return jnp.max(jnp.abs(drift(flow, y))) / jnp.where(rate > 0, rate, 1.0)
 
 
-def with_rates(rule: SGD, lr: Array) -> SGD:
+def with_rates(rule: AbstractRule, lr: Array) -> AbstractRule:
     """`rule` at first-layer rate lr, its other rates scaled along."""
     ratio = lr / rule.lr
     scaled = {

@@ -15,7 +15,7 @@ from learndyn.asymptotics.fixed_points._flow import (
 )
 from learndyn.dynamics import OverlapFlow
 from learndyn.problems import Problem
-from learndyn.rules import SGD
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
 
@@ -50,7 +50,7 @@ class Linearisation(eqx.Module):
 
 
 def linearise(
-    problem: Problem, rule: SGD, state: Overlaps, *, averages: AveragesOption = None
+    problem: Problem, rule: AbstractRule, state: Overlaps, *, averages: AveragesOption = None
 ) -> Linearisation:
     """Drift, Jacobian, eigenvalues and eigenvectors of the ODE at `state`, fixed point or not.
 

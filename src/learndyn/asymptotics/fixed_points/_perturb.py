@@ -24,7 +24,7 @@ from learndyn.asymptotics.fixed_points._flow import (
 from learndyn.asymptotics.fixed_points._linearise import Direction, as_direction
 from learndyn.dynamics import OverlapFlow
 from learndyn.problems import Problem, Squared
-from learndyn.rules import SGD
+from learndyn.rules import SGD, AbstractRule
 from learndyn.states import Overlaps
 
 Change = Callable[[Array], tuple[Problem, SGD]]
@@ -57,7 +57,7 @@ class Response(eqx.Module):
 
 def perturb(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     state: Overlaps,
     parameter: str | Change = "noise_variance",
     *,
@@ -93,7 +93,7 @@ def perturb(
 
 
 def eg_response(
-    problem: Problem, rule: SGD, state: Overlaps, *, averages: AveragesOption = None
+    problem: Problem, rule: AbstractRule, state: Overlaps, *, averages: AveragesOption = None
 ) -> Float[Array, ""]:
     """d eg / d noise**2 at a noiseless fixed point, by perturbation theory, for any problem.
 
@@ -190,7 +190,7 @@ def _noise_source(flow: OverlapFlow, y: Float[Array, " p"]) -> Float[Array, " p"
     return jnp.where(sigma > 0, first / jnp.where(sigma > 0, 2 * sigma, 1.0), 0.5 * second)
 
 
-def _as_change(parameter: str | Change, problem: Problem, rule: SGD) -> _Change:
+def _as_change(parameter: str | Change, problem: Problem, rule: AbstractRule) -> _Change:
     if callable(parameter):
         return _Change("function", parameter)
     if parameter not in _NAMED:

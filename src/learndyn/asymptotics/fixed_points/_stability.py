@@ -22,7 +22,7 @@ from learndyn.asymptotics.fixed_points._flow import (
 from learndyn.asymptotics.fixed_points._linearise import linearise
 from learndyn.dynamics import OverlapFlow
 from learndyn.problems import Problem
-from learndyn.rules import SGD
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
 _MARGINAL = 1e-7
@@ -47,7 +47,7 @@ class Stability(eqx.Module):
 
 
 def stability(
-    problem: Problem, rule: SGD, state: Overlaps, *, averages: AveragesOption = None
+    problem: Problem, rule: AbstractRule, state: Overlaps, *, averages: AveragesOption = None
 ) -> Stability:
     """Linear stability of the fixed point `state` of (problem, rule), at its noise and rates.
 
@@ -72,7 +72,7 @@ def stability(
 
 
 def critical_lr(
-    problem: Problem, rule: SGD, state: Overlaps, *, averages: AveragesOption = None
+    problem: Problem, rule: AbstractRule, state: Overlaps, *, averages: AveragesOption = None
 ) -> Float[Array, ""]:
     """The largest learning rate of the first layer at which a fixed point is stable.
 

@@ -21,7 +21,7 @@ from learndyn.averages import AbstractNodes, NodeAverages
 from learndyn.dynamics import OverlapFlow, solve_ode
 from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
 from learndyn.problems import Problem
-from learndyn.rules import SGD
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
 _LEADING = 0.99
@@ -53,7 +53,7 @@ class EscapeTimes(eqx.Module):
 
 def escape_time(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     state: Overlaps,
     n: RealLike,
     *,

@@ -27,7 +27,7 @@ from learndyn.asymptotics.reduced._states import SpecialisedOverlaps, SymmetricO
 from learndyn.dynamics._integrate import integrate_field
 from learndyn.integrals import erf, linear
 from learndyn.problems import Erf, Linear, Problem, Squared
-from learndyn.rules import SGD
+from learndyn.rules import AbstractRule
 
 INTEGRALS: dict[type, ModuleType] = {Erf: erf, Linear: linear}
 """The integrals of activations, as functions of single overlaps."""
@@ -54,7 +54,7 @@ class ReducedFlow(eqx.Module):
     """
 
     problem: Problem
-    rule: SGD
+    rule: AbstractRule
     start: SpecialisedOverlaps | SymmetricOverlaps
 
     def __call__(self, t: Any, y: Any, args: Any) -> Array:
@@ -98,7 +98,7 @@ class ReducedFlow(eqx.Module):
 
 
 def reduced_flow(
-    problem: Problem, rule: SGD, start: SpecialisedOverlaps | SymmetricOverlaps
+    problem: Problem, rule: AbstractRule, start: SpecialisedOverlaps | SymmetricOverlaps
 ) -> ReducedFlow:
     """The vector field of the reduced dynamics, for Diffrax and for root finding.
 
@@ -134,7 +134,7 @@ def reduced_flow(
 
 def solve_reduced(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     start: SpecialisedOverlaps | SymmetricOverlaps,
     ts: RealLike,
     *,

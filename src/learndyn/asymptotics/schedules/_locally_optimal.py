@@ -22,7 +22,7 @@ from learndyn.dynamics import OverlapFlow
 from learndyn.dynamics._integrate import integrate_field
 from learndyn.dynamics._ode import MAX_STEPS
 from learndyn.problems import Problem
-from learndyn.rules import SGD, PiecewiseRate
+from learndyn.rules import AbstractRule, PiecewiseRate
 from learndyn.states import Overlaps
 
 _RTOL, _ATOL = 1e-10, 1e-12
@@ -31,7 +31,7 @@ rate, the best rate follows small errors of the state closely."""
 
 
 def locally_optimal_lr(
-    problem: Problem, rule: SGD, state: Overlaps, *, averages: AveragesOption = None
+    problem: Problem, rule: AbstractRule, state: Overlaps, *, averages: AveragesOption = None
 ) -> Float[Array, ""]:
     """The learning rate at which eg falls fastest at `state`.
 
@@ -51,7 +51,7 @@ def locally_optimal_lr(
 
 def locally_optimal_schedule(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     start: Overlaps,
     ts: RealLike,
     *,
@@ -106,7 +106,7 @@ def _best_rate(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array, 
 
 def _checked_flow(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     state: Overlaps,
     function: str,
     averages: AveragesOption,
@@ -124,5 +124,5 @@ def _checked_flow(
     return flow
 
 
-def _first_rate(rule: SGD) -> Array:
+def _first_rate(rule: AbstractRule) -> Array:
     return jnp.asarray(rule.lr, float)

@@ -14,7 +14,7 @@ from learndyn.asymptotics.schedules._descent import Optimised, descend, require_
 from learndyn.averages import AbstractAverages, AbstractNodes
 from learndyn.dynamics import generalisation_error, solve_ode
 from learndyn.problems import Problem
-from learndyn.rules import (
+from learndyn.rules import (, AbstractRule
     SGD,
     ConstantRate,
     Family,
@@ -59,7 +59,7 @@ class OptimalSchedule(eqx.Module):
 
 def optimal_schedule(
     problem: Problem,
-    rule: SGD,
+    rule: AbstractRule,
     start: Overlaps,
     horizon: RealLike,
     *,
@@ -120,7 +120,7 @@ class _Learning(eqx.Module):
     """schedule -> the log of a weighted mean of eg over times; NaN where the run diverged."""
 
     problem: Problem
-    rule: SGD
+    rule: AbstractRule
     start: Overlaps
     ts: Float[Array, " times"]
     averages: Any

@@ -1,17 +1,10 @@
-"""The door of the command `learndyn`: it reads the command line before it loads JAX.
+"""The options of every subcommand as classes, with their help, and how a command line is read.
 
-Beside the package, not inside it, because importing anything of the package loads JAX: so
-`--help` and usage errors answer at once, and what JAX and Equinox read from the environment
-when they are loaded (float64, the cache of compiled programs) can still be set.
-`learndyn.cli` does what the options say.
+A new option is a field with a docstring. Nothing here imports JAX.
 """
 
 import functools
-import hashlib
 import operator
-import os
-import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +13,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, arg, subcommand
 
-Unit = Literal["erf", "relu", "linear", "quadratic", "tanh"]
-TeacherUnit = Literal["erf", "relu", "linear", "quadratic", "tanh", "sign"]
+from learndyn.cli._names import Loss, StudentUnit, TeacherUnit
+
 Layer = float | Literal["mean", "sqrt", "gaussian"]
 
 
@@ -29,11 +22,11 @@ Layer = float | Literal["mean", "sqrt", "gaussian"]
 class ProblemOptions:
     """What is learned: y = sum_n v*_n g*(w*_n.x / sqrt N + b*_n) + noise."""
 
-    student: Unit = "erf"
+    student: StudentUnit = "erf"
     """Activation of the student's units; erf is erf(x / sqrt 2)."""
     teacher: TeacherUnit | None = None
     """Activation of the teacher's units. None: that of the student."""
-    loss: Literal["squared", "logistic", "hinge", "perceptron"] = "squared"
+    loss: Loss = "squared"
     """Loss of one sample; all but squared are for classification, y = sign(...)."""
     noise: float = 0.0
     """Standard deviation of the label noise."""
@@ -278,23 +271,6 @@ A first comparison of theory and experiment, in learndyn-sgd.nc and learndyn-sgd
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; None: that of the process.
-
-    Returns: 0, or 1 where a run stopped early or a claim does not hold. Usage errors exit with
-    code 2.
-    """
-    options = parse(sys.argv[1:] if arguments is None else arguments)
-    configure()
-    from learndyn import cli
-
-    try:
-        return cli.run(options)
-    except (ValueError, OSError) as error:
-        print(f"learndyn: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
 def parse(arguments: Sequence[str]) -> Any:
     """The options of a subcommand. Prints help, or a usage error, and exits where asked to."""
     return tyro.cli(
@@ -314,37 +290,3 @@ def _commands(arguments: Sequence[str]) -> Any:
         return Annotated[options, subcommand(name, description=described)]
 
     return functools.reduce(operator.or_, [command(*item) for item in COMMANDS.items()])
-
-
-def configure() -> None:
-    """float64, and a cache of compiled programs, which run-time checks of Equinox would prevent.
-
-    Only where JAX is not loaded yet: inside somebody's Python the settings are theirs.
-    """
-    if "jax" in sys.modules:
-        return
-    settings = {
-        "JAX_ENABLE_X64": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(cache_folder()),
-        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        "EQX_ON_ERROR": "nan",
-        "MPLBACKEND": "agg",
-    }
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
-
-
-def cache_folder() -> Path:
-    """The user's cache, apart for each kind of processor: code made for one may crash another."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    processor = platform.machine() + platform.processor()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor += next(line for line in lines if line.startswith(("flags", "Features")))
-    except (OSError, StopIteration):
-        pass
-    return Path(base) / "learndyn" / f"jax-{hashlib.sha256(processor.encode()).hexdigest()[:12]}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,16 @@
+"""Names of activations and losses on the command line, without JAX: `--help` lists them.
+
+A name is that of the class in lower case. A test compares these lists with the classes of
+`learndyn.problems`, so that none can be forgotten.
+"""
+
+from typing import Literal
+
+StudentUnit = Literal["erf", "relu", "linear", "quadratic", "tanh"]
+"""Activations of a student. Sign is not among them: its derivative vanishes, so nothing learns."""
+
+TeacherUnit = Literal[StudentUnit, "sign"]
+"""Activations of a teacher."""
+
+Loss = Literal["squared", "logistic", "hinge", "perceptron"]
+"""Losses of one sample."""
