@@ -12,5 +12,8 @@ StudentUnit = Literal["erf", "relu", "linear", "quadratic", "tanh"]
 TeacherUnit = Literal[StudentUnit, "sign"]
 """Activations of a teacher."""
 
+Rule = Literal["sgd", "feedback-alignment"]
+"""Learning rules."""
+
 Loss = Literal["squared", "logistic", "hinge", "perceptron"]
 """Losses of one sample."""

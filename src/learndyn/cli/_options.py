@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, arg, subcommand
 
-from learndyn.cli._names import Loss, StudentUnit, TeacherUnit
+from learndyn.cli._names import Loss, Rule, StudentUnit, TeacherUnit
 
 Layer = float | Literal["mean", "sqrt", "gaussian"]
 
@@ -34,8 +34,12 @@ class ProblemOptions:
 
 @dataclass(frozen=True)
 class RuleOptions:
-    """How it is learned: online SGD. Rates are those of the literature, per unit of alpha."""
+    """How it is learned. Rates are those of the literature, per unit of alpha."""
 
+    rule: Rule = "sgd"
+    """Learning rule: online SGD, or feedback alignment."""
+    feedback: str | None = None
+    """Of feedback alignment: the weight of the error at each student unit, for example 1,-0.7."""
     lr: float = 0.2
     """Learning rate of the first layer."""
     lr_second: float | None = None

@@ -15,7 +15,7 @@ from learndyn import problems
 from learndyn.averages import GaussHermite, MonteCarlo, QuasiMonteCarlo
 from learndyn.cli._start import initial_state
 from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, digits
-from learndyn.rules import SGD, SlowMomentum
+from learndyn.rules import NAMED, AbstractRule, SlowMomentum
 from learndyn.states import Overlaps, Weights
 
 _CLASSES = {cls.__name__.lower(): cls for cls in vars(problems).values() if isinstance(cls, type)}
@@ -49,7 +49,7 @@ class Settings(NamedTuple):
     """Everything a run needs, and where its results go."""
 
     problem: problems.Problem
-    rule: SGD
+    rule: AbstractRule
     start: Weights | Overlaps
     ts: np.ndarray
     inputs: AbstractInputs | TrainingSet
@@ -111,18 +111,40 @@ def _problem(options: Any) -> problems.Problem:
     return problems.Problem(student, teacher, loss, options.noise)
 
 
-def _rule(options: Any, alpha_max: float) -> SGD:
+def _rule(options: Any, alpha_max: float) -> AbstractRule:
     if options.momentum is not None and options.slow_momentum is not None:
         raise ValueError("give either --momentum or --slow-momentum, not both.")
-    slow = options.slow_momentum
-    rates = (options.lr, options.lr_second, options.lr_bias)
-    SGD(*rates)  # checks the numbers before they are wrapped in schedules
-    return SGD(
-        *(_scheduled(rate, options, alpha_max) for rate in rates),
+    slow, rule = options.slow_momentum, NAMED[options.rule]
+    own = _own_arguments(options, rule)
+    rates = {name: getattr(options, name) for name in ("lr", "lr_second", "lr_bias")}
+    rule(*own, **rates)  # checks the numbers before they are wrapped in schedules
+    return rule(
+        *own,
+        **{name: _scheduled(rate, options, alpha_max) for name, rate in rates.items()},
         weight_decay=options.weight_decay,
         batch_size=options.batch_size,
         momentum=options.momentum if slow is None else SlowMomentum(slow),
     )
+
+
+def _own_arguments(options: Any, rule: type[AbstractRule]) -> list[list[float]]:
+    """What this rule takes besides rates, each a list of numbers."""
+    every = {name for one in NAMED.values() for name in one.own_options}
+    for name in every:
+        given, wanted = getattr(options, name) is not None, name in rule.own_options
+        if given != wanted:
+            does = "needs" if wanted else "does not take"
+            raise ValueError(f"--rule {rule.name} {does} --{name}.")
+    return [_numbers(name, getattr(options, name)) for name in rule.own_options]
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--{name} must be numbers separated by commas, such as 1,-0.7; got {text!r}."
+        ) from None
 
 
 def _scheduled(rate: float | None, options: Any, alpha_max: float) -> Any:

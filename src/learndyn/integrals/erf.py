@@ -62,6 +62,12 @@ def I4(
     return J2(ii, ik, kk) * I2(tilted_aa, tilted_ab, tilted_bb)
 
 
+def squared_slope(norms: Float[Array, " k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
+    """<g'(f_i + b_i)**2> = (2/pi) exp(-b_i**2/(1 + 2 norm_i)) / sqrt(1 + 2 norm_i)."""
+    spread = 1 + 2 * norms
+    return _2_PI * jnp.exp(-(b * b) / spread) / jnp.sqrt(spread)
+
+
 def pair(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """I2 of all pairs of fields."""
     own = jnp.diagonal(c)

@@ -41,6 +41,11 @@ def I4(
     return ab
 
 
+def squared_slope(norms: Float[Array, " k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
+    """<1> = 1."""
+    return jnp.ones_like(norms)
+
+
 def pair(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """I2 of all pairs of fields: C itself."""
     return c

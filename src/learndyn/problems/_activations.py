@@ -27,13 +27,16 @@ class AbstractActivation(eqx.Module):
     name: how the command line calls it.
     regularity: where g, g' and g'' jump.
     degree: that of a polynomial g.
-    integrals: closed forms of its Gaussian integrals, an `Integrals`.
+    integrals: closed forms of its Gaussian integrals: pair, first_layer and squared_slope of
+        `learndyn.integrals.erf`, for example.
+    elementary: its integrals I2, I3, I4 and J2 as functions of single overlaps.
     """
 
     name: ClassVar[str | None] = None
     regularity: ClassVar[Regularity | None] = None
     degree: ClassVar[int | None] = None
     integrals: ClassVar[Any] = None
+    elementary: ClassVar[Any] = None
 
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -56,6 +59,7 @@ class Erf(AbstractActivation):
     name: ClassVar[str] = "erf"
     regularity: ClassVar[Regularity] = SMOOTH
     integrals: ClassVar[ModuleType] = erf
+    elementary: ClassVar[ModuleType] = erf
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return scaled_erf(x)
@@ -85,6 +89,7 @@ class Linear(AbstractActivation):
     regularity: ClassVar[Regularity] = SMOOTH
     degree: ClassVar[int] = 1
     integrals: ClassVar[ModuleType] = linear
+    elementary: ClassVar[ModuleType] = linear
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return x

@@ -11,9 +11,14 @@ from learndyn.rules._schedules import Family as Family
 from learndyn.rules._schedules import InverseTimeRate as InverseTimeRate
 from learndyn.rules._schedules import PiecewiseRate as PiecewiseRate
 from learndyn.rules._sgd import SGD as SGD
+from learndyn.rules._sgd import plain as plain
 from learndyn.rules._types import AbstractRule as AbstractRule
 from learndyn.rules._types import FieldAverages as FieldAverages
 from learndyn.rules._types import Modulation as Modulation
 from learndyn.rules._types import Rates as Rates
 from learndyn.rules._types import Sample as Sample
 from learndyn.rules._types import SlowMomentum as SlowMomentum
+from learndyn.rules._types import require_gradient as require_gradient
+
+NAMED = {rule.name: rule for rule in (SGD, FeedbackAlignment)}
+"""The rules that the command line knows, by name."""

@@ -30,6 +30,8 @@ class FeedbackAlignment(AbstractRule):
 
     feedback: Float[Array, "*batch k"]
 
+    name: ClassVar[str] = "feedback-alignment"
+    own_options: ClassVar[tuple[str, ...]] = ("feedback",)
     propagates_error: ClassVar[bool] = True
 
     def __init__(self, feedback: RealLike, lr: RealLike | Schedule, **keywords: Any):

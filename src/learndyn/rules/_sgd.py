@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from learndyn._types import RealLike
 from learndyn.problems import Layers, Problem
 from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample
 
@@ -25,6 +26,8 @@ class SGD(AbstractRule):
     Source: Goldt et al. 2020, Eqs. (2)-(3).
     """
 
+    name: ClassVar[str] = "sgd"
+    is_gradient: ClassVar[bool] = True
     propagates_error: ClassVar[bool] = True
 
     def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
@@ -32,3 +35,8 @@ class SGD(AbstractRule):
 
     def closed_form(self, signal: FieldAverages, layers: Layers) -> FieldAverages:
         return signal.weighted(layers.v)
+
+
+def plain(lr: RealLike) -> SGD:
+    """SGD at a constant rate and nothing else, of which the literature's closed forms speak."""
+    return SGD(lr=lr)

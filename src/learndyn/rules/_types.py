@@ -98,6 +98,8 @@ class AbstractRule(eqx.Module):
         fields alone, as for the gradient. Then averages know where F jumps and how label noise
         enters; otherwise the first is measured, and the second takes nodes.
     closed_form: its averages, where they follow from those of the error signal.
+    is_gradient: the modulation is the gradient of the loss, as closed forms of the literature have
+        it. name, own_options: what the command line calls it and its own arguments.
 
     The rates, decay, batches and momentum are those of `SGD`, whose docstring explains them.
     Raises: ValueError for values outside their ranges.
@@ -110,6 +112,9 @@ class AbstractRule(eqx.Module):
     batch_size: int = eqx.field(static=True)
     momentum: Any
 
+    name: ClassVar[str | None] = None
+    own_options: ClassVar[tuple[str, ...]] = ()
+    is_gradient: ClassVar[bool] = False
     propagates_error: ClassVar[bool] = False
 
     def __init__(
@@ -188,6 +193,17 @@ class AbstractRule(eqx.Module):
             return rates, self.momentum
         slow = self.momentum.gamma / n
         return jax.tree.map(lambda rate: rate * slow, rates), 1.0 - slow
+
+
+def require_gradient(problem: Problem, rule: AbstractRule, function: str) -> None:
+    """Raises: ValueError for a rule, or a subclass of Problem, that does not follow the gradient
+    of the loss, of which `function` alone knows the closed form."""
+    if not rule.is_gradient or problem.overrides("gradient", "signals", "label"):
+        raise ValueError(
+            f"{function} is a formula for gradient descent on the loss; got the rule "
+            f"{type(rule).__name__} and the problem {type(problem).__name__}. Use solve_ode, or "
+            "fixed_point for where it ends, which take any rule."
+        )
 
 
 def _as_rate(rate: RealLike | Schedule, name: str) -> Any:

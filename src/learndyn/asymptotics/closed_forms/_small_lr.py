@@ -1,7 +1,6 @@
 """Asymptotic errors at small learning rate: closed forms for every zero-error state."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -10,8 +9,8 @@ from learndyn._checks import as_float, is_concrete, require_finite, require_unba
 from learndyn._types import RealLike
 from learndyn.asymptotics.closed_forms._erf_committee import as_rate, as_units
 from learndyn.dynamics import generalisation_error
-from learndyn.problems import Erf, Linear, Problem, ReLU, Squared, derivative
-from learndyn.rules import AbstractRule
+from learndyn.problems import Problem, declared, derivative, is_squared
+from learndyn.rules import AbstractRule, require_gradient
 from learndyn.states import Overlaps
 
 _ORDER = 96
@@ -46,10 +45,11 @@ def eg_zero_error_small_lr(
     states that runs with noise have reached fluctuate by so much. A traced state is not checked.
     Source: derived here; Eqs. (11), (13) and (15) of Goldt et al. (2020) are special cases.
     """
+    require_gradient(problem, rule, "eg_zero_error_small_lr")
     if callable(rule.lr):
         raise ValueError("eg_zero_error_small_lr needs a number for lr; got a schedule.")
     require_unbatched([("Q", state.Q, 2)], "eg_zero_error_small_lr")
-    if type(problem.loss) is not Squared:
+    if not is_squared(problem.loss):
         raise ValueError(f"eg_zero_error_small_lr needs squared loss; got {problem.loss}.")
     if is_concrete(rule.weight_decay) and bool((rule.weight_decay != 0).any()):
         raise ValueError(
@@ -134,13 +134,11 @@ def _squared_slope(
     g, norms: Float[Array, " k"], b: Float[Array, " k"] | None
 ) -> Float[Array, " k"]:
     """<g'(lambda_k + b_k)**2> with lambda_k ~ N(0, norms_k)."""
-    if b is None and isinstance(g, Erf):
-        return 2 / (jnp.pi * jnp.sqrt(1 + 2 * norms))
-    if b is None and isinstance(g, Linear | ReLU):
-        return jnp.full_like(norms, 1.0 if isinstance(g, Linear) else 0.5)
     shift = jnp.zeros_like(norms) if b is None else b
-    if isinstance(g, ReLU):
-        return jax.scipy.special.ndtr(shift / jnp.sqrt(norms))
+    integrals = declared(g, "integrals")
+    if integrals is not None:
+        return integrals.squared_slope(norms, shift)
+    # Gauss and Hermite's rule.
     x, weight = np.polynomial.hermite_e.hermegauss(_ORDER)
     fields = shift[:, None] + jnp.sqrt(norms)[:, None] * x
     return derivative(g, fields) ** 2 @ (weight / weight.sum())

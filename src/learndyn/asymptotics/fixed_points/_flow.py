@@ -8,7 +8,7 @@ from learndyn._checks import is_concrete, require_unbatched
 from learndyn.asymptotics.fixed_points._singular import averages_at, is_singular
 from learndyn.averages import AbstractAverages, AbstractNodes, NodeAverages
 from learndyn.dynamics import OverlapFlow, ode_term
-from learndyn.problems import Problem, ReLU
+from learndyn.problems import Problem, regularity
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
@@ -72,13 +72,14 @@ def regularised(flow: OverlapFlow, state: Overlaps) -> Overlaps:
 
 
 def require_regular_relu(problem: Problem, state: Overlaps, function: str) -> None:
-    """A ReLU unit without weights has no derivatives: its step function jumps there."""
-    if not isinstance(problem.student, ReLU) or not is_concrete(state.Q):
+    """A unit with a kink at 0 has no derivatives without weights: its slope jumps there."""
+    at_origin = any(abs(place) <= _VANISHING for place in regularity(problem.student).kinks)
+    if not at_origin or not is_concrete(state.Q):
         return
     norms = jnp.diagonal(state.Q)
     if bool(jnp.any(norms <= _VANISHING)):
         raise ValueError(
-            f"{function} needs Q_ii > 0 for every ReLU unit: at zero weights its averages have "
+            f"{function} needs Q_ii > 0 for every unit with a kink at 0, such as ReLU: at zero weights its averages have "
             f"no derivatives; got diag(Q) = {norms}. Remove such units, or share a learned unit "
             "among several (denoising_state)."
         )

@@ -23,11 +23,12 @@ from learndyn.asymptotics.fixed_points._flow import (
 )
 from learndyn.asymptotics.fixed_points._linearise import Direction, as_direction
 from learndyn.dynamics import OverlapFlow
-from learndyn.problems import Problem, Squared
-from learndyn.rules import SGD, AbstractRule
+from learndyn.averages import is_linear_in_error
+from learndyn.problems import Problem, is_squared
+from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
-Change = Callable[[Array], tuple[Problem, SGD]]
+Change = Callable[[Array], tuple[Problem, AbstractRule]]
 
 _NAMED = ("noise_variance", "weight_decay", "lr", "lr_second", "lr_bias")
 _UNBALANCED = 1e-6
@@ -163,7 +164,7 @@ class _Change(eqx.Module):
 
         return jax.jvp(moved, (jnp.zeros(()),), (jnp.ones(()),))[1]
 
-    def _at(self, flow: OverlapFlow, e: Array) -> tuple[Problem, SGD]:
+    def _at(self, flow: OverlapFlow, e: Array) -> tuple[Problem, AbstractRule]:
         if self.function is not None:
             return self.function(e)
         rule = eqx.tree_at(
@@ -180,7 +181,7 @@ def _noise_source(flow: OverlapFlow, y: Float[Array, " p"]) -> Float[Array, " p"
         return drift(eqx.tree_at(lambda f: f.problem.noise, flow, sigma), y)
 
     sigma = flow.problem.noise
-    if isinstance(flow.problem.loss, Squared):
+    if is_squared(flow.problem.loss) and is_linear_in_error(flow.problem, flow.rule):
         return at(jnp.ones_like(sigma)) - at(jnp.zeros_like(sigma))
 
     def slope(sigma: Array) -> Array:

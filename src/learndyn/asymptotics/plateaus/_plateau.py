@@ -20,7 +20,7 @@ from learndyn.asymptotics.reduced._flow import ReducedFlow
 from learndyn.asymptotics.reduced._states import SymmetricOverlaps
 from learndyn.integrals import erf
 from learndyn.problems import Problem
-from learndyn.rules import SGD
+from learndyn.rules import plain
 from learndyn.states import Overlaps
 
 _STAGES, _ITERATIONS = 48, 6
@@ -127,7 +127,7 @@ def _plateau(
 def _flow(m: Array, lr: Array | float, noise: Array) -> ReducedFlow:
     start = SymmetricOverlaps(m, m, Q=1.0, C=0.0, R=0.0)
     problem = eqx.tree_at(lambda p: p.noise, Problem(), noise)
-    return ReducedFlow(problem, eqx.tree_at(lambda r: r.lr, SGD(lr=1.0), jnp.asarray(lr)), start)
+    return ReducedFlow(problem, eqx.tree_at(lambda r: r.lr, plain(1.0), jnp.asarray(lr)), start)
 
 
 def _speeds(m: Array, z: Array, lr: Array, noise: Array) -> Float[Array, "3"]:

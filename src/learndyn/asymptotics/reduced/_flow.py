@@ -25,12 +25,8 @@ from learndyn.asymptotics.reduced import _ansatz
 from learndyn.asymptotics.reduced._ansatz import Ansatz, Plan, Terms
 from learndyn.asymptotics.reduced._states import SpecialisedOverlaps, SymmetricOverlaps
 from learndyn.dynamics._integrate import integrate_field
-from learndyn.integrals import erf, linear
-from learndyn.problems import Erf, Linear, Problem, Squared
-from learndyn.rules import AbstractRule
-
-INTEGRALS: dict[type, ModuleType] = {Erf: erf, Linear: linear}
-"""The integrals of activations, as functions of single overlaps."""
+from learndyn.problems import Problem, declared, is_squared
+from learndyn.rules import AbstractRule, require_gradient
 
 
 class ReducedTrajectory(eqx.Module):
@@ -94,7 +90,7 @@ class ReducedFlow(eqx.Module):
 
     @property
     def _integrals(self) -> ModuleType:
-        return INTEGRALS[type(self.problem.student)]
+        return declared(self.problem.student, "elementary")
 
 
 def reduced_flow(
@@ -106,13 +102,14 @@ def reduced_flow(
     layer is fixed, for slow momentum, a batch of states, rates or noises, or in float32.
     """
     require_x64("reduced dynamics", problem, rule, start)
-    kind = type(problem.student)
-    if kind not in INTEGRALS or type(problem.teacher) is not kind:
+    require_gradient(problem, rule, "reduced dynamics")
+    same = type(problem.teacher) is type(problem.student)
+    if not same or declared(problem.student, "elementary") is None:
         raise ValueError(
             "reduced dynamics need erf or linear units, the same in student and teacher; got "
             f"student={problem.student}, teacher={problem.teacher}. Use solve_ode."
         )
-    if type(problem.loss) is not Squared:
+    if not is_squared(problem.loss):
         raise ValueError(f"reduced dynamics need squared loss; got {problem.loss}. Use solve_ode.")
     if rule.lr_second is not None or rule.lr_bias is not None or rule.has_slow_momentum:
         raise ValueError(

@@ -14,8 +14,8 @@ from learndyn.asymptotics.schedules._descent import Optimised, descend, require_
 from learndyn.averages import AbstractAverages, AbstractNodes
 from learndyn.dynamics import generalisation_error, solve_ode
 from learndyn.problems import Problem
-from learndyn.rules import (, AbstractRule
-    SGD,
+from learndyn.rules import (
+    AbstractRule,
     ConstantRate,
     Family,
     InverseTimeRate,

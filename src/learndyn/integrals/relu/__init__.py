@@ -6,3 +6,4 @@ from learndyn.integrals.relu.committee import I4 as I4
 from learndyn.integrals.relu.committee import J2 as J2
 from learndyn.integrals.relu.committee import first_layer as first_layer
 from learndyn.integrals.relu.committee import pair as pair
+from learndyn.integrals.relu.committee import squared_slope as squared_slope

@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -67,6 +68,11 @@ def I4(c: Covariance, i: int, k: int, a: int, b: int) -> Scalar:
     if a == b:
         return scale * step_step_square(f.angles[i, k], f.angles[i, a], f.angles[k, a])
     return scale * quadruples(f, np.array([[i, k, a, b]]))[0, 0]
+
+
+def squared_slope(norms: Float[Array, " k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
+    """<step(f_i + b_i)>, the probability that a field of this variance is above -b_i."""
+    return jax.scipy.special.ndtr(b / jnp.sqrt(norms))
 
 
 def pair(c: Covariance) -> Covariance:
