@@ -26,8 +26,6 @@ NOT_IMPORTED = {
     "jupytext": "`nox -s notebooks` calls it",
     "nbmake": "pytest loads it in `nox -s notebooks`",
     "ipykernel": "Jupyter starts it",
-    "optimistix": "is to be tried for fixed_point; this line goes with the outcome",
-    "lineax": "is to be tried for fixed_point; this line goes with the outcome",
 }
 """Declared dependencies that no file of `src` imports, and why they are needed all the same."""
 
