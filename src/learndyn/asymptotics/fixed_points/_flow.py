@@ -80,8 +80,8 @@ def require_regular_relu(problem: Problem, state: Overlaps, function: str) -> No
     if bool(jnp.any(norms <= _VANISHING)):
         raise ValueError(
             f"{function} needs Q_ii > 0 for every unit with a kink at 0, such as ReLU: at zero "
-            f"weights its averages have no derivatives; got diag(Q) = {norms}. Remove such units, or share a learned unit "
-            "among several (denoising_state)."
+            f"weights its averages have no derivatives; got diag(Q) = {norms}. Remove such units, "
+            "or share a learned unit among several (denoising_state)."
         )
 
 
