@@ -45,9 +45,8 @@ def digest(*texts: bytes) -> str:
 
 def _of_library() -> list[Path]:
     aside = PRESENTATION["library"]
-    return [
-        file for file in LIBRARY.rglob("*.py*") if file.relative_to(LIBRARY).parts[0] not in aside
-    ]
+    files = [*LIBRARY.rglob("*.py"), *LIBRARY.rglob("*.pyi")]
+    return [file for file in files if file.relative_to(LIBRARY).parts[0] not in aside]
 
 
 def _of_tools() -> list[Path]:

@@ -148,7 +148,7 @@ class Problem(eqx.Module):
         return _losses.label_sign(y) if self.is_classification else y
 
     def signals(self, lam: Float[Array, " k"], y: Scalar, layers: Layers) -> Signals:
-        """What a sample means for each unit: g, g' and the loss's slope, phi - y for squared loss."""
+        """What a sample gives each unit: g, g' and the loss's slope, phi - y if it is squared."""
         x = _shifted(lam, layers.b)
         g, dg = _activations.with_derivative(self.student, x)
         return Signals(g, dg, _losses.slope(self.loss, jnp.sum(layers.v * g), y))
