@@ -150,6 +150,14 @@ def test_a_declared_closed_form_is_the_average_over_nodes():
     assert np.abs(slower.Q - wrong.Q).max() > 0.01
 
 
+def test_eg_is_exact_where_only_the_rule_has_no_closed_form():
+    _, rule = WRITINGS["local rule"]
+    found = ld.solve_ode(PROBLEM, rule, START, TS[:1])
+    assert float(found.eg[0]) == pytest.approx(float(ld.generalisation_error(PROBLEM, START)))
+    by_nodes = ld.solve_ode(PROBLEM, rule, START, TS[:1], averages=NODES)
+    assert abs(float(by_nodes.eg[0] - found.eg[0])) > 1e-6
+
+
 def test_a_rule_that_is_not_linear_in_the_error_sees_the_label_noise():
     """Linear unit, F = sign(phi - y): <F a> = sqrt(2/pi) Cov(phi - y, a) / std(phi - y)."""
     problem = ld.Problem(ld.Linear(), ld.Linear(), noise=0.5)

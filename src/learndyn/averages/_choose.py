@@ -55,6 +55,7 @@ def choose_averages(
     dims = k + m + needs_zeta_node(problem, rule)
     jumps = modulation_jumps(problem, rule, k, m)
     smooth = not jumps and _is_smooth(problem, rule, m)
+    exact_error = averages is None and has_closed_form(problem, biases=biases)
     if averages is None:
         averages = (_lattice(problem, dims) if smooth else None) or QuasiMonteCarlo()
     if not isinstance(averages, AbstractNodes):
@@ -65,7 +66,7 @@ def choose_averages(
     z, weight = _as_arrays(averages.nodes(dims))
     coarser = averages.coarser()
     coarse = None if coarser is None else _as_arrays(coarser.nodes(dims))
-    return NodeAverages(z, weight, score=jumps, smooth=smooth, coarse=coarse)
+    return NodeAverages(z, weight, jumps, smooth, coarse, exact_error)
 
 
 def modulation_jumps(problem: Problem, rule: AbstractRule | None, k: int, m: int) -> bool:
@@ -75,6 +76,7 @@ def modulation_jumps(problem: Problem, rule: AbstractRule | None, k: int, m: int
     """
     if is_linear_in_error(problem, rule):
         return gradient_jumps(problem, m)
+    assert rule is not None, "eg alone is linear in the error"
     return label_jumps(problem, m) or remembered(_jumps_somewhere, *_at_rest(problem, rule), k)
 
 
@@ -146,6 +148,7 @@ def averages_error(
 
 def sampled(averages: FieldAverages) -> list[Array]:
     """What nodes sum up: <F f>, Phi, h and f, but not G, which they derive from the first."""
+    assert averages.fields is not None, "closed forms have no sampling error"
     return [averages.fields, averages.Phi, averages.h, averages.f]
 
 

@@ -36,9 +36,9 @@ class ClosedForm(AbstractAverages):
 def has_closed_form(problem: Problem, rule: AbstractRule | None = None, *, biases: bool) -> bool:
     """Whether eg, and the averages of `rule` where one is given, have a closed form.
 
-    That takes the same activation in student and teacher, with declared integrals (Erf, ReLU,
-    Linear), squared loss, no biases, and a rule that declares its closed form (SGD, feedback
-    alignment). A subclass of Problem with its own `gradient` or `label` has none.
+    That takes the same activation in student and teacher, with declared integrals, squared loss,
+    no biases, and a rule that declares its closed form. A subclass of Problem with its own
+    `gradient` or `label` has none.
     """
     return (
         _integrals(problem) is not None
@@ -54,8 +54,9 @@ def closed_form(problem: Problem, rule: AbstractRule | None = None, *, biases: b
     if not has_closed_form(problem, rule, biases=biases):
         learns = "" if rule is None else f", rule={type(rule).__name__}"
         raise ValueError(
-            "closed-form averages exist for Erf, ReLU and Linear, the same in student and "
-            "teacher, with Squared loss, no biases, and SGD or FeedbackAlignment; got "
+            "closed-form averages exist for activations that declare integrals (Erf, ReLU, Linear), "
+            "the same in student and teacher, with Squared loss, no biases, and a rule that "
+            "declares its closed form (SGD, for one); got "
             f"{type(problem).__name__} with student={type(problem.student).__name__}, "
             f"teacher={type(problem.teacher).__name__}, loss={type(problem.loss).__name__}, "
             f"biases={'yes' if biases else 'no'}{learns}. Leave averages=None, or choose "

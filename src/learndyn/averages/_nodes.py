@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._numerics.linear_algebra import psd_cholesky, psd_solve_lower, psd_solve_upper
+from learndyn.averages._closed import ClosedForm
 from learndyn.averages._samples import labels, modulations, sum_errors, sum_fields
 from learndyn.averages._types import AbstractAverages
 from learndyn.problems import Layers, Problem
@@ -17,7 +18,8 @@ from learndyn.rules import AbstractRule, FieldAverages, Modulation
 from learndyn.states import Overlaps
 
 Observable = Callable[[Array, Array, Modulation], Array]
-Sum = Callable[[Problem, AbstractRule | None, Array, Array, Array, Array, Layers], Any]
+Sum = Callable[..., Any]
+"""(problem, rule, fields, centred fields, zeta, weight, layers) -> a tree of averages."""
 
 
 class NodeAverages(AbstractAverages):
@@ -32,6 +34,7 @@ class NodeAverages(AbstractAverages):
     Neither, where h has kinks: through the nodes; wrong at singular C, where S lacks directions.
     coarse: a second set of nodes and weights, whose difference is the error where there is but
         one replicate.
+    exact_error: whether eg is taken in closed form, which it may have where the rule has none.
     """
 
     z: Float[Array, "replicates points dims"]
@@ -39,6 +42,7 @@ class NodeAverages(AbstractAverages):
     score: bool = eqx.field(static=True)
     smooth: bool = eqx.field(static=True, default=False)
     coarse: tuple[Array, Array] | None = None
+    exact_error: bool = eqx.field(static=True, default=False)
 
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
@@ -51,6 +55,8 @@ class NodeAverages(AbstractAverages):
         return FieldAverages(g, phi, h, mean, fields)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
+        if self.exact_error:
+            return ClosedForm().generalisation_error(problem, state)
         return self._sum(sum_errors, problem, None, state)
 
     def covariance_of(

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -25,9 +25,9 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 def run_level(level: Level, options: Any, settings: Settings) -> Datasets:
     """The datasets of a level by name; the last one is that which was asked for."""
-    start = _as_weights(settings) if level.weights else _as_overlaps(settings.start)
     if not level.random:
-        return {level.name: _solve(settings, start, options.solver)}
+        return {level.name: _solve(settings, _as_overlaps(settings.start), options.solver)}
+    start = _as_weights(settings) if level.weights else _as_overlaps(settings.start)
     runs = options.ensemble.runs
     if runs < 1:
         raise ValueError(f"--runs must be at least 1; got {runs}.")
@@ -74,22 +74,22 @@ def _one_run(level: Level, start: Any, options: Any, settings: Settings) -> Any:
     arguments = (settings.problem, settings.rule, start, settings.ts)
     keywords, shown = _keywords(level, options, settings), _shows_progress(settings)
     if level.in_parts is not None and shown:
-        trajectory = _with_bar(level, arguments, keywords)
+        trajectory = _with_bar(level.in_parts, level.name, arguments, keywords)
     else:
         with _elapsed_time(level.name, shown):
             trajectory = jax.block_until_ready(level.function(*arguments, **keywords))
     return to_dataset(trajectory)
 
 
-def _with_bar(level: Level, arguments: Any, keywords: Any) -> Any:
+def _with_bar(in_parts: Callable[..., Any], name: str, arguments: Any, keywords: Any) -> Any:
     from tqdm import tqdm
 
-    with tqdm(total=100, desc=level.name, bar_format=_BAR) as bar:
+    with tqdm(total=100, desc=name, bar_format=_BAR) as bar:
 
         def tell(fraction: float) -> None:
             bar.update(100 * fraction - bar.n)
 
-        return level.in_parts(*arguments, tell, parts=_PARTS, **keywords)
+        return in_parts(*arguments, tell, parts=_PARTS, **keywords)
 
 
 def _solve(settings: Settings, start: Overlaps, solver: Any) -> Any:

@@ -138,8 +138,10 @@ def _known(result: Any, batch: int) -> _Known:
         return _Known()
     once = jax.tree.map(lambda leaf: _once(leaf, batch), (result.problem, result.rule, result.n))
     problem, rule, n = once
-    whole = n is not None and np.ndim(n) == 0 and float(n).is_integer()
-    return _Known(problem, rule, result.level or None, int(n) if whole else None)
+    whole = None
+    if n is not None and np.ndim(n) == 0 and float(n).is_integer():
+        whole = int(n)
+    return _Known(problem, rule, result.level or None, whole)
 
 
 def _once(leaf: Any, batch: int) -> Any:

@@ -57,8 +57,12 @@ def record(
     alpha: true times; None: the requested ones. eg: None: by Gaussian averages at each row.
     """
     times, layers = len(run.ts), run.layers
-    v = rows.v if rows.v is not None else jnp.tile(layers.v, (times, 1))
-    b = rows.b if rows.b is not None or layers.b is None else jnp.tile(layers.b, (times, 1))
+    v = rows.v
+    if v is None:
+        v = jnp.tile(layers.v, (times, 1))
+    b = rows.b
+    if b is None and layers.b is not None:
+        b = jnp.tile(layers.b, (times, 1))
     k, t_field = rows.Q.shape[1], None
     if rows.fields is not None:
         t_field = rows.fields[0, k:, k:]

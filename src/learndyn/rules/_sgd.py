@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-from learndyn._types import RealLike
+from learndyn._types import CountLike, RealLike, Schedule
 from learndyn.problems import Layers, Problem
-from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample
+from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample, SlowMomentum
 
 
 class SGD(AbstractRule):
@@ -29,6 +29,17 @@ class SGD(AbstractRule):
     name: ClassVar[str] = "sgd"
     is_gradient: ClassVar[bool] = True
     propagates_error: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        lr: RealLike | Schedule,
+        lr_second: RealLike | Schedule | None = None,
+        lr_bias: RealLike | Schedule | None = None,
+        weight_decay: RealLike = 0.0,
+        batch_size: CountLike = 1,
+        momentum: RealLike | SlowMomentum | None = None,
+    ):
+        super().__init__(lr, lr_second, lr_bias, weight_decay, batch_size, momentum)
 
     def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
         return Modulation(*problem.gradient(sample.lam, sample.y, layers))

@@ -199,10 +199,12 @@ def require_gradient(problem: Problem, rule: AbstractRule, function: str) -> Non
     """Raises: ValueError for a rule, or a subclass of Problem, that does not follow the gradient
     of the loss, of which `function` alone knows the closed form."""
     if not rule.is_gradient or problem.overrides("gradient", "signals", "label"):
+        own = f"the rule {type(rule).__name__}"
+        if rule.is_gradient:
+            own = f"{type(problem).__name__}, a problem with its own gradient or label"
         raise ValueError(
-            f"{function} is a formula for gradient descent on the loss; got the rule "
-            f"{type(rule).__name__} and the problem {type(problem).__name__}. Use solve_ode, or "
-            "fixed_point for where it ends, which take any rule."
+            f"{function}: this is a formula for gradient descent on the loss; got {own}. Use "
+            "solve_ode, or fixed_point for where it ends, which take any rule."
         )
 
 
