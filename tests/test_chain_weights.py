@@ -10,7 +10,7 @@ from learndyn.testing import two_sample_z, z_limit
 
 RUNS = 4000
 FALSE_ALARM = 1e-5
-"""Of one comparison, over all its statistics."""
+"""The probability that one comparison fails by chance, over all its statistics."""
 
 START = ld.Overlaps([[0.5, 0.1], [0.1, 0.4]], [[0.2, 0.0], [0.1, 0.3]], jnp.eye(2), v=[0.8, 0.6])
 TS = jnp.array([0.0, 0.5, 2.0])

@@ -194,7 +194,7 @@ def test_verdicts_stored_before_they_had_a_false_alarm(folder):
 
 @pytest.mark.parametrize(("sources", "seen"), [("now", 2), ("before", 1)])
 def test_mutants_are_part_of_the_page(folder, sources, seen):
-    """Of those tried on other code nothing is said."""
+    """Nothing is said of mutants that were tried on other code."""
     columns = {"fault": ["f1", "f2"], "caught": [True, False], "by": ["one", ""], "seconds": [1, 2]}
     columns["sources"] = ["now", sources]
     table = xr.Dataset(

@@ -14,7 +14,7 @@ START = ld.Overlaps([[0.5, 0.1], [0.1, 0.3]], [[0.2], [-0.1]], [[1.0]], v=[0.8, 
 """Both layers, k = 2 and m = 1: 7 coordinates."""
 
 Z = 5.0
-"""Of some hundred normal numbers, none lies beyond it but with probability 6e-5."""
+"""The largest of some hundred normal numbers lies beyond it with a probability of 6e-5."""
 
 
 def rule(lr):

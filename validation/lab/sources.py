@@ -46,7 +46,7 @@ def digest(*texts: bytes) -> str:
 def _of_library() -> list[Path]:
     aside = PRESENTATION["library"]
     return [
-        file for file in LIBRARY.rglob("*.py") if file.relative_to(LIBRARY).parts[0] not in aside
+        file for file in LIBRARY.rglob("*.py*") if file.relative_to(LIBRARY).parts[0] not in aside
     ]
 
 

@@ -22,6 +22,8 @@ _SERIES_TERMS = {32: 6, 64: 11}
 """Terms after which the series below are exact to rounding, by bits of the float type."""
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+"""Bits by which the rounds of Threefry-2x32 turn a word, four at a time (Salmon et al. 2011)."""
+
 _PARITY = np.uint32(0x1BD11BDA)
 """Threefry's own constants (Salmon et al. 2011): other values would give other numbers than JAX."""
 

@@ -13,6 +13,7 @@ _NEGLIGIBLE = 1e-18
 """Product weights below this share of the largest are left out: corners of the cube."""
 
 _LARGEST_ORDER = 300
+"""Largest order of Gauss-Hermite: the outermost weights of higher ones underflow in float64."""
 
 
 class AbstractNodes(eqx.Module):

@@ -87,7 +87,7 @@ def clean_teacher_output(
 
 
 def needs_zeta_node(problem: Problem, rule: AbstractRule | None = None) -> bool:
-    """Whether label noise needs a node dimension of its own, having no exact finite rule.
+    """Whether label noise needs its own dimension of nodes, because it has no exact finite rule.
 
     rule: None asks for eg alone, which has no label noise.
     """

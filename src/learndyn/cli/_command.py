@@ -1,6 +1,6 @@
 """What the command line does, once `_options` has read it.
 
-A new level is a class of options there, and one line in `_runs.LEVELS`.
+A new level is a class of options there, and a line in `learndyn.dynamics.LEVELS`.
 """
 
 import contextlib
@@ -13,9 +13,10 @@ import jax
 
 from learndyn.cli._claims import rebuild_page
 from learndyn.cli._report import report, show_files
-from learndyn.cli._runs import LEVELS
+from learndyn.cli._runs import run_level
 from learndyn.cli._settings import settings_from
 from learndyn.cli._write import write
+from learndyn.dynamics import LEVELS
 
 
 def run(options: Any) -> int:
@@ -35,7 +36,7 @@ def _run(options: Any) -> int:
     level = type(options).__name__.lower()
     try:
         settings = settings_from(options, level)
-        datasets = LEVELS[level](options, settings)
+        datasets = run_level(LEVELS[level], options, settings)
         failed = report(datasets, options, settings)
     finally:
         loading.join()  # an interpreter that ends cuts imports short, with a traceback

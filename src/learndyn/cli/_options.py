@@ -39,7 +39,7 @@ class RuleOptions:
     rule: Rule = "sgd"
     """Learning rule: online SGD, or feedback alignment."""
     feedback: str | None = None
-    """Of feedback alignment: the weight of the error at each student unit, for example 1,-0.7."""
+    """For feedback alignment: the weight of the error at each student unit, for example 1,-0.7."""
     lr: float = 0.2
     """Learning rate of the first layer."""
     lr_second: float | None = None
@@ -133,7 +133,7 @@ class OutputOptions:
     output: Annotated[Path | None, arg(aliases=("-o",))] = None
     """NetCDF file, ending in .nc. None: learndyn-COMMAND.nc. The PNG gets the same name."""
     png: bool = True
-    """Draw a figure beside it."""
+    """Draw a figure as well."""
     progress: Literal["auto", "on", "off"] = "auto"
     """Progress bar on stderr; auto: where that is a terminal."""
 

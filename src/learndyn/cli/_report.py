@@ -9,6 +9,7 @@ from learndyn._results import Result
 from learndyn.cli._settings import Settings
 
 _ROWS = 6
+"""Times in the printed table: a glance, and the file has them all."""
 
 
 def report(datasets: dict[str, Any], options: Any, settings: Settings) -> int:

@@ -1,17 +1,16 @@
-"""One function per level of description: from options and settings to datasets."""
+"""Runs of a level of description: from options and settings to datasets."""
 
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
 from learndyn.cli._settings import Settings
 from learndyn.datasets import to_dataset
-from learndyn.dynamics import simulate_chain, simulate_langevin, simulate_sgd, solve_ode
-from learndyn.dynamics.sgd._simulate import simulate_sgd_in_parts
+from learndyn.dynamics import Level, solve_ode
 from learndyn.inputs import field_overlaps
 from learndyn.states import Overlaps, Weights, overlaps, weights_from_overlaps
 from learndyn.sweeps import sweep
@@ -19,100 +18,78 @@ from learndyn.sweeps import sweep
 Datasets = dict[str, Any]
 
 _PARTS = 100
+"""Steps of the progress bar: a percent each."""
+
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 
-def run_ode(options: Any, settings: Settings) -> Datasets:
-    """The theory from the start's overlaps."""
-    return {"ode": _solve(settings, _as_overlaps(settings.start), options.solver)}
-
-
-def run_sgd(options: Any, settings: Settings) -> Datasets:
-    """The experiment, on weights."""
-    weights = _as_weights(settings)
-    keywords = {"inputs": settings.inputs, "input_dtype": options.experiment.input_dtype}
-    fields = field_overlaps(weights, settings.inputs)
-    return _ensemble("sgd", simulate_sgd, weights, fields, options, settings, keywords)
-
-
-def run_chain(options: Any, settings: Settings) -> Datasets:
-    """The same law as the experiment with Gaussian inputs, on overlaps."""
-    start = _as_overlaps(settings.start)
-    return _ensemble("chain", simulate_chain, start, start, options, settings, {"n": settings.n})
-
-
-def run_langevin(options: Any, settings: Settings) -> Datasets:
-    """The experiment to first order in 1/sqrt N."""
-    start, keywords = _as_overlaps(settings.start), {"n": settings.n, "dt": options.langevin.dt}
-    return _ensemble("langevin", simulate_langevin, start, start, options, settings, keywords)
-
-
-LEVELS: dict[str, Callable[[Any, Settings], Datasets]] = {
-    "ode": run_ode,
-    "sgd": run_sgd,
-    "chain": run_chain,
-    "langevin": run_langevin,
-}
-"""By the name of the subcommand. The last dataset is the one that was asked for."""
-
-
-def _ensemble(
-    name: str,
-    level: Callable[..., Any],
-    start: Any,
-    fields: Overlaps,
-    options: Any,
-    settings: Settings,
-    keywords: dict[str, Any],
-) -> Datasets:
-    """Runs from the same start, and the theory of its fields where it is asked for."""
+def run_level(level: Level, options: Any, settings: Settings) -> Datasets:
+    """The datasets of a level by name; the last one is that which was asked for."""
+    start = _as_weights(settings) if level.weights else _as_overlaps(settings.start)
+    if not level.random:
+        return {level.name: _solve(settings, start, options.solver)}
     runs = options.ensemble.runs
     if runs < 1:
         raise ValueError(f"--runs must be at least 1; got {runs}.")
-    keywords = {"key": settings.key, "averages": settings.averages, **keywords}
     datasets = {}
     if options.ensemble.theory:
-        datasets["ode"] = _solve(settings, fields, None)
-    arguments = (settings.problem, settings.rule, start, settings.ts)
-    if runs == 1:
-        found = _one_run(name, level, arguments, settings, keywords)
-    else:
-        chunk = min(64, max(1, runs // 10))
-        found = sweep(
-            level,
-            *arguments,
-            seeds=runs,
-            progress=settings.progress,
-            chunk=chunk,
-            **keywords,
-        )
-    datasets[name] = found.assign_attrs(settings.attributes, seed=options.start.seed)
+        datasets["ode"] = _solve(settings, _seen_by_inputs(start, settings), None)
+    run = _one_run if runs == 1 else _ensemble
+    found = run(level, start, options, settings)
+    datasets[level.name] = found.assign_attrs(settings.attributes, seed=options.start.seed)
     return datasets
 
 
-def _one_run(
-    name: str, level: Callable[..., Any], arguments: Any, settings: Settings, keywords: Any
-) -> Any:
-    shown = _shows_progress(settings)
-    if level is simulate_sgd and shown:
-        trajectory = _with_bar(arguments, keywords)
+def _seen_by_inputs(start: Weights | Overlaps, settings: Settings) -> Overlaps:
+    """The overlaps of the fields, from which a theory starts."""
+    return start if isinstance(start, Overlaps) else field_overlaps(start, settings.inputs)
+
+
+def _keywords(level: Level, options: Any, settings: Settings) -> dict[str, Any]:
+    """What a level takes besides problem, rule, start and times."""
+    keywords = {"key": settings.key, "averages": settings.averages}
+    if level.weights:
+        dtype = options.experiment.input_dtype
+        return keywords | {"inputs": settings.inputs, "input_dtype": dtype}
+    own = {"dt": options.langevin.dt} if hasattr(options, "langevin") else {}
+    return keywords | {"n": settings.n} | own
+
+
+def _ensemble(level: Level, start: Any, options: Any, settings: Settings) -> Any:
+    """Several runs from the same start."""
+    return sweep(
+        level.function,
+        settings.problem,
+        settings.rule,
+        start,
+        settings.ts,
+        seeds=options.ensemble.runs,
+        progress=settings.progress,
+        chunk=min(64, max(1, options.ensemble.runs // 10)),
+        **_keywords(level, options, settings),
+    )
+
+
+def _one_run(level: Level, start: Any, options: Any, settings: Settings) -> Any:
+    arguments = (settings.problem, settings.rule, start, settings.ts)
+    keywords, shown = _keywords(level, options, settings), _shows_progress(settings)
+    if level.in_parts is not None and shown:
+        trajectory = _with_bar(level, arguments, keywords)
     else:
-        with _elapsed_time(name, shown):
-            trajectory = jax.block_until_ready(level(*arguments, **keywords))
-    problem, rule, _, ts = arguments
-    return to_dataset(trajectory, problem, rule, level=name, n=settings.n, ts=ts)
+        with _elapsed_time(level.name, shown):
+            trajectory = jax.block_until_ready(level.function(*arguments, **keywords))
+    return to_dataset(trajectory)
 
 
-def _with_bar(arguments: Any, keywords: Any) -> Any:
+def _with_bar(level: Level, arguments: Any, keywords: Any) -> Any:
     from tqdm import tqdm
 
-    with tqdm(total=100, desc="sgd", bar_format=_BAR) as bar:
+    with tqdm(total=100, desc=level.name, bar_format=_BAR) as bar:
 
         def tell(fraction: float) -> None:
             bar.update(100 * fraction - bar.n)
 
-        problem, rule, weights, ts = arguments
-        return simulate_sgd_in_parts(problem, rule, weights, ts, tell, parts=_PARTS, **keywords)
+        return level.in_parts(*arguments, tell, parts=_PARTS, **keywords)
 
 
 def _solve(settings: Settings, start: Overlaps, solver: Any) -> Any:
@@ -127,14 +104,7 @@ def _solve(settings: Settings, start: Overlaps, solver: Any) -> Any:
             **keywords,
         )
         jax.block_until_ready(trajectory)
-    return to_dataset(
-        trajectory,
-        settings.problem,
-        settings.rule,
-        level="ode",
-        ts=settings.ts,
-        attributes=settings.attributes,
-    )
+    return to_dataset(trajectory, attributes=settings.attributes)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from learndyn.datasets import read_state
 from learndyn.states import Overlaps, Weights, init_weights
 
 _DEFAULT_N = 784
+"""The input dimension of MNIST, which the literature takes for its figures."""
 
 
 def initial_state(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from learndyn.datasets._provenance import SCHEMA_VERSION
+
 if TYPE_CHECKING:
     import xarray
 
@@ -52,7 +54,8 @@ def save(dataset: "xarray.Dataset", path: str | os.PathLike[str]) -> Path:
 def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     """Read a dataset into memory as it was when saved; the file is closed afterwards.
 
-    Raises: FileNotFoundError; ValueError for a path that ends in neither .nc nor .zarr.
+    Raises: FileNotFoundError; ValueError for a path that ends in neither .nc nor .zarr, and for a
+    dataset of a schema that a later version of learndyn wrote.
     """
     import xarray as xr
 
@@ -65,7 +68,19 @@ def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     dataset.attrs = _decode(dataset.attrs)
     for name in dataset.variables:
         dataset[name].attrs = _decode(dataset[name].attrs)
+    _require_schema(dataset, path)
     return dataset
+
+
+def _require_schema(dataset: "xarray.Dataset", path: Path) -> None:
+    """Raises: ValueError for a schema of a later version."""
+    schema = int(dataset.attrs.get("schema", 0))
+    if schema > SCHEMA_VERSION:
+        raise ValueError(
+            f"{path} has schema {schema} (learndyn "
+            f"{dataset.attrs.get('creation_library_version', 'of a later version')}), but this "
+            f"version reads up to {SCHEMA_VERSION}. Install a newer learndyn."
+        )
 
 
 def _kind(path: Path) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 from learndyn.problems import to_json
 
 SCHEMA_VERSION = 1
-"""Of the datasets' variables and attributes. Files without one are those of learndyn 0.1, version
-0, which this version reads too."""
+"""Version of the variables and attributes that datasets have. Files without one are those of
+learndyn 0.1, version 0, which are read as well."""
 
 _PACKAGES = ("jax", "jaxlib", "equinox", "diffrax", "numpy", "scipy", "xarray")
 

@@ -6,16 +6,18 @@ from typing import Any, NamedTuple
 from learndyn.dynamics._langevin import simulate_langevin
 from learndyn.dynamics._ode import solve_ode
 from learndyn.dynamics.chain import simulate_chain
-from learndyn.dynamics.sgd import simulate_sgd
+from learndyn.dynamics.sgd import simulate_sgd, simulate_sgd_in_parts
 
 
 class Level(NamedTuple):
     """One level of description.
 
-    name: in datasets and on the command line. title: for people. function: (problem, rule, start,
-    ts, ...) -> `Trajectory`. weights: whether it starts from weights, else from overlaps.
-    random: whether it takes a key, so that runs differ. exact: whether its law is that of SGD on
-    weights with Gaussian inputs at any n.
+    name: in datasets and on the command line. title: for people.
+    function: (problem, rule, start, ts, ...) -> `Trajectory`.
+    weights: whether it starts from weights, else from overlaps.
+    random: whether it takes a key, so that runs differ.
+    exact: whether its law is that of SGD on weights with Gaussian inputs at any n.
+    in_parts: the same function for a progress bar; it takes `tell` and `parts` besides.
     """
 
     name: str
@@ -24,13 +26,14 @@ class Level(NamedTuple):
     weights: bool = False
     random: bool = True
     exact: bool = False
+    in_parts: Callable[..., Any] | None = None
 
 
 LEVELS = {
     level.name: level
     for level in (
         Level("ode", "ODE", solve_ode, random=False),
-        Level("sgd", "SGD", simulate_sgd, weights=True, exact=True),
+        Level("sgd", "SGD", simulate_sgd, weights=True, exact=True, in_parts=simulate_sgd_in_parts),
         Level("chain", "overlap chain", simulate_chain, exact=True),
         Level("langevin", "Langevin", simulate_langevin),
     )

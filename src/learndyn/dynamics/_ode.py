@@ -31,6 +31,8 @@ from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
 RTOL, ATOL, MAX_STEPS = 1e-9, 1e-11, 100_000
+"""Tolerances at which eg is right to about 1e-8 over alpha = 1000, and a hundred times the steps
+that such a solve takes."""
 
 AveragesOption = AbstractNodes | AbstractAverages | str | Any
 SolverOption = diffrax.AbstractAdaptiveSolver | Any
@@ -80,7 +82,7 @@ def solve_ode(
     averages: how to average over the fields (see `learndyn.averages`); None chooses.
     rtol, atol: tolerances of the adaptive solver. Where the averages are over nodes and the
         integrand jumps, both are raised to a hundredth of the averages' relative error, where
-        both errors are alike; finer, a solver would chase single nodes. `stats` tells the
+        both errors are alike; finer, a solver would chase single nodes. `stats` has the
         values used.
     solver: an adaptive Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
     max_steps: accepted and rejected steps after which a run stops with `Result.MAX_STEPS`.

@@ -113,7 +113,7 @@ def _gaussian_errors(run: Run, rows: Rows, t_field: Array | None) -> Times:
 
 
 def _state(run: Run, row: Any, t_field: Array | None) -> Overlaps:
-    """The second moments of the fields that a row tells of."""
+    """A row as overlaps: the second moments of the fields, where they differ."""
     k, (q, r, t) = row.Q.shape[0], (row.Q, row.R, run.T)
     if row.fields is not None:
         q, r, t = row.fields[:k, :k], row.fields[:k, k:], t_field

@@ -12,6 +12,7 @@ from learndyn._types import RealLike
 from learndyn.inputs._types import AbstractInputs, require_size
 
 _PSD_SLACK = 1e-10
+"""Smallest eigenvalue of omega, over its trace, that still counts as rounding in float64."""
 
 
 class Gaussian(AbstractInputs):

@@ -10,6 +10,7 @@ from learndyn._types import RealLike
 from learndyn.inputs._types import AbstractInputs, require_size
 
 _RANK_TOLERANCE = 1e-10
+"""Singular values below this times the largest are rounding: that direction has no variance."""
 
 
 class Images(AbstractInputs):

@@ -34,7 +34,7 @@ def as_module(value: Any, name: str) -> Any:
 def declared(fn: Any, name: str) -> Any:
     """What the class of `fn` declares of its function under `name`; None where it does not.
 
-    A declaration holds for the function that it stands beside: a subclass that changes the
+    A declaration holds for the function of the same class: a subclass that changes the
     function and declares nothing has declared nothing.
     """
     for owner in type(fn).__mro__:

@@ -81,7 +81,7 @@ class Problem(eqx.Module):
     noise: standard deviation sigma of the label noise, >= 0, dimensionless.
 
     Raises: ValueError for a negative noise, a student without derivative (`Sign`), noise
-    beside a `MultiIndex` teacher, anything that cannot be called, or a function that does not
+    next to a `MultiIndex` teacher, anything that cannot be called, or a function that does not
     work on JAX arrays with the right shapes.
     Source: Goldt et al. 2020, Eqs. (1)-(3), with any activation, loss and teacher.
     """
@@ -148,7 +148,7 @@ class Problem(eqx.Module):
         return _losses.label_sign(y) if self.is_classification else y
 
     def signals(self, lam: Float[Array, " k"], y: Scalar, layers: Layers) -> Signals:
-        """What a sample tells each unit: g, g' and the loss's slope, phi - y for squared loss."""
+        """What a sample means for each unit: g, g' and the loss's slope, phi - y for squared loss."""
         x = _shifted(lam, layers.b)
         g, dg = _activations.with_derivative(self.student, x)
         return Signals(g, dg, _losses.slope(self.loss, jnp.sum(layers.v * g), y))
@@ -159,7 +159,7 @@ class Problem(eqx.Module):
         return FieldGradient(layers.v * dg * slope, g * slope)
 
     def overrides(self, *names: str) -> bool:
-        """Whether a subclass has functions of its own under any of these names.
+        """Whether a subclass has its own function under any of these names.
 
         What is known of `Problem` (closed forms, regularity) is not known of those.
         """

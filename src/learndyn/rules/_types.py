@@ -67,7 +67,7 @@ class SlowMomentum(eqx.Module):
     """Momentum so slow that it matters at large n: 1 - beta = gamma / n, lr likewise / n.
 
     A step at input dimension n uses beta = 1 - gamma/n and the rate lr * gamma / n; then the
-    velocity brings order parameters of its own. gamma > 0, dimensionless.
+    velocity brings its own order parameters. gamma > 0, dimensionless.
     """
 
     gamma: Float[Array, "..."]

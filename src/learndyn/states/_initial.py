@@ -49,7 +49,7 @@ def init_weights(
         normalised committees, or "gaussian" (drawn at the layer's scale); None: ones.
     b, b_teacher: biases: numbers or "gaussian"; None: none.
 
-    A part does not change when another is added: each has random numbers of its own.
+    A part does not change when another is added: each has its own random numbers.
     Raises: ValueError for sizes below 1, negative scales, unknown words, an orthonormal
     teacher with m > n, or a denoising start with k no multiple of m.
     Source: Goldt et al. 2020, section 3 (random), Eq. (15) (denoising).

@@ -168,7 +168,7 @@ def _accepts_together(tree: Any, axis: Axis) -> bool:
 def _traceable(call: Call, axes: list[Axis], key: Any) -> list[Axis]:
     """Keep numeric keywords as data only where the level can be traced with them.
 
-    A chain's n can be traced, a number of units cannot; only trying tells.
+    A chain's n can be traced, a number of units cannot; only trying shows which.
     """
     doubtful = [axis.dim for axis in axes if axis.data and axis.kind == "keyword"]
 

@@ -56,7 +56,7 @@ def sweep(
     What can be traced is vmapped, the rest (sizes, activations) is looped over; a function
     that cannot be traced at all is called run by run. Sizes that differ are padded with NaN.
     A run that diverges or raises has NaN and its own code in `result` (5: raised; the message
-    is in the attribute `errors`, and a warning tells); all others are as if run alone.
+    is in the attribute `errors`, and a warning says so); all others are as if run alone.
 
     Raises: ValueError for names that do not exist, empty grids, seeds that nothing takes,
     keywords that nobody knows, and bad values; the run's own error where every run raises.

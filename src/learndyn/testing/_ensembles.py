@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learndyn._results import Result
-from learndyn.dynamics import Trajectory, simulate_chain, simulate_sgd
+from learndyn.dynamics import LEVELS, Trajectory, simulate_chain, simulate_sgd
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps, weights_from_overlaps
@@ -38,11 +38,12 @@ def ensemble(
     Raises: ValueError where a run does not end well, for its NaN would end in every mean; and
     where all end alike, for a difference from theory then has no unit.
     """
-    if level not in ("chain", "sgd"):
-        raise ValueError(f"level must be 'chain' or 'sgd'; got {level!r}.")
+    exact = [one.name for one in LEVELS.values() if one.exact]
+    if level not in exact:
+        raise ValueError(f"level must be one of {exact}, whose law is exact; got {level!r}.")
     keys = jax.random.split(key, runs)
     times = jnp.asarray(ts, float)
-    if level == "chain":
+    if not LEVELS[level].weights:
         _require_dimension(n, rule, start)
         size = jnp.asarray(n, float)  # data: one program for every n
         parts = [keys[i : i + _LANES] for i in range(0, runs, _LANES)]

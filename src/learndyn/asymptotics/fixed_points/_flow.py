@@ -79,9 +79,9 @@ def require_regular_relu(problem: Problem, state: Overlaps, function: str) -> No
     norms = jnp.diagonal(state.Q)
     if bool(jnp.any(norms <= _VANISHING)):
         raise ValueError(
-            f"{function} needs Q_ii > 0 for every unit with a kink at 0, such as ReLU: at zero weights its averages have "
-            f"no derivatives; got diag(Q) = {norms}. Remove such units, or share a learned unit "
-            "among several (denoising_state)."
+            f"{function} needs Q_ii > 0 for every unit with a kink at 0, such as ReLU: at zero "
+            f"weights its averages have no derivatives; got diag(Q) = {norms}. Remove such units, "
+            "or share a learned unit among several (denoising_state)."
         )
 
 

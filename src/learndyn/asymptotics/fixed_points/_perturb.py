@@ -22,8 +22,8 @@ from learndyn.asymptotics.fixed_points._flow import (
     without_noise,
 )
 from learndyn.asymptotics.fixed_points._linearise import Direction, as_direction
-from learndyn.dynamics import OverlapFlow
 from learndyn.averages import is_linear_in_error
+from learndyn.dynamics import OverlapFlow
 from learndyn.problems import Problem, is_squared
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps

@@ -26,6 +26,7 @@ BLOCK_STEPS = 32
 few dimensions to stay in a cache side by side, and for short runs to draw little in vain."""
 
 _SAMPLES, _LABEL_NOISE, _ORDER = 0, 1, 2
+"""Numbers folded into the key, so that inputs, label noise and epochs have keys that differ."""
 
 Batch = tuple[Float[Array, "batch n"], Float[Array, " batch"]]
 
