@@ -78,7 +78,7 @@ plt.show()
 # is a matter of luck, and theory can predict its spread as well.)
 
 # %%
-dataset = ld.to_dataset(sgd, problem, rule, level="sgd", n=784)
+dataset = ld.to_dataset(sgd)
 fig, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
 for axis, alpha in zip(axes, (100.0, 300.0), strict=True):
     picture = axis.imshow(

@@ -1,4 +1,4 @@
-"""The code that the README and the quickstart show runs, on smaller sizes, as it is printed."""
+"""The code that the documentation shows runs, on smaller sizes, and the files it names exist."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,12 @@ SMALLER = {
 }
 
 
-PAGES = ["README.md", "docs/quickstart.md", "docs/reference/asymptotics.md"]
+PAGES = [
+    "README.md",
+    "docs/quickstart.md",
+    "docs/reference/asymptotics.md",
+    "docs/reference/problems.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -38,3 +43,15 @@ def test_every_public_name_of_a_sorted_page_is_on_it(module):
     assert len(names) > 40
     missing = [name for name in names if f"::: learndyn.{module}.{name}\n" not in page + "\n"]
     assert not missing
+
+
+def test_the_files_that_contributing_names_have_the_functions_that_it_names():
+    page = (ROOT / "docs" / "contributing.md").read_text()
+    named = re.findall(r"`([\w/]+\.pyi?)(?::\s+(\w+))?`", page)
+    assert len([name for _, name in named if name]) > 30
+    for path, name in named:
+        places = [ROOT / path, ROOT / "src" / "learndyn" / path]
+        source = "".join(place.read_text() for place in places if place.is_file())
+        assert source, f"there is no {path}"
+        defined = rf"^(def |class |from \S+ import ){name}\b|^{name}\b.* = "
+        assert not name or re.search(defined, source, re.M), f"{path} does not define {name}"

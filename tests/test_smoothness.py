@@ -8,7 +8,8 @@ from own_losses import ExponentialLoss
 from own_losses import huber_loss as huber
 
 import learndyn as ld
-from learndyn.problems import gradient_jumps, is_smooth
+from learndyn.problems import AbstractActivation, gradient_jumps, is_smooth
+from learndyn.problems._regularity import measured_regularity
 
 
 def hard_tanh(x):
@@ -124,3 +125,13 @@ def test_detection_works_while_something_else_is_traced():
 def test_kinks(problem, smooth):
     """Gauss-Hermite nodes, and second derivatives, are for problems without kinks."""
     assert is_smooth(problem, 1) is smooth
+
+
+@pytest.mark.parametrize("kind", AbstractActivation.__subclasses__())
+def test_what_activations_declare_is_what_is_measured(kind):
+    if kind.__module__ != AbstractActivation.__module__:
+        pytest.skip("another file's own activation")
+    declared, measured = kind.regularity, measured_regularity(kind())
+    assert declared is not None
+    for name in declared._fields:
+        assert getattr(measured, name) == pytest.approx(getattr(declared, name), abs=1e-12)
