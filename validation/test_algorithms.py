@@ -1,4 +1,4 @@
-"""Variants of SGD: batches, decay, momentum, schedules, biases, and a user's own losses."""
+"""Variants of SGD: batches, decay, momentum, schedules, biases, own losses, feedback alignment."""
 
 import dataclasses
 import functools
@@ -15,6 +15,7 @@ from validation.measure.sharing import Savings, whole_blocks
 
 import learndyn as ld
 from learndyn.claims import Claim
+from learndyn.rules import AbstractRule, FeedbackAlignment
 
 N, N_NODES, NOISE, LR, TIMES = 1000, 500, 0.3, 0.6, (1.0, 2.0, 4.0, 8.0, 16.0)
 RUNS, BIAS = 512, 0.2
@@ -26,7 +27,12 @@ OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0
 """A start without any symmetry, at which every term of the equations counts."""
 START = ld.Overlaps(*OVERLAPS)
 BIASED = ld.Overlaps(*OVERLAPS, b=[0.0, 0.0], b_teacher=[0.8, 0.4])
+SILENT = ld.Overlaps(*OVERLAPS, v=[0.0, 0.0])
+"""The same weights behind a second layer that is silent, so that gradients vanish at first."""
 ERF, PLAIN = ld.Problem(noise=NOISE), ld.SGD(lr=LR)
+
+FEEDBACK = (1.0, -0.7)
+"""The signs differ, so that the second unit ends at v < 0, where SGD leads both to v > 0."""
 
 
 def decaying(alpha: jax.Array) -> jax.Array:
@@ -121,8 +127,17 @@ CASES = {
         problem=ld.Problem(loss=log_cosh, noise=NOISE),
         wrong_problem=ERF,
     ),
+    "feedback": case(
+        "Feedback alignment follows the ODE of SGD with its fixed feedback in place of v in the "
+        "averages that move the first layer",
+        "Refinetti et al. 2021; the averages of Goldt et al. 2020, Eq. (9), with other weights",
+        "The ODE of SGD from the same start.",
+        rule=FeedbackAlignment(FEEDBACK, lr=LR, lr_second=LR),
+        start=SILENT,
+        wrong_rule=ld.SGD(lr=LR, lr_second=LR),
+    ),
 }
-IN_QUICK = ("decay",)
+IN_QUICK = ("decay", "feedback")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -146,9 +161,10 @@ def test_variant(lab: Lab, name: str) -> None:
     lab.settle(claim, measure, judge, draw)
 
 
-def describe(rule: ld.SGD) -> str:
+def describe(rule: AbstractRule) -> str:
     """The settings of a rule that are not the default."""
     said = [f"lr = {decaying.__name__}" if callable(rule.lr) else f"lr = {float(rule.lr):g}"]
+    said += [f"lr_second = {float(rule.lr_second):g}"] if rule.trains_second else []
     said += [f"lr_bias = {float(rule.lr_bias):g}"] if rule.lr_bias is not None else []
     said += [f"batches of {rule.batch_size}"] if rule.batch_size > 1 else []
     said += [f"kappa = {float(rule.weight_decay):g}"] if float(rule.weight_decay) else []
@@ -156,4 +172,6 @@ def describe(rule: ld.SGD) -> str:
         said += [f"1 - beta = {float(rule.momentum.gamma):g}/N, rate lr (1 - beta)"]
     elif rule.momentum is not None:
         said += [f"beta = {float(rule.momentum):g}"]
+    if isinstance(rule, FeedbackAlignment):
+        said += [f"feedback {FEEDBACK} from v = 0"]
     return ", ".join(said)

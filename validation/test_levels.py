@@ -20,6 +20,7 @@ from validation.measure.sharing import LANES, whole_blocks
 import learndyn as ld
 from learndyn import plot
 from learndyn.claims import Claim, Verdict
+from learndyn.rules import AbstractRule, FeedbackAlignment
 from learndyn.testing import two_sample_z, z_limit, z_missed
 
 FALSE_ALARM = 5e-5
@@ -51,7 +52,7 @@ class Setting:
     """A problem and a rule at one N; runs: in standard."""
 
     activation: ld.Erf | ld.ReLU | ld.Linear
-    rule: ld.SGD
+    rule: AbstractRule
     n: int
     runs: int
 
@@ -66,10 +67,13 @@ SETTINGS = {
         ld.ReLU(), ld.SGD(0.5, weight_decay=0.05, batch_size=4, momentum=0.5), 30, 20_480
     ),
     "linear-10": Setting(ld.Linear(), ld.SGD(0.3, 0.2, momentum=ld.SlowMomentum(2.0)), 10, 8192),
+    "feedback-10": Setting(
+        ld.Erf(), FeedbackAlignment([1.0, -0.7], lr=1.0, lr_second=0.5), 10, 8192
+    ),
     "linear-30": Setting(ld.Linear(), ld.SGD(0.5, weight_decay=0.1), 30, 8192),
 }
 IN_QUICK = ("erf-10",)
-IN_STANDARD = (*IN_QUICK, "relu-50", "relu-30", "linear-10")
+IN_STANDARD = (*IN_QUICK, "relu-50", "relu-30", "linear-10", "feedback-10")
 """In each the control is beyond its limit by five standard errors or more."""
 
 
@@ -84,9 +88,9 @@ def test_law(lab: Lab, name: str) -> None:
         family="levels",
         statement=f"The overlap chain has the law of SGD on weights at N = {setting.n} ({name})",
         source="Gaussian inputs: fields and inner products depend on the overlaps alone",
-        setting=f"{type(setting.activation).__name__}, K = M = 2, lr = {float(rule.lr):g}, batch "
-        f"{rule.batch_size}, noise 0.2, alpha <= {TS[-1]:g}, {runs} runs on each side from the "
-        "same overlaps",
+        setting=f"{type(setting.activation).__name__}, {type(rule).__name__}, K = M = 2, "
+        f"lr = {float(rule.lr):g}, batch {rule.batch_size}, noise 0.2, alpha <= {TS[-1]:g}, {runs} "
+        "runs on each side from the same overlaps",
         rule="Of the z scores between the two samples, of every coordinate of Q, R, v and eg at "
         "every time and of all products of two, none is beyond the limit that equal laws exceed "
         f"with probability {FALSE_ALARM}.",
@@ -125,7 +129,7 @@ def test_law(lab: Lab, name: str) -> None:
 @functools.partial(ensemble, xla=FOR_SGD, static_argnames="n")
 def on_weights(
     problem: ld.Problem,
-    rule: ld.SGD,
+    rule: AbstractRule,
     start: ld.Overlaps,
     inputs: ld.Gaussian,
     keys: Array,

@@ -11,6 +11,7 @@ from validation.measure.sharing import NOTHING_SAVED, Savings
 from validation.measure.theory import solve_ode
 
 import learndyn as ld
+from learndyn.rules import AbstractRule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +23,12 @@ class ChainCurve:
     """
 
     problem: ld.Problem
-    rule: ld.SGD
+    rule: AbstractRule
     start: ld.Overlaps
     n: int
     times: tuple[float, ...]
     runs: int
-    wrong_rule: ld.SGD | None = None
+    wrong_rule: AbstractRule | None = None
     wrong_problem: ld.Problem | None = None
     saves: Savings = NOTHING_SAVED
 

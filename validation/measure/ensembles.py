@@ -15,13 +15,14 @@ from validation.lab.compiling import XlaOptions, ensemble
 from validation.measure.sharing import LANES, filled
 
 import learndyn as ld
+from learndyn.rules import AbstractRule
 
 FIELDS = ("Q", "R", "v", "b", "eg")
 
 
 def chain_ensemble(
     problem: ld.Problem,
-    rule: ld.SGD,
+    rule: AbstractRule,
     start: ld.Overlaps,
     ts: Any,
     *,
@@ -65,7 +66,7 @@ def _program(xla: XlaOptions | None) -> Callable:
 
 def _runs(
     problem: ld.Problem,
-    rule: ld.SGD,
+    rule: AbstractRule,
     start: ld.Overlaps,
     ts: jax.Array,
     n: jax.Array,
@@ -93,7 +94,7 @@ def distances(ensemble: dict[str, np.ndarray], theory: ld.Trajectory) -> np.ndar
 
 def runs_from(
     problem: ld.Problem,
-    rule: ld.SGD,
+    rule: AbstractRule,
     starts: ld.Overlaps,
     ts: Any,
     *,
@@ -114,7 +115,7 @@ def _program_from(xla: XlaOptions | None) -> Callable:
 
 def _from(
     problem: ld.Problem,
-    rule: ld.SGD,
+    rule: AbstractRule,
     starts: ld.Overlaps,
     ts: jax.Array,
     n: jax.Array,

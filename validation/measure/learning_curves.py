@@ -21,6 +21,7 @@ from validation.measure.theory import gradient_flow, solve_ode
 
 import learndyn as ld
 from learndyn.claims import Claim, Verdict
+from learndyn.rules import AbstractRule
 from learndyn.testing import in_units_of_one_run
 
 RUNS = {"quick": wide(200, 1024), "standard": wide(200, 1024), "full": wide(1000, 4096)}
@@ -49,14 +50,14 @@ class Curve:
     """
 
     problem: ld.Problem
-    rule: ld.SGD
+    rule: AbstractRule
     start: ld.Overlaps
     n: int
     times: tuple[float, ...]
     runs: int
     horizon: float
     averages: Any = None
-    wrong_rule: ld.SGD | None = None
+    wrong_rule: AbstractRule | None = None
     level: str = "sgd"
     silent_units: int | None = None
     saves: Savings = NOTHING_SAVED
@@ -72,7 +73,7 @@ class Curve:
 
 def sgd_run(
     problem: ld.Problem,
-    rule: ld.SGD,
+    rule: AbstractRule,
     start: ld.Overlaps,
     ts: jax.Array,
     n: int,

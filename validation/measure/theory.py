@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from validation.lab.compiling import XlaOptions, compiled
 from validation.measure.sharing import cut, filled
 
 import learndyn as ld
+from learndyn.rules import AbstractRule
 
 SLOW = 1e-6
 """Rates are scaled by this factor for gradient flow, so that lr^2 terms are negligible."""
@@ -22,7 +24,7 @@ SLOW = 1e-6
 
 def solve_ode(
     problem: ld.Problem,
-    rule: ld.SGD,
+    rule: AbstractRule,
     start: ld.Overlaps,
     ts: Any,
     *,
@@ -49,7 +51,7 @@ def _program(xla: XlaOptions | None) -> Callable:
 
 def _solve(
     problem: ld.Problem,
-    rule: ld.SGD,
+    rule: AbstractRule,
     start: ld.Overlaps,
     ts: jax.Array,
     averages: Any,
@@ -60,7 +62,7 @@ def _solve(
 
 def fluctuations(
     problem: ld.Problem,
-    rule: ld.SGD,
+    rule: AbstractRule,
     start: ld.Overlaps,
     ts: Any,
     *,
@@ -77,22 +79,21 @@ def _fluctuations(xla: XlaOptions | None) -> Callable:
 
 
 def gradient_flow(
-    problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, ts: Any, **options: Any
+    problem: ld.Problem, rule: AbstractRule, start: ld.Overlaps, ts: Any, **options: Any
 ) -> jax.Array:
     """eg of the ODE without the lr^2 term of dQ/dalpha: the limit of small rates, by that limit.
 
     options: those of `solve_ode`.
     """
-    rates = (rule.lr, rule.lr_second, rule.lr_bias)
-    slow = [None if rate is None else rate * SLOW for rate in rates]
-    decay = rule.weight_decay
-    rule = ld.SGD(*slow, decay, batch_size=rule.batch_size, momentum=rule.momentum)
+    rates = lambda rule: (rule.lr, rule.lr_second, rule.lr_bias)
+    slow = [None if rate is None else rate * SLOW for rate in rates(rule)]
+    rule = eqx.tree_at(rates, rule, slow, is_leaf=lambda x: x is None)
     return solve_ode(problem, rule, start, np.asarray(ts) / SLOW, **options).eg
 
 
 def odes_from(
     problem: ld.Problem,
-    rule: ld.SGD,
+    rule: AbstractRule,
     starts: ld.Overlaps,
     ts: jax.Array,
     *,
@@ -108,7 +109,7 @@ def _program_from(xla: XlaOptions | None) -> Callable:
     return compiled(_from, xla)
 
 
-def _from(problem: ld.Problem, rule: ld.SGD, starts: ld.Overlaps, ts: jax.Array) -> jax.Array:
+def _from(problem: ld.Problem, rule: AbstractRule, starts: ld.Overlaps, ts: jax.Array) -> jax.Array:
     def solve(start: ld.Overlaps) -> jax.Array:
         return ld.solve_ode(problem, rule, start, ts, rtol=1e-7, atol=1e-9).eg
 
@@ -116,7 +117,7 @@ def _from(problem: ld.Problem, rule: ld.SGD, starts: ld.Overlaps, ts: jax.Array)
 
 
 def drift_at(
-    problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps, *, xla: XlaOptions | None = None
+    problem: ld.Problem, rule: AbstractRule, start: ld.Overlaps, *, xla: XlaOptions | None = None
 ) -> jax.Array:
     """dy/dalpha of the ODE at alpha = 0, in the coordinates of `ld.ode_term`."""
     return _drift(xla)(problem, rule, start)
@@ -127,6 +128,6 @@ def _drift(xla: XlaOptions | None) -> Callable:
     return compiled(_field, xla)
 
 
-def _field(problem: ld.Problem, rule: ld.SGD, start: ld.Overlaps) -> jax.Array:
+def _field(problem: ld.Problem, rule: AbstractRule, start: ld.Overlaps) -> jax.Array:
     flow = ld.ode_term(problem, rule, start).vector_field
     return flow(0.0, flow.pack(start), None)

@@ -1,4 +1,4 @@
-"""Faults in the experiments: SGD on weights, the overlap chain, starts, inputs."""
+"""Faults in the experiments: SGD on weights, the overlap chain, starts, inputs, rules."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from learndyn.dynamics.chain import _loop as chain_loop
 from learndyn.dynamics.chain import _step as chain_step
 from learndyn.dynamics.sgd import _step as sgd_step
 from learndyn.dynamics.sgd import _stream as sgd_stream
+from learndyn.rules import FeedbackAlignment
 
 CONSTANT = "test_concentration.py::test_rate_and_constant[erf]"
 
@@ -153,3 +154,14 @@ def chain_second_layer() -> None:
     def _(old, *given):
         c, dv = old(*given)
         return c, 0.9 * dv
+
+
+@mutant(
+    "chain and SGD: feedback alignment sends the error through v, as SGD does",
+    "test_algorithms.py::test_variant[feedback]",
+)
+def feedback_by_second_layer() -> None:
+    # The ODE takes the closed form, which has the feedback itself.
+    @replace(FeedbackAlignment, "modulation")
+    def _(old, self, problem, sample, layers):
+        return old(eqx.tree_at(lambda rule: rule.feedback, self, layers.v), problem, sample, layers)
