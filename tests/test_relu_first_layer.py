@@ -7,8 +7,6 @@ import pytest
 from relu_oracle import I3_PATTERNS, PATTERNS, all_pairs, covariance, every, layer, legendre
 from scipy.optimize import root
 
-from learndyn.integrals.relu.committee import first_layer
-
 
 def find(patterns, *equivalent):
     """Fields, in order of appearance, and number of the pattern that one of these indices has."""
@@ -144,7 +142,7 @@ def test_first_layer_of_a_matrix_that_is_not_quite_positive():
 def test_first_layer_under_jit_and_vmap(rng):
     x = rng.normal(size=(3, 4, 4))
     c, u = jnp.array(x @ x.swapaxes(1, 2)), jnp.array(rng.normal(size=4))
-    batched = jax.jit(jax.vmap(lambda c: first_layer(c, u, 2, jnp.array(0.1))))(c)
+    batched = jax.jit(jax.vmap(lambda c: layer(c, u, 2, 0.1)))(c)
     for n in range(3):
         single = layer(c[n], u, 2, 0.1)
         for one, many in zip(single, batched, strict=True):

@@ -51,7 +51,10 @@ all_pairs = jax.jit(pair)
 
 @partial(jax.jit, static_argnums=2)
 def layer(c, u, k, noise_variance):
-    return first_layer(c, jnp.asarray(u), k, jnp.asarray(noise_variance))
+    """Averages of the gradient c_i = u_i s_i, from those of the error signal s_i."""
+    u = jnp.asarray(u)
+    gradient, product = first_layer(c, u, k, jnp.asarray(noise_variance))
+    return u[:k, None] * gradient, u[:k, None] * u[:k] * product
 
 
 def covariance(x):

@@ -54,8 +54,8 @@ def closed_form(problem: Problem, rule: AbstractRule | None = None, *, biases: b
     if not has_closed_form(problem, rule, biases=biases):
         learns = "" if rule is None else f", rule={type(rule).__name__}"
         raise ValueError(
-            "closed-form averages exist for activations that declare integrals (Erf, ReLU, Linear), "
-            "the same in student and teacher, with Squared loss, no biases, and a rule that "
+            "closed-form averages exist for activations that declare integrals, such as Erf, the "
+            "same in student and teacher, with Squared loss, no biases, and a rule that "
             "declares its closed form (SGD, for one); got "
             f"{type(problem).__name__} with student={type(problem.student).__name__}, "
             f"teacher={type(problem.teacher).__name__}, loss={type(problem.loss).__name__}, "
