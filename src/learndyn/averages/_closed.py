@@ -37,8 +37,8 @@ def has_closed_form(problem: Problem, rule: AbstractRule | None = None, *, biase
     """Whether eg, and the averages of `rule` where one is given, have a closed form.
 
     That takes the same activation in student and teacher, with declared integrals (Erf, ReLU,
-    Linear), squared loss, no biases, and a rule that declares its closed form (SGD, feedback
-    alignment). A subclass of Problem with its own `gradient` or `label` has none.
+    Linear and others), squared loss, no biases, and a rule that declares its closed form (SGD,
+    feedback alignment). A subclass of Problem with its own `gradient` or `label` has none.
     """
     return (
         _integrals(problem) is not None
@@ -54,8 +54,9 @@ def closed_form(problem: Problem, rule: AbstractRule | None = None, *, biases: b
     if not has_closed_form(problem, rule, biases=biases):
         learns = "" if rule is None else f", rule={type(rule).__name__}"
         raise ValueError(
-            "closed-form averages exist for Erf, ReLU and Linear, the same in student and "
-            "teacher, with Squared loss, no biases, and SGD or FeedbackAlignment; got "
+            "closed-form averages exist for activations that declare their integrals (Erf, ReLU, "
+            "Linear and others), the same in student and teacher, with Squared loss, no biases, "
+            "and SGD or FeedbackAlignment; got "
             f"{type(problem).__name__} with student={type(problem.student).__name__}, "
             f"teacher={type(problem.teacher).__name__}, loss={type(problem.loss).__name__}, "
             f"biases={'yes' if biases else 'no'}{learns}. Leave averages=None, or choose "
