@@ -361,7 +361,7 @@ def names_of(base):
     """The names of the concrete classes of `learndyn.problems` that derive from `base`."""
     classes = [value for value in vars(problems).values() if isinstance(value, type)]
     concrete = [cls for cls in classes if issubclass(cls, base) and not inspect.isabstract(cls)]
-    return {cls.__name__.lower() for cls in concrete}
+    return {cls.name for cls in concrete}
 
 
 def test_the_names_of_activations_and_losses_are_those_of_the_classes():
@@ -372,12 +372,12 @@ def test_the_names_of_activations_and_losses_are_those_of_the_classes():
 
 @pytest.mark.parametrize("unit", get_args(TeacherUnit))
 def test_every_activation_has_a_name(unit):
-    assert type(settings("--teacher", unit).problem.teacher).__name__.lower() == unit
+    assert settings("--teacher", unit).problem.teacher.name == unit
 
 
 @pytest.mark.parametrize("loss", get_args(Loss))
 def test_every_loss_has_a_name(loss):
-    assert type(settings("--loss", loss).problem.loss).__name__.lower() == loss
+    assert settings("--loss", loss).problem.loss.name == loss
 
 
 def test_a_usage_error_of_a_process_is_one_line():

@@ -34,6 +34,7 @@ from .inputs import field_overlaps as field_overlaps
 from .problems import AbstractLoss as AbstractLoss
 from .problems import Erf as Erf
 from .problems import Hinge as Hinge
+from .problems import LeakyReLU as LeakyReLU
 from .problems import Linear as Linear
 from .problems import Logistic as Logistic
 from .problems import MultiIndex as MultiIndex

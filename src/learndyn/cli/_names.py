@@ -1,12 +1,12 @@
 """Names of activations and losses on the command line, without JAX: `--help` lists them.
 
-A name is that of the class in lower case. A test compares these lists with the classes of
+A name is what the class declares as its `name`. A test compares these lists with the classes of
 `learndyn.problems`, so that none can be forgotten.
 """
 
 from typing import Literal
 
-StudentUnit = Literal["erf", "relu", "linear", "quadratic", "tanh"]
+StudentUnit = Literal["erf", "relu", "leaky-relu", "linear", "quadratic", "tanh"]
 """Activations of a student. Sign is not among them: its derivative vanishes, so nothing learns."""
 
 TeacherUnit = Literal[StudentUnit, "sign"]

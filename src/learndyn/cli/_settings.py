@@ -18,7 +18,7 @@ from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, digits
 from learndyn.rules import NAMED, AbstractRule, SlowMomentum
 from learndyn.states import Overlaps, Weights
 
-_CLASSES = {cls.__name__.lower(): cls for cls in vars(problems).values() if isinstance(cls, type)}
+_CLASSES = {cls.name: cls for cls in vars(problems).values() if getattr(cls, "name", None)}
 """Activations and losses by their names on the command line, which `_names` lists."""
 
 

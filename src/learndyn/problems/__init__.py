@@ -2,6 +2,7 @@
 
 from learndyn.problems._activations import AbstractActivation as AbstractActivation
 from learndyn.problems._activations import Erf as Erf
+from learndyn.problems._activations import LeakyReLU as LeakyReLU
 from learndyn.problems._activations import Linear as Linear
 from learndyn.problems._activations import Quadratic as Quadratic
 from learndyn.problems._activations import ReLU as ReLU

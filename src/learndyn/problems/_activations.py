@@ -5,6 +5,7 @@ and because some have closed-form averages. At a kink the derivative is 0.
 """
 
 import abc
+import math
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float
 from learndyn._numerics.special import scaled_erf, scaled_erf_derivative
 from learndyn._types import ScalarFunction
 from learndyn.integrals import erf, linear, relu
+from learndyn.integrals.leaky_relu import LeakyReLUIntegrals
 from learndyn.problems._regularity import SMOOTH, Regularity, slope_of
 
 
@@ -80,6 +82,41 @@ class ReLU(AbstractActivation):
 
     def derivative(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.where(x > 0, 1.0, 0.0).astype(x.dtype)
+
+
+class LeakyReLU(AbstractActivation):
+    """g(x) = x where x > 0 and slope x elsewhere, with closed-form averages for every slope.
+
+    slope: a finite number, 0.01 unless given: 0 is ReLU, 1 linear, -1 the modulus. It is part of
+        the structure, so another slope is another compiled program, and cannot be traced. Closed
+        forms need the same slope in student and teacher.
+    The derivative at 0 is 0 for every slope, so a unit without weights does not learn.
+    Raises: ValueError for a slope that is not a finite real number.
+    """
+
+    name: ClassVar[str] = "leaky-relu"
+    regularity: ClassVar[Regularity] = Regularity(kinks=(0.0,))
+
+    slope: float = eqx.field(static=True)
+
+    def __init__(self, slope: Any = 0.01):
+        number = isinstance(slope, int | float) and not isinstance(slope, bool)
+        if not (number and math.isfinite(slope)):
+            raise ValueError(
+                "slope must be a finite Python number (it is part of the structure, so arrays and "
+                f"traced values cannot be used); got {slope!r}. Convert it with float(...)."
+            )
+        self.slope = float(slope)
+
+    @property
+    def integrals(self) -> LeakyReLUIntegrals:
+        return LeakyReLUIntegrals(self.slope)
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return jnp.where(x > 0, x, self.slope * x)
+
+    def derivative(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return jnp.where(x > 0, 1.0, jnp.where(x < 0, self.slope, 0.0)).astype(x.dtype)
 
 
 class Linear(AbstractActivation):
