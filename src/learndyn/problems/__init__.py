@@ -9,7 +9,6 @@ from learndyn.problems._activations import ReLU as ReLU
 from learndyn.problems._activations import Sign as Sign
 from learndyn.problems._activations import Tanh as Tanh
 from learndyn.problems._activations import derivative as derivative
-from learndyn.problems._activations import with_derivative as with_derivative
 from learndyn.problems._functions import Function as Function
 from learndyn.problems._functions import as_module as as_module
 from learndyn.problems._functions import declared as declared

@@ -48,12 +48,6 @@ class AbstractActivation(eqx.Module):
         """g'(x), elementwise; 0 at a kink."""
         return elementwise_derivative(self, x)
 
-    def with_derivative(
-        self, x: Float[Array, "*shape"]
-    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        """g(x) and g'(x)."""
-        return self(x), self.derivative(x)
-
 
 class Erf(AbstractActivation):
     """g(x) = erf(x/sqrt 2), the sigmoid of Saad & Solla (1995)."""
@@ -172,15 +166,6 @@ class Sign(AbstractActivation):
 def elementwise_derivative(g: ScalarFunction, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """g'(x) by forward differentiation; g must act on each element alone."""
     return slope_of(g)(x)
-
-
-def with_derivative(
-    g: ScalarFunction, x: Float[Array, "*shape"]
-) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """g(x) and g'(x), by the activation's own formula where it has one."""
-    if isinstance(g, AbstractActivation):
-        return g.with_derivative(x)
-    return g(x), elementwise_derivative(g, x)
 
 
 def derivative(g: ScalarFunction, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

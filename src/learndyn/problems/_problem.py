@@ -150,8 +150,10 @@ class Problem(eqx.Module):
     def signals(self, lam: Float[Array, " k"], y: Scalar, layers: Layers) -> Signals:
         """What a sample gives each unit: g, g' and the loss's slope, phi - y if it is squared."""
         x = _shifted(lam, layers.b)
-        g, dg = _activations.with_derivative(self.student, x)
-        return Signals(g, dg, _losses.slope(self.loss, jnp.sum(layers.v * g), y))
+        g = self.student(x)
+        # A sum, not `@`: in a vmap over many runs that stays elementwise arithmetic.
+        slope = _losses.slope(self.loss, jnp.sum(layers.v * g), y)
+        return Signals(g, _activations.derivative(self.student, x), slope)
 
     def gradient(self, lam: Float[Array, " k"], y: Scalar, layers: Layers) -> FieldGradient:
         """c_i = dloss/dlambda_i = v_i g'(lambda_i + b_i) slope and dloss/dv_i = g slope."""

@@ -10,7 +10,7 @@ import jax
 from jaxtyping import Array, Bool, Float
 
 from learndyn.dynamics.chain._lanes import apart, per_lane
-from learndyn.problems import AbstractActivation, Layers, Problem, derivative, with_derivative
+from learndyn.problems import Layers, Problem
 from learndyn.rules import AbstractRule, Modulation, Sample
 
 
@@ -27,29 +27,10 @@ def lane_modulations(
 
     def modulation(numbers: Any, lam: Array, y: Array, layers: Layers) -> Modulation:
         problem, rule = eqx.combine(numbers, rest)
-        once = eqx.tree_at(lambda p: p.student, problem, _Once(problem.student, opaque_true))
-        return rule.modulation(once, Sample(lam, y), layers)
+        return rule.modulation(problem, Sample(lam, y), layers)
 
     in_lanes = functools.partial(per_lane, modulation)
     return apart(opaque_true, in_lanes, numbers, lam, y, layers.of_student)
-
-
-class _Once(AbstractActivation):
-    """An activation that is evaluated once with its derivative, however often both are used."""
-
-    g: Any
-    opaque_true: Bool[Array, ""]
-
-    def __call__(self, x: Array) -> Array:
-        return self.g(x)
-
-    def derivative(self, x: Array) -> Array:
-        return derivative(self.g, x)
-
-    def with_derivative(self, x: Array) -> tuple[Array, Array]:
-        numbers, rest = eqx.partition(self.g, eqx.is_array)
-        evaluate = lambda numbers, x: with_derivative(eqx.combine(numbers, rest), x)
-        return apart(self.opaque_true, evaluate, numbers, x)
 
 
 def lane_labels(
