@@ -69,7 +69,6 @@ def test_relu_response_is_its_closed_form():
     close(eg, asymptotics.eg_relu(1, 0.2, z=2, v_teacher=1.5), rel=1e-9)
 
 
-@pytest.mark.slow
 def test_relu_dynamics_stay_at_shared_teacher_units():
     """Little noise, six units on two teacher units: eg is of the order of what averages near
     parallel fields must resolve. The correction to the closed form is linear in the noise."""

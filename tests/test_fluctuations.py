@@ -116,6 +116,7 @@ def langevin(key, n, dt, ts=LANGEVIN_TS):
     return ld.simulate_langevin(LINEAR, ld.SGD(lr=0.4), NEAR, ts, n=n, key=key, dt=dt)
 
 
+@pytest.mark.slow
 def test_langevin_scatters_as_fluctuations_predict():
     keys, n = jax.random.split(jax.random.key(0), 2000), 1e6
     runs = jax.jit(jax.vmap(langevin, (0, None, None)))(keys, n, 0.02)
