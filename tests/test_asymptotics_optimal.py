@@ -31,9 +31,16 @@ def best_linear_eg(alpha, eg_start):
     return scipy.optimize.brentq(excess, 1e-6, eg_start, xtol=1e-15)
 
 
+def optimal_linear(**options):
+    """By one program for all options, since a search is compiled for its knots and steps."""
+    return asymptotics.optimal_schedule(
+        LINEAR, ld.SGD(lr=0.1), UNIT, 20.0, knots=33, steps=120, **options
+    )
+
+
 @pytest.fixture(scope="module")
 def linear():
-    return asymptotics.optimal_schedule(LINEAR, ld.SGD(lr=0.1), UNIT, 20.0, knots=33, steps=120)
+    return optimal_linear()
 
 
 def test_the_locally_optimal_rate_of_a_linear_network():
@@ -67,6 +74,7 @@ def test_the_locally_optimal_schedule_of_a_linear_network_is_exact():
     close(schedule(20.0), eg[-1] / (eg[-1] + NOISE**2 / 2), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_optimal_schedule_of_a_linear_network_is_exact(linear):
     eg_start = ld.generalisation_error(LINEAR, UNIT)
     exact = best_linear_eg(20.0, float(eg_start))
@@ -77,6 +85,7 @@ def test_the_optimal_schedule_of_a_linear_network_is_exact(linear):
     close(rates, [eg_start / (eg_start + NOISE**2 / 2), middle / (middle + NOISE**2 / 2)], rel=0.05)
 
 
+@pytest.mark.slow
 def test_constant_and_inverse_time_rates_are_the_best_of_their_kind(linear):
     def final(lr):
         return float(asymptotics.eg_linear_curve(20.0, 0.55, lr, NOISE, k=1))
@@ -88,10 +97,10 @@ def test_constant_and_inverse_time_rates_are_the_best_of_their_kind(linear):
     close(linear.gain, linear.constant.value / linear.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("range_lr", [(0.6, 1.5), (2e-3, 0.02)])
 def test_the_best_constant_rate_is_found_outside_its_range(linear, range_lr):
-    options = {"knots": 2, "steps": 1, "range_lr": range_lr}
-    found = asymptotics.optimal_schedule(LINEAR, ld.SGD(lr=0.1), UNIT, 20.0, **options)
+    found = optimal_linear(range_lr=range_lr)
     close(found.constant.schedule(0.0), linear.constant.schedule(0.0), rel=0.02)
     close(found.constant.value, linear.constant.value, rel=1e-5)
 
@@ -103,6 +112,7 @@ def committee():
     )
 
 
+@pytest.mark.slow
 def test_the_schedule_is_what_the_ode_says(committee):
     ts = jnp.linspace(0.0, 30.0, 2001)
     run = ld.solve_ode(ERF, ld.SGD(lr=committee.schedule), PAIR, ts)
@@ -111,6 +121,7 @@ def test_the_schedule_is_what_the_ode_says(committee):
     assert committee.history[-1] <= committee.history[0]
 
 
+@pytest.mark.slow
 def test_no_neighbour_is_better(committee):
     @eqx.filter_jit
     @eqx.filter_vmap

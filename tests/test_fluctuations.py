@@ -13,7 +13,10 @@ NEAR = ld.Overlaps([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], jnp
 FAR = ld.Overlaps([[1.0, 0.1], [0.1, 0.8]], [[0.12, 0.02], [-0.03, 0.07]], jnp.eye(2))
 BOTH = ld.Overlaps(NEAR.Q, NEAR.R, NEAR.T, v=[0.8, 0.6])
 NOISY = ld.Problem(noise=0.1)
+LINEAR = ld.Problem(ld.Linear(), ld.Linear(), noise=0.3)
+"""Three nodes a direction are exact for it, so it costs least where any problem will do."""
 TS = jnp.linspace(0.0, 60.0, 61)
+LANGEVIN_TS = jnp.array([0.0, 1.0, 2.0])
 
 
 @pytest.mark.parametrize(
@@ -103,30 +106,21 @@ def test_diffusion_with_biases_against_plain_monte_carlo():
 
 
 def test_constant_momentum_is_a_larger_rate():
-    short = TS[:11]
-    plain = ld.fluctuations(NOISY, ld.SGD(lr=0.4), NEAR, short)
-    heavy = ld.fluctuations(NOISY, ld.SGD(lr=0.1, momentum=0.75), NEAR, short)
+    plain = ld.fluctuations(LINEAR, ld.SGD(lr=0.4), NEAR, LANGEVIN_TS)
+    heavy = ld.fluctuations(LINEAR, ld.SGD(lr=0.1, momentum=0.75), NEAR, LANGEVIN_TS)
     np.testing.assert_allclose(heavy.covariance, plain.covariance, rtol=1e-5, atol=1e-9)
 
 
-def langevin(key, n, dt):
-    return ld.simulate_langevin(
-        ld.Problem(ld.Linear(), ld.Linear(), noise=0.3),
-        ld.SGD(lr=0.4),
-        NEAR,
-        jnp.linspace(0.0, 4.0, 5),
-        n=n,
-        key=key,
-        dt=dt,
-    )
+@jax.jit
+def langevin(key, n, dt, ts=LANGEVIN_TS):
+    return ld.simulate_langevin(LINEAR, ld.SGD(lr=0.4), NEAR, ts, n=n, key=key, dt=dt)
 
 
+@pytest.mark.slow
 def test_langevin_scatters_as_fluctuations_predict():
     keys, n = jax.random.split(jax.random.key(0), 2000), 1e6
-    runs = jax.vmap(langevin, (0, None, None))(keys, n, 0.02)
-    fl = ld.fluctuations(
-        ld.Problem(ld.Linear(), ld.Linear(), noise=0.3), ld.SGD(lr=0.4), NEAR, runs.alpha[0]
-    )
+    runs = jax.jit(jax.vmap(langevin, (0, None, None)))(keys, n, 0.02)
+    fl = ld.fluctuations(LINEAR, ld.SGD(lr=0.4), NEAR, runs.alpha[0])
     for measured, predicted in ((runs.Q, fl.std.Q), (runs.R, fl.std.R), (runs.eg, fl.std.eg)):
         ratio = np.std(measured, axis=0)[1:] * np.sqrt(n) / predicted[1:]
         # Standard error 1/sqrt(2 * 2000) = 1.6 %; a step of 0.02 biases by about 1 %.
@@ -134,7 +128,7 @@ def test_langevin_scatters_as_fluctuations_predict():
 
 
 def test_langevin_stays_positive_semi_definite_and_counts_corrections():
-    run = langevin(jax.random.key(3), 3, 0.05)
+    run = langevin(jax.random.key(3), 3.0, 0.05)
     c = jax.vmap(lambda q, r: jnp.block([[q, r], [r.T, run.T]]))(run.Q, run.R)
     assert np.linalg.eigvalsh(c).min() > -1e-12
     assert run.stats["corrections"] > 0
@@ -142,10 +136,8 @@ def test_langevin_stays_positive_semi_definite_and_counts_corrections():
 
 
 def test_langevin_noise_depends_on_the_step_alone():
-    rule, ts = ld.SGD(lr=0.2), jnp.array([0.0, 1.0, 2.0])
     key = jax.random.key(1)
-    every = ld.simulate_langevin(NOISY, rule, NEAR, ts, n=100, key=key, dt=0.1)
-    last = ld.simulate_langevin(NOISY, rule, NEAR, ts[::2], n=100, key=key, dt=0.1)
+    every, last = (langevin(key, 100.0, 0.1, ts) for ts in (LANGEVIN_TS, LANGEVIN_TS[::2]))
     np.testing.assert_allclose(every.Q[-1], last.Q[-1], rtol=1e-10)
 
 

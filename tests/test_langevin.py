@@ -75,18 +75,21 @@ def covariance_z(found, covariance):
     return np.abs((measured - covariance) / error).max()
 
 
+@pytest.mark.slow
 def test_mean_is_the_ode(runs, theory):
     assert mean_z(runs, coordinates(theory.mean)) < Z
     faster = ld.solve_ode(NOISY, rule(1.1), START, TS)
     assert mean_z(runs, coordinates(faster)) > Z
 
 
+@pytest.mark.slow
 def test_covariance_is_that_of_the_fluctuations_at_the_same_n(runs, theory):
     covariance = np.asarray(theory.covariance)[1:]
     assert covariance_z(runs, covariance / N) < Z
     assert covariance_z(runs, covariance / (N / 2)) > Z
 
 
+@pytest.mark.slow
 def test_halving_the_step_changes_nothing_within_error(runs):
     fine = samples(jax.random.key(1), dt=DT / 2)
     assert moments_z(runs, fine) < Z

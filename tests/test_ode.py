@@ -244,12 +244,13 @@ def test_jumping_schedules():
         return jnp.where(alpha < 1.7, 0.8, 0.2)
 
     ts = np.array([0.0, 1.7, 4.0, 5.0])
-    first = ld.solve_ode(problem, ld.SGD(lr=0.8), START, ts[:2])
-    second = ld.solve_ode(problem, ld.SGD(lr=0.2), first.at(-1), ts[1:])
+    # Four times, as in other tests, which share the program.
+    first = ld.solve_ode(problem, ld.SGD(lr=0.8), START, [0.0, 0.5, 1.0, 1.7])
+    second = ld.solve_ode(problem, ld.SGD(lr=0.2), first.at(-1), [1.7, 3.0, 4.0, 5.0])
     told = ld.solve_ode(problem, ld.SGD(lr=stairs), START, ts, jump_ts=[3.0, 1.7])
     blind = ld.solve_ode(problem, ld.SGD(lr=stairs), START, ts)
-    np.testing.assert_allclose(told.Q[1:], second.Q, atol=1e-9)
-    np.testing.assert_allclose(blind.Q[1:], second.Q, atol=1e-6)
+    np.testing.assert_allclose(told.Q[1:], second.Q[np.array([0, 2, 3])], atol=1e-9)
+    np.testing.assert_allclose(blind.Q[1:], second.Q[np.array([0, 2, 3])], atol=1e-6)
     assert told.stats["steps"] < blind.stats["steps"]
 
 
@@ -296,6 +297,7 @@ def test_vmap_equals_loop():
         assert together.stats["steps"][i] == alone.stats["steps"]
 
 
+@pytest.mark.slow
 def test_derivatives_with_respect_to_the_rate():
     def last(lr, adjoint):
         rule, options = ld.SGD(lr=lr), {"rtol": 1e-10, "atol": 1e-12, "adjoint": adjoint}

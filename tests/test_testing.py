@@ -222,7 +222,7 @@ def test_a_chain_needs_a_dimension_for_every_vector():
 
 @pytest.mark.parametrize("level", ["chain", "sgd"])
 def test_runs_that_do_not_move_are_refused(level):
-    options = {"key": KEY, "runs": 4, "level": level}
+    options = {"key": KEY, "runs": 8, "level": level}  # as many as above: one program
     still = ld.SGD(lr=0.0)
     with pytest.raises(ValueError, match="nothing moves"):
         testing.assert_matches_ode(ld.Problem(), still, START, [0.0, 1.0], n=50, **options)
