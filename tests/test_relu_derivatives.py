@@ -13,7 +13,7 @@ from relu_oracle import (
     layer,
 )
 
-from learndyn.integrals.relu.committee import J2, first_layer
+from learndyn.integrals.relu.committee import J2
 
 
 def symmetric_directions(d):
@@ -36,7 +36,7 @@ def differences(f, c, direction, step=2e-3):
 
 
 def flat_first_layer(c, u, k):
-    return jnp.concatenate([part.ravel() for part in first_layer(c, u, k, jnp.array(0.3))])
+    return jnp.concatenate([part.ravel() for part in layer(c, u, k, 0.3)])
 
 
 def well_conditioned(rng, d):
