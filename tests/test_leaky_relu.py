@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from averages_reference import RULE, averages_of, chosen
 from averages_reference import STATE as START
-from relu_oracle import layer, legendre
+from relu_oracle import legendre
 
 import learndyn as ld
 from learndyn.averages import ClosedForm, QuasiMonteCarlo, choose_averages, has_closed_form
@@ -87,7 +87,7 @@ def test_slopes_0_and_1_are_relu_and_linear(slope, other, rng):
 def test_field_gradient_is_that_of_a_relu_and_a_linear_unit(rng):
     """g = (1 - slope) relu + slope x: the mixed terms of G vanish or are slope u."""
     x, u = rng.normal(size=(4, 4)), jnp.asarray(rng.normal(size=4))
-    of_relu, _ = layer(x @ x.T, u, 2, NOISE)
+    of_relu, _ = relu.first_layer(jnp.asarray(x @ x.T), u, 2, jnp.asarray(NOISE))
     np.testing.assert_allclose(at(0.3, x, u)[1], 0.7**2 * of_relu + 0.3 * u, atol=1e-14)
 
 
