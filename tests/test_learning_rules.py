@@ -137,7 +137,18 @@ def test_closed_forms_are_those_of_the_rule_or_none():
     assert closed(PROBLEM, Masked([1.0, 0.5], **RATES))
     assert closed(OwnGradient(), None)  # eg is as ever
     assert not closed(OwnGradient(), ld.SGD(lr=0.5))
+    assert closed(OwnGradient(), ALIGNED)  # which asks for no gradient
     assert not closed(*WRITINGS["local rule"])
+
+
+class Forgetful(Masked):
+    def closed_form(self, signal, layers):
+        return None
+
+
+def test_a_closed_form_that_is_none():
+    with pytest.raises(ValueError, match=r"Forgetful\.closed_form must return averages"):
+        ld.solve_ode(PROBLEM, Forgetful([1.0, 0.5], **RATES), START, TS)
 
 
 def test_a_declared_closed_form_is_the_average_over_nodes():

@@ -105,6 +105,8 @@ def test_runs_and_times_that_are_not_there():
         found[0]
     with pytest.raises(IndexError, match="3 saved times; got number 500"):
         found.at(500)
+    with pytest.raises(IndexError, match="3 saved times; got number -4"):
+        found.at(np.int64(-4))
     batch = jax.vmap(lambda key: run("chain", key))(jax.random.split(jax.random.key(0), 2))
     with pytest.raises(IndexError, match="2 runs; got run number 2"):
         batch[2]

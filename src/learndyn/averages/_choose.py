@@ -72,7 +72,7 @@ def choose_averages(
 def modulation_jumps(problem: Problem, rule: AbstractRule | None, k: int, m: int) -> bool:
     """Whether the rule's modulation is a discontinuous function of the fields.
 
-    Known of rules that propagate the error; else measured on random lines through the fields.
+    For rules that propagate the error this is known; else it is measured on random lines.
     """
     if is_linear_in_error(problem, rule):
         return gradient_jumps(problem, m)

@@ -25,7 +25,11 @@ class ClosedForm(AbstractAverages):
         h = integrals.pair(c)[:k] @ u
         signal = FieldAverages(g, phi, h, jnp.full((k,), jnp.nan))
         averages = rule.closed_form(signal, state.layers)
-        assert averages is not None, "has_closed_form was not asked"
+        if averages is None:
+            raise ValueError(
+                f"{type(rule).__name__}.closed_form must return averages; got None. Remove it, and "
+                "averages are taken over nodes."
+            )
         return averages
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
@@ -66,7 +70,7 @@ def closed_form(problem: Problem, rule: AbstractRule | None = None, *, biases: b
 
 
 def _follows(problem: Problem, rule: AbstractRule) -> bool:
-    return rule.has_closed_form and not problem.overrides("gradient", "signals")
+    return rule.has_closed_form and not problem.overrides(*rule.reads)
 
 
 def _integrals(problem: Problem) -> Any:

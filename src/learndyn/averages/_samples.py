@@ -48,7 +48,8 @@ def sum_errors(
     weight: Float[Array, " p"],
     layers: Layers,
 ) -> Float[Array, ""]:
-    """The generalisation error, whatever the rule; arguments as for `sum_fields`."""
+    """The generalisation error, whatever the rule and the noise; arguments as for `sum_fields`, so
+    that one function takes both sums."""
     k = len(layers.v)
     phi = jax.vmap(problem.student_output, (0, None))(f[:, :k], layers)
     phi_teacher = clean_teacher_output(problem, f[:, k:], layers)
@@ -101,7 +102,7 @@ def needs_zeta_node(problem: Problem, rule: AbstractRule | None = None) -> bool:
 def is_linear_in_error(problem: Problem, rule: AbstractRule | None) -> bool:
     """Whether a modulation is the loss's slope times functions of the fields, as declared."""
     return rule is None or (
-        rule.propagates_error and not problem.overrides("gradient", "signals", "student_output")
+        rule.propagates_error and not problem.overrides(*rule.reads, "student_output")
     )
 
 

@@ -156,7 +156,7 @@ def _once(leaf: Any, batch: int) -> Any:
 
 def _times_of(trajectory: Any, batch: int) -> np.ndarray:
     if isinstance(trajectory, Mapping):
-        raise ValueError("a dict of arrays has no times of its own: give ts.")
+        raise ValueError("a dict of arrays does not know its times: give ts.")
     mean = trajectory.mean if isinstance(trajectory, Fluctuations) else trajectory
     alpha = np.asarray(mean.alpha if mean.ts is None else mean.ts, float)
     rows = alpha.reshape(-1, alpha.shape[-1])

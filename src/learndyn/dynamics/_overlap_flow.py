@@ -95,6 +95,7 @@ class OverlapFlow(eqx.Module):
         self, rates: Rates, state: Overlaps, averages: FieldAverages
     ) -> tuple[Array, Array, Array, Array]:
         kappa, k = self.rule.weight_decay, state.k
+        # <F_i lambda_k> and <F_i rho_n>, by G times the covariance of the fields.
         with_fields = averages.with_fields(state.covariance)
         pull_q = with_fields[:, :k] + kappa * state.Q
         noise = rates.w**2 / self.rule.batch_size * averages.Phi
@@ -111,6 +112,7 @@ class OverlapFlow(eqx.Module):
         gamma, kappa, k = self.rule.momentum.gamma, self.rule.weight_decay, state.k
         S, U, V = velocity.S, velocity.U, velocity.V
         with_fields = averages.with_fields(state.covariance)
+        # <F_i mu_k> with the velocities' fields mu, whose covariances with the fields are S and V.
         with_velocities = averages.G @ jnp.concatenate([S.T, V], axis=1).T
         push = with_velocities + kappa * S
         dS = gamma * (with_fields[:, :k].T + kappa * state.Q - S) - rates.w * U

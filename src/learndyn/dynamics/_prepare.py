@@ -21,6 +21,12 @@ from learndyn.problems import Problem
 from learndyn.rules import AbstractRule, SlowMomentum
 from learndyn.states import Overlaps, Weights, concrete_covariance, require_compatible
 
+_PSD_SLACK = 1e-10
+"""Smallest eigenvalue of C, over its trace, that still counts as rounding, as for `Overlaps`."""
+
+_ASYMMETRY = 1e-8
+"""Largest difference of Q or T from its transpose that does: what printed digits lose."""
+
 
 class Number(NamedTuple):
     """A number of a run, and where it must lie: least <= value <= most and value < below.
@@ -125,8 +131,8 @@ def overlaps_hold(start: Overlaps, smallest: Float[Array, ""] | None = None) -> 
     """
     c = start.covariance
     smallest = smallest_eigenvalue(start) if smallest is None else smallest
-    positive = smallest >= -1e-10 * jnp.trace(c)
-    return positive & jnp.all(jnp.abs(c - c.T) <= 1e-8 * (1 + jnp.max(jnp.abs(c))))
+    positive = smallest >= -_PSD_SLACK * jnp.trace(c)
+    return positive & jnp.all(jnp.abs(c - c.T) <= _ASYMMETRY * (1 + jnp.max(jnp.abs(c))))
 
 
 def smallest_eigenvalue(start: Overlaps) -> Float[Array, ""]:

@@ -1,5 +1,6 @@
 """What every level of description returns."""
 
+import operator
 from typing import Any
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from learndyn._checks import is_concrete
+from learndyn._types import CountLike
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
@@ -87,19 +89,17 @@ class Trajectory(eqx.Module):
                 "its saved times use .at(index)."
             )
         runs = self.alpha.shape[0]
-        if isinstance(index, int) and not -runs <= index < runs:
-            raise IndexError(f"the trajectory holds {runs} runs; got run number {index}.")
+        _require_there(index, runs, "the trajectory holds {} runs; got run number {}.")
         return jax.tree.map(lambda leaf: leaf[index], self)
 
-    def at(self, index: int) -> Overlaps:
+    def at(self, index: CountLike) -> Overlaps:
         """The state at saved time number `index`, for example -1 for the last one.
 
         Raises: IndexError where there are fewer times; ValueError where that state is not finite
         (a run that stopped earlier).
         """
         times = self.alpha.shape[-1]
-        if isinstance(index, int) and not -times <= index < times:
-            raise IndexError(f"the run has {times} saved times; got number {index}.")
+        _require_there(index, times, "the run has {} saved times; got number {}.")
         if is_concrete(self.Q) and not np.isfinite(np.asarray(self.Q[..., index, :, :])).all():
             raise ValueError(
                 f"no state at saved time number {index}: the run stopped before (result "
@@ -115,3 +115,13 @@ class Trajectory(eqx.Module):
             b,
             self.b_teacher,
         )
+
+
+def _require_there(index: Any, size: int, message: str) -> None:
+    """Raises: IndexError for a whole number beyond the end, where JAX would take the last one."""
+    try:
+        number = operator.index(index)
+    except TypeError:  # a slice or an array
+        return
+    if not -size <= number < size:
+        raise IndexError(message.format(size, number))

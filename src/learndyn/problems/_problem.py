@@ -1,7 +1,7 @@
 """The one definition of learning: the loss of a sample as a function of its local fields.
 
 Everything else in the library (SGD on weights, the ODE, every average) follows from the
-two functions of `Problem`: `label` and `gradient`.
+functions of `Problem`: `label`, and `gradient`, which is made of `signals`.
 """
 
 import contextlib

@@ -17,7 +17,8 @@ class FeedbackAlignment(AbstractRule):
         v_i <- v_i - (lr_second/n) g(lambda_i) slope,
 
     with the loss's slope at the output, phi - y for squared loss: SGD with fixed `feedback` in
-    place of v in the first layer alone. All closed forms survive.
+    place of v in the first layer alone. All closed forms survive. It asks a problem for its
+    `signals`; a `gradient` that a subclass of Problem overrides is not used.
 
     feedback: (k,) one number for each student unit, finite, dimensionless. feedback = v gives the
         first layer's SGD step.
@@ -33,6 +34,7 @@ class FeedbackAlignment(AbstractRule):
     name: ClassVar[str] = "feedback-alignment"
     own_options: ClassVar[tuple[str, ...]] = ("feedback",)
     propagates_error: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = ("signals",)
 
     def __init__(self, feedback: RealLike, lr: RealLike | Schedule, **keywords: Any):
         super().__init__(lr, **keywords)

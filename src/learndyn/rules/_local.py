@@ -44,7 +44,7 @@ class LocalRule(AbstractRule):
         if not isinstance(result, tuple) or len(result) != 2:
             raise ValueError(
                 "a rule's modulation must return Modulation(c, dv), two arrays with one entry for "
-                f"each unit; got {result!r}."
+                f"each unit; got {type(result).__name__}."
             )
         c, dv = (
             _per_unit(value, name, sample) for name, value in zip(("c", "dv"), result, strict=True)

@@ -49,5 +49,5 @@ class SGD(AbstractRule):
 
 
 def plain(lr: RealLike) -> SGD:
-    """SGD at a constant rate and nothing else, of which the literature's closed forms speak."""
+    """SGD at a constant rate and nothing else, as the closed forms of the literature assume."""
     return SGD(lr=lr)

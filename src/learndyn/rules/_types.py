@@ -98,6 +98,8 @@ class AbstractRule(eqx.Module):
         fields alone, as for the gradient. Then averages know where F jumps and how label noise
         enters; otherwise the first is measured, and the second takes nodes.
     closed_form: its averages, where they follow from those of the error signal.
+    reads: the functions of `Problem` that the modulation calls; where a subclass overrides one of
+        them, nothing is declared of the outcome.
     is_gradient: the modulation is the gradient of the loss, as closed forms of the literature have
         it. name, own_options: what the command line calls it and its own arguments.
 
@@ -116,6 +118,7 @@ class AbstractRule(eqx.Module):
     own_options: ClassVar[tuple[str, ...]] = ()
     is_gradient: ClassVar[bool] = False
     propagates_error: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ("gradient", "signals")
 
     def __init__(
         self,
@@ -147,7 +150,8 @@ class AbstractRule(eqx.Module):
 
     def closed_form(self, signal: FieldAverages, layers: Layers) -> FieldAverages | None:
         """The rule's averages from those of the error signal, F_i = g'(lambda_i) (phi - y) and
-        H_i = g(lambda_i) (phi - y), of which there are closed forms. None: they do not follow."""
+        H_i = g(lambda_i) (phi - y), of which there are closed forms. None: they do not follow, and
+        a rule that does not override this has none."""
         return None
 
     def require_units(self, k: int, m: int) -> None:
@@ -198,7 +202,7 @@ class AbstractRule(eqx.Module):
 def require_gradient(problem: Problem, rule: AbstractRule, function: str) -> None:
     """Raises: ValueError for a rule, or a subclass of Problem, that does not follow the gradient
     of the loss, of which `function` alone knows the closed form."""
-    if not rule.is_gradient or problem.overrides("gradient", "signals", "label"):
+    if not rule.is_gradient or problem.overrides(*rule.reads, "label"):
         own = f"the rule {type(rule).__name__}"
         if rule.is_gradient:
             own = f"{type(problem).__name__}, a problem with its own gradient or label"

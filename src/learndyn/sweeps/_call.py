@@ -129,8 +129,8 @@ def start_function(start: Callable[..., Any], named: set[str]) -> StartFunction:
     unfilled = [name for name in open_names if name != key_name]
     if unfilled:
         raise ValueError(
-            f"start needs values for {unfilled} beside its key {key_name!r}; give them as keywords "
-            "or in `over`."
+            f"start needs values for {unfilled} next to its key {key_name!r}; give them as "
+            "keywords or in `over`."
         )
     return StartFunction(start, tuple(name for name in names if name != key_name), key_name)
 

@@ -101,8 +101,10 @@ def _one_sample(
     size = rate / setting.n
     keep = 1.0 - size * setting.rule.weight_decay
     rows_t = keep * state.rows_t - size * (c[0][:, None] * draw.z[0, :m])
+    # Split the rows beyond the teacher's span into their parts along x and orthogonal to it.
     rest, along, length = project_out(state.columns, draw.z[0, m:], draw.outside[0, 0], opaque_true)
     along = keep * along - (size * length) * c[0]
+    # Put both together again: a rank-one update of the factor, by Givens rotations.
     return rows_t, rank_one_update([keep * column for column in rest], along, opaque_true)
 
 
@@ -115,17 +117,20 @@ def _any_batch(
     beta: Float[Array, " #lanes"] | None,
     opaque_true: Bool[Array, ""],
 ) -> tuple[Float[Array, "rows m lanes"], list[Column]]:
+    """Any batch, with or without momentum: all rows in a wider frame, then LQ factorisation."""
     k, m = state.k, state.rows_t.shape[1]
     gradient = _weight_gradient(c, draw, opaque_true) / setting.n
     unseen = jnp.zeros((len(state.columns), draw.outside.shape[1], c.shape[2]), c.dtype)
     rows = jnp.concatenate([state.rows_t, jnp.stack(state.columns, axis=1), unseen], axis=1)
     decay = setting.rule.weight_decay / setting.n
+    # w <- w - lr (gradient + decay w), or the same through the velocity u.
     w = rows[:k]
     if beta is None:
         rows = (1.0 - rate * decay) * w - rate * gradient
     else:
         u = beta * rows[k:] + gradient + decay * w
         rows = jnp.concatenate([w - rate * u, u])
+    # The frame turns so that the factor is triangular again: no overlap changes.
     return rows[:, :m], lq_factor(rows[:, m:], opaque_true)
 
 
