@@ -18,13 +18,13 @@ from learndyn.states import Overlaps
 class Rows(NamedTuple):
     """The states at the saved times.
 
-    v, b: None where they are not trained (or there are no biases): the start's. fields: (d, d)
-    covariances of the fields (lambda, rho), where the inputs' covariance is not 1; else None.
+    b: None where there are no biases. fields: (d, d) covariances of the fields (lambda, rho), where
+    the inputs' covariance is not 1; else None.
     """
 
     Q: Float[Array, "times k k"]
     R: Float[Array, "times k m"]
-    v: Float[Array, "times k"] | None
+    v: Float[Array, "times k"]
     b: Float[Array, "times k"] | None
     fields: Float[Array, "times d d"] | None = None
 
@@ -56,17 +56,11 @@ def record(
 
     alpha: true times; None: the requested ones. eg: None: by Gaussian averages at each row.
     """
-    times, layers = len(run.ts), run.layers
-    v = rows.v
-    if v is None:
-        v = jnp.tile(layers.v, (times, 1))
-    b = rows.b
-    if b is None and layers.b is not None:
-        b = jnp.tile(layers.b, (times, 1))
+    layers = run.layers
     k, t_field = rows.Q.shape[1], None
     if rows.fields is not None:
         t_field = rows.fields[0, k:, k:]
-    rows = jax.tree.map(lambda x: _nan_where(stopped, x), rows._replace(v=v, b=b))
+    rows = jax.tree.map(lambda x: _nan_where(stopped, x), rows)
     fields = rows.fields
     eg = _gaussian_errors(run, rows, t_field) if eg is None else eg
     return Trajectory(
