@@ -92,7 +92,7 @@ def run(level, problem, rule):
 def test_three_writings_of_one_rule_agree_at_every_level(level):
     declared, own, local = (run(level, *writing) for writing in WRITINGS.values())
     # Theories know how label noise enters the first alone, and take nodes for it in the others.
-    error = {"rtol": 1e-11} if level in ("sgd", "chain") else {"atol": 0.03}
+    error = {"rtol": 1e-11} if level in ("sgd", "chain") else {"atol": 0.025}  # 0.012
     for name in ("Q", "R", "v", "eg"):
         # Each is compiled by itself, so the last digit may be rounded in another order.
         np.testing.assert_allclose(getattr(local, name), getattr(own, name), rtol=1e-11)
@@ -107,7 +107,7 @@ def test_feedback_alignment_against_an_independent_solution(averages):
     start = ld.Overlaps(**gold["start"])
     rule = FeedbackAlignment(gold["feedback"], lr=0.5, lr_second=0.5)
     found = ld.solve_ode(PROBLEM, rule, start, gold["alpha"], averages=averages)
-    error = 1e-8 if averages is None else 0.02
+    error = 1e-8 if averages is None else 2e-3  # 5e-4 was measured
     for name in ("Q", "R", "v", "eg"):
         np.testing.assert_allclose(getattr(found, name), gold[name], atol=error)
 
@@ -118,8 +118,8 @@ def test_fluctuations_of_feedback_alignment():
     rule = FeedbackAlignment(FEEDBACK, lr=0.5, lr_second=0.5)
     found = ld.fluctuations(PROBLEM, rule, start, [0.0, gold["alpha"]])
     std = np.sqrt(np.diagonal(found.covariance[-1]))
-    # The noise of both comes from nodes, with a relative error of a few parts in a thousand.
-    np.testing.assert_allclose(std, gold["std"], rtol=0.01)
+    # The noise of both comes from nodes: 1.3e-3 was measured.
+    np.testing.assert_allclose(std, gold["std"], rtol=4e-3)
 
 
 def test_feedback_by_the_second_layer_is_gradient_descent():
