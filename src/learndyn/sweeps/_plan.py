@@ -177,7 +177,7 @@ def _traceable(call: Call, axes: list[Axis], key: Any) -> list[Axis]:
         traced = {dim: jnp.asarray(values.pop(dim)) for dim in dims}
         try:
             eqx.filter_eval_shape(lambda c, t, k: c(values | t, k), call, traced, key)
-        except Exception:
+        except Exception:  # whatever a user's function raises when it is traced
             return False
         return True
 
