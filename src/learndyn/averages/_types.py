@@ -23,3 +23,8 @@ class AbstractAverages(eqx.Module):
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         """eg at `state`: half the mean squared difference from the teacher without label
         noise; for classification losses the probability of opposite signs."""
+
+    def neighbours(self) -> "tuple[AbstractAverages, AbstractAverages] | None":
+        """The next coarser and the next finer averages, whose differences from these tell the
+        error. None: exact to rounding, or known otherwise."""
+        return None
