@@ -177,8 +177,8 @@ def is_valid(
 ) -> Array:
     """Whether traced input is sound, where no exception can be raised.
 
-    numbers: further ones, besides those of problem and rule. smallest: the smallest eigenvalue of
-    the start's covariance; None: it is found here.
+    numbers: numbers to check in addition to those of problem and rule. smallest: the smallest
+    eigenvalue of the start's covariance; None: it is found here.
     """
     known = [*run_numbers(flow.problem, flow.rule), *numbers]
     finite = are_finite(flow.start, ts, flow.rule)

@@ -71,7 +71,7 @@ def assert_matches_ode(
         are ts itself where ts * n is whole; None: `solve_ode`.
 
     Raises: AssertionError with the numbers where they do not agree, or where there are too few
-    runs to tell; ValueError for bad input, a theory at other times, or runs that end badly or
+    runs to decide; ValueError for bad input, a theory at other times, or runs that end badly or
     do not move.
     """
     runs, margin = _count(runs, "runs", 2), _positive(margin, "margin")

@@ -3,7 +3,7 @@
 A claim of equality passes where two one-sided tests at level `LEVEL` both reject a difference
 as large as the margin. That needs an estimate within margin - z(LEVEL) standard errors of the
 expected value: too few runs make a true claim fail, never a false one pass. How likely a true
-claim is to fail, for want of runs or by bad luck, is its `false_alarm`.
+claim is to fail, with too few runs or by bad luck, is its `false_alarm`.
 """
 
 import dataclasses
