@@ -12,9 +12,28 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from learndyn._types import CountLike, RealLike
+
+_PSD_SLACK = {64: 1e-10, 32: 1e-5}
+"""How negative an eigenvalue of a covariance may be, over its trace, by bits of the float type.
+Rounding leaves 1e-15 (1e-7); overlaps that come from long runs or from a file have lost more."""
+
+_ASYMMETRY = {64: 1e-8, 32: 1e-4}
+"""How much a covariance may differ from its transpose, over 1 + its largest entry, by bits of the
+float type: what printed digits lose."""
+
+
+def psd_slack(dtype: DTypeLike) -> float:
+    """The negative eigenvalue of a covariance, over its trace, that still counts as rounding."""
+    return _PSD_SLACK[jnp.finfo(dtype).bits]
+
+
+def asymmetry(dtype: DTypeLike) -> float:
+    """The asymmetry of a covariance, over 1 + its largest entry, that still counts as rounding."""
+    return _ASYMMETRY[jnp.finfo(dtype).bits]
 
 
 def is_concrete(*values: Any) -> bool:

@@ -7,15 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learndyn._checks import as_float, is_concrete, require_at_least, require_unbatched
+from learndyn._checks import as_float, is_concrete, psd_slack, require_at_least, require_unbatched
 from learndyn._types import RealLike
 from learndyn.states._states import Overlaps, Weights
 
-_PSD_SLACK = 1e-10
-"""Over the trace, the smallest negative eigenvalue that still counts as rounding."""
-
 _RANK_SLACK = 1e-13
-"""Over the trace, the largest eigenvalue that counts as 0: tighter, to be exact."""
+"""The largest eigenvalue of a covariance, over its trace, that counts as 0 in float64. It is left
+out of the weights, so this is hardly more than rounding, and tighter than `psd_slack`."""
 
 _STARTS = ("random", "informed", "denoising")
 _LAYERS = ("mean", "sqrt", "gaussian")
@@ -157,11 +155,11 @@ def _orthonormal_rows(key: PRNGKeyArray, rows: int, n: int) -> Float[Array, "row
 
 def _square_root(c: Float[Array, "d d"], n: int) -> Float[Array, "d rank"]:
     """F with F F^T = c and at most n columns; NaN, or ValueError, where there is none."""
-    is_double = c.dtype == jnp.float64
     xp = np if is_concrete(c) else jnp  # NumPy compiles nothing
     values, vectors = xp.linalg.eigh(xp.asarray(c))
-    slack = (_PSD_SLACK if is_double else 1e-5) * xp.trace(c)
-    zero = (_RANK_SLACK if is_double else 1e-5) * xp.trace(c)
+    slack = psd_slack(c.dtype) * xp.trace(c)
+    zero = _RANK_SLACK * xp.trace(c) if c.dtype == jnp.float64 else slack
+    # Eigenvalues ascend: in n dimensions all but the n largest must be 0.
     dropped, kept = values[: max(len(c) - n, 0)], values[max(len(c) - n, 0) :]
     if xp is np and (dropped > zero).any():
         rank = int((values > zero).sum())

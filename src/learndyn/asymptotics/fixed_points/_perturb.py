@@ -35,6 +35,9 @@ _UNBALANCED = 1e-6
 """Largest relative residual of J m1 = -s that counts as rounding: singular values are cut at 1e-10,
 and what the cut leaves is well below this."""
 
+_TINY = 1e-300
+"""Keeps a division by zero away where the parameter changes nothing."""
+
 
 class Response(eqx.Module):
     """d/dp of a fixed point and of functions of it, with p the parameter.
@@ -129,7 +132,7 @@ def _respond(
     parts = decompose(matrix)
     secular = secular_part(parts, source)
     moved = pseudo_solve(parts, secular - source)
-    scale = jnp.linalg.norm(source) + 1e-300
+    scale = jnp.linalg.norm(source) + _TINY
     unbalanced = jnp.linalg.norm(matrix @ moved + source - secular) / scale
     answered = (unbalanced <= _UNBALANCED) & (relative_speed(flow, y) <= AT_REST)
     moved = jnp.where(answered, moved, jnp.nan)

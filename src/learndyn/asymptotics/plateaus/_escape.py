@@ -27,6 +27,9 @@ from learndyn.states import Overlaps
 _LEADING = 0.99
 """Modes that grow at least this fast, relative to the fastest, decide where the escape goes."""
 
+_UNSTABLE = 1e-9
+"""A growth rate below this times the largest |eigenvalue| is rounding of a neutral direction."""
+
 _START = 1e-4
 """Amplitude of the unstable modes from which the ODE is solved: so small that growth up to there is
 exponential, to a relative error of the same size."""
@@ -126,7 +129,7 @@ def _unstable(near: Linearisation, nodes: NodeAverages) -> tuple[float, np.ndarr
     matrix, y = np.asarray(near.jacobian), near.flow.pack(near.state)
     values, vectors = np.linalg.eig(matrix)
     rate = np.real(values).max()
-    if not rate > 1e-9 * np.abs(values).max():
+    if not rate > _UNSTABLE * np.abs(values).max():
         raise ValueError(
             f"escape_time needs an unstable fixed point; the largest growth here is {rate:.3g} "
             "per unit alpha, so nothing escapes."
