@@ -76,6 +76,7 @@ def as_count(value: CountLike, name: str, why: str, lower: int = 1) -> int:
         count = operator.index(value)
     except TypeError:
         count = None
+    # Python's True is an integer, 1.
     if count is None or isinstance(value, bool) or count < lower:
         raise ValueError(f"{name} must be a Python integer >= {lower} ({why}); got {value!r}.")
     return count
@@ -124,6 +125,7 @@ def require_finite(**named: Array | None) -> None:
 
 def require_shape(value: Array, shape: tuple[int, ...], name: str, why: str) -> None:
     """The trailing axes of `value` must have exactly this shape."""
+    # Axes in front of these are batch axes, which are free.
     if value.shape[len(value.shape) - len(shape) :] != shape or value.ndim < len(shape):
         raise ValueError(f"{name} must have shape {shape} ({why}); got shape {value.shape}.")
 

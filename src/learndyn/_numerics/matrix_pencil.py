@@ -74,6 +74,7 @@ def _complex_crossing(a: Matrix, b: Matrix, low: float, high: float) -> float | 
     """Where stability is lost strictly between low and high, by a scan and bisection."""
     many = high > 1e3 * low  # an even spacing leaves few to the first decade
     grid = np.geomspace(low, high, _SCAN + 2) if many else np.linspace(low, high, _SCAN + 2)
+    # Both spacings: crossings may lie decades apart, or close to the upper end.
     grid = np.union1d(grid, np.linspace(low, high, _SCAN + 2))[1:-1]
     # At the ends themselves an eigenvalue is 0.
     grid = grid[(grid > low * (1 + 1e-9)) & (grid < high * (1 - _ASIDE))]
@@ -103,8 +104,10 @@ def _deflated(a: Matrix, b: Matrix) -> tuple[Smaller, Smaller]:
             stacked = np.concatenate(
                 [matrix / max(norm, _TINY) for matrix, norm in zip(pair, norms, strict=True)]
             )
+            # Null vectors that both matrices share are the null vectors of one above the other.
             values, rows = np.linalg.svd(stacked)[1:]
             kept = rows[: int((values > _NULL).sum())]
+            # Projection onto the orthogonal complement of what both annihilate
             a, b = kept @ a @ kept.T, kept @ b @ kept.T
         if len(a) == size:
             break

@@ -35,6 +35,7 @@ def decompose(
 
 def pseudo_solve(parts: Decomposition, rhs: Float[Array, " p"]) -> Float[Array, " p"]:
     """The x of least norm that minimises |matrix x - rhs|, neutral directions left out."""
+    # Moore-Penrose inverse by singular values
     inverse = jnp.where(parts.neutral, 0.0, 1 / jnp.where(parts.neutral, 1.0, parts.values))
     return parts.right @ (inverse * (parts.left.T @ rhs))
 

@@ -65,6 +65,7 @@ def _ensemble(level: Level, start: Any, options: Any, settings: Settings) -> Any
         settings.ts,
         seeds=options.ensemble.runs,
         progress=settings.progress,
+        # About ten items, so that the bar moves; 64 runs are the sweep's own limit on CPUs.
         chunk=min(64, max(1, options.ensemble.runs // 10)),
         **_keywords(level, options, settings),
     )

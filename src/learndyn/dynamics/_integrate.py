@@ -95,12 +95,14 @@ def integrate_field(
     valid: whether the input is sound; where it is not, all rows are NaN. first_step: None for
     Diffrax's own choice, where time scales differ by orders of magnitude from case to case.
     """
+    # Bad input must not reach the solver, which would raise or never end.
     y0 = jnp.where(valid, y0, 0.0)
     ts = jnp.where(valid, ts, jnp.arange(len(ts), dtype=ts.dtype))
     if len(ts) == 1:
         result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
         rows = jnp.where(valid, y0, jnp.nan)[None]
         return Solved(rows, result, {"steps": jnp.zeros((), int)})
+    # Diffrax's default coefficients make this an I controller of the step size.
     controller = diffrax.PIDController(
         rtol=tolerances[0], atol=tolerances[1], dtmin=_SMALLEST_STEP * ts[-1], force_dtmin=False
     )
@@ -196,6 +198,7 @@ def result_code(result: diffrax.RESULTS, valid: Array) -> Array:
     for theirs, ours in (
         (diffrax.RESULTS.successful, Result.SUCCESS),
         (diffrax.RESULTS.event_occurred, Result.DIVERGED),
+        # A step shrinks below rounding where a state runs to infinity at a finite time.
         (diffrax.RESULTS.dt_min_reached, Result.DIVERGED),
         (diffrax.RESULTS.max_steps_reached, Result.MAX_STEPS),
     ):

@@ -42,6 +42,7 @@ class Number(NamedTuple):
         """Whether it is finite and within its bounds. xp: numpy for concrete values."""
         value, least, most = (xp.asarray(x) for x in (self.value, self.least, self.most))
         lower = value > least if self.strict else value >= least
+        # NaN fails every comparison, so it is refused as well.
         good = xp.isfinite(value) & lower & (value <= most) & (value < self.below)
         return xp.all(good & (value == xp.round(value)) if self.whole else good)
 

@@ -89,6 +89,7 @@ def _square_root(omega: Array) -> Array:
     _require_covariance(omega)
     if omega.ndim == 1:
         return jnp.sqrt(omega)
+    # A root by eigenvalues, which exists at any rank
     values, vectors = jnp.linalg.eigh(omega)
     values = jnp.where(values < -psd_slack(omega.dtype) * jnp.trace(omega), jnp.nan, values)
     return vectors * jnp.sqrt(jnp.maximum(values, 0.0))

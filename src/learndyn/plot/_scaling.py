@@ -29,6 +29,7 @@ def fitted_slope(dataset: "xarray.Dataset", x: str, y: str) -> Slope:
     """
     xs, means, errors = _points(dataset, x, y)
     weights = (means / np.where(errors > 0, errors, np.nan)) ** 2
+    # Without errors (a single seed) all points count alike.
     weights = weights if np.isfinite(weights).all() else np.ones(len(xs))
     fit = fit_power_law(xs, means, weights)
     # The scatter of the points about the line, in units of their errors, widens its error.

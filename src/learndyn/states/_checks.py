@@ -87,6 +87,7 @@ def require_psd(
         allowed = asymmetry(c.dtype) * (1 + np.abs(matrix).max())
         if np.abs(matrix - np.swapaxes(matrix, -1, -2)).max() > allowed:
             raise ValueError(f"{name} must be symmetric; got\n{matrix}")
+    # LAPACK sorts eigenvalues in ascending order.
     smallest = np.linalg.eigvalsh(c)[..., 0]
     trace = np.trace(c, axis1=-2, axis2=-1)
     if (smallest < -psd_slack(c.dtype) * trace).any():

@@ -59,6 +59,7 @@ def init_weights(
     teacher_scale = as_float(teacher_scale, "teacher_scale")
     require_at_least(scale, 0.0, "scale", "a standard deviation")
     require_at_least(teacher_scale, 0.0, "teacher_scale", "a standard deviation")
+    # A key for each part, so that no part's numbers depend on whether another is drawn
     keys = [jax.random.fold_in(key, part) for part in range(6)]
     w_teacher = teacher_scale * _teacher(keys[0], n, m, orthonormal_teacher)
     v_teacher = _units(keys[2], v_teacher, m, teacher_scale, "v_teacher", _LAYERS)
@@ -148,6 +149,7 @@ def _checked_units(value: RealLike, units: int, name: str) -> tuple[Array, tuple
 @partial(jax.jit, static_argnames=("rows", "n"))
 def _orthonormal_rows(key: PRNGKeyArray, rows: int, n: int) -> Float[Array, "rows n"]:
     """Orthonormal vectors of uniformly random orientation (Haar measure)."""
+    # QR factorisation of a Gaussian matrix
     q, r = jnp.linalg.qr(jax.random.normal(key, (n, rows)))
     # LAPACK's signs are a convention; with R's diagonal positive Q is uniform.
     return (q * jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0)).T

@@ -44,6 +44,7 @@ class Equivalence:
         from scipy.special import ndtr
 
         error = np.maximum(self.error, np.finfo(float).tiny)
+        # Boole's inequality: the probabilities of the entries add up at most.
         tails = ndtr((bias - self._room) / error) + ndtr((-bias - self._room) / error)
         return min(1.0, float(np.sum(tails)))
 
@@ -126,20 +127,25 @@ def two_sample_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     from scipy.special import ndtri
 
     pooled = np.concatenate([x, y])
+    # Coordinates that do not move differ by rounding only.
     pooled = pooled[:, np.ptp(pooled, axis=0) > 1e-9]
+    # Coordinates that are there twice, as Q_ik and Q_ki, agree in the first run already.
     _, first = np.unique(pooled[0], return_index=True)
     pooled = pooled[:, np.sort(first)]
+    # Van der Waerden's normal scores
     ranks = pooled.argsort(axis=0).argsort(axis=0) + 1
     scores = ndtri(ranks / (len(pooled) + 1))
     i, j = np.triu_indices(scores.shape[1])
     features = np.concatenate([scores, scores[:, i] * scores[:, j]], axis=1)
     a, b = features[: len(x)], features[len(x) :]
+    # Welch's two-sample statistic, with variances that may differ
     variance = a.var(axis=0) / len(a) + b.var(axis=0) / len(b)
     return (a.mean(axis=0) - b.mean(axis=0)) / np.sqrt(variance)
 
 
 def z_limit(comparisons: int, false_alarm: float) -> float:
     """The |z| that a true theory exceeds somewhere with probability at most `false_alarm`."""
+    # Bonferroni's correction, for both tails
     return _quantile(false_alarm / (2 * comparisons))
 
 

@@ -143,6 +143,7 @@ def _runs_off(past: list[_Point]) -> bool:
 
 def _at_infinity(points: list[_Point]) -> float:
     """lr where the state has run off to infinity: a polynomial in 1 / sqrt(size), at 0."""
+    # Polynomial extrapolation to infinite size
     inverse = [_size(p) ** -0.5 for p in points]
     return float(np.polyfit(inverse, [p.lr for p in points], len(points) - 1)[-1])
 
@@ -176,12 +177,15 @@ def _where_growth_vanishes(points: list[_Point]) -> float:
     wanted = np.log(g_a / g_b) / np.log(g_b / g_c)
 
     def excess(distance: float) -> float:
+        # Of g ~ distance**power at three rates: two ratios fix the distance, without the power.
         to_a, to_b = (b - a) / (distance + c - b), (c - b) / distance
         return np.log1p(to_a) / np.log1p(to_b) - wanted
 
+    # From rounding of c to far beyond any use: what lies outside is no crossing.
     near, far = 1e-13 * c, 1e3 * c
     if not excess(near) < 0 < excess(far):
         return np.inf
+    # Brent's method
     return c + scipy.optimize.brentq(excess, near, far, xtol=1e-15 * c)
 
 
@@ -192,6 +196,7 @@ def _bisected(flow: OverlapFlow, stable: _Point, unstable: _Point) -> float:
         if not new.found:
             break
         stable, unstable = (new, unstable) if new.growth <= 0 else (stable, new)
+    # Secant: bisection has left growths of opposite sign, nearly linear between.
     change = unstable.growth - stable.growth
     return stable.lr - stable.growth * (unstable.lr - stable.lr) / change
 
@@ -233,6 +238,7 @@ def _evaluate(
         limits = jnp.asarray(tolerance), jnp.asarray(NEUTRAL)
         return root(moved, guess, *limits, max_steps, damping)
 
+    # The branch's tangent, by the implicit function theorem (see `root`)
     y, dy, search = jax.jvp(solve, (lr,), (jnp.ones_like(lr),), has_aux=True)
     size = jnp.max(jnp.abs(y))
     accuracy = _ACCURACY * (1 + jnp.max(jnp.abs(search.matrix) @ jnp.abs(y)))

@@ -135,6 +135,7 @@ def _unstable(near: Linearisation, nodes: NodeAverages) -> tuple[float, np.ndarr
             "per unit alpha, so nothing escapes."
         )
     leading = np.real(values) >= _LEADING * rate
+    # Spectral projector on the leading modes, and an orthonormal basis of its range
     projector = (vectors[:, leading] @ np.linalg.inv(vectors)[leading]).real
     modes = np.linalg.svd(projector)[0][:, : int(leading.sum())]
     onto = modes.T @ projector
@@ -148,6 +149,7 @@ def _unstable(near: Linearisation, nodes: NodeAverages) -> tuple[float, np.ndarr
 def _samples(spread: np.ndarray, runs: int) -> np.ndarray:
     """Amplitudes (runs, modes) ~ N(0, spread): quantiles of a single mode, else fixed draws."""
     if len(spread) == 1:
+        # Quantiles at the midpoints of equal probabilities, in place of draws: no sampling error
         levels = (np.arange(runs) + 0.5) / runs
         normal = scipy.special.ndtri(levels)[:, None]
     else:
@@ -170,6 +172,7 @@ def _exit_times(
         below = run.eg < level
         i = jnp.maximum(jnp.argmax(below), 1)
         before, after = run.eg[i - 1], run.eg[i]
+        # Linear interpolation between saved times
         time = ts[i - 1] + (ts[i] - ts[i - 1]) * (before - level) / (before - after)
         return jnp.where(jnp.any(below), time, jnp.nan)
 

@@ -81,6 +81,7 @@ def simulate_sgd_in_parts(
         carry = _continue(run, carry, first + (last - first) * part // parts)
         jax.block_until_ready(carry.step)
         report(part / parts)
+    # Without a last step: the run ends with its last row.
     carry = _continue(run, carry, jnp.asarray(jnp.iinfo(last.dtype).max, last.dtype))
     report(1.0)
     return _finish(run, carry.rows)
