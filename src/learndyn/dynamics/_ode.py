@@ -16,7 +16,8 @@ from learndyn._checks import (
     require_x64,
 )
 from learndyn._types import CountLike, RealLike, Times
-from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
+from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases
+from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
@@ -57,7 +58,7 @@ def overlap_flow(
     require_x64("the theory", problem, rule, start)
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
     ready = choose_averages(
-        problem, start.k, start.m, rule=rule, biases=start.b is not None, averages=averages
+        problem, start.k, start.m, rule=rule, biases=has_biases(start, rule), averages=averages
     )
     return OverlapFlow(problem, rule, ready, start)
 
@@ -96,9 +97,7 @@ def solve_ode(
     """
     ts = checked_times(ts)
     flow = overlap_flow(problem, rule, start, averages=averages)
-    return _solve(
-        flow,
-        ts,
+    options = (
         _checked_tolerances(rtol, atol),
         _checked_jumps(jump_ts),
         _checked_solver(solver),
@@ -106,6 +105,12 @@ def solve_ode(
         adjoint,
         smallest_eigenvalue(start),
     )
+    run = _solve(flow, ts, *options)
+    while averages is None and (finer := finer_averages(run, flow.averages)) is not None:
+        flow = eqx.tree_at(lambda flow: flow.averages, flow, finer)
+        run = _solve(flow, ts, *options)
+    warn_of_averages(run)
+    return run
 
 
 def generalisation_error(
@@ -119,9 +124,7 @@ def generalisation_error(
     """
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
-    ready = choose_averages(
-        problem, state.k, state.m, biases=state.b is not None, averages=averages
-    )
+    ready = choose_averages(problem, state.k, state.m, biases=has_biases(state), averages=averages)
     return _generalisation_error(problem, state, ready)
 
 

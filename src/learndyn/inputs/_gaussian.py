@@ -11,7 +11,7 @@ from learndyn._numerics.random import normal
 from learndyn._types import RealLike
 from learndyn.inputs._types import AbstractInputs, require_size
 
-_SYMMETRIC = {"rtol": 1e-6, "atol": 1e-8}
+_RTOL, _ATOL = 1e-6, 1e-8
 """How closely omega must equal its transpose, entry by entry, since variances may differ by orders
 of magnitude: what a product of matrices in float32 loses."""
 
@@ -101,7 +101,7 @@ def _require_covariance(omega: Array) -> None:
     matrix = np.asarray(omega)
     if not np.isfinite(matrix).all():
         raise ValueError("omega must be finite; got NaN or infinity among its entries.")
-    if matrix.ndim == 2 and not np.allclose(matrix, matrix.T, **_SYMMETRIC):
+    if matrix.ndim == 2 and not np.allclose(matrix, matrix.T, rtol=_RTOL, atol=_ATOL):
         difference = np.abs(matrix - matrix.T).max()
         raise ValueError(
             f"omega must be symmetric; got entries that differ by {difference:.3g}. For "
