@@ -53,6 +53,7 @@ def _few_directions(
     rule: AbstractRule,
     averages: NodeAverages,
 ) -> NodeAverages:
+    # The label noise zeta is one more direction where it takes nodes.
     used = np.append(present, True) if needs_zeta_node(problem, rule) else present
     dims = int(used.sum())
     if dims not in _LATTICES:
