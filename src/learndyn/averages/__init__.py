@@ -5,8 +5,11 @@ from learndyn.averages._choose import choose_averages as choose_averages
 from learndyn.averages._choose import sampled as sampled
 from learndyn.averages._closed import ClosedForm as ClosedForm
 from learndyn.averages._closed import has_closed_form as has_closed_form
+from learndyn.averages._fallback import node_averages as node_averages
+from learndyn.averages._fallback import reach_of as reach_of
 from learndyn.averages._nodes import NodeAverages as NodeAverages
 from learndyn.averages._quadrature import AbstractNodes as AbstractNodes
+from learndyn.averages._quadrature import BodyCentred as BodyCentred
 from learndyn.averages._quadrature import GaussHermite as GaussHermite
 from learndyn.averages._quadrature import MonteCarlo as MonteCarlo
 from learndyn.averages._quadrature import QuasiMonteCarlo as QuasiMonteCarlo
@@ -14,5 +17,6 @@ from learndyn.averages._quadrature import Trapezoid as Trapezoid
 from learndyn.averages._samples import clean_teacher_output as clean_teacher_output
 from learndyn.averages._samples import is_linear_in_error as is_linear_in_error
 from learndyn.averages._samples import needs_zeta_node as needs_zeta_node
+from learndyn.averages._symmetry import SymmetryWarning as SymmetryWarning
 from learndyn.averages._types import AbstractAverages as AbstractAverages
 from learndyn.rules import FieldAverages as FieldAverages
