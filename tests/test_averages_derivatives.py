@@ -96,14 +96,28 @@ def test_derivatives_against_finite_differences(name, bias):
     np.testing.assert_allclose(jacobian(averages, problem, jnp.asarray(p)), expected, atol=error)
 
 
-@pytest.mark.parametrize("name", ["sign teacher", "logistic", "hinge", "perceptron"])
+@pytest.mark.parametrize("name", ["hinge", "perceptron"])
 def test_derivatives_through_the_nodes_would_be_wrong_at_jumps(name):
-    """The negative control: by the score these agree to 0.004."""
+    """The negative control: by the score these agree to 0.003."""
     problem, recipe, error = DERIVATIVES[name]
     p, step = np.array([0.8, 0.35, 1.1, 0.0]), np.array([0, 1e-4, 0, 0])
     after, before = piecewise_averages(p + step, *recipe), piecewise_averages(p - step, *recipe)
     averages = choose_averages(problem, 1, 1, rule=RULE, biases=True)
     assert averages.score
+    through = NodeAverages(averages.z, averages.weight, score=False)
+    found = jacobian(through, problem, jnp.asarray(p))[:, 1]
+    assert np.abs(found - (after - before) / 2e-4).max() > 0.1 > 20 * error
+
+
+@pytest.mark.parametrize("name", ["sign teacher", "logistic"])
+def test_derivatives_with_labels_that_move_would_be_wrong_at_their_jumps(name):
+    """The negative control: with labels at rest these agree to 0.004."""
+    problem, recipe, error = DERIVATIVES[name]
+    p, step = np.array([0.8, 0.35, 1.1, 0.0]), np.array([0, 1e-4, 0, 0])
+    after, before = piecewise_averages(p + step, *recipe), piecewise_averages(p - step, *recipe)
+    averages = choose_averages(problem, 1, 1, rule=RULE, biases=True)
+    assert averages.still_labels
+    assert not averages.score
     through = NodeAverages(averages.z, averages.weight, score=False)
     found = jacobian(through, problem, jnp.asarray(p))[:, 1]
     assert np.abs(found - (after - before) / 2e-4).max() > 0.1 > 20 * error

@@ -14,6 +14,7 @@ from learndyn.averages._quadrature import GaussHermite as GaussHermite
 from learndyn.averages._quadrature import MonteCarlo as MonteCarlo
 from learndyn.averages._quadrature import QuasiMonteCarlo as QuasiMonteCarlo
 from learndyn.averages._quadrature import Trapezoid as Trapezoid
+from learndyn.averages._roots import field_root as field_root
 from learndyn.averages._samples import clean_teacher_output as clean_teacher_output
 from learndyn.averages._samples import is_linear_in_error as is_linear_in_error
 from learndyn.averages._samples import needs_zeta_node as needs_zeta_node

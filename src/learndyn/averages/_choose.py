@@ -66,9 +66,9 @@ def averages_error(
     if not isinstance(averages, NodeAverages):
         return jnp.zeros(())
     replicates = averages.z.shape[0]
-    if averages.coarse is not None:
-        z, weight = averages.coarse
-        fewer = NodeAverages(z, weight, averages.score)
+    neighbours = averages.neighbours()
+    if neighbours is not None:
+        fewer, _ = neighbours
         pair = (sampled(a.field_averages(problem, rule, state)) for a in (averages, fewer))
         differences = jax.tree.map(lambda x, y: jnp.max(jnp.abs(x - y)), *pair)
         return jnp.max(jnp.stack(differences))

@@ -34,11 +34,14 @@ class NodeAverages(AbstractAverages):
         acting on the measure, d<h>/dC = S^-T <h (z z^T - 1)> S^-1 / 2, d<h>/db = S^-T <h z>. First
         derivatives only; with a loss whose slope jumps (hinge, perceptron) derivatives with
         respect to v miss the motion of the jump.
-    Neither, where h may have kinks: through the nodes, the teacher's fields first and the student's
-        given those; where `still_labels`, for labels that may jump, the teacher's fields and labels
-        stay where they are. With respect to Q, R, v and b that is right for any label; with
-        respect to T and b_teacher the score then acts. `smooth_student` says that h has no kinks in
-        the student's fields: Price's formula for these is right at singular Q - R T^-1 R^T, too.
+    `still_labels`, where labels may jump and h does not in the student's fields: the teacher's
+        fields and the labels stay where they are, and the student's move, given the teacher's.
+        With respect to Q, R, v and b that is right for any label; with respect to T and b_teacher
+        the score acts, and first derivatives alone are right. `smooth_student` says that h has no
+        kinks in the student's fields either: Price's formula for these is then right at singular
+        Q - R T^-1 R^T, too.
+    None of these, where h has kinks: through the nodes; wrong at singular C, where S lacks
+        directions.
     coarse, fine: neighbouring sets of nodes and weights, whose differences tell the error where
         there is but one replicate.
     exact_error: whether eg is taken in closed form, which it may have where the rule has none.
@@ -59,7 +62,7 @@ class NodeAverages(AbstractAverages):
     ) -> FieldAverages:
         fields, phi, h, mean = self._sum(sum_fields, problem, rule, state, score=self.score)
         # G = <F f> C^+, with S's left inverse X: C^+ = X^T X.
-        inverse = field_root(state, student_first=self.score).inverse()
+        inverse = field_root(state, student_first=self._student_first).inverse()
         return FieldAverages((fields @ inverse.T) @ inverse, phi, h, mean, fields)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
@@ -100,7 +103,7 @@ class NodeAverages(AbstractAverages):
         Exact in the label noise for observables up to second degree in the modulation.
         """
         z, zeta, weight = self._split(state)
-        root, layers = field_root(state, student_first=self.score), state.layers
+        root, layers = field_root(state, student_first=self._student_first), state.layers
         f = z @ root.matrix().T
         lam, rho = f[:, : state.k], f[:, state.k :]
         mean, second = jnp.zeros(()), jnp.zeros(())
@@ -130,8 +133,16 @@ class NodeAverages(AbstractAverages):
             return _smooth_average(of, problem, rule, state, nodes)
         if score:
             return _scored_average(of, problem, rule, state, nodes)
-        how = {"still": self.still_labels, "smooth": self.smooth_student}
-        return _teacher_first(of, problem, rule, state, nodes, **how)
+        if self.still_labels:
+            smooth = self.smooth_student
+            return _still_average(of, problem, rule, state, nodes, smooth=smooth)
+        z, zeta, weight = nodes
+        f = z @ field_root(state, student_first=True).matrix().T
+        return of(problem, rule, f, f, zeta, weight, state.layers)
+
+    @property
+    def _student_first(self) -> bool:
+        return self.smooth or self.score or not self.still_labels
 
     def _split(
         self, state: Overlaps
@@ -149,42 +160,37 @@ def _smooth_average(
 ) -> Any:
     """Where all fields move and nothing jumps."""
     z, zeta, weight = nodes
-    root = field_root(state, student_first=False).matrix()
+    root = field_root(state, student_first=True).matrix()
     still = _Still(None, None, zeta, weight, state.layers)
     return _moving_average(of, state.covariance, root, (problem, rule, z, still))
 
 
-def _teacher_first(
+def _still_average(
     of: Sum,
     problem: Problem,
     rule: AbstractRule | None,
     state: Overlaps,
     nodes: Any,
     *,
-    still: bool,
     smooth: bool,
 ) -> Any:
-    """Where the student's fields move, given the teacher's; those stay, with their labels, or
-    move as well."""
+    """Where the student's fields move, given the teacher's, which stay, with their labels."""
     (z, zeta, weight), k = nodes, state.k
+    frozen = jax.lax.stop_gradient(state)
     root = field_root(state, student_first=False)
-    rho, layers = z[:, k:] @ root.first.T, state.layers
-    centred = rho
-    if still:
-        frozen = jax.lax.stop_gradient(state)
-        rho = jax.lax.stop_gradient(rho)
-        layers = layers._replace(b_teacher=frozen.b_teacher)
-        shift = None if state.b_teacher is None else state.b_teacher - frozen.b_teacher
-        inverse = jax.lax.stop_gradient(root.first_inverse)
-        weight = weight * (1 + _score(z[:, k:], inverse, state.T - frozen.T, shift))
-        # The label stays with rho + b_teacher, of which the centred field is a part.
-        centred = rho if shift is None else rho - shift
+    still_root = jax.lax.stop_gradient(root.first), jax.lax.stop_gradient(root.first_inverse)
+    rho = z[:, k:] @ still_root[0].T
+    shift = None if state.b_teacher is None else state.b_teacher - frozen.b_teacher
+    weight = weight * (1 + _score(z[:, k:], still_root[1], state.T - frozen.T, shift))
+    layers = state.layers._replace(b_teacher=frozen.b_teacher)
+    # The label stays with rho + b_teacher, of which the centred field is a part.
+    centred = rho if shift is None else rho - shift
     mean = centred @ root.regression().T
-    given = _Still(mean, (rho, centred), zeta, weight, layers)
+    still = _Still(mean, (rho, centred), zeta, weight, layers)
     if not smooth:
-        return given.average(of, problem, rule, z[:, :k] @ root.rest.T)
+        return still.average(of, problem, rule, z[:, :k] @ root.rest.T)
     rest = state.Q - root.mixing @ root.mixing.T
-    return _moving_average(of, rest, root.rest, (problem, rule, z[:, :k], given))
+    return _moving_average(of, rest, root.rest, (problem, rule, z[:, :k], still))
 
 
 def _scored_average(

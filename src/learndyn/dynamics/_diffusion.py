@@ -40,7 +40,7 @@ def noise_averages(
         if isinstance(chosen, NodeAverages):
             return chosen
     if nodes is None:
-        nodes = default or QuasiMonteCarlo()
+        nodes = default or QuasiMonteCarlo(symmetric=True)
     chosen = choose_averages(problem, start.k, start.m, averages=nodes, **sizes)
     if not isinstance(chosen, NodeAverages):
         raise ValueError(f"noise averages need a set of nodes, not {nodes!r}.")

@@ -152,18 +152,17 @@ def _jumps_between(
     low, high = (np.repeat(side[:, None], lines, axis=1) for side in (low, high))
     f_low, f_high = evaluate(fn, low), evaluate(fn, high)
     size = np.maximum(np.abs(f_low), np.abs(f_high))
+    # Where a function overflows nothing is known, and nothing can be averaged.
+    finite = np.isfinite(size)
+    f_low, f_high = np.where(finite, f_low, 0.0), np.where(finite, f_high, 0.0)
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        f_middle = evaluate(fn, middle)
+        f_middle = np.where(finite, evaluate(fn, middle), 0.0)
         left = np.abs(f_middle - f_low) > np.abs(f_high - f_middle)
         low, f_low = np.where(left, low, middle), np.where(left, f_low, f_middle)
         high, f_high = np.where(left, middle, high), np.where(left, f_middle, f_high)
-    # Where a function overflows nothing is known, and nothing can be averaged.
-    finite = np.isfinite(size)
     largest = max(largest, float(np.max(size, where=finite, initial=0.0)))
-    with np.errstate(invalid="ignore"):
-        step = np.abs(f_high - f_low)
-    jumped = finite & (step > _RELATIVE_JUMP * size + _ROUNDING * largest)
+    jumped = finite & (np.abs(f_high - f_low) > _RELATIVE_JUMP * size + _ROUNDING * largest)
     return high[jumped].tolist(), largest
 
 
