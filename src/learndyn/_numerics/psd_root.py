@@ -4,6 +4,8 @@ Cholesky's factor does not: it serves the first field before the second, so that
 fixed nodes would treat equal units differently.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -53,23 +55,19 @@ def _psd_root_jvp(primals: tuple, tangents: tuple) -> tuple:
     return (root, inverse), (d_root, -inverse @ d_root @ inverse)
 
 
-@jax.custom_jvp
 def _sylvester(s: Float[Array, "d d"], rhs: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """The X with s X + X s = rhs (Sylvester's equation) for a root s, and X = 0 between absent
     directions, where any finite value would do.
 
-    In the eigenbasis, without derivatives of eigenvectors: those of equal eigenvalues, which
-    symmetric states have, do not exist.
+    Solved in the eigenbasis, and differentiated as an equation: derivatives of eigenvectors of equal
+    eigenvalues, which symmetric states have, do not exist.
     """
-    values, vectors = jnp.linalg.eigh(s)
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(s))
     total = values[:, None] + values
     present = total > _ABSENT_ROOT
-    inner = jnp.where(present, vectors.T @ rhs @ vectors / jnp.where(present, total, 1.0), 0.0)
-    return vectors @ inner @ vectors.T
 
+    def solve(_: Callable, b: Array) -> Array:
+        inner = vectors.T @ b @ vectors
+        return vectors @ jnp.where(present, inner / jnp.where(present, total, 1.0), 0.0) @ vectors.T
 
-@_sylvester.defjvp
-def _sylvester_jvp(primals: tuple, tangents: tuple) -> tuple:
-    (s, rhs), (d_s, d_rhs) = primals, tangents
-    x = _sylvester(s, rhs)
-    return x, _sylvester(s, d_rhs - d_s @ x - x @ d_s)
+    return jax.lax.custom_linear_solve(lambda x: s @ x + x @ s, rhs, solve, symmetric=True)
