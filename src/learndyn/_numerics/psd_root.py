@@ -59,8 +59,8 @@ def _sylvester(s: Float[Array, "d d"], rhs: Float[Array, "d d"]) -> Float[Array,
     """The X with s X + X s = rhs (Sylvester's equation) for a root s, and X = 0 between absent
     directions, where any finite value would do.
 
-    Solved in the eigenbasis, and differentiated as an equation: derivatives of eigenvectors of equal
-    eigenvalues, which symmetric states have, do not exist.
+    Solved in the eigenbasis, and differentiated as an equation: eigenvectors of equal eigenvalues,
+    which symmetric states have, have no derivatives.
     """
     values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(s))
     total = values[:, None] + values
