@@ -16,7 +16,7 @@ from learndyn._checks import (
     require_x64,
 )
 from learndyn._types import CountLike, RealLike, Times
-from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
+from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, reach_of
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
@@ -57,7 +57,13 @@ def overlap_flow(
     require_x64("the theory", problem, rule, start)
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
     ready = choose_averages(
-        problem, start.k, start.m, rule=rule, biases=start.b is not None, averages=averages
+        problem,
+        start.k,
+        start.m,
+        rule=rule,
+        biases=start.b is not None,
+        averages=averages,
+        reach=reach_of(start),
     )
     return OverlapFlow(problem, rule, ready, start)
 
@@ -120,7 +126,12 @@ def generalisation_error(
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
     ready = choose_averages(
-        problem, state.k, state.m, biases=state.b is not None, averages=averages
+        problem,
+        state.k,
+        state.m,
+        biases=state.b is not None,
+        averages=averages,
+        reach=reach_of(state),
     )
     return _generalisation_error(problem, state, ready)
 
