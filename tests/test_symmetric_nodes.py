@@ -2,7 +2,6 @@
 
 import warnings
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +15,6 @@ from learndyn.averages import (
     BodyCentred,
     GaussHermite,
     MonteCarlo,
-    NodeAverages,
     QuasiMonteCarlo,
     SymmetryWarning,
     Trapezoid,
@@ -207,17 +205,3 @@ def test_neighbours_of_product_rules():
         for a in (coarse, averages, fine)
     ]
     assert errors[0] > errors[1] > errors[2]
-
-
-def test_replicates_scatter_as_the_errors_do():
-    """Also for eg, which has its own error."""
-    problem, state = ld.Problem(ld.Erf(), ld.Erf(), ld.Perceptron()), committee(2, 2)
-    averages = chosen(problem, state)
-    assert averages.neighbours() is None
-    spread, eg_spread = eqx.filter_jit(NodeAverages.scatter)(averages, problem, RULE, state)
-    fine = chosen(problem, state, QuasiMonteCarlo(2**16))
-    found, eg = averages_of(averages, problem, state)
-    exact, exact_eg = averages_of(fine, problem, state)
-    true = np.abs(np.asarray(found.Phi - exact.Phi)).max()
-    assert 0.1 < true / np.asarray(spread.Phi).max() < 8
-    assert 0.05 < abs(float(eg - exact_eg)) / float(eg_spread) < 8

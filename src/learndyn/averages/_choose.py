@@ -2,20 +2,18 @@
 
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
+from learndyn._checks import is_concrete
 from learndyn.averages._closed import closed_form, has_closed_form
 from learndyn.averages._fallback import node_averages
 from learndyn.averages._nodes import NodeAverages
 from learndyn.averages._quadrature import AbstractNodes
+from learndyn.averages._series import series_averages
 from learndyn.averages._types import AbstractAverages
 from learndyn.problems import Problem
-from learndyn.rules import AbstractRule, FieldAverages
-from learndyn.states import Overlaps
+from learndyn.rules import AbstractRule
+from learndyn.states import Overlaps, Weights
 
 
 def choose_averages(
@@ -31,11 +29,11 @@ def choose_averages(
     """Averages ready for `problem` and `rule` with k student and m teacher units.
 
     rule: None: for the generalisation error alone.
-    averages: None chooses (closed form; a lattice for smooth problems of at most five
-    dimensions; quasi-Monte Carlo closed under exchanges of units); "closed" insists on a closed
-    form; objects such as `Trapezoid`, `GaussHermite`, `QuasiMonteCarlo` and `MonteCarlo` are
-    used as given, with a `SymmetryWarning` where they do not keep the problem's symmetries.
-    reach: largest standard deviation of a field to expect (see `reach_of`); None: 1.
+    averages: None chooses (closed form; series for smooth units with squared loss; nodes);
+    "closed" insists on a closed form; `Trapezoid`, `GaussHermite`, `QuasiMonteCarlo` and
+    `MonteCarlo` objects are used as given, with a `SymmetryWarning` where they do not keep the
+    problem's symmetries.
+    reach: the largest standard deviation of a field to expect (see `reach_of`); None: 1.
 
     Raises: ValueError for an unknown option, or "closed" where there is no closed form.
     """
@@ -43,47 +41,43 @@ def choose_averages(
         return averages
     if averages == "closed" or (averages is None and has_closed_form(problem, rule, biases=biases)):
         return closed_form(problem, rule, biases=biases)
-    if averages is not None and not isinstance(averages, AbstractNodes):
+    found = None
+    if averages is None:
+        found = series_averages(problem, k, m, rule=rule, biases=biases)
+    if found is not None:
+        return found
+    return choose_nodes(problem, k, m, rule=rule, biases=biases, nodes=averages, reach=reach)
+
+
+def choose_nodes(
+    problem: Problem,
+    k: int,
+    m: int,
+    *,
+    rule: AbstractRule | None = None,
+    biases: bool,
+    nodes: AbstractNodes | str | Any = None,
+    reach: float | None = None,
+) -> NodeAverages:
+    """Averages over nodes, which are there for every problem.
+
+    nodes: None: a lattice for smooth problems of at most five dimensions, else quasi-Monte Carlo,
+        both closed under the problem's symmetries. reach: as for `choose_averages`.
+    Raises: ValueError for anything else than nodes.
+    """
+    if nodes is not None and not isinstance(nodes, AbstractNodes):
         raise ValueError(
             'averages must be None, "closed", Trapezoid(...), GaussHermite(...), '
-            f"QuasiMonteCarlo(...) or MonteCarlo(...); got {averages!r}."
+            f"QuasiMonteCarlo(...) or MonteCarlo(...); got {nodes!r}."
         )
-    exact_error = averages is None and has_closed_form(problem, biases=biases)
+    exact_error = nodes is None and has_closed_form(problem, biases=biases)
     keywords = {"biases": biases, "exact_error": exact_error, "reach": reach}
-    return node_averages(problem, k, m, rule=rule, nodes=averages, **keywords)
+    return node_averages(problem, k, m, rule=rule, nodes=nodes, **keywords)
 
 
-@eqx.filter_jit
-def averages_error(
-    problem: Problem, rule: AbstractRule, state: Overlaps, averages: AbstractAverages
-) -> Float[Array, ""]:
-    """Error of the averages at `state`: the largest over all entries of <F f>, Phi, h and f.
-
-    The standard error from the scatter of independent replicates of the nodes; for `Trapezoid`
-    and `GaussHermite` the difference from a coarser set, more than the error itself; 0 for
-    closed forms.
-    """
-    if not isinstance(averages, NodeAverages):
-        return jnp.zeros(())
-    replicates = averages.z.shape[0]
-    neighbours = averages.neighbours()
-    if neighbours is not None:
-        fewer, _ = neighbours
-        pair = (sampled(a.field_averages(problem, rule, state)) for a in (averages, fewer))
-        differences = jax.tree.map(lambda x, y: jnp.max(jnp.abs(x - y)), *pair)
-        return jnp.max(jnp.stack(differences))
-    if replicates < 2:
-        return jnp.full((), jnp.nan)
-
-    def one(index: Array) -> list[Array]:
-        return sampled(averages.replicate(index).field_averages(problem, rule, state))
-
-    scattered = jax.lax.map(one, jnp.arange(replicates))
-    errors = [jnp.std(x, axis=0, ddof=1) / np.sqrt(replicates) for x in scattered]
-    return jnp.max(jnp.stack([jnp.max(error) for error in errors]))
-
-
-def sampled(averages: FieldAverages) -> list[Array]:
-    """What nodes sum up: <F f>, Phi, h and f, but not G, which they derive from the first."""
-    assert averages.fields is not None, "closed forms have no sampling error"
-    return [averages.fields, averages.Phi, averages.h, averages.f]
+def has_biases(state: Overlaps | Weights, rule: AbstractRule | None = None) -> bool:
+    """Whether biases matter: not where all are known to be 0 and `rule` does not train them."""
+    given = [b for b in (state.b, state.b_teacher) if b is not None]
+    trained = rule is not None and rule.trains_biases
+    known_zero = is_concrete(given) and not any(np.any(np.asarray(b)) for b in given)
+    return bool(given) and (trained or not known_zero)

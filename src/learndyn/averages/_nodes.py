@@ -73,27 +73,11 @@ class NodeAverages(AbstractAverages):
         return self._sum(sum_errors, problem, None, state, score=score)
 
     def neighbours(self) -> "tuple[NodeAverages, NodeAverages] | None":
-        """Averages over the next coarser and the next finer nodes; None: see `scatter`."""
+        """Averages over the next coarser and the next finer nodes; None: replicates
+        tell the error."""
         if self.coarse is None or self.fine is None:
             return None
         return self._over(self.coarse), self._over(self.fine)
-
-    def scatter(
-        self, problem: Problem, rule: AbstractRule, state: Overlaps
-    ) -> tuple[FieldAverages, Float[Array, ""]]:
-        """Standard errors of the averages and of eg, from independent replicates; NaN where there
-        is but one."""
-
-        def one(index: Array) -> tuple[FieldAverages, Array]:
-            alone = self.replicate(index)
-            averages = alone.field_averages(problem, rule, state)
-            return averages, alone.generalisation_error(problem, state)
-
-        replicates = self.z.shape[0]
-        found = jax.lax.map(one, jnp.arange(replicates))
-        if replicates < 2:
-            return jax.tree.map(lambda x: jnp.full_like(x[0], jnp.nan), found)
-        return jax.tree.map(lambda x: jnp.std(x, axis=0, ddof=1) / np.sqrt(replicates), found)
 
     def covariance_of(
         self, problem: Problem, rule: AbstractRule, state: Overlaps, observable: Observable

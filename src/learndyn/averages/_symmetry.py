@@ -18,7 +18,7 @@ import numpy as np
 
 from learndyn._checks import is_concrete
 from learndyn.averages._quadrature import AbstractNodes, QuasiMonteCarlo
-from learndyn.problems import MultiIndex, Problem, remembered
+from learndyn.problems import MultiIndex, Problem, parity, remembered
 
 _ALL_PERMUTATIONS = 3
 """Up to so many units nodes are closed under all permutations, beyond under cyclic shifts: these
@@ -163,30 +163,21 @@ def _flips(problem: Problem, m: int, biases: bool) -> tuple[tuple[int, int, int]
     Odd networks keep biases at 0, under the flip of all. Where there are no biases, that flip
     changes no average that matters.
     """
-    even_student = not biases and remembered(_has_parity, problem.student, 1)
-    if even_student:
+    if biases:
+        odd = parity(problem.student) == "odd" and _label_has_parity(problem, m, -1)
+        return ((-1, -1, -1),) if odd else ()
+    if parity(problem.student) == "even":
         return ((-1, 1, 1),)
-    if _label_parity(problem, m, 1) and not biases:
-        return ((1, -1, 1),)
-    odd = biases and remembered(_has_parity, problem.student, -1) and _label_parity(problem, m, -1)
-    return ((-1, -1, -1),) if odd else ()
+    return ((1, -1, 1),) if _label_has_parity(problem, m, 1) else ()
 
 
-def _label_parity(problem: Problem, m: int, sign: int) -> bool:
+def _label_has_parity(problem: Problem, m: int, sign: int) -> bool:
     if isinstance(problem.teacher, MultiIndex):
-        return remembered(_has_label_parity, problem.teacher, m, sign)
-    return remembered(_has_parity, problem.teacher, sign)
+        return remembered(_index_has_parity, problem.teacher, m, sign)
+    return parity(problem.teacher) == ("even" if sign > 0 else "odd")
 
 
-def _has_parity(g: Callable, sign: int) -> bool:
-    """Whether g(-x) = sign g(x)."""
-    if not is_concrete(g):
-        return False
-    x = _points(1)[0][:, 0]
-    return _agree(g, (x,), (-x,), sign)
-
-
-def _has_label_parity(teacher: MultiIndex, m: int, sign: int) -> bool:
+def _index_has_parity(teacher: MultiIndex, m: int, sign: int) -> bool:
     rho, zeta = _points(m)
     return is_concrete(teacher) and _agree(
         jax.vmap(teacher), (rho, zeta), (-rho, sign * zeta), sign

@@ -16,7 +16,8 @@ from learndyn._checks import (
     require_x64,
 )
 from learndyn._types import CountLike, RealLike, Times
-from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, reach_of
+from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases, reach_of
+from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
@@ -61,7 +62,7 @@ def overlap_flow(
         start.k,
         start.m,
         rule=rule,
-        biases=start.b is not None,
+        biases=has_biases(start, rule),
         averages=averages,
         reach=reach_of(start),
     )
@@ -102,9 +103,7 @@ def solve_ode(
     """
     ts = checked_times(ts)
     flow = overlap_flow(problem, rule, start, averages=averages)
-    return _solve(
-        flow,
-        ts,
+    options = (
         _checked_tolerances(rtol, atol),
         _checked_jumps(jump_ts),
         _checked_solver(solver),
@@ -112,6 +111,12 @@ def solve_ode(
         adjoint,
         smallest_eigenvalue(start),
     )
+    run = _solve(flow, ts, *options)
+    while averages is None and (finer := finer_averages(run, flow.averages)) is not None:
+        flow = eqx.tree_at(lambda flow: flow.averages, flow, finer)
+        run = _solve(flow, ts, *options)
+    warn_of_averages(run)
+    return run
 
 
 def generalisation_error(
@@ -125,14 +130,8 @@ def generalisation_error(
     """
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
-    ready = choose_averages(
-        problem,
-        state.k,
-        state.m,
-        biases=state.b is not None,
-        averages=averages,
-        reach=reach_of(state),
-    )
+    given = {"biases": has_biases(state), "averages": averages, "reach": reach_of(state)}
+    ready = choose_averages(problem, state.k, state.m, **given)
     return _generalisation_error(problem, state, ready)
 
 
