@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, Float
 
 from learndyn.problems import Layers, MultiIndex, Problem, is_squared
@@ -76,6 +77,8 @@ def clean_teacher_output(
     """phi* without label noise; a multi-index teacher is averaged over zeta."""
     if not isinstance(problem.teacher, MultiIndex):
         return jax.vmap(problem.teacher_output, (0, None))(rho, layers)
+    if not uses_zeta(problem.teacher, rho.shape[1]):
+        return jax.vmap(problem.teacher, (0, None))(rho, jnp.zeros((), rho.dtype))
     # The trapezoidal rule is spectral for smooth f and forgiving where f jumps in zeta.
     zeta = jnp.arange(-8, 8 + _ZETA_STEP / 2, _ZETA_STEP)
     density = jnp.exp(-0.5 * zeta**2)
@@ -97,6 +100,21 @@ def needs_zeta_node(problem: Problem, rule: AbstractRule | None = None) -> bool:
     if problem.is_classification:
         return False
     return not is_squared(problem.loss) or not is_linear_in_error(problem, rule)
+
+
+def has_zeta_node(problem: Problem, rule: AbstractRule | None, m: int) -> bool:
+    """Whether nodes have a number for the label noise: not where a MultiIndex of m fields does not
+    use it."""
+    if problem.has_multi_index_teacher and not problem.overrides("label"):
+        return uses_zeta(problem.teacher, m)
+    return needs_zeta_node(problem, rule)
+
+
+def uses_zeta(teacher: MultiIndex, m: int) -> bool:
+    """Whether f(rho, zeta) has its second argument in its traced program."""
+    numbers = [jax.ShapeDtypeStruct(shape, jnp.result_type(float)) for shape in ((m,), ())]
+    program = jax.make_jaxpr(lambda rho, zeta: teacher(rho, zeta))(*numbers).jaxpr
+    return bool(dce_jaxpr(program, [True])[1][1])
 
 
 def is_linear_in_error(problem: Problem, rule: AbstractRule | None) -> bool:

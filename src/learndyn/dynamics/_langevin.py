@@ -31,7 +31,7 @@ from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
-_NODES = QuasiMonteCarlo(points=256, replicates=2)
+_NODES = QuasiMonteCarlo(points=256, replicates=2, symmetric=True)
 """Enough for the noise's strength: C(T) of an erf committee is off by 0.2 % with these."""
 
 

@@ -16,7 +16,7 @@ from learndyn._checks import (
     require_x64,
 )
 from learndyn._types import CountLike, RealLike, Times
-from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases
+from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases, reach_of
 from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
@@ -58,7 +58,13 @@ def overlap_flow(
     require_x64("the theory", problem, rule, start)
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
     ready = choose_averages(
-        problem, start.k, start.m, rule=rule, biases=has_biases(start, rule), averages=averages
+        problem,
+        start.k,
+        start.m,
+        rule=rule,
+        biases=has_biases(start, rule),
+        averages=averages,
+        reach=reach_of(start),
     )
     return OverlapFlow(problem, rule, ready, start)
 
@@ -124,7 +130,8 @@ def generalisation_error(
     """
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
-    ready = choose_averages(problem, state.k, state.m, biases=has_biases(state), averages=averages)
+    given = {"biases": has_biases(state), "averages": averages, "reach": reach_of(state)}
+    ready = choose_averages(problem, state.k, state.m, **given)
     return _generalisation_error(problem, state, ready)
 
 

@@ -36,7 +36,11 @@ from learndyn.problems._regularity import jumps_on_lines as jumps_on_lines
 from learndyn.problems._regularity import regularity as regularity
 from learndyn.problems._regularity import remembered as remembered
 from learndyn.problems._smoothness import gradient_jumps as gradient_jumps
+from learndyn.problems._smoothness import (
+    gradient_jumps_given_label as gradient_jumps_given_label,
+)
 from learndyn.problems._smoothness import is_resolved as is_resolved
 from learndyn.problems._smoothness import is_smooth as is_smooth
+from learndyn.problems._smoothness import is_smooth_given_label as is_smooth_given_label
 from learndyn.problems._smoothness import label_jumps as label_jumps
 from learndyn.problems._smoothness import loss_slope_jumps as loss_slope_jumps
