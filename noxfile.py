@@ -37,6 +37,14 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *workers, *session.posargs, env=cpu() | one_thread())
 
 
+@nox.session(default=False)
+def nightly(session: nox.Session) -> None:
+    """Run the tests that are too dear for every change."""
+    session.install("-e", ".[sweep,plot,images]", *groups("test"))
+    workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadfile")
+    session.run("pytest", "--nightly", *workers, *session.posargs, env=cpu() | one_thread())
+
+
 @nox.session
 def validate(session: nox.Session) -> None:
     """Does the theory describe the world? Writes results/validation; uses a GPU if there is one.
