@@ -93,7 +93,7 @@ def finer_averages(
 def warn_of_averages(run: Trajectory) -> None:
     """A warning where the averages have not converged, or are coarser than the drift.
 
-    Inside jit the numbers in `stats` tell.
+    Inside jit there is no warning: the numbers are in `stats`.
     """
     if not is_concrete(run.stats) or "averages_error_drift" not in run.stats:
         return

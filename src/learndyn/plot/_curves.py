@@ -86,6 +86,7 @@ def _draw_band(ax: "Axes", curve: Curve, colour: Any) -> None:
 
 
 def _set_scales(ax: "Axes", curves: list[Curve], log_time: bool | None) -> None:
+    # Errors span decades; a value of 0, as R has, rules a logarithm out.
     if all((curve.values[np.isfinite(curve.values)] > 0).all() for curve in curves):
         ax.set_yscale("log")
     times = np.unique(np.concatenate([curve.times for curve in curves]))

@@ -37,6 +37,7 @@ class Curve(NamedTuple):
         """The quantile over the runs still going; NaN where there is none."""
         if len(self.values) == 1:  # NumPy would look at every time by itself
             return np.where(np.isfinite(self.values[0]), self.values[0], np.nan)
+        # nanquantile warns of columns without a number: they are left out.
         going = np.isfinite(self.values).any(axis=0)
         result = np.full(len(self.times), np.nan)
         result[going] = np.nanquantile(self.values[:, going], q, axis=0)

@@ -155,6 +155,7 @@ def _label_ends_of(ax: "Axes", labels: Sequence[tuple[float, str, Any]]) -> None
 
 def spread(positions: np.ndarray, spacing: float) -> np.ndarray:
     """Move positions as little as is needed to be `spacing` apart, in the same order."""
+    # Isotonic regression by pooling adjacent violators
     order = np.argsort(positions, kind="stable")
     # Groups of touching labels, each centred on the mean of what its members want.
     groups: list[list[float]] = []

@@ -38,7 +38,7 @@ def misfit(units: Units, c: Float[Array, "d d"], rules: Rules) -> Float[Array, "
 
     Those are <g'_i g'_k> on the nodes that are conditioned on, and <g_a>, a quarter and half a
     step off the centre, on the nodes for each other field, against the series' fine lattice. Where
-    units are too steep for a lattice, levels may agree by chance; this tells.
+    units are too steep for a lattice, levels may agree by chance; this check detects it.
     """
     k = units.k
     sigma, r = standardised(c)
