@@ -6,6 +6,8 @@ from learndyn.averages._choose import sampled as sampled
 from learndyn.averages._closed import ClosedForm as ClosedForm
 from learndyn.averages._closed import has_closed_form as has_closed_form
 from learndyn.averages._nodes import NodeAverages as NodeAverages
+from learndyn.averages._one_unit import AbstractOneUnit as AbstractOneUnit
+from learndyn.averages._one_unit import outside_of as outside_of
 from learndyn.averages._quadrature import AbstractNodes as AbstractNodes
 from learndyn.averages._quadrature import GaussHermite as GaussHermite
 from learndyn.averages._quadrature import MonteCarlo as MonteCarlo

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from learndyn.averages._closed import closed_form, has_closed_form
 from learndyn.averages._nodes import NodeAverages
+from learndyn.averages._one_unit import one_unit_averages
 from learndyn.averages._quadrature import AbstractNodes, QuasiMonteCarlo, Trapezoid
 from learndyn.averages._samples import is_linear_in_error, needs_zeta_node
 from learndyn.averages._types import AbstractAverages
@@ -50,7 +51,12 @@ def choose_averages(
     """
     if isinstance(averages, AbstractAverages):
         return averages
-    if averages == "closed" or (averages is None and has_closed_form(problem, rule, biases=biases)):
+    exact = averages is None and has_closed_form(problem, rule, biases=biases)
+    if averages is None and not exact:
+        one_unit = one_unit_averages(problem, k, m, rule=rule, biases=biases)
+        if one_unit is not None:
+            return one_unit
+    if exact or averages == "closed":
         return closed_form(problem, rule, biases=biases)
     dims = k + m + needs_zeta_node(problem, rule)
     jumps = modulation_jumps(problem, rule, k, m)

@@ -124,15 +124,16 @@ def labels(
     clean = jax.vmap(problem.teacher_output, (0, None))(rho, layers)
     if problem.is_classification:
         one = jnp.ones_like(clean)
-        positive = _probability_positive(clean, problem.noise)
+        positive = probability_positive(problem, clean)
         return [(positive, one), (1 - positive, -one)]
     # Gauss and Hermite's rule for zeta.
     x, w = np.polynomial.hermite_e.hermegauss(points)
     return [(p, clean + x_i * problem.noise) for x_i, p in zip(x, w / w.sum(), strict=True)]
 
 
-def _probability_positive(clean: Float[Array, " p"], noise: Float[Array, ""]) -> Float[Array, " p"]:
-    """P(clean + noise zeta >= 0), a step where noise = 0."""
-    noisy = noise > 0
-    smooth = jax.scipy.special.ndtr(clean / jnp.where(noisy, noise, 1.0))
-    return jnp.where(noisy, smooth, jnp.where(clean >= 0, 1.0, 0.0))
+def probability_positive(problem: Problem, clean: Float[Array, "*p"]) -> Float[Array, "*p"]:
+    """P(y = 1) where the teacher's noiseless output is `clean`, a step for noise = 0."""
+    noisy = problem.noise > 0
+    smooth = jax.scipy.special.ndtr(clean / jnp.where(noisy, problem.noise, 1.0))
+    positive = jnp.where(noisy, smooth, jnp.where(clean >= 0, 1.0, 0.0))
+    return problem.flip + (1.0 - 2.0 * problem.flip) * positive

@@ -53,7 +53,7 @@ class OverlapFlow(eqx.Module):
         rates = self.rule.effective_rates(t)
         averages = self.averages.field_averages(self.problem, self.rule, state)
         if velocity is None:
-            return self.coordinates(*self._drift(rates, state, averages))
+            return self.coordinates(*self.drift(rates, state, averages))
         return self._momentum_drift(rates, state, velocity, averages)
 
     def jacobian(self, t: Float[Array, ""], y: Float[Array, " p"]) -> Float[Array, "p p"]:
@@ -91,9 +91,10 @@ class OverlapFlow(eqx.Module):
     def _trains_b(self) -> bool:
         return self.rule.trains_biases
 
-    def _drift(
+    def drift(
         self, rates: Rates, state: Overlaps, averages: FieldAverages
     ) -> tuple[Array, Array, Array, Array]:
+        """dQ, dR, dv and db at `state`, without momentum."""
         kappa, k = self.rule.weight_decay, state.k
         # <F_i lambda_k> and <F_i rho_n>, by G times the covariance of the fields.
         with_fields = averages.with_fields(state.covariance)
