@@ -10,9 +10,9 @@ from jaxtyping import Array, Float
 
 from learndyn.averages._closed import closed_form, has_closed_form
 from learndyn.averages._nodes import NodeAverages
-from learndyn.averages._one_unit import one_unit_averages
 from learndyn.averages._quadrature import AbstractNodes, QuasiMonteCarlo, Trapezoid
-from learndyn.averages._samples import is_linear_in_error, needs_zeta_node
+from learndyn.averages._samples import at_rest, is_linear_in_error, needs_zeta_node
+from learndyn.averages._split import one_unit_averages
 from learndyn.averages._types import AbstractAverages
 from learndyn.problems import (
     Layers,
@@ -83,15 +83,7 @@ def modulation_jumps(problem: Problem, rule: AbstractRule | None, k: int, m: int
     if is_linear_in_error(problem, rule):
         return gradient_jumps(problem, m)
     assert rule is not None, "eg alone is linear in the error"
-    return label_jumps(problem, m) or remembered(_jumps_somewhere, *_at_rest(problem, rule), k)
-
-
-def _at_rest(problem: Problem, rule: AbstractRule) -> tuple[Problem, AbstractRule]:
-    """Both without the numbers that no modulation depends on, which may be traced."""
-    names = ("lr", "lr_second", "lr_bias", "weight_decay", "momentum")
-    rates = lambda rule: [getattr(rule, name) for name in names]
-    still = eqx.tree_at(rates, rule, [None] * len(names), is_leaf=lambda x: x is None)
-    return eqx.tree_at(lambda p: p.noise, problem, 0.0), still
+    return label_jumps(problem, m) or remembered(_jumps_somewhere, *at_rest(problem, rule), k)
 
 
 def _jumps_somewhere(problem: Problem, rule: AbstractRule, k: int) -> bool:

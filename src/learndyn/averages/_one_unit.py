@@ -80,17 +80,6 @@ class HalfPlanes(AbstractOneUnit):
         return self.error_at(problem, state, outside_of(state))
 
 
-def one_unit_averages(
-    problem: Problem, k: int, m: int, *, rule: AbstractRule | None, biases: bool
-) -> AbstractOneUnit | None:
-    """Averages for one student unit and one teacher field; None where others serve better."""
-    if (k, m) != (1, 1):
-        return None
-    if learns_half_plane(problem, rule, biases=biases):
-        return HalfPlanes()
-    return None
-
-
 def learns_half_plane(problem: Problem, rule: AbstractRule | None, *, biases: bool) -> bool:
     """Whether a linear unit learns the sign of one field by a loss with closed forms: Hebb,
     Perceptron or AdaTron, no biases, and a rule that declares its closed form."""

@@ -1,5 +1,6 @@
 """Sums over nodes of what one sample contributes: labels, modulations and errors."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,6 +105,14 @@ def is_linear_in_error(problem: Problem, rule: AbstractRule | None) -> bool:
     return rule is None or (
         rule.propagates_error and not problem.overrides(*rule.reads, "student_output")
     )
+
+
+def at_rest(problem: Problem, rule: AbstractRule) -> tuple[Problem, AbstractRule]:
+    """Both without the numbers that no modulation depends on, which may be traced."""
+    names = ("lr", "lr_second", "lr_bias", "weight_decay", "momentum")
+    rates = lambda rule: [getattr(rule, name) for name in names]
+    still = eqx.tree_at(rates, rule, [None] * len(names), is_leaf=lambda x: x is None)
+    return eqx.tree_at(lambda p: p.noise, problem, 0.0), still
 
 
 def labels(

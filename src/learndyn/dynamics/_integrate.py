@@ -156,8 +156,10 @@ def trajectory_from(
     n: Array | None = None,
     eg: Times | None = None,
 ) -> Trajectory:
-    """The trajectory of a solve. ys: the coordinates at ts; None: all that was solved for. eg: None:
-    from the overlaps at ts."""
+    """The trajectory of a solve.
+
+    ys: the coordinates at ts; None: all that was solved for. eg: None: from the overlaps at ts.
+    """
     ys = solved.ys if ys is None else ys
     states = jax.vmap(flow.unpack)(ys)
     run = Run(level, flow.problem, flow.rule, flow.start.T, flow.start.layers, flow.averages, ts, n)

@@ -30,9 +30,12 @@ from learndyn.problems._problem import MultiIndex as MultiIndex
 from learndyn.problems._problem import Problem as Problem
 from learndyn.problems._problem import Signals as Signals
 from learndyn.problems._regularity import Regularity as Regularity
+from learndyn.problems._regularity import evaluate as evaluate
+from learndyn.problems._regularity import jump_places as jump_places
 from learndyn.problems._regularity import jumps_on_lines as jumps_on_lines
 from learndyn.problems._regularity import regularity as regularity
 from learndyn.problems._regularity import remembered as remembered
+from learndyn.problems._regularity import slope_of as slope_of
 from learndyn.problems._smoothness import changes_sign_at_zero as changes_sign_at_zero
 from learndyn.problems._smoothness import gradient_jumps as gradient_jumps
 from learndyn.problems._smoothness import is_resolved as is_resolved
