@@ -39,8 +39,12 @@ however large Q is; beyond the last one such a function is a constant or a line.
 _SAME = 1e-9
 """Largest distance of two places that count as one."""
 
-_ZETAS = (-1.3, -0.4, 0.7, 1.9)
-"""Values of the label noise, or of the label, at which functions are scanned; any that differ."""
+_ZETAS = (-5.0, -1.3, -0.4, 0.7, 1.9, 5.0)
+"""Values of the label noise at which a teacher is scanned: places that move with it are spread over
+a layer, whose ends and middle these give."""
+
+_LABELS = (-0.4, 0.7)
+"""Labels at which a loss or a rule is scanned where labels are any numbers; any that differ."""
 
 _LAYER = 8.0
 """Half the width, in standard deviations of the label noise, of the layer in which the probability
@@ -50,16 +54,17 @@ of a label changes from 0 to 1."""
 class Places(NamedTuple):
     """Where functions of one number jump or bend; tuples of numbers, so that they may be static.
 
-    in_student: in lambda + b. in_output: in phi. in_field: in lambda, of rules that are not made of
-    student and loss. soft: further ends of pieces, in phi of a linear student, else in lambda + b.
+    in_student: in lambda + b. in_output: in phi. in_residual: in phi - y. in_field: in lambda, of
+    rules that are not made of student and loss.
     in_label: in rho + b*, where the label's distribution jumps or bends. in_clean: where the
-    noiseless output does, or changes its sign. steepness: |dg*/drho| where labels change their sign
-    without a jump of g*, with the place; they are spread by noise. uses_zeta: whether a MultiIndex
-    teacher depends on its number.
+    noiseless output does, or changes its sign. steepness: (place, |dg*/drho|) where labels change
+    their sign, which noise spreads. uses_zeta: whether a MultiIndex teacher depends on its number.
+    soft: further ends of pieces, in phi of a linear student, else in lambda + b.
     """
 
     in_student: tuple[float, ...]
     in_output: tuple[float, ...]
+    in_residual: tuple[float, ...]
     in_field: tuple[float, ...]
     in_label: tuple[float, ...]
     in_clean: tuple[float, ...]
@@ -84,21 +89,19 @@ def places(problem: Problem, rule: AbstractRule | None) -> Places | None:
     """Where this problem and rule jump or bend; None where it cannot be known (traced numbers)."""
     known = regularity(problem.student)
     in_student = (*known.jumps, *known.kinks, *known.bends)
-    in_output, in_field = (0.0,) if problem.is_classification else (), ()
+    in_output = (0.0,) if problem.is_classification else ()
+    in_residual, in_field = (), ()
     if rule is not None and is_linear_in_error(problem, rule):
-        in_output += _in_output(problem)
+        in_output, in_residual = in_output + _in_output(problem), _in_residual(problem)
     elif rule is not None:
         in_field = remembered(_in_field, *at_rest(problem, rule))
     in_label, in_clean, uses_zeta = _of_teacher(problem)
     steepness = ()
     if problem.is_classification and not isinstance(problem.teacher, Sign | MultiIndex):
         steepness = _steepness(problem, in_clean)
-    found = Places(
-        *(_distinct(x) for x in (in_student, in_output, in_field, in_label, in_clean)),
-        steepness,
-        uses_zeta,
-    )
-    numbers = [x for group in found[:5] for x in group]
+    groups = (in_student, in_output, in_residual, in_field, in_label, in_clean)
+    found = Places(*map(_distinct, groups), steepness, uses_zeta)
+    numbers = [x for group in found[: len(groups)] for x in group]
     return found if all(math.isfinite(x) for x in numbers) else None
 
 
@@ -107,8 +110,25 @@ def _in_output(problem: Problem) -> tuple[float, ...]:
     known = declared(problem.loss, "regularity")
     if known is not None:
         return tuple(s * x for s in (1, -1) for x in (*known.kinks, *known.bends))
-    labels = (1.0, -1.0) if problem.is_classification else _ZETAS
-    return remembered(_slope_places, problem.loss, labels)
+    if problem.is_classification:
+        return remembered(_slope_places, problem.loss, (1.0, -1.0))
+    first, second = _at_labels(problem.loss)
+    return tuple(x for x in first if _is_among(x, second))
+
+
+def _in_residual(problem: Problem) -> tuple[float, ...]:
+    """Where the loss's slope, or its derivative, jumps in phi - y, for labels of any size."""
+    if problem.is_classification or declared(problem.loss, "regularity") is not None:
+        return ()
+    first, second = (
+        tuple(x - y for x in found)
+        for y, found in zip(_LABELS, _at_labels(problem.loss), strict=True)
+    )
+    return tuple(x for x in first if _is_among(x, second))
+
+
+def _at_labels(loss: Callable) -> list[tuple[float, ...]]:
+    return [remembered(_slope_places, loss, (y,)) for y in _LABELS]
 
 
 def _slope_places(loss: Callable, labels: tuple[float, ...]) -> tuple[float, ...]:
@@ -121,7 +141,7 @@ def _slope_places(loss: Callable, labels: tuple[float, ...]) -> tuple[float, ...
 def _in_field(problem: Problem, rule: AbstractRule) -> tuple[float, ...]:
     """Where a rule's modulation or its slope jumps in lambda, with second layer 1, no biases."""
     layers = Layers(jnp.ones(1), jnp.ones(0), None, None)
-    labels = (1.0, -1.0) if problem.is_classification else _ZETAS
+    labels = (1.0, -1.0) if problem.is_classification else _LABELS
 
     def at(y: float, name: str) -> Callable:
         def one(lam: Array) -> Array:
@@ -186,12 +206,7 @@ def _of_multi_index(
     if not _uses_zeta(teacher):
         found = scanned(0.0)
         return found, found, False
-    each = [scanned(zeta) for zeta in _ZETAS]
-    # A place that moves with zeta is spread out by it.
-    common = [
-        x for i, one in enumerate(each) for x in one if _is_among(x, each[:i] + each[i + 1 :])
-    ]
-    return tuple(common), scanned(None), True
+    return tuple(x for zeta in _ZETAS for x in scanned(zeta)), scanned(None), True
 
 
 def _uses_zeta(teacher: MultiIndex) -> bool:
@@ -216,8 +231,8 @@ def _jumps(fns: list[Callable], leaves: object) -> tuple[float, ...]:
     return near + tuple(x for x in far if not abs(x) < 8.0)
 
 
-def _is_among(x: float, groups: Iterable[tuple[float, ...]]) -> bool:
-    return any(abs(x - y) < _SAME for group in groups for y in group)
+def _is_among(x: float, others: Iterable[float]) -> bool:
+    return any(abs(x - y) < _SAME for y in others)
 
 
 def _distinct(values: Iterable[float]) -> tuple[float, ...]:

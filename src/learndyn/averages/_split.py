@@ -82,25 +82,25 @@ class SplitQuadrature(AbstractOneUnit):
         self, problem: Problem, rule: AbstractRule, state: Overlaps, outside: Scalar
     ) -> FieldAverages:
         fields, layers = _fields(state, outside), state.layers
-        lam_breaks = self._student_breaks(problem, layers)
-        label_breaks = self.places.of_labels(problem, layers)
-        x, w, xi, w_xi = _nested(fields, lam_breaks, label_breaks, self.order)
-        lam = fields.slope * x[:, None] + fields.width * xi
+        hard, soft = self._student_breaks(problem, layers)
+        x, w = _outer(fields, (hard, soft), self.places.of_labels(problem, layers), self.order)
         exact = is_linear_in_error(problem, rule)
         labels = label_distribution(problem, fields.scale * x, layers, self.places, exact)
 
         def given(one: tuple[Array, Array]) -> Array:
             p, y = one
-            weight = (w * p)[:, None] * w_xi
-            return _moments(problem, rule, lam, y, layers, x[:, None], xi, weight)
+            breaks = jnp.concatenate([hard, soft]) + jnp.zeros((len(y), 1))
+            breaks = jnp.concatenate([breaks, self._residual_breaks(problem, layers, y)], axis=1)
+            xi, w_xi = _inner(fields, breaks, x, self.order)
+            return _moments(problem, rule, fields, y, layers, x, xi, (w * p)[:, None] * w_xi)
 
         return _from_moments(jnp.sum(jax.lax.map(given, labels), axis=0), fields)
 
     def error_at(self, problem: Problem, state: Overlaps, outside: Scalar) -> Scalar:
         fields, layers = _fields(state, outside), state.layers
-        lam_breaks = self._student_breaks(problem, layers)
-        rho_breaks = self.places.of_clean_output(layers)
-        x, w, xi, w_xi = _nested(fields, lam_breaks, rho_breaks, self.order)
+        breaks = self._student_breaks(problem, layers)
+        x, w = _outer(fields, breaks, self.places.of_clean_output(layers), self.order)
+        xi, w_xi = _inner(fields, jnp.concatenate(breaks), x, self.order)
         lam = (fields.slope * x[:, None] + fields.width * xi).reshape(-1, 1)
         phi = jax.vmap(problem.student_output, (0, None))(lam, layers).reshape(xi.shape)
         clean = clean_teacher_output(problem, (fields.scale * x)[:, None], layers)[:, None]
@@ -128,17 +128,39 @@ class SplitQuadrature(AbstractOneUnit):
     ) -> tuple[Float[Array, " hard"], Float[Array, " soft"]]:
         """Places in lambda where the modulation or the output's sign jumps or bends, and others
         between which smooth functions of order 1 are polynomials, also where Q is large."""
-        b = 0.0 if layers.b is None else layers.b[0]
-        v = layers.v[0]
-        x = [jnp.asarray(self.places.in_student, float) - b]
-        x.append(jnp.asarray(self.places.in_field, float))
-        soft = jnp.asarray(self.places.soft, float)
+        hard = [jnp.asarray(self.places.in_student, float) - _bias(layers)]
+        hard.append(jnp.asarray(self.places.in_field, float))
         outputs = jnp.asarray(self.places.in_output, float)
+        hard.append(_fields_of_outputs(problem, layers, outputs).ravel())
+        soft = jnp.asarray(self.places.soft, float)
         if isinstance(problem.student, Linear):
-            return jnp.concatenate([*x, _quotient(outputs, v) - b]), _quotient(soft, v) - b
-        for output in self.places.in_output:
-            x.append(crossings(lambda x: v * problem.student(x), output) - b)
-        return jnp.concatenate(x), soft - b
+            soft = _quotient(soft, layers.v[0])
+        return jnp.concatenate(hard), soft - _bias(layers)
+
+    def _residual_breaks(
+        self, problem: Problem, layers: Layers, y: Float[Array, " outer"]
+    ) -> Float[Array, "outer places"]:
+        """Places in lambda where the loss jumps or bends, for each label."""
+        outputs = y[:, None] + jnp.asarray(self.places.in_residual, float)
+        return _fields_of_outputs(problem, layers, outputs).reshape(len(y), -1)
+
+
+def _fields_of_outputs(
+    problem: Problem, layers: Layers, outputs: Float[Array, "*shape"]
+) -> Float[Array, "*shape most"]:
+    """The fields lambda at which the student gives these outputs."""
+    v = layers.v[0]
+    if isinstance(problem.student, Linear):
+        return _quotient(outputs, v)[..., None] - _bias(layers)
+
+    def of(output: Scalar) -> Array:
+        return crossings(lambda x: v * problem.student(x), output)
+
+    return jnp.vectorize(of, signature="()->(n)")(outputs) - _bias(layers)
+
+
+def _bias(layers: Layers) -> Array | float:
+    return 0.0 if layers.b is None else layers.b[0]
 
 
 def _fields(state: Overlaps, outside: Scalar) -> Fields:
@@ -146,39 +168,44 @@ def _fields(state: Overlaps, outside: Scalar) -> Fields:
     return Fields(scale, _ratio(state.R[0, 0], scale), root(outside))
 
 
-def _nested(
+def _outer(
     fields: Fields,
-    lam_breaks: tuple[Array, Array],
+    lam_breaks: tuple[Float[Array, " hard"], Float[Array, " soft"]],
     rho_breaks: Float[Array, " places"],
     order: int,
-) -> tuple[Array, Array, Array, Array]:
-    """Outer nodes x and weights (outer,), inner nodes xi and weights (outer, inner)."""
+) -> tuple[Float[Array, " outer"], Float[Array, " outer"]]:
+    """Nodes and weights of x."""
     hard, soft = lam_breaks
     # Where the mean of lambda given rho crosses a kink of the modulation
     centre, aside = _quotient(hard, fields.slope), _LAYER * _quotient(fields.width, fields.slope)
-    outer = [_quotient(rho_breaks, fields.scale), centre, centre - aside, centre + aside]
-    x, w = split_rule(jnp.concatenate([*outer, _quotient(soft, fields.slope)]), order)
-    inner = jnp.concatenate([hard, soft]) - fields.slope * x[:, None]
-    xi, w_xi = split_rule(_quotient(inner, fields.width), order)
-    return x, w, xi, w_xi
+    breaks = [_quotient(rho_breaks, fields.scale), centre, centre - aside, centre + aside]
+    return split_rule(jnp.concatenate([*breaks, _quotient(soft, fields.slope)]), order)
+
+
+def _inner(
+    fields: Fields, lam_breaks: Float[Array, "*outer breaks"], x: Float[Array, " outer"], order: int
+) -> tuple[Float[Array, "outer inner"], Float[Array, "outer inner"]]:
+    """Nodes and weights of xi, for each x."""
+    return split_rule(_quotient(lam_breaks - fields.slope * x[:, None], fields.width), order)
 
 
 def _moments(
     problem: Problem,
     rule: AbstractRule,
-    lam: Float[Array, "outer inner"],
+    fields: Fields,
     y: Float[Array, " outer"],
     layers: Layers,
-    x: Float[Array, "outer 1"],
+    x: Float[Array, " outer"],
     xi: Float[Array, "outer inner"],
     weight: Float[Array, "outer inner"],
 ) -> Float[Array, "5"]:
     """<F>, <F x>, <F xi>, <F F> and <H>, of samples with labels y."""
+    lam = fields.slope * x[:, None] + fields.width * xi
     labels = jnp.broadcast_to(y[:, None], lam.shape).ravel()
     found = modulations(problem, rule, lam.reshape(-1, 1), labels, layers)
     c, dv = found.c.reshape(lam.shape), found.dv.reshape(lam.shape)
     pull = weight * c
-    sums = [pull, pull * x, pull * xi, pull * c, weight * dv]
+    sums = [pull, pull * x[:, None], pull * xi, pull * c, weight * dv]
     return jnp.stack([jnp.sum(one) for one in sums])
 
 
