@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from learndyn._types import Scalar
+
 _FAR = 1e300
 """Stands for a crossing that is not there."""
 
@@ -17,7 +19,7 @@ _HALVINGS = 54
 """Of an interval no wider than 3: down to rounding."""
 
 
-def crossings(fn: Callable, level: float, most: int = 2) -> Float[Array, " most"]:
+def crossings(fn: Callable, level: Scalar | float, most: int = 2) -> Float[Array, " most"]:
     """The first `most` places where the elementwise `fn` crosses `level`, else 1e300.
 
     Derivatives with respect to what `fn` depends on are those of the implicit function.

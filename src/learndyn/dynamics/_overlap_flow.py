@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._numerics.linear_algebra import triu
-from learndyn.averages import AbstractAverages, FieldAverages
+from learndyn.averages import AbstractAverages, AbstractOneUnit, FieldAverages
 from learndyn.problems import Problem, loss_slope_jumps
 from learndyn.rules import AbstractRule, Rates
 from learndyn.states import Overlaps
@@ -62,7 +62,8 @@ class OverlapFlow(eqx.Module):
         Raises: ValueError where they cannot be right: a kinked loss with a trained second
         layer, whose jump moves with v while the derivatives act on the fields' measure.
         """
-        if self._trains_v and loss_slope_jumps(self.problem.loss):
+        splits = isinstance(self.averages, AbstractOneUnit)  # its nodes move with the kinks
+        if self._trains_v and not splits and loss_slope_jumps(self.problem.loss):
             raise ValueError(
                 "derivatives of averages need a loss without kinks where the second layer is "
                 f"trained; got {self.problem.loss}. Choose Squared or Logistic, or set "
