@@ -274,7 +274,7 @@ def test_flip_as_data():
     assert runs.result[2] == ld.Result.INVALID_INPUT
     _, slope = jax.jvp(lambda flip: late(flip).eg[-1], (0.1,), (1.0,))
     near = [late(0.1 + step).eg[-1] for step in (-1e-4, 1e-4)]
-    assert slope == pytest.approx((near[1] - near[0]) / 2e-4, rel=1e-5)
+    assert float(slope) == pytest.approx(float(near[1] - near[0]) / 2e-4, rel=1e-5)
 
 
 JACOBIANS = {
