@@ -220,6 +220,23 @@ def test_a_local_rule_and_a_noisy_kinked_regression():
     np.testing.assert_allclose([found[0], found[2]], truth, rtol=1e-6)
 
 
+def test_what_pieces_cannot_follow_goes_to_other_nodes():
+    """Jumps that move with a label of any size, or in zeta under a regression loss."""
+
+    def sign_of_error(problem, sample, layers):
+        g, dg, error = problem.signals(sample.lam, sample.y, layers)
+        return ld.Modulation(layers.v * dg * jnp.sign(error), g * jnp.sign(error))
+
+    jumps_in_zeta = ld.MultiIndex(lambda rho, zeta: jnp.sign(rho[0]) * jnp.sign(zeta + 1.0))
+    for problem, rule in (
+        (ld.Problem(noise=0.1), ld.LocalRule(sign_of_error, 1.0)),
+        (ld.Problem(loss=lambda phi, y: jnp.abs(phi**2 - y)), RULE),
+        (ld.Problem(ld.Linear(), jumps_in_zeta), RULE),
+    ):
+        found = choose_averages(problem, 1, 1, rule=rule, biases=False)
+        assert not isinstance(found, AbstractOneUnit)
+
+
 def test_finer_and_coarser_averages_say_the_error():
     problem = learner(own_adatron, ld.Sign(0.2))
     found = choose_averages(problem, 1, 1, rule=RULE, biases=False)

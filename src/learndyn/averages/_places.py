@@ -36,6 +36,9 @@ _SOFT = (-32.0, -8.0, -2.0, 2.0, 8.0, 32.0)
 """Ends of pieces in which smooth functions of order 1, such as a logistic slope, are polynomials
 however large Q is; beyond the last one such a function is a constant or a line."""
 
+_UNKNOWN = (math.nan,)
+"""Stands for places that no number can say; nodes of another kind then serve."""
+
 _SAME = 1e-9
 """Largest distance of two places that count as one."""
 
@@ -113,7 +116,14 @@ def _in_output(problem: Problem) -> tuple[float, ...]:
     if problem.is_classification:
         return remembered(_slope_places, problem.loss, (1.0, -1.0))
     first, second = _at_labels(problem.loss)
-    return tuple(x for x in first if _is_among(x, second))
+    fixed = tuple(x for x in first if _is_among(x, second))
+    follows = _in_residual(problem)
+    known = all(
+        _is_among(x, fixed) or _is_among(x - y, follows)
+        for y, found in zip(_LABELS, (first, second), strict=True)
+        for x in found
+    )
+    return fixed if known else _UNKNOWN
 
 
 def _in_residual(problem: Problem) -> tuple[float, ...]:
@@ -139,9 +149,9 @@ def _slope_places(loss: Callable, labels: tuple[float, ...]) -> tuple[float, ...
 
 
 def _in_field(problem: Problem, rule: AbstractRule) -> tuple[float, ...]:
-    """Where a rule's modulation or its slope jumps in lambda, with second layer 1, no biases."""
+    """Where a rule's modulation or its slope jumps in lambda, with second layer 1, no biases; not
+    known where that depends on a label that may be any number."""
     layers = Layers(jnp.ones(1), jnp.ones(0), None, None)
-    labels = (1.0, -1.0) if problem.is_classification else _LABELS
 
     def at(y: float, name: str) -> Callable:
         def one(lam: Array) -> Array:
@@ -150,8 +160,15 @@ def _in_field(problem: Problem, rule: AbstractRule) -> tuple[float, ...]:
 
         return jnp.vectorize(one)
 
-    fns = [at(y, name) for y in labels for name in ("c", "dv")]
-    return _jumps(fns + [slope_of(fn) for fn in fns], (problem, rule))
+    def scanned(*labels: float) -> tuple[float, ...]:
+        fns = [at(y, name) for y in labels for name in ("c", "dv")]
+        return _jumps(fns + [slope_of(fn) for fn in fns], (problem, rule))
+
+    if problem.is_classification:
+        return scanned(1.0, -1.0)
+    first, second = (scanned(y) for y in _LABELS)
+    fixed = len(first) == len(second) and all(_is_among(x, second) for x in first)
+    return first if fixed else _UNKNOWN
 
 
 def _of_teacher(problem: Problem) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
@@ -206,7 +223,14 @@ def _of_multi_index(
     if not _uses_zeta(teacher):
         found = scanned(0.0)
         return found, found, False
+    if not classification and _jumps_in_zeta(teacher):
+        return _UNKNOWN, (), True  # smooth rules for zeta would miss such jumps
     return tuple(x for zeta in _ZETAS for x in scanned(zeta)), scanned(None), True
+
+
+def _jumps_in_zeta(teacher: MultiIndex) -> bool:
+    fns = [jnp.vectorize(lambda z, r=r: teacher(jnp.full((1,), r), z)) for r in _ZETAS]
+    return bool(_jumps(fns, teacher))
 
 
 def _uses_zeta(teacher: MultiIndex) -> bool:

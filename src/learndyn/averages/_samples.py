@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn.problems import Layers, MultiIndex, Problem, is_squared
+from learndyn.problems import Layers, MultiIndex, Problem, Sign, is_squared
 from learndyn.rules import AbstractRule, Modulation, Sample
 
 _ZETA_STEP = 1 / 16
@@ -112,7 +112,10 @@ def at_rest(problem: Problem, rule: AbstractRule) -> tuple[Problem, AbstractRule
     names = ("lr", "lr_second", "lr_bias", "weight_decay", "momentum")
     rates = lambda rule: [getattr(rule, name) for name in names]
     still = eqx.tree_at(rates, rule, [None] * len(names), is_leaf=lambda x: x is None)
-    return eqx.tree_at(lambda p: p.noise, problem, 0.0), still
+    quiet = eqx.tree_at(lambda p: p.noise, problem, 0.0)
+    if isinstance(problem.teacher, Sign):
+        quiet = eqx.tree_at(lambda p: p.teacher.flip, quiet, 0.0)
+    return quiet, still
 
 
 def labels(

@@ -85,7 +85,8 @@ class SplitQuadrature(AbstractOneUnit):
         hard, soft = self._student_breaks(problem, layers)
         x, w = _outer(fields, (hard, soft), self.places.of_labels(problem, layers), self.order)
         exact = is_linear_in_error(problem, rule)
-        labels = label_distribution(problem, fields.scale * x, layers, self.places, exact)
+        rho, order = fields.scale * x, self.order
+        labels = label_distribution(problem, rho, layers, self.places, exact, order)
 
         def given(one: tuple[Array, Array]) -> Array:
             p, y = one

@@ -9,8 +9,9 @@ from learndyn.averages._places import Places
 from learndyn.averages._samples import probability_positive
 from learndyn.problems import Layers, MultiIndex, Problem, is_squared
 
-_ZETA_NODES = 24
-"""Of Gauss and Hermite's rule for noise that no exact rule knows, of smooth functions."""
+_ZETA_NODES = 2
+"""Times the order of the other rules: nodes of Gauss and Hermite's rule for noise that no exact
+rule knows."""
 
 _ZETA_INTERVALS = 64
 """Intervals of [-8, 8] in each of which a label may change once as a function of zeta."""
@@ -23,11 +24,17 @@ _STEP = 1e-6
 
 
 def label_distribution(
-    problem: Problem, rho: Float[Array, " p"], layers: Layers, places: Places, exact: bool
+    problem: Problem,
+    rho: Float[Array, " p"],
+    layers: Layers,
+    places: Places,
+    exact: bool,
+    order: int,
 ) -> tuple[Float[Array, "labels p"], Float[Array, "labels p"]]:
     """Probabilities and labels at each field.
 
     exact: whether a modulation is linear in a label of squared loss, so that two labels suffice.
+    order: nodes in each piece of the other rules.
     """
     one = jnp.ones_like(rho)
     if problem.is_classification:
@@ -35,7 +42,7 @@ def label_distribution(
         return jnp.stack([positive, 1 - positive]), jnp.stack([one, -one])
     noiseless = isinstance(problem.teacher, MultiIndex) and not places.uses_zeta
     linear = exact and is_squared(problem.loss) and not isinstance(problem.teacher, MultiIndex)
-    points = 1 if noiseless else 2 if linear else _ZETA_NODES
+    points = 1 if noiseless else 2 if linear else _ZETA_NODES * order
     # Gauss and Hermite's rule for zeta
     zeta, p = np.polynomial.hermite_e.hermegauss(points)
     label = jax.vmap(jax.vmap(problem.label, (0, None, None)), (None, 0, None))
