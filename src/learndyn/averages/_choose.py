@@ -2,16 +2,16 @@
 
 from typing import Any
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
+from learndyn._checks import is_concrete
 from learndyn.averages._closed import closed_form, has_closed_form
 from learndyn.averages._nodes import NodeAverages
 from learndyn.averages._quadrature import AbstractNodes, QuasiMonteCarlo, Trapezoid
 from learndyn.averages._samples import at_rest, is_linear_in_error, needs_zeta_node
+from learndyn.averages._series import series_averages
 from learndyn.averages._split import one_unit_averages
 from learndyn.averages._types import AbstractAverages
 from learndyn.problems import (
@@ -24,8 +24,8 @@ from learndyn.problems import (
     label_jumps,
     remembered,
 )
-from learndyn.rules import AbstractRule, FieldAverages, Sample
-from learndyn.states import Overlaps
+from learndyn.rules import AbstractRule, Sample
+from learndyn.states import Overlaps, Weights
 
 _LATTICES = {2: 128, 3: 40}
 """Points a direction for at most three dimensions: beyond, product rules cost too much."""
@@ -43,21 +43,40 @@ def choose_averages(
     """Averages ready for `problem` and `rule` with k student and m teacher units.
 
     rule: None: for the generalisation error alone.
-    averages: None chooses (closed form; a lattice for smooth problems of at most three
-    dimensions; quasi-Monte Carlo); "closed" insists on a closed form; `Trapezoid`,
-    `GaussHermite`, `QuasiMonteCarlo` and `MonteCarlo` objects are used as given.
+    averages: None chooses (closed form; series for smooth units with squared loss; nodes);
+    "closed" insists on a closed form; `Trapezoid`, `GaussHermite`, `QuasiMonteCarlo` and
+    `MonteCarlo` objects are used as given.
 
     Raises: ValueError for an unknown option, or "closed" where there is no closed form.
     """
     if isinstance(averages, AbstractAverages):
         return averages
-    exact = averages is None and has_closed_form(problem, rule, biases=biases)
-    if averages is None and not exact:
-        one_unit = one_unit_averages(problem, k, m, rule=rule, biases=biases)
-        if one_unit is not None:
-            return one_unit
-    if exact or averages == "closed":
+    if averages == "closed" or (averages is None and has_closed_form(problem, rule, biases=biases)):
         return closed_form(problem, rule, biases=biases)
+    found = None
+    if averages is None:
+        sizes = {"k": k, "m": m, "rule": rule, "biases": biases}
+        found = one_unit_averages(problem, **sizes) or series_averages(problem, **sizes)
+    if found is not None:
+        return found
+    return choose_nodes(problem, k, m, rule=rule, biases=biases, nodes=averages)
+
+
+def choose_nodes(
+    problem: Problem,
+    k: int,
+    m: int,
+    *,
+    rule: AbstractRule | None = None,
+    biases: bool,
+    nodes: AbstractNodes | str | Any = None,
+) -> NodeAverages:
+    """Averages over nodes, which are there for every problem.
+
+    nodes: None: a lattice for smooth problems of at most three dimensions, else quasi-Monte Carlo.
+    Raises: ValueError for anything else than nodes.
+    """
+    averages = nodes
     dims = k + m + needs_zeta_node(problem, rule)
     jumps = modulation_jumps(problem, rule, k, m)
     smooth = not jumps and _is_smooth(problem, rule, m)
@@ -73,6 +92,14 @@ def choose_averages(
     coarser = averages.coarser()
     coarse = None if coarser is None else _as_arrays(coarser.nodes(dims))
     return NodeAverages(z, weight, jumps, smooth, coarse, exact_error)
+
+
+def has_biases(state: Overlaps | Weights, rule: AbstractRule | None = None) -> bool:
+    """Whether biases matter: not where all are known to be 0 and `rule` does not train them."""
+    given = [b for b in (state.b, state.b_teacher) if b is not None]
+    trained = rule is not None and rule.trains_biases
+    known_zero = is_concrete(given) and not any(np.any(np.asarray(b)) for b in given)
+    return bool(given) and (trained or not known_zero)
 
 
 def modulation_jumps(problem: Problem, rule: AbstractRule | None, k: int, m: int) -> bool:
@@ -112,42 +139,6 @@ def _lattice(problem: Problem, dims: int) -> Trapezoid | None:
     few, many = (nodes.nodes(1) for nodes in (rule, Trapezoid(2 * rule.points)))
     one = [(z[0, :, 0], weight) for z, weight in (few, many)]
     return rule if is_resolved(problem, *one) else None
-
-
-@eqx.filter_jit
-def averages_error(
-    problem: Problem, rule: AbstractRule, state: Overlaps, averages: AbstractAverages
-) -> Float[Array, ""]:
-    """Error of the averages at `state`: the largest over all entries of <F f>, Phi, h and f.
-
-    The standard error from the scatter of independent replicates of the nodes; for `Trapezoid`
-    and `GaussHermite` the difference from a coarser set, more than the error itself; 0 for
-    closed forms.
-    """
-    if not isinstance(averages, NodeAverages):
-        return jnp.zeros(())
-    replicates = averages.z.shape[0]
-    if averages.coarse is not None:
-        z, weight = averages.coarse
-        fewer = NodeAverages(z, weight, averages.score)
-        pair = (sampled(a.field_averages(problem, rule, state)) for a in (averages, fewer))
-        differences = jax.tree.map(lambda x, y: jnp.max(jnp.abs(x - y)), *pair)
-        return jnp.max(jnp.stack(differences))
-    if replicates < 2:
-        return jnp.full((), jnp.nan)
-
-    def one(index: Array) -> list[Array]:
-        return sampled(averages.replicate(index).field_averages(problem, rule, state))
-
-    scattered = jax.lax.map(one, jnp.arange(replicates))
-    errors = [jnp.std(x, axis=0, ddof=1) / np.sqrt(replicates) for x in scattered]
-    return jnp.max(jnp.stack([jnp.max(error) for error in errors]))
-
-
-def sampled(averages: FieldAverages) -> list[Array]:
-    """What nodes sum up: <F f>, Phi, h and f, but not G, which they derive from the first."""
-    assert averages.fields is not None, "closed forms have no sampling error"
-    return [averages.fields, averages.Phi, averages.h, averages.f]
 
 
 def _as_arrays(nodes: tuple[np.ndarray, np.ndarray]) -> tuple[Array, Array]:

@@ -29,7 +29,7 @@ class AlignedFlow(eqx.Module):
         state, outside = self.unpack(y)
         rates = rule.effective_rates(jnp.asarray(t, float))
         averages = self.averages.averages_at(flow.problem, rule, state, outside)
-        _, dr, dv, db = flow.drift(rates, state, averages)
+        _, dr, dv, db = flow.overlap_drift(rates, state, averages)
         pull = (averages.G[:, :1] + rule.weight_decay) * outside
         ds = rates.w**2 / rule.batch_size * averages.Phi - 2 * rates.w * pull
         return flow.coordinates(ds, dr, dv, db)

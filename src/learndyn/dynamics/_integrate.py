@@ -1,6 +1,6 @@
 """Solving a theory without ever raising: what may fail at run time becomes a result code."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import diffrax
@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float
 
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import Times
-from learndyn.averages import NodeAverages, averages_error, sampled
+from learndyn.averages import NodeAverages, estimated, sampled
+from learndyn.dynamics._averages_errors import errors_along
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
     Number,
@@ -59,15 +60,16 @@ def integrate(
     adjoint: diffrax.AbstractAdjoint | None = None,
     smallest: Array | None = None,
     is_relative: Bool[Array, " p"] | None = None,
+    translate: Callable[[Array], Array] | None = None,
 ) -> Solved:
     """Solve `term` from y0 over ts without ever raising; `flow` says what input is valid.
 
     smallest: the smallest eigenvalue of the start's covariance; None: it is found here.
-    is_relative: which coordinates are held to rtol alone; None: none.
+    is_relative: which coordinates are held to rtol alone; None: none. translate: from the solved
+    coordinates to those of `flow`; None: the first ones are those.
     """
     valid = is_valid(flow, ts, tolerance_numbers(*tolerances), smallest)
-    error = averages_error(flow.problem, flow.rule, flow.start, flow.averages)
-    rtol, atol = _capped(tolerances, error, flow)
+    rtol, atol = _capped(tolerances, flow)
     each = atol if is_relative is None else jnp.where(is_relative, _NOTHING, atol)
     solved = integrate_field(
         term,
@@ -80,7 +82,10 @@ def integrate(
         solver=solver,
         adjoint=adjoint,
     )
-    stats = {"rtol": rtol, "atol": atol, "averages_error": error}
+    size = len(flow.pack(flow.start))
+    ys = solved.ys[:, :size] if translate is None else jax.vmap(translate)(solved.ys)
+    errors = errors_along(flow, ts, ys)
+    stats = {"rtol": rtol, "atol": atol, **errors}
     return solved._replace(stats=solved.stats | stats)
 
 
@@ -167,15 +172,20 @@ def trajectory_from(
     return record(run, rows, jnp.isnan(ys[:, 0]), solved.result, stats=solved.stats, eg=eg)
 
 
-def _capped(
-    tolerances: tuple[Array, Array], error: Array, flow: OverlapFlow
-) -> tuple[Array, Array]:
-    """Tolerances no finer than the averages where those make the drift discontinuous."""
+def _capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
+    """Tolerances no finer than the averages where those make the drift discontinuous.
+
+    Where averages are smooth but not exact, rtol alone is raised: small overlaps may matter.
+    """
     rtol, atol = tolerances
-    if not (isinstance(flow.averages, NodeAverages) and flow.averages.score):
+    rtol = jnp.maximum(rtol, flow.averages.rtol)
+    problem, rule, start, averages = flow.problem, flow.rule, flow.start, flow.averages
+    if not (isinstance(averages, NodeAverages) and averages.score):
         return rtol, atol
-    averages = sampled(flow.averages.field_averages(flow.problem, flow.rule, flow.start))
-    scale = jnp.max(jnp.stack([jnp.max(jnp.abs(average)) for average in averages]))
+    of = lambda a: sampled(a.field_averages(problem, rule, start), start)
+    values, errors, _ = estimated(averages, of)
+    error = jnp.max(jnp.stack(errors))
+    scale = jnp.max(jnp.stack([jnp.max(jnp.abs(value)) for value in values]))
     floor = _CAP * jnp.nan_to_num(error / jnp.where(scale > 0, scale, 1.0))
     return jnp.maximum(rtol, floor), jnp.maximum(atol, floor)
 

@@ -17,8 +17,9 @@ from learndyn._checks import (
     require_x64,
 )
 from learndyn._types import CountLike, RealLike, Times
-from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
+from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases
 from learndyn.dynamics._aligned_flow import aligned_flow
+from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
@@ -59,7 +60,7 @@ def overlap_flow(
     require_x64("the theory", problem, rule, start)
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
     ready = choose_averages(
-        problem, start.k, start.m, rule=rule, biases=start.b is not None, averages=averages
+        problem, start.k, start.m, rule=rule, biases=has_biases(start, rule), averages=averages
     )
     return OverlapFlow(problem, rule, ready, start)
 
@@ -100,9 +101,7 @@ def solve_ode(
     """
     ts = checked_times(ts)
     flow = overlap_flow(problem, rule, start, averages=averages)
-    return _solve(
-        flow,
-        ts,
+    options = (
         _checked_tolerances(rtol, atol),
         _checked_jumps(jump_ts),
         _checked_solver(solver),
@@ -110,6 +109,12 @@ def solve_ode(
         adjoint,
         smallest_eigenvalue(start),
     )
+    run = _solve(flow, ts, *options)
+    while averages is None and (finer := finer_averages(run, flow.averages)) is not None:
+        flow = eqx.tree_at(lambda flow: flow.averages, flow, finer)
+        run = _solve(flow, ts, *options)
+    warn_of_averages(run)
+    return run
 
 
 def generalisation_error(
@@ -123,9 +128,7 @@ def generalisation_error(
     """
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
-    ready = choose_averages(
-        problem, state.k, state.m, biases=state.b is not None, averages=averages
-    )
+    ready = choose_averages(problem, state.k, state.m, biases=has_biases(state), averages=averages)
     return _generalisation_error(problem, state, ready)
 
 
@@ -159,9 +162,9 @@ def _solve(
         y0 = flow.pack(flow.start)
         solved = integrate(diffrax.ODETerm(flow), flow, y0, ts, tolerances, **options)
         return trajectory_from(flow, ts, solved)
-    y0, relative = aligned.pack(flow.start), aligned.is_relative
-    term = diffrax.ODETerm(aligned)
-    solved = integrate(term, flow, y0, ts, tolerances, is_relative=relative, **options)
+    options |= {"is_relative": aligned.is_relative, "translate": aligned.overlap_coordinates}
+    y0 = aligned.pack(flow.start)
+    solved = integrate(diffrax.ODETerm(aligned), flow, y0, ts, tolerances, **options)
     ys = jax.vmap(aligned.overlap_coordinates)(solved.ys)
     return trajectory_from(flow, ts, solved, ys=ys, eg=jax.lax.map(aligned.error, solved.ys))
 

@@ -49,11 +49,15 @@ class OverlapFlow(eqx.Module):
 
     @eqx.filter_jit  # traced once: Diffrax asks for it five times in a solve
     def _at(self, t: Array, y: Any) -> Float[Array, " p"]:
+        averages = self.averages.field_averages(self.problem, self.rule, self.unpack(y))
+        return self.drift(t, y, averages)
+
+    def drift(self, t: Array, y: Any, averages: FieldAverages) -> Float[Array, " p"]:
+        """dy/dt, given the averages at y."""
         state, velocity = self._unpack(y)
         rates = self.rule.effective_rates(t)
-        averages = self.averages.field_averages(self.problem, self.rule, state)
         if velocity is None:
-            return self.coordinates(*self.drift(rates, state, averages))
+            return self.coordinates(*self.overlap_drift(rates, state, averages))
         return self._momentum_drift(rates, state, velocity, averages)
 
     def jacobian(self, t: Float[Array, ""], y: Float[Array, " p"]) -> Float[Array, "p p"]:
@@ -92,7 +96,7 @@ class OverlapFlow(eqx.Module):
     def _trains_b(self) -> bool:
         return self.rule.trains_biases
 
-    def drift(
+    def overlap_drift(
         self, rates: Rates, state: Overlaps, averages: FieldAverages
     ) -> tuple[Array, Array, Array, Array]:
         """dQ, dR, dv and db at `state`, without momentum."""

@@ -29,6 +29,10 @@ from learndyn.problems._problem import Layers as Layers
 from learndyn.problems._problem import MultiIndex as MultiIndex
 from learndyn.problems._problem import Problem as Problem
 from learndyn.problems._problem import Signals as Signals
+from learndyn.problems._recognition import error_function as error_function
+from learndyn.problems._recognition import parity as parity
+from learndyn.problems._recognition import polynomial_degree as polynomial_degree
+from learndyn.problems._recognition import squared_scale as squared_scale
 from learndyn.problems._regularity import Regularity as Regularity
 from learndyn.problems._regularity import evaluate as evaluate
 from learndyn.problems._regularity import jump_places as jump_places

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from learndyn._checks import as_float, checked_times, require_x64
 from learndyn._types import RealLike, Times
-from learndyn.averages import AbstractAverages, choose_averages
+from learndyn.averages import AbstractAverages, choose_averages, has_biases
 from learndyn.dynamics._ode import AveragesOption
 from learndyn.dynamics._prepare import (
     Number,
@@ -64,7 +64,7 @@ def simulate_chain(
     require_run(problem, rule, start, _numbers(problem, rule, start, n), "simulate_chain")
     require_countable(ts, n, _most_steps(rule, start))
     ready = choose_averages(
-        problem, start.k, start.m, biases=start.b is not None, averages=averages
+        problem, start.k, start.m, biases=has_biases(start, rule), averages=averages
     )
     return _simulate(problem, rule, start, ready, ts, n, as_typed_key(key))
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, DTypeLike, Int, PRNGKeyArray
 
 from learndyn._checks import checked_times
 from learndyn._types import RealLike, Times
-from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
+from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases
 from learndyn.dynamics._record import Rows, Run, ending, record
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.dynamics.sgd._checks import (
@@ -178,7 +178,7 @@ def _checked(
     ts = checked_times(ts)
     require_valid(problem, rule, weights, ts, inputs)
     ready = choose_averages(
-        problem, weights.k, weights.m, biases=weights.b is not None, averages=averages
+        problem, weights.k, weights.m, biases=has_biases(weights, rule), averages=averages
     )
     dtype = checked_dtype(input_dtype, weights)
     return _Run(problem, rule, weights, ts, key, inputs, ready, dtype)
