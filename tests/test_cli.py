@@ -132,12 +132,13 @@ def test_without_matplotlib_there_is_no_figure(folder, capsys, monkeypatch):
 class TestOptions:
     def test_of_the_problem(self):
         problem = settings(
-            "--student", "tanh", "--teacher", "sign", "--loss", "hinge", "--noise", "0.5"
+            "--student", "tanh", "--teacher", "sign", "--loss", "hinge", "--noise", "0.5",
+            "--flip", "0.1",
         ).problem  # fmt: skip
         assert isinstance(problem.student, ld.Tanh)
         assert isinstance(problem.teacher, ld.Sign)
         assert isinstance(problem.loss, ld.Hinge)
-        assert problem.noise == 0.5
+        assert (problem.noise, problem.teacher.flip) == (0.5, 0.1)
         assert isinstance(settings("--student", "relu").problem.teacher, ld.ReLU)
 
     def test_of_the_rule(self):
@@ -256,6 +257,7 @@ class TestInitFile:
         (["ode", "--lr-bias", "0.1"], "lr_bias trains biases"),
         (["ode", "--alpha-max", "0"], "--alpha-max must be > 0"),
         (["ode", "--points", "1"], "--points must be at least 2"),
+        (["ode", "--flip", "0.1"], "--flip turns labels of --teacher sign; got --teacher erf"),
         (["ode", "--spacing", "log", "--alpha-min", "200"], "--alpha-min must lie"),
         (["ode", "--schedule", "cosine", "--schedule-scale", "0"], "--schedule-scale"),
         (["ode", "--schedule", "cosine", "--schedule-final", "-1"], "--schedule-final"),

@@ -14,6 +14,8 @@ from learndyn.averages._errors import sampled as sampled
 from learndyn.averages._fallback import node_averages as node_averages
 from learndyn.averages._fallback import reach_of as reach_of
 from learndyn.averages._nodes import NodeAverages as NodeAverages
+from learndyn.averages._one_unit import AbstractOneUnit as AbstractOneUnit
+from learndyn.averages._one_unit import outside_of as outside_of
 from learndyn.averages._quadrature import AbstractNodes as AbstractNodes
 from learndyn.averages._quadrature import BodyCentred as BodyCentred
 from learndyn.averages._quadrature import GaussHermite as GaussHermite

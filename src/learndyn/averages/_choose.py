@@ -10,6 +10,7 @@ from learndyn.averages._fallback import node_averages
 from learndyn.averages._nodes import NodeAverages
 from learndyn.averages._quadrature import AbstractNodes
 from learndyn.averages._series import series_averages
+from learndyn.averages._split import one_unit_averages
 from learndyn.averages._types import AbstractAverages
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
@@ -43,7 +44,9 @@ def choose_averages(
         return closed_form(problem, rule, biases=biases)
     found = None
     if averages is None:
-        found = series_averages(problem, k, m, rule=rule, biases=biases, reach=reach)
+        sizes = {"k": k, "m": m, "rule": rule, "biases": biases}
+        found = one_unit_averages(problem, **sizes)
+        found = found or series_averages(problem, **sizes, reach=reach)
     if found is not None:
         return found
     return choose_nodes(problem, k, m, rule=rule, biases=biases, nodes=averages, reach=reach)

@@ -11,6 +11,7 @@ from learndyn._checks import is_concrete
 from learndyn._types import Times
 from learndyn.averages import (
     AbstractAverages,
+    AbstractOneUnit,
     SeriesAverages,
     cancelling,
     estimated,
@@ -49,7 +50,10 @@ def errors_along(flow: OverlapFlow, ts: Times, ys: Float[Array, "times p"]) -> E
             return [eg, flow.drift(t, y, found), *sampled(found, state)]
 
         misfit = flow.averages.misfit(flow.problem, state)
-        values, errors, resolved = estimated(flow.averages, of, cancelling(state), misfit)
+        # One unit's averages vanish where student and teacher agree without cancelling.
+        one_unit = isinstance(flow.averages, AbstractOneUnit)
+        size = 0.0 if one_unit else cancelling(state)
+        values, errors, resolved = estimated(flow.averages, of, size, misfit)
         largest = jnp.max(jnp.stack(errors[2:]))
         size = jnp.max(jnp.stack([jnp.max(jnp.abs(value)) for value in values[2:]]))
         speed = jnp.max(jnp.abs(values[1]))

@@ -1,6 +1,6 @@
 """Solving a theory without ever raising: what may fail at run time becomes a result code."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import diffrax
@@ -27,6 +27,10 @@ from learndyn.dynamics._trajectory import Trajectory
 _CAP = 0.01
 """Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance, so
 this fraction of the averages' error keeps both alike. Finer only counts single nodes."""
+
+_NOTHING = 1e-250
+"""Absolute tolerance of what is held to a relative one alone. Not 0: a coordinate that stays 0 has
+no error, and 0/0 would be NaN. Overlaps of real runs stay far above."""
 
 _FIRST_STEP = 0.1
 """Any will do: too long a step is rejected, and diffrax's own choice costs two drifts."""
@@ -55,18 +59,23 @@ def integrate(
     solver: diffrax.AbstractSolver | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
     smallest: Array | None = None,
+    is_relative: Bool[Array, " p"] | None = None,
+    translate: Callable[[Array], Array] | None = None,
 ) -> Solved:
     """Solve `term` from y0 over ts without ever raising; `flow` says what input is valid.
 
     smallest: the smallest eigenvalue of the start's covariance; None: it is found here.
+    is_relative: which coordinates are held to rtol alone; None: none. translate: from the solved
+    coordinates to those of `flow`; None: the first ones are those.
     """
     valid = is_valid(flow, ts, tolerance_numbers(*tolerances), smallest)
     rtol, atol = _capped(tolerances, flow)
+    each = atol if is_relative is None else jnp.where(is_relative, _NOTHING, atol)
     solved = integrate_field(
         term,
         y0,
         ts,
-        (rtol, atol),
+        (rtol, each),
         valid,
         max_steps=max_steps,
         jump_ts=jump_ts,
@@ -74,7 +83,8 @@ def integrate(
         adjoint=adjoint,
     )
     size = len(flow.pack(flow.start))
-    errors = errors_along(flow, ts, solved.ys[:, :size])
+    ys = solved.ys[:, :size] if translate is None else jax.vmap(translate)(solved.ys)
+    errors = errors_along(flow, ts, ys)
     stats = {"rtol": rtol, "atol": atol, **errors}
     return solved._replace(stats=solved.stats | stats)
 
@@ -151,13 +161,17 @@ def trajectory_from(
     level: str = "ode",
     ys: Float[Array, "times p"] | None = None,
     n: Array | None = None,
+    eg: Times | None = None,
 ) -> Trajectory:
-    """The trajectory of a solve. ys: the coordinates at ts; None: all that was solved for."""
+    """The trajectory of a solve.
+
+    ys: the coordinates at ts; None: all that was solved for. eg: None: from the overlaps at ts.
+    """
     ys = solved.ys if ys is None else ys
     states = jax.vmap(flow.unpack)(ys)
     run = Run(level, flow.problem, flow.rule, flow.start.T, flow.start.layers, flow.averages, ts, n)
     rows = Rows(states.Q, states.R, states.v, states.b)
-    return record(run, rows, jnp.isnan(ys[:, 0]), solved.result, stats=solved.stats)
+    return record(run, rows, jnp.isnan(ys[:, 0]), solved.result, stats=solved.stats, eg=eg)
 
 
 def _capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:

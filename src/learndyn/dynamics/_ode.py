@@ -4,6 +4,7 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -17,6 +18,7 @@ from learndyn._checks import (
 )
 from learndyn._types import CountLike, RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases, reach_of
+from learndyn.dynamics._aligned_flow import aligned_flow
 from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
@@ -87,7 +89,9 @@ def solve_ode(
 
     start: the state at ts[0]. ts: (times,) increasing times alpha = steps / n, dimensionless.
     averages: how to average over the fields (see `learndyn.averages`); None chooses.
-    rtol, atol: tolerances of the adaptive solver. Where the averages are over nodes and the
+    rtol, atol: tolerances of the adaptive solver. With one student unit, one teacher field and
+        labels that are signs, S = Q - R**2/T, from which eg follows, is held to rtol alone, so that
+        eg keeps its digits however small it gets. Where the averages are over nodes and the
         integrand jumps, both are raised to a hundredth of the averages' relative error, where
         both errors are alike; finer, a solver would chase single nodes. `stats` has the
         values used.
@@ -153,20 +157,23 @@ def _solve(
     adjoint: diffrax.AbstractAdjoint | None,
     smallest: Float[Array, ""],
 ) -> Trajectory:
-    y0 = flow.pack(flow.start)
-    solved = integrate(
-        diffrax.ODETerm(flow),
-        flow,
-        y0,
-        ts,
-        tolerances,
-        max_steps=max_steps,
-        jump_ts=jump_ts,
-        solver=solver,
-        adjoint=adjoint,
-        smallest=smallest,
-    )
-    return trajectory_from(flow, ts, solved)
+    options = {
+        "max_steps": max_steps,
+        "jump_ts": jump_ts,
+        "solver": solver,
+        "adjoint": adjoint,
+        "smallest": smallest,
+    }
+    aligned = aligned_flow(flow)
+    if aligned is None:
+        y0 = flow.pack(flow.start)
+        solved = integrate(diffrax.ODETerm(flow), flow, y0, ts, tolerances, **options)
+        return trajectory_from(flow, ts, solved)
+    options |= {"is_relative": aligned.is_relative, "translate": aligned.overlap_coordinates}
+    y0 = aligned.pack(flow.start)
+    solved = integrate(diffrax.ODETerm(aligned), flow, y0, ts, tolerances, **options)
+    ys = jax.vmap(aligned.overlap_coordinates)(solved.ys)
+    return trajectory_from(flow, ts, solved, ys=ys, eg=jax.lax.map(aligned.error, solved.ys))
 
 
 def _checked_tolerances(rtol: RealLike, atol: RealLike) -> tuple[Array, Array]:

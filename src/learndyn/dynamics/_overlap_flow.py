@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._numerics.linear_algebra import triu
-from learndyn.averages import AbstractAverages, FieldAverages
+from learndyn.averages import AbstractAverages, AbstractOneUnit, FieldAverages
 from learndyn.problems import Problem, loss_slope_jumps
 from learndyn.rules import AbstractRule, Rates
 from learndyn.states import Overlaps
@@ -57,7 +57,7 @@ class OverlapFlow(eqx.Module):
         state, velocity = self._unpack(y)
         rates = self.rule.effective_rates(t)
         if velocity is None:
-            return self.coordinates(*self._drift(rates, state, averages))
+            return self.coordinates(*self.overlap_drift(rates, state, averages))
         return self._momentum_drift(rates, state, velocity, averages)
 
     def jacobian(self, t: Float[Array, ""], y: Float[Array, " p"]) -> Float[Array, "p p"]:
@@ -66,7 +66,8 @@ class OverlapFlow(eqx.Module):
         Raises: ValueError where they cannot be right: a kinked loss with a trained second
         layer, whose jump moves with v while the derivatives act on the fields' measure.
         """
-        if self._trains_v and loss_slope_jumps(self.problem.loss):
+        splits = isinstance(self.averages, AbstractOneUnit)  # its nodes move with the kinks
+        if self._trains_v and not splits and loss_slope_jumps(self.problem.loss):
             raise ValueError(
                 "derivatives of averages need a loss without kinks where the second layer is "
                 f"trained; got {self.problem.loss}. Choose Squared or Logistic, or set "
@@ -96,9 +97,10 @@ class OverlapFlow(eqx.Module):
     def _trains_b(self) -> bool:
         return self.rule.trains_biases
 
-    def _drift(
+    def overlap_drift(
         self, rates: Rates, state: Overlaps, averages: FieldAverages
     ) -> tuple[Array, Array, Array, Array]:
+        """dQ, dR, dv and db at `state`, without momentum."""
         kappa, k = self.rule.weight_decay, state.k
         # <F_i lambda_k> and <F_i rho_n>, by G times the covariance of the fields.
         with_fields = averages.with_fields(state.covariance)

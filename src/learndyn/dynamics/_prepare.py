@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from learndyn._checks import asymmetry, is_concrete, psd_slack, require_unbatched, shown
 from learndyn._types import Times
-from learndyn.problems import Problem
+from learndyn.problems import Problem, Sign
 from learndyn.rules import AbstractRule, SlowMomentum
 from learndyn.states import Overlaps, Weights, concrete_covariance, require_compatible
 
@@ -65,6 +65,10 @@ def run_numbers(problem: Problem, rule: AbstractRule, n: Any = None) -> list[Num
     most = 0.0 if problem.has_multi_index_teacher else math.inf
     why = "a MultiIndex teacher makes its own noise" if most == 0 else "a standard deviation"
     numbers = [Number("noise", problem.noise, why, most=most)]
+    if isinstance(problem.teacher, Sign):
+        why = "a probability" if problem.is_classification else "other labels are not turned"
+        most = 1.0 if problem.is_classification else 0.0
+        numbers.append(Number("flip", problem.teacher.flip, why, most=most))
     rates = {name: getattr(rule, name) for name in ("lr", "lr_second", "lr_bias")}
     numbers += [
         Number(name, rate, "a learning rate") for name, rate in rates.items() if eqx.is_array(rate)

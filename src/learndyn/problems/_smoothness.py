@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learndyn._checks import is_concrete
 from learndyn.problems import _losses
 from learndyn.problems._functions import declared
 from learndyn.problems._problem import Layers, MultiIndex, Problem
@@ -21,6 +22,9 @@ from learndyn.problems._regularity import (
 
 _RESOLVED = 1e-4
 """Relative error of a lattice, in one direction, below which it is nearly exact."""
+
+_AT_ZERO = 1e-12
+"""Largest distance from 0 at which a sign that is found by bisection counts as changing at 0."""
 
 _LABELS = (-1.3, -0.4, 0.7, 1.9)
 """Labels at which a loss is scanned for kinks in phi; any that differ will do."""
@@ -84,6 +88,11 @@ def loss_slope_jumps(loss: Callable) -> bool:
     return any(jump_places(slope_at(y), leaves=loss) for y in _LABELS)
 
 
+def changes_sign_at_zero(g: Callable) -> bool:
+    """Whether the label sign g(x) is sign x, for a teacher whose numbers are known."""
+    return remembered(_changes_sign_at_zero, g)
+
+
 def is_resolved(
     problem: Problem,
     few: tuple[np.ndarray, np.ndarray],
@@ -109,6 +118,16 @@ def is_resolved(
 
     rough, fine = (np.array([average(g, *nodes) for g in functions]) for nodes in (few, many))
     return bool((np.abs(rough - fine) <= tolerance * np.abs(fine)).all())
+
+
+def _changes_sign_at_zero(g: Callable) -> bool:
+    if not is_concrete(g):
+        return False
+    places = jump_places(lambda x: _losses.label_sign(g(x)), g)
+    if len(places) != 1 or abs(places[0]) > _AT_ZERO:
+        return False
+    low, high = evaluate(g, np.array([-1.0, 1.0]))
+    return bool(low < 0 < high)
 
 
 def _own_label_jumps(problem: Problem, m: int) -> bool:
