@@ -2,7 +2,6 @@
 
 import math
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -10,7 +9,7 @@ from jaxtyping import Array
 from learndyn._checks import is_concrete
 from learndyn.averages._nodes import NodeAverages, Nodes
 from learndyn.averages._quadrature import AbstractNodes, BodyCentred, QuasiMonteCarlo, Trapezoid
-from learndyn.averages._samples import has_zeta_node, is_linear_in_error
+from learndyn.averages._samples import at_rest, has_zeta_node, is_linear_in_error
 from learndyn.averages._symmetry import Closed, symmetry_of, warn_unless_closed
 from learndyn.problems import (
     Layers,
@@ -106,15 +105,7 @@ def jumps_given_label(problem: Problem, rule: AbstractRule | None, k: int) -> bo
     if is_linear_in_error(problem, rule):
         return gradient_jumps_given_label(problem)
     assert rule is not None, "eg alone is linear in the error"
-    return remembered(_jumps_somewhere, *_at_rest(problem, rule), k)
-
-
-def _at_rest(problem: Problem, rule: AbstractRule) -> tuple[Problem, AbstractRule]:
-    """Both without the numbers that no modulation depends on, which may be traced."""
-    names = ("lr", "lr_second", "lr_bias", "weight_decay", "momentum")
-    rates = lambda rule: [getattr(rule, name) for name in names]
-    still = eqx.tree_at(rates, rule, [None] * len(names), is_leaf=lambda x: x is None)
-    return eqx.tree_at(lambda p: p.noise, problem, 0.0), still
+    return remembered(_jumps_somewhere, *at_rest(problem, rule), k)
 
 
 def _jumps_somewhere(problem: Problem, rule: AbstractRule, k: int) -> bool:
