@@ -32,7 +32,7 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".[sweep,plot,images]", *groups("test", "lint"))
     check_style(session)
     # One file stays in one process, so that its tests share compiled programs. At most four:
-    # each process compiles and holds programs of its own.
+    # each process compiles and holds its own programs.
     workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadfile")
     session.run("pytest", *workers, *session.posargs, env=cpu() | one_thread())
 

@@ -27,7 +27,7 @@ SMALL = ["--k", "2", "--m", "1", "--n", "20", "--alpha-max", "1", "--points", "5
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Every test writes into a folder of its own."""
+    """Every test writes into its own folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -332,10 +332,10 @@ def test_help_and_wrong_options_are_answered_before_jax(arguments):
 import atexit, sys
 from learndyn.cli import main
 
-def tell():
+def show():
     print([name for name in ("jax", "numpy", "equinox") if name in sys.modules])
 
-atexit.register(tell)
+atexit.register(show)
 main({arguments})
 """
     done = alone("-c", script)
@@ -381,7 +381,7 @@ def test_every_loss_has_a_name(loss):
 
 
 def test_a_usage_error_of_a_process_is_one_line():
-    """Also while slow libraries are still being loaded beside it."""
+    """Also while another thread is still importing slow libraries."""
     done = alone("-m", "learndyn", "ode", "--noise", "-1")
     assert done.returncode == 2
     assert done.stderr.startswith("learndyn: error: noise must be")

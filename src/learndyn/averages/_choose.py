@@ -43,7 +43,7 @@ def choose_averages(
         return closed_form(problem, rule, biases=biases)
     found = None
     if averages is None:
-        found = series_averages(problem, k, m, rule=rule, biases=biases)
+        found = series_averages(problem, k, m, rule=rule, biases=biases, reach=reach)
     if found is not None:
         return found
     return choose_nodes(problem, k, m, rule=rule, biases=biases, nodes=averages, reach=reach)

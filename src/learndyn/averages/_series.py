@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import is_concrete
@@ -24,9 +25,11 @@ from learndyn.integrals.smooth import (
 from learndyn.problems import (
     Problem,
     derivative,
+    evaluate,
     parity,
     polynomial_degree,
     regularity,
+    remembered,
 )
 from learndyn.rules import AbstractRule, FieldAverages
 from learndyn.states import Overlaps
@@ -35,6 +38,16 @@ _DEFAULT, _MANY_UNITS = 4, 2
 """Levels to start from: <F F> to 2e-5 up to eight fields, beyond which that would take long."""
 
 _MOST_FIELDS = 8
+
+_RESOLVES = 2e-2
+"""Relative error of one-dimensional averages above which a lattice is too coarse for a unit. Given
+other fields a field varies less, and <F F> is then right to about a tenth of this."""
+
+_FINE_GRID = np.linspace(-12.0, 12.0, 8001)
+"""Standard deviations at which units are looked at for that: spacing 0.003."""
+
+_OFF_CENTRE = 0.37
+"""Steps by which a lattice is moved off the centre: neither a symmetric place nor half way."""
 
 _RTOL, _ERROR = 1e-7, 2.0
 """A hundredth of the relative error of the default level, finer than which a solver only follows
@@ -115,9 +128,18 @@ def at_level(level: int | Exact, *, even: bool, curved: bool = True) -> SeriesAv
 
 
 def series_averages(
-    problem: Problem, k: int, m: int, *, rule: AbstractRule | None, biases: bool
+    problem: Problem,
+    k: int,
+    m: int,
+    *,
+    rule: AbstractRule | None,
+    biases: bool,
+    reach: float | None = None,
 ) -> SeriesAverages | None:
-    """Averages by series; None where units jump or bend, or the loss or rule is of another kind."""
+    """Averages by series; None where units jump or bend, or the loss or rule is of another kind.
+
+    reach: the largest standard deviation of a field; None: 1.
+    """
     if not takes_error_signal(problem, rule):
         return None
     units = problem.student, problem.teacher
@@ -129,8 +151,55 @@ def series_averages(
     degrees = [polynomial_degree(g) for g in units]
     if None not in degrees:
         return at_level(Exact(max(1, *degrees)), even=even, curved=curved)
-    level = _DEFAULT if k + m <= _MOST_FIELDS else _MANY_UNITS
+    first = _DEFAULT if k + m <= _MOST_FIELDS else _MANY_UNITS
+    affordable = [
+        level
+        for level in range(first, len(LEVELS) - 1)
+        if level == first or _work(LEVELS[level], k, m, even) <= _DEAREST
+    ]
+    level = (
+        first if rule is None else _resolving(units, affordable, 1.0 if reach is None else reach)
+    )
     return at_level(level, even=even, curved=curved)
+
+
+def _resolving(units: tuple[Any, Any], levels: list[int], reach: float) -> int:
+    """The first of `levels` whose lattices resolve units of fields of that standard deviation, or
+    the one that comes nearest."""
+    tables = [remembered(_values_and_slopes, g, reach) for g in units if is_concrete(g)]
+    errors = []
+    for level in levels:
+        errors.append(max([_lattice_error(LEVELS[level], table) for table in tables], default=0.0))
+        if errors[-1] < _RESOLVES:
+            return level
+    return levels[int(np.argmin(errors))]
+
+
+def _values_and_slopes(g: Any, reach: float) -> np.ndarray:
+    """g and g' (2, points) of a field of standard deviation `reach`, on a fine grid."""
+    both = jax.jit(lambda x: jnp.stack([g(x), derivative(g, x)]))
+    return evaluate(both, reach * _FINE_GRID)
+
+
+def _lattice_error(level: Level, table: np.ndarray) -> float:
+    """Largest relative error of a level's lattices on <g> and <g'**2>, off their centres."""
+    exact_weight = _density(_FINE_GRID)
+    rules = made(level, half=False)
+    errors = []
+    for xi in (rules.given_plane.xi, rules.given_line.xi, rules.line[0]):
+        x, weight = xi + _OFF_CENTRE * (xi[1] - xi[0]), _density(xi)
+        for values in (table[0], table[1] ** 2):
+            rough = np.interp(x, _FINE_GRID, values) @ weight
+            # The same average of the function moved by as much, on the fine grid.
+            moved = np.interp(_FINE_GRID + (x[0] - xi[0]), _FINE_GRID, values)
+            size = np.sqrt(moved**2 @ exact_weight)
+            errors.append(abs(rough - moved @ exact_weight) / max(size, 1e-300))
+    return float(max(errors))
+
+
+def _density(x: np.ndarray) -> np.ndarray:
+    weight = np.exp(-0.5 * x * x)
+    return weight / weight.sum()
 
 
 def _same_parity(*units: Any) -> bool:

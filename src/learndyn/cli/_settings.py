@@ -129,7 +129,7 @@ def _rule(options: Any, alpha_max: float) -> AbstractRule:
 
 
 def _own_arguments(options: Any, rule: type[AbstractRule]) -> list[Any]:
-    """What this rule takes besides rates, each a list of numbers."""
+    """The options of this rule other than rates, each a list of numbers."""
     every = {name for one in NAMED.values() for name in one.own_options}
     for name in every:
         given, wanted = getattr(options, name) is not None, name in rule.own_options

@@ -70,16 +70,23 @@ def _ratio(x: Array, size: Array) -> Array:
     return jnp.where(x == 0, 0.0, x / jnp.where(size > 0, size, 1e-300))
 
 
-def finer_averages(run: Trajectory, averages: AbstractAverages) -> AbstractAverages | None:
-    """Finer averages, where those of `run` were chosen, are known, and are not fine enough.
+def finer_averages(
+    run: Trajectory, averages: AbstractAverages, before: Trajectory | None
+) -> AbstractAverages | None:
+    """Finer averages, where those of `run` are not fine enough.
 
-    None: they are fine enough, or there are none that would not take too long.
+    before: the run with coarser ones. None: they are fine enough, or finer ones would take too
+    long, or they have not helped.
     """
     if not isinstance(averages, SeriesAverages) or not is_concrete(run.stats):
         return None
     relative = np.asarray(run.stats.get("averages_error_relative", 0.0))
     if np.all(np.nan_to_num(relative) <= _FINE) and bool(run.stats["averages_resolved"]):
         return None
+    if before is not None:
+        coarser = np.nan_to_num(np.asarray(before.stats["averages_error_relative"]))
+        if np.max(np.nan_to_num(relative)) > 0.5 * np.max(coarser):
+            return None
     return averages.finer(run.R.shape[-2], run.R.shape[-1])
 
 

@@ -33,6 +33,7 @@ def noise_averages(
     closed forms. Linear networks need only polynomials of degree 4: three nodes a direction.
     """
     sizes = {"rule": rule, "biases": has_biases(start, rule)}
+    # Gauss-Hermite with three nodes integrates polynomials up to degree 5 exactly.
     if nodes is None and _is_linear(problem, rule) and start.k + start.m <= _MAX_EXACT_DIMS:
         nodes = GaussHermite(3)
     if nodes is not None and not isinstance(nodes, AbstractNodes):

@@ -97,12 +97,14 @@ def integrate_field(
     valid: whether the input is sound; where it is not, all rows are NaN. first_step: None for
     Diffrax's own choice, where time scales differ by orders of magnitude from case to case.
     """
+    # Bad input must not reach the solver, which would raise or never end.
     y0 = jnp.where(valid, y0, 0.0)
     ts = jnp.where(valid, ts, jnp.arange(len(ts), dtype=ts.dtype))
     if len(ts) == 1:
         result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
         rows = jnp.where(valid, y0, jnp.nan)[None]
         return Solved(rows, result, {"steps": jnp.zeros((), int)})
+    # Diffrax's default coefficients make this an I controller of the step size.
     controller = diffrax.PIDController(
         rtol=tolerances[0], atol=tolerances[1], dtmin=_SMALLEST_STEP * ts[-1], force_dtmin=False
     )
@@ -184,8 +186,8 @@ def is_valid(
 ) -> Array:
     """Whether traced input is sound, where no exception can be raised.
 
-    numbers: further ones, besides those of problem and rule. smallest: the smallest eigenvalue of
-    the start's covariance; None: it is found here.
+    numbers: numbers to check in addition to those of problem and rule. smallest: the smallest
+    eigenvalue of the start's covariance; None: it is found here.
     """
     known = [*run_numbers(flow.problem, flow.rule), *numbers]
     finite = are_finite(flow.start, ts, flow.rule)
@@ -203,6 +205,7 @@ def result_code(result: diffrax.RESULTS, valid: Array) -> Array:
     for theirs, ours in (
         (diffrax.RESULTS.successful, Result.SUCCESS),
         (diffrax.RESULTS.event_occurred, Result.DIVERGED),
+        # A step shrinks below rounding where a state runs to infinity at a finite time.
         (diffrax.RESULTS.dt_min_reached, Result.DIVERGED),
         (diffrax.RESULTS.max_steps_reached, Result.MAX_STEPS),
     ):

@@ -111,10 +111,10 @@ def solve_ode(
         adjoint,
         smallest_eigenvalue(start),
     )
-    run = _solve(flow, ts, *options)
-    while averages is None and (finer := finer_averages(run, flow.averages)) is not None:
+    run, before = _solve(flow, ts, *options), None
+    while averages is None and (finer := finer_averages(run, flow.averages, before)) is not None:
         flow = eqx.tree_at(lambda flow: flow.averages, flow, finer)
-        run = _solve(flow, ts, *options)
+        run, before = _solve(flow, ts, *options), run
     warn_of_averages(run)
     return run
 

@@ -80,6 +80,7 @@ class OverlapFlow(eqx.Module):
         if not self.rule.has_slow_momentum:
             return parts
         k, m = state.k, state.m
+        # S, the upper triangle of U, V, and the velocities of v and b
         rest = k * k + k * (k + 1) // 2 + k * m + k * self._trains_v + k * self._trains_b
         return jnp.concatenate([parts, jnp.zeros(rest, parts.dtype)])
 
@@ -118,6 +119,7 @@ class OverlapFlow(eqx.Module):
         with_fields = averages.with_fields(state.covariance)
         # <F_i mu_k> with the velocities' fields mu, whose covariances with the fields are S and V.
         with_velocities = averages.G @ jnp.concatenate([S.T, V], axis=1).T
+        # The velocity relaxes towards the gradient, decay included, at the rate gamma.
         push = with_velocities + kappa * S
         dS = gamma * (with_fields[:, :k].T + kappa * state.Q - S) - rates.w * U
         dU = gamma * (push + push.T - 2 * U)

@@ -48,6 +48,7 @@ class LeakyReLUIntegrals:
         """
         field, sign = _doubled(k, u.shape[0])
         weight = jnp.where(sign > 0, 1.0, -self.slope) * u[field]
+        # Covariance of f and -f, of all units
         covariance = c[field][:, field] * (sign[:, None] * sign)
         g, phi = relu.first_layer(covariance, weight, 2 * k, noise_variance)
         # g'(x) = step(x) + slope step(-x): s_i is the signal of f_i plus slope times that of -f_i.

@@ -31,7 +31,7 @@ def learning_curve(
 
     theory, experiment: datasets, or dicts of them by label. Several seeds show as their
         median and, shaded, the range of the middle 68 % of runs.
-    by: the dimension that tells the curves apart; None: the only one besides alpha and seed.
+    by: the dimension along which the curves differ; None: the only one other than alpha and seed.
     log_time: whether time is logarithmic; None: where the saved times are.
 
     Runs that stopped early are left out after they did, and counted in the figure.

@@ -57,8 +57,8 @@ def curves_of(source: Any, name: str, quantity: str, by: str | None) -> list[Cur
     by = others[0] if by is None and len(others) == 1 else by
     if others and others != [by]:
         raise ValueError(
-            f"{name}[{quantity!r}] has the dimensions {others} besides alpha and seed; choose one "
-            "with by= and select values of the others with .sel or .isel."
+            f"{name}[{quantity!r}] has the dimensions {others} other than alpha and seed; choose "
+            "one with by= and select values of the others with .sel or .isel."
         )
     if not others:
         return [_curve(source, quantity, None, None)]

@@ -32,6 +32,7 @@ from learndyn.problems._recognition import parity as parity
 from learndyn.problems._recognition import polynomial_degree as polynomial_degree
 from learndyn.problems._recognition import squared_scale as squared_scale
 from learndyn.problems._regularity import Regularity as Regularity
+from learndyn.problems._regularity import evaluate as evaluate
 from learndyn.problems._regularity import jumps_on_lines as jumps_on_lines
 from learndyn.problems._regularity import regularity as regularity
 from learndyn.problems._regularity import remembered as remembered

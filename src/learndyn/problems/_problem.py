@@ -53,7 +53,7 @@ class Layers(NamedTuple):
 
     @property
     def of_student(self) -> "Layers":
-        """The student's alone: all that a learning rule may know besides the label."""
+        """The student's quantities alone: with the label, all that a learning rule may use."""
         return Layers(self.v, self.v_teacher[:0], self.b, None)
 
 

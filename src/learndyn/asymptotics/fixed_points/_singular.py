@@ -59,6 +59,7 @@ def _few_directions(
     averages: NodeAverages,
 ) -> NodeAverages:
     rank = len(directions)
+    # The label noise zeta is one more direction where it takes nodes.
     dims = rank + needs_zeta_node(problem, rule)
     if dims not in _LATTICES:
         return averages

@@ -65,7 +65,7 @@ def simulate_sgd_in_parts(
     rule: AbstractRule,
     weights: Weights,
     ts: RealLike,
-    tell: Callable[[float], None],
+    report: Callable[[float], None],
     *,
     parts: int,
     key: PRNGKeyArray,
@@ -73,16 +73,17 @@ def simulate_sgd_in_parts(
     input_dtype: DTypeLike | None = None,
     averages: AbstractNodes | AbstractAverages | str | None = None,
 ) -> Trajectory:
-    """`simulate_sgd`, for a progress bar: tell(fraction of the steps made) is called `parts`
+    """`simulate_sgd`, for a progress bar: report(fraction of the steps made) is called `parts`
     times. The result is the same; several programs are compiled instead of one."""
     run = _checked(problem, rule, weights, ts, key, inputs, input_dtype, averages)
     carry, (first, last) = _begin(run)
     for part in range(1, parts):
         carry = _continue(run, carry, first + (last - first) * part // parts)
         jax.block_until_ready(carry.step)
-        tell(part / parts)
+        report(part / parts)
+    # Without a last step: the run ends with its last row.
     carry = _continue(run, carry, jnp.asarray(jnp.iinfo(last.dtype).max, last.dtype))
-    tell(1.0)
+    report(1.0)
     return _finish(run, carry.rows)
 
 
