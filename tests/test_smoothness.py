@@ -117,10 +117,20 @@ def test_detection_works_while_something_else_is_traced():
         (ld.Problem(ld.Tanh(), ld.Tanh(), huber), False),
         (ld.Problem(jax.nn.elu, ld.Tanh()), False),
         (ld.Problem(ld.Tanh(), ld.Tanh(), lambda phi, y: (phi - y) ** 4), True),
+        (ld.Problem(ld.Tanh(), ld.Tanh(), lambda phi, y: jnp.log(jnp.cosh(phi - y))), True),
         (ld.Problem(ld.Tanh(), ld.MultiIndex(lambda r, z: r[0] ** 2 + z)), True),
         (ld.Problem(ld.Tanh(), ld.MultiIndex(lambda r, z: jnp.abs(r[0]) + z)), False),
     ],
-    ids=["sine", "relu", "huber", "elu", "fourth power", "square index", "kinked index"],
+    ids=[
+        "sine",
+        "relu",
+        "huber",
+        "elu",
+        "fourth power",
+        "log cosh",
+        "square index",
+        "kinked index",
+    ],
 )
 def test_kinks(problem, smooth):
     """Gauss-Hermite nodes, and second derivatives, are for problems without kinks."""

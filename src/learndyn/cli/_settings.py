@@ -1,6 +1,7 @@
 """From options to the objects of the library."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,7 +166,8 @@ def _scheduled(rate: float | None, options: Any, alpha_max: float) -> Any:
 
 def _averages(options: Any) -> Any:
     nodes = options.nodes
-    kinds = {"hermite": GaussHermite, "qmc": QuasiMonteCarlo, "mc": MonteCarlo}
+    closed = functools.partial(QuasiMonteCarlo, symmetric=True)
+    kinds = {"hermite": GaussHermite, "qmc": closed, "mc": MonteCarlo}
     if options.averages in kinds:
         kind = kinds[options.averages]
         return kind() if nodes is None else kind(nodes)

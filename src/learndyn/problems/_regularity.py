@@ -16,15 +16,16 @@ import numpy as np
 from learndyn._checks import is_concrete
 from learndyn.problems._functions import declared
 
-_RANGES = (8.0, 64.0, 256.0)
+_RANGES = (8.0, 32.0, 128.0)
 """Arguments up to the last are scanned, in windows that end at these: a N(0, 1) field leaves the
-first with a probability of 1e-15, one of standard deviation 30 the last."""
+first with a probability of 1e-15, one of standard deviation 16 the last. Farther out squares of
+exp(x), as in derivatives of log(cosh(x)), overflow, and look like jumps."""
 
 _POINTS = 1025
-"""Ends of the intervals of a window: 1/64 apart in the first, 1/9 and 3/8 in the others."""
+"""Ends of the intervals of a window: 1/64 apart in the first, 1/21 and 1/5 in the others."""
 
 _HALVINGS = 46
-"""Halvings of an interval: 1/64 becomes 2e-16, 3/8 becomes 5e-15, the rounding of their ends."""
+"""Halvings of an interval: 1/64 becomes 2e-16, 1/5 becomes 3e-15, the rounding of their ends."""
 
 _RELATIVE_JUMP = 1e-6
 """A step that stays larger than this, over the function's size near by, is a jump. Continuous
@@ -83,7 +84,7 @@ def regularity(g: Callable) -> Regularity:
 
 
 def measured_regularity(g: Callable) -> Regularity:
-    """Where the elementwise g, g' and g'' jump within 256 of 0."""
+    """Where the elementwise g, g' and g'' jump within 128 of 0."""
     if not is_concrete(g):
         return UNKNOWN
     return Regularity(
@@ -123,7 +124,7 @@ def _jumps_on(fn: Callable, origins: np.ndarray, directions: np.ndarray, leaves:
 
 
 def jump_places(fn: Callable, leaves: Any, lines: int = 1) -> tuple[float, ...]:
-    """Where the elementwise `fn` of (points, lines) jumps in [-256, 256].
+    """Where the elementwise `fn` of (points, lines) jumps in [-128, 128].
 
     By bisection: the larger step of every interval is followed down to rounding.
     leaves: what must be known for that; where it is traced the answer is one NaN.
