@@ -1,0 +1,95 @@
+"""Averages of two units of a piecewise linear network, in closed form."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from learndyn.integrals.piecewise_linear.function import Network, PiecewiseLinear
+from learndyn.integrals.piecewise_linear.steps import FAR, above, density, step_averages
+from learndyn.integrals.relu.correlations import Correlations, correlations
+
+SMALLEST_SCALE = 1e-50
+"""The standard deviation of a zero field, the root of what `correlations` calls zero. Then a unit
+without weights sees its bias alone."""
+
+
+class PairAverages(NamedTuple):
+    """Averages over the fields of units a and c, (d, d) each, with x_a = f_a + b_a.
+
+    g_g: <g(x_a) g(x_c)>; dg_g: <g'(x_a) g(x_c)>; dg_dg: <g'(x_a) g'(x_c)>;
+    ddg_g: <g''(x_a) g(x_c)>, where g'' is a sum of delta functions.
+    """
+
+    g_g: Float[Array, "d d"]
+    dg_g: Float[Array, "d d"]
+    dg_dg: Float[Array, "d d"]
+    ddg_g: Float[Array, "d d"]
+
+
+class Steps(NamedTuple):
+    """The steps of a network at one state, in units of the standard deviation of their field.
+
+    scale: (d,) standard deviations; h: (steps,) thresholds; r, q: (steps, steps) correlations.
+    """
+
+    scale: Float[Array, " d"]
+    h: Float[Array, " steps"]
+    r: Float[Array, "steps steps"]
+    q: Float[Array, "steps steps"]
+
+
+def steps_at(net: Network, f: Correlations, b: Float[Array, " d"]) -> Steps:
+    """The steps where the fields have these correlations and the units these biases."""
+    scale = jnp.where(f.present > 0, f.scale, SMALLEST_SCALE)
+    h = (net.knot - b[net.unit]) / scale[net.unit]
+    # step(0) = 0: a zero field does not pass a threshold at 0.
+    h = jnp.where((f.present[net.unit] > 0) | (h < 0), h, jnp.maximum(h, FAR))
+    both = np.ix_(net.unit, net.unit)
+    return Steps(scale, h, f.angles.r[both], f.angles.q[both])
+
+
+def pair_averages(net: Network, c: Float[Array, "d d"], b: Float[Array, " d"]) -> PairAverages:
+    """Averages of all pairs of units, of fields with covariance c and biases b.
+
+    Everything is finite and continuous at every positive semi-definite c, except that g' jumps
+    where a field vanishes at a knot. Derivatives are exact and bounded, see `correlations`.
+    Error: rounding. Source: Stein's lemma; see `steps`.
+    """
+    f = correlations(c)
+    scale, h, r, q = steps_at(net, f, b)
+    found = step_averages(h[:, None], h, r, q)
+    raised = net.bend * scale[:, None]  # (d, steps): a ReLU counts in units of its field's scale
+    constant = net.constant + net.slope * b
+    mean = constant + raised @ (density(h) - h * above(h))
+    slope = net.slope + net.bend @ above(h)
+    # g = constant + slope f + sum of ReLUs, with <f_a g_c> = C_ac <g'_c>.
+    linear = c * (net.slope[:, None] * slope + slope[:, None] * net.slope)
+    linear = linear - c * (net.slope[:, None] * net.slope)
+    relus = mean - constant
+    constants = constant[:, None] * mean + relus[:, None] * constant
+    g_g = constants + linear + raised @ found.relu_relu @ raised.T
+    steep = net.slope[:, None] * slope + (slope - net.slope)[:, None] * net.slope
+    dg_dg = steep + net.bend @ found.both @ net.bend.T
+    at_step = density(h)[:, None] * f.angles.r[net.unit] * (net.slope * scale)  # (steps, d)
+    by_step = above(h)[:, None] * constant + at_step + found.step_relu @ raised.T
+    dg_g = net.slope[:, None] * mean + net.bend @ by_step
+    given_step = constant + h[:, None] * f.angles.r[net.unit] * (net.slope * scale)
+    given_step = given_step + found.relu_at @ raised.T
+    ddg_g = net.bend @ ((density(h) / scale[net.unit])[:, None] * given_step)
+    return PairAverages(g_g, dg_g, dg_dg, ddg_g)
+
+
+def squared_slope(
+    g: PiecewiseLinear, norms: Float[Array, " k"], b: Float[Array, " k"]
+) -> Float[Array, " k"]:
+    """<g'(f_i + b_i)**2> of fields with these variances: the square of each piece's slope times
+    its probability."""
+    squares = g.slopes**2
+    scale = jnp.sqrt(jnp.maximum(norms, SMALLEST_SCALE**2))
+    passed = [
+        grows * above((knot - b) / scale)
+        for knot, grows in zip(g.knots, np.diff(squares), strict=True)
+    ]
+    return squares[0] + sum(passed, jnp.zeros_like(norms))
