@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from learndyn.averages._closed import closed_form, has_closed_form
 from learndyn.averages._nodes import NodeAverages
+from learndyn.averages._piecewise_linear import piecewise_linear_averages
 from learndyn.averages._quadrature import AbstractNodes, QuasiMonteCarlo, Trapezoid
 from learndyn.averages._samples import is_linear_in_error, needs_zeta_node
 from learndyn.averages._types import AbstractAverages
@@ -52,6 +53,10 @@ def choose_averages(
         return averages
     if averages == "closed" or (averages is None and has_closed_form(problem, rule, biases=biases)):
         return closed_form(problem, rule, biases=biases)
+    if averages is None:
+        bent = piecewise_linear_averages(problem, k, m, rule=rule, biases=biases)
+        if bent is not None:
+            return bent
     dims = k + m + needs_zeta_node(problem, rule)
     jumps = modulation_jumps(problem, rule, k, m)
     smooth = not jumps and _is_smooth(problem, rule, m)

@@ -61,7 +61,11 @@ def _measured(g: Callable) -> PiecewiseLinear | None:
     closer = (knots[:, None] + np.maximum(1.0, np.abs(knots))[:, None] * _AROUND).ravel()
     # As many points in each call, so that one program does for all.
     others = (_BETWEEN, np.resize(closer, _GRID.shape)) if len(knots) else (_BETWEEN,)
-    return found if all(_agrees(found, x, *evaluate(at_once, x), eps) for x in others) else None
+    for x in others:
+        values, slopes = evaluate(at_once, x)
+        if not _agrees(found, x, values, slopes, eps):
+            return None
+    return found
 
 
 def _joined(

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from learndyn._numerics.special import arcsin
 from learndyn.integrals.piecewise_linear.function import Network, PiecewiseLinear
 from learndyn.integrals.piecewise_linear.pairs import Steps, steps_at
 from learndyn.integrals.piecewise_linear.steps import above, density
@@ -197,14 +198,14 @@ def _through_bends(
     unit = jnp.asarray(net.unit)
     spreads = spread[unit[x]] * spread[unit[y]]
     r = jnp.clip(given.left[unit[x], unit[y]] / spreads, -1.0, 1.0)
-    weight = raised[x] * raised[y] * spreads * r * r * np.where(first == second, 1.0, 2.0)
+    weight = raised[x] * raised[y] * spreads * np.where(first == second, 1.0, 2.0)
     squares, product = t[:, x] ** 2 + t[:, y] ** 2, t[:, x] * t[:, y]
     total = jnp.zeros_like(squares)
-    # Gauss and Legendre's rule for y in s = r (1 - y**2), which is smooth up to |r| = 1.
+    # Gauss and Legendre's rule for theta, s = sin(theta): the integrand is smooth up to |r| = 1.
+    end = arcsin(r)
     nodes, shares = np.polynomial.legendre.leggauss(count)
     for node, share in zip(0.5 * (1 + nodes), 0.5 * shares, strict=True):
-        s = r * (1 - node * node)
-        complement = 1 - s * s
-        height = 2 * node**3 * share / (2 * np.pi * jnp.sqrt(complement))
-        total += height * jnp.exp((s * product - 0.5 * squares) / complement)
+        s, root = jnp.sin(end * node), jnp.cos(end * node)
+        height = share * end * (r - s) / (2 * np.pi)
+        total += height * jnp.exp((s * product - 0.5 * squares) / (root * root))
     return total @ weight

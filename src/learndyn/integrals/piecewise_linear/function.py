@@ -29,11 +29,6 @@ class PiecewiseLinear(NamedTuple):
         """The slopes of all pieces, from left to right."""
         return self.slope + np.concatenate([[0.0], np.cumsum(self.bends)])
 
-    @property
-    def bends_at_zero(self) -> bool:
-        """Whether g(0) = 0 and g bends at 0 alone, so that g(s x) = s g(x) for s > 0."""
-        return self.constant == 0 and not any(self.knots)
-
 
 class Network(NamedTuple):
     """The units of student and teacher, and each of their steps [f_a + b_a > knot] by itself.

@@ -60,25 +60,24 @@ def pair_averages(net: Network, c: Float[Array, "d d"], b: Float[Array, " d"]) -
     f = correlations(c)
     scale, h, r, q = steps_at(net, f, b)
     found = step_averages(h[:, None], h, r, q)
-    raised = net.bend * scale[:, None]  # (d, steps): a ReLU counts in units of its field's scale
-    constant = net.constant + net.slope * b
-    mean = constant + raised @ (density(h) - h * above(h))
-    slope = net.slope + net.bend @ above(h)
-    # g = constant + slope f + sum of ReLUs, with <f_a g_c> = C_ac <g'_c>.
-    linear = c * (net.slope[:, None] * slope + slope[:, None] * net.slope)
-    linear = linear - c * (net.slope[:, None] * net.slope)
-    relus = mean - constant
-    constants = constant[:, None] * mean + relus[:, None] * constant
-    g_g = constants + linear + raised @ found.relu_relu @ raised.T
-    steep = net.slope[:, None] * slope + (slope - net.slope)[:, None] * net.slope
-    dg_dg = steep + net.bend @ found.both @ net.bend.T
-    at_step = density(h)[:, None] * f.angles.r[net.unit] * (net.slope * scale)  # (steps, d)
-    by_step = above(h)[:, None] * constant + at_step + found.step_relu @ raised.T
-    dg_g = net.slope[:, None] * mean + net.bend @ by_step
-    given_step = constant + h[:, None] * f.angles.r[net.unit] * (net.slope * scale)
-    given_step = given_step + found.relu_at @ raised.T
-    ddg_g = net.bend @ ((density(h) / scale[net.unit])[:, None] * given_step)
-    return PairAverages(g_g, dg_g, dg_dg, ddg_g)
+    first, bend = jnp.asarray(net.slope), jnp.asarray(net.bend)
+    raised = bend * scale[:, None]  # (d, steps): a ReLU counts in units of its field's scale
+    # g = constant + first f + ReLUs, and <f_a g_c> = C_ac <g'_c>, <f_a [f_c > h]> in the same way.
+    constant = jnp.asarray(net.constant) + first * b
+    relus = raised @ (density(h) - h * above(h))
+    mean, slope = constant + relus, first + bend @ above(h)
+    g_g = constant[:, None] * mean + relus[:, None] * constant
+    g_g += c * (first[:, None] * slope + (slope - first)[:, None] * first)
+    g_g += raised @ found.relu_relu @ raised.T
+    dg_dg = first[:, None] * slope + (slope - first)[:, None] * first
+    dg_dg += bend @ found.both @ bend.T
+    # (steps, d): <[f_i > h] g_c>, and <g_c> given f_i = h
+    along = f.angles.r[net.unit] * (first * scale)
+    above_step = above(h)[:, None] * constant + density(h)[:, None] * along
+    above_step += found.step_relu @ raised.T
+    at_step = constant + h[:, None] * along + found.relu_at @ raised.T
+    at_step = (density(h) / scale[net.unit])[:, None] * at_step
+    return PairAverages(g_g, first[:, None] * mean + bend @ above_step, dg_dg, bend @ at_step)
 
 
 def squared_slope(
