@@ -24,7 +24,6 @@ from learndyn._numerics.special import arcsin
 from learndyn.integrals.piecewise_linear.function import Network, PiecewiseLinear
 from learndyn.integrals.piecewise_linear.pairs import Steps, steps_at
 from learndyn.integrals.piecewise_linear.steps import above, density
-from learndyn.integrals.relu.correlations import correlations
 
 REACH = 7.0
 """Standard deviations to which the integrals extend: beyond is a probability of 3e-12."""
@@ -72,9 +71,8 @@ def conditioned_products(
     differ by little. Symmetric in the units to rounding. Derivatives are those of the rule, which
     at singular c lacks the part of directions that are not there.
     """
-    f = correlations(c)
-    steps = steps_at(net, f, b)
-    r, q = f.angles.r, f.angles.q
+    steps = steps_at(net, c, b)
+    r, q = steps.r, steps.q
     knots = (jnp.array(g.knots) - b[:k, None]) / steps.scale[:k, None]
     rest = _steps_left(tuple(net.unit.tolist()), k)
 

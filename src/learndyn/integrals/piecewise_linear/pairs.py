@@ -2,17 +2,17 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn.integrals.piecewise_linear.function import Network, PiecewiseLinear
 from learndyn.integrals.piecewise_linear.steps import FAR, above, density, step_averages
-from learndyn.integrals.relu.correlations import Correlations, correlations
+from learndyn.integrals.relu.correlations import SMALLEST_VARIANCE, angles_from
 
-SMALLEST_SCALE = 1e-50
-"""The standard deviation of a zero field, the root of what `correlations` calls zero. Then a unit
-without weights sees its bias alone."""
+PARALLEL = 2.0**-51
+"""Fields with a correlation this close to 1 or -1 are parallel: two units in its last place."""
 
 
 class PairAverages(NamedTuple):
@@ -29,25 +29,42 @@ class PairAverages(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """The steps of a network at one state, in units of the standard deviation of their field.
+    """Fields and the steps of a network at one state.
 
-    scale: (d,) standard deviations; h: (steps,) thresholds; r, q: (steps, steps) correlations.
+    scale: (d,) standard deviations; r, q: (d, d) correlations r and sqrt(1 - r**2);
+    h: (steps,) thresholds in units of the standard deviation of their field.
     """
 
     scale: Float[Array, " d"]
+    r: Float[Array, "d d"]
+    q: Float[Array, "d d"]
     h: Float[Array, " steps"]
-    r: Float[Array, "steps steps"]
-    q: Float[Array, "steps steps"]
 
 
-def steps_at(net: Network, f: Correlations, b: Float[Array, " d"]) -> Steps:
-    """The steps where the fields have these correlations and the units these biases."""
-    scale = jnp.where(f.present > 0, f.scale, SMALLEST_SCALE)
+def steps_at(net: Network, c: Float[Array, "d d"], b: Float[Array, " d"]) -> Steps:
+    """The steps where the fields have covariance c and the units these biases.
+
+    Entry by entry, so that units that are alike get the same numbers: rows by Gram and Schmidt
+    would depend on their order, and rounding would seed the end of a symmetric plateau.
+    """
+    variance = jnp.diagonal(c)
+    present = ~(variance <= SMALLEST_VARIANCE)  # NaN is present, and stays NaN
+    variance = jnp.where(present, variance, 1.0)
+    product = jnp.where(present[:, None] & present, variance[:, None] * variance, 1.0)
+    given = jnp.where(present[:, None] & present, c / jnp.sqrt(product), 0.0)
+    given = jnp.where(jnp.eye(len(c), dtype=bool), 1.0, given)
+    # Rounding may exceed 1. The value is clipped, the derivative is not.
+    r = given + jax.lax.stop_gradient(_held(given) - given)
+    scale = jnp.where(present, jnp.sqrt(variance), SMALLEST_VARIANCE**0.5)
     h = (net.knot - b[net.unit]) / scale[net.unit]
     # step(0) = 0: a zero field does not pass a threshold at 0.
-    h = jnp.where((f.present[net.unit] > 0) | (h < 0), h, jnp.maximum(h, FAR))
-    both = np.ix_(net.unit, net.unit)
-    return Steps(scale, h, f.angles.r[both], f.angles.q[both])
+    h = jnp.where(present[net.unit] | (h < 0), h, jnp.maximum(h, FAR))
+    return Steps(scale, r, angles_from(r).q, h)
+
+
+def _held(r: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """r in [-1, 1], and exactly 1 or -1 where it differs from that by rounding."""
+    return jnp.where(1.0 - jnp.abs(r) <= PARALLEL, jnp.sign(r), r)
 
 
 def pair_averages(net: Network, c: Float[Array, "d d"], b: Float[Array, " d"]) -> PairAverages:
@@ -57,9 +74,9 @@ def pair_averages(net: Network, c: Float[Array, "d d"], b: Float[Array, " d"]) -
     where a field vanishes at a knot. Derivatives are exact and bounded, see `correlations`.
     Error: rounding. Source: Stein's lemma; see `steps`.
     """
-    f = correlations(c)
-    scale, h, r, q = steps_at(net, f, b)
-    found = step_averages(h[:, None], h, r, q)
+    scale, r, q, h = steps_at(net, c, b)
+    both = np.ix_(net.unit, net.unit)
+    found = step_averages(h[:, None], h, r[both], q[both])
     first, bend = jnp.asarray(net.slope), jnp.asarray(net.bend)
     raised = bend * scale[:, None]  # (d, steps): a ReLU counts in units of its field's scale
     # g = constant + first f + ReLUs, and <f_a g_c> = C_ac <g'_c>, <f_a [f_c > h]> in the same way.
@@ -72,7 +89,7 @@ def pair_averages(net: Network, c: Float[Array, "d d"], b: Float[Array, " d"]) -
     dg_dg = first[:, None] * slope + (slope - first)[:, None] * first
     dg_dg += bend @ found.both @ bend.T
     # (steps, d): <[f_i > h] g_c>, and <g_c> given f_i = h
-    along = f.angles.r[net.unit] * (first * scale)
+    along = r[net.unit] * (first * scale)
     above_step = above(h)[:, None] * constant + density(h)[:, None] * along
     above_step += found.step_relu @ raised.T
     at_step = constant + h[:, None] * along + found.relu_at @ raised.T
@@ -86,7 +103,7 @@ def squared_slope(
     """<g'(f_i + b_i)**2> of fields with these variances: the square of each piece's slope times
     its probability."""
     squares = g.slopes**2
-    scale = jnp.sqrt(jnp.maximum(norms, SMALLEST_SCALE**2))
+    scale = jnp.sqrt(jnp.maximum(norms, SMALLEST_VARIANCE))
     passed = [
         grows * above((knot - b) / scale)
         for knot, grows in zip(g.knots, np.diff(squares), strict=True)
