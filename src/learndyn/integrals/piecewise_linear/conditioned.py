@@ -198,12 +198,12 @@ def _through_bends(
     r = jnp.clip(given.left[unit[x], unit[y]] / spreads, -1.0, 1.0)
     weight = raised[x] * raised[y] * spreads * np.where(first == second, 1.0, 2.0)
     squares, product = t[:, x] ** 2 + t[:, y] ** 2, t[:, x] * t[:, y]
-    total = jnp.zeros_like(squares)
     # Gauss and Legendre's rule for theta, s = sin(theta): the integrand is smooth up to |r| = 1.
-    end = arcsin(r)
-    nodes, shares = np.polynomial.legendre.leggauss(count)
-    for node, share in zip(0.5 * (1 + nodes), 0.5 * shares, strict=True):
-        s, root = jnp.sin(end * node), jnp.cos(end * node)
+    # The sum is written out, so that XLA takes it in one pass over the nodes.
+    end, total = arcsin(r), jnp.zeros_like(squares)
+    points, shares = np.polynomial.legendre.leggauss(count)
+    for point, share in zip(0.5 * (1 + points), 0.5 * shares, strict=True):
+        s, root = jnp.sin(end * point), jnp.cos(end * point)
         height = share * end * (r - s) / (2 * np.pi)
         total += height * jnp.exp((s * product - 0.5 * squares) / (root * root))
     return total @ weight
