@@ -78,7 +78,9 @@ def _joined(
     if not 1 <= len(starts) <= _MOST_KNOTS + 1:
         return None
     # Take each line where it comes closest to 0: there its intercept loses least to rounding.
-    at = np.array([_closest(start, end) for start, end in zip(starts, ends, strict=True)])
+    at = np.array(
+        [_closest(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    )
     slope = slopes[at]
     intercept = values[at] - slope * _GRID[at]
     bends = np.diff(slope)

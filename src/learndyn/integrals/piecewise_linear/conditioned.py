@@ -130,7 +130,7 @@ def _on_pieces(
     inner = jnp.clip(knots, -REACH, REACH)
     ends = jnp.concatenate([jnp.array([-REACH]), inner, jnp.array([REACH])])
     nodes, weights = [], []
-    for piece in np.flatnonzero(slopes):
+    for piece in np.flatnonzero(slopes).tolist():
         place, share = _clustered(count, piece > 0, piece < len(slopes) - 1)
         width = ends[piece + 1] - ends[piece]
         nodes.append(ends[piece] + width * place)
@@ -196,6 +196,7 @@ def _through_bends(
     unit = jnp.asarray(net.unit)
     spreads = spread[unit[x]] * spread[unit[y]]
     r = jnp.clip(given.left[unit[x], unit[y]] / spreads, -1.0, 1.0)
+    r = jnp.where(unit[x] == unit[y], 1.0, r)  # free of rounding, which arcsin would enlarge
     weight = raised[x] * raised[y] * spreads * np.where(first == second, 1.0, 2.0)
     squares, product = t[:, x] ** 2 + t[:, y] ** 2, t[:, x] * t[:, y]
     # Gauss and Legendre's rule for theta, s = sin(theta): the integrand is smooth up to |r| = 1.

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from learndyn._numerics.special import scaled_erf
 from learndyn.integrals.relu.correlations import bounded_inverse
 
-Values = Float[Array, "*shape"]
+Values = Float[Array, "..."]
 
 _NODES = 20
 """Gauss-Legendre nodes of Owen's T for slopes up to 1: the poles at +-i make the error fall like

@@ -76,6 +76,8 @@ def step_step_relu(ik: Angles, ia: Angles, ka: Angles) -> Values:
     Right also where fields coincide: at i = k it is <theta_i a_+>, at a = i it is <a_+ theta_k>.
     """
     edges = _given(ia, ka, ik) + ia.r * _given(ik, ia, ka) + ka.r * _given(ik, ka, ia)
+    # Parallel steps are one step, or exclude each other.
+    edges = jnp.where(ik.q > 0, edges, jnp.where(ik.r > 0, 0.5 * (1.0 + ia.r), 0.0))
     return edges / (2 * np.pi) ** 0.5
 
 

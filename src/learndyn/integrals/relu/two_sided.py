@@ -59,7 +59,7 @@ def two_sided_signals(
 
 
 def _by_slopes(
-    high: Float[Array, "k 1"], low: Float[Array, "k 1"], doubled: Float[Array, "2k 2k"]
+    high: Float[Array, "k 1"], low: Float[Array, "k 1"], doubled: Float[Array, "2*k 2*k"]
 ) -> Float[Array, "k k"]:
     """Averages of g_i' g_k' from those of the steps of f, -f."""
     k = len(high)
