@@ -43,7 +43,7 @@ def choose_averages(
     """Averages ready for `problem` and `rule` with k student and m teacher units.
 
     rule: None: for the generalisation error alone.
-    averages: None chooses (closed form; a lattice for smooth problems of at most three
+    averages: None chooses (closed form; piecewise linear functions exactly; a lattice for smooth problems of at most three
     dimensions; quasi-Monte Carlo); "closed" insists on a closed form; `Trapezoid`,
     `GaussHermite`, `QuasiMonteCarlo` and `MonteCarlo` objects are used as given.
 

@@ -23,7 +23,7 @@ class PiecewiseLinearAverages(AbstractAverages):
     G, h, f and eg are exact to rounding, with any knots and biases. So is Phi where all knots are
     at 0 and there are no biases; elsewhere it is an integral over two fields, and its nodes grow
     with the level, by 4/3 in each direction. At level 0 the error measured is 4e-6 of the largest
-    entry at generic states, and up to 1e-3 where student and teacher differ by some percent.
+    entry at generic states, and up to 7e-4 where student and teacher differ by some percent.
 
     biases: whether there are any, which decides that at every state alike.
     """

@@ -33,6 +33,15 @@ SHARPEST = 1e-9
 change by as much; its square is what rounding of a correlation leaves, 1e-16, or less."""
 
 
+_CLOSE = 0.95
+"""Correlations above this are taken from 1, those below from 0. The value is empirical: with 6 nodes
+the error of diagonal products of ReLU and hard tanh is at most 2e-5 at all distances tried, from 1
+to 1e-4; with 0.7 it is as large at generic states, with 0.99 twice that at a distance of 0.3."""
+
+_LEAST_COSINE = 1e-100
+"""Bounds a divisor from below, which is 0 for parallel fields alone: there its term is 0."""
+
+
 class Resolution(NamedTuple):
     """Gauss-Legendre nodes: on each piece of the two conditioned fields, on each piece where there
     is one such field, and in the integral over correlations."""
@@ -197,14 +206,46 @@ def _through_bends(
     spreads = spread[unit[x]] * spread[unit[y]]
     r = jnp.clip(given.left[unit[x], unit[y]] / spreads, -1.0, 1.0)
     r = jnp.where(unit[x] == unit[y], 1.0, r)  # free of rounding, which arcsin would enlarge
+    side = jnp.where(r < 0, -1.0, 1.0)  # int_0^r of h, k is int_0^-r of h, -k
     weight = raised[x] * raised[y] * spreads * np.where(first == second, 1.0, 2.0)
-    squares, product = t[:, x] ** 2 + t[:, y] ** 2, t[:, x] * t[:, y]
-    # Gauss and Legendre's rule for theta, s = sin(theta): the integrand is smooth up to |r| = 1.
+    return _bend_covariance(t[:, x], side * t[:, y], side * r, count) @ weight
+
+
+def _bend_covariance(
+    h: Float[Array, "nodes pairs"],
+    k: Float[Array, "nodes pairs"],
+    r: Float[Array, " pairs"],
+    count: int,
+) -> Float[Array, "nodes pairs"]:
+    """int_0^r (r - s) density(h, k; s) ds for 0 <= r <= 1.
+
+    For large r it is taken from its value at r = 1, and what lies between is integrated: so the
+    difference of two fields that are almost parallel is right however small it is.
+    """
+    close = r > _CLOSE
+    angle = arcsin(r)
+    start, length = jnp.where(close, angle, 0.0), jnp.where(close, 0.5 * np.pi - angle, angle)
+    squares, product = h * h + k * k, h * k
+    total = jnp.where(close, _from_parallel(h, k, r), 0.0)
+    # Gauss and Legendre's rule for theta, s = sin(theta): the integrand is smooth up to r = 1.
     # The sum is written out, so that XLA takes it in one pass over the nodes.
-    end, total = arcsin(r), jnp.zeros_like(squares)
     points, shares = np.polynomial.legendre.leggauss(count)
     for point, share in zip(0.5 * (1 + points), 0.5 * shares, strict=True):
-        s, root = jnp.sin(end * point), jnp.cos(end * point)
-        height = share * end * (r - s) / (2 * np.pi)
+        theta = start + length * point
+        s, root = jnp.sin(theta), jnp.maximum(jnp.cos(theta), _LEAST_COSINE)
+        height = share * length * jnp.abs(r - s) / (2 * np.pi)
         total += height * jnp.exp((s * product - 0.5 * squares) / (root * root))
-    return total @ weight
+    return total
+
+
+def _from_parallel(
+    h: Float[Array, "nodes pairs"], k: Float[Array, "nodes pairs"], r: Float[Array, " pairs"]
+) -> Float[Array, "nodes pairs"]:
+    """int_0^1 (r - s) density(h, k; s) ds, by the averages of two parallel and two independent
+    fields."""
+    high, low = jnp.maximum(h, k), jnp.minimum(h, k)
+    h_tail, k_tail = above(h), above(k)
+    tail = jnp.minimum(h_tail, k_tail)
+    parallel = (1 + high * low) * tail - low * density(high)
+    relus = (density(h) - h * h_tail) * (density(k) - k * k_tail)
+    return parallel - relus - h_tail * k_tail - (1 - r) * (tail - h_tail * k_tail)
