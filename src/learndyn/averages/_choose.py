@@ -43,9 +43,9 @@ def choose_averages(
     """Averages ready for `problem` and `rule` with k student and m teacher units.
 
     rule: None: for the generalisation error alone.
-    averages: None chooses (closed form; piecewise linear functions exactly; a lattice for smooth problems of at most three
-    dimensions; quasi-Monte Carlo); "closed" insists on a closed form; `Trapezoid`,
-    `GaussHermite`, `QuasiMonteCarlo` and `MonteCarlo` objects are used as given.
+    averages: None chooses (closed form; what piecewise linear functions have; a lattice for smooth
+    problems of at most three dimensions; quasi-Monte Carlo); "closed" insists on a closed form;
+    `Trapezoid`, `GaussHermite`, `QuasiMonteCarlo` and `MonteCarlo` objects are used as given.
 
     Raises: ValueError for an unknown option, or "closed" where there is no closed form.
     """

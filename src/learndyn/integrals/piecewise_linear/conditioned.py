@@ -34,9 +34,9 @@ change by as much; its square is what rounding of a correlation leaves, 1e-16, o
 
 
 _CLOSE = 0.95
-"""Correlations above this are taken from 1, those below from 0. The value is empirical: with 6 nodes
-the error of diagonal products of ReLU and hard tanh is at most 2e-5 at all distances tried, from 1
-to 1e-4; with 0.7 it is as large at generic states, with 0.99 twice that at a distance of 0.3."""
+"""Correlations above this are taken from 1, those below from 0. The value is empirical: with it and
+6 nodes the error of diagonal products of ReLU and hard tanh is at most 2e-5 at all distances tried,
+1 to 1e-4. With 0.7 it is 2e-5 at generic states, with 0.99 it is 4e-5 at a distance of 0.3."""
 
 _LEAST_COSINE = 1e-100
 """Bounds a divisor from below, which is 0 for parallel fields alone: there its term is 0."""
