@@ -32,9 +32,17 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".[sweep,plot,images]", *groups("test", "lint"))
     check_style(session)
     # One file stays in one process, so that its tests share compiled programs. At most four:
-    # each process compiles and holds programs of its own.
+    # each process compiles and holds its own programs.
     workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadfile")
     session.run("pytest", *workers, *session.posargs, env=cpu() | one_thread())
+
+
+@nox.session(default=False)
+def nightly(session: nox.Session) -> None:
+    """Run the tests that are too dear for every change."""
+    session.install("-e", ".[sweep,plot,images]", *groups("test"))
+    workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadfile")
+    session.run("pytest", "--nightly", *workers, *session.posargs, env=cpu() | one_thread())
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""The eight equations of the specialised ansatz, K = 4 ... 4096, beside the full ODE.
+"""The eight equations of the specialised ansatz, K = 4 ... 4096, next to the full ODE.
 
 Half of the units are paired with a teacher unit, half are superfluous. Same start, times and
 tolerances; the answers must agree wherever both run.

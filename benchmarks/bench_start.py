@@ -1,6 +1,6 @@
-"""How long one waits at the door: import, help, first curve, and a whole command.
+"""Start-up: import, help, first curve, and a whole command.
 
-Each is measured in processes of its own as CPU time, user and system, children included. Other work
+Each is measured in separate processes as CPU time, user and system, children included. Other work
 on the machine disturbs CPU time less than wall time, which is reported next to it.
 """
 
@@ -28,7 +28,7 @@ COMMAND = ["-m", "learndyn", "ode"]  # with its dataset and its figure
 
 
 def seconds(arguments, environment, folder):
-    """CPU and wall time of Python with these arguments, in a process of its own."""
+    """CPU and wall time of Python with these arguments, in a separate process."""
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(
         [sys.executable, *arguments],

@@ -71,7 +71,7 @@ plt.show()
 # the loop: Q and R decide how Q and R change. For large n their scatter vanishes and they follow
 # the ODE that `solve_ode` solves.
 #
-# R also tells *what* was learned. Early on there is a long **plateau**: every student unit has
+# R also shows *what* was learned. Early on there is a long **plateau**: every student unit has
 # the same overlap with every teacher unit, as if all of them learned the average teacher. Then
 # the symmetry breaks, each unit picks one teacher unit, and the error falls: they **specialise**.
 # (Try another key: the plateau ends a little earlier or later. At finite n the moment of escape

@@ -49,8 +49,8 @@ print(f"fixed point {end.eg:.8f}, ODE at alpha = 800 {run.eg[-1]:.8f}")
 assert abs(run.eg[-1] / end.eg - 1) < 1e-6
 
 # %% [markdown]
-# The same point also tells how fast the end is approached. `stability` linearises the ODE there:
-# every eigenvalue is negative, and the one closest to zero is the rate of the last stage.
+# The same point also determines how fast the end is approached. `stability` linearises the ODE
+# there: every eigenvalue is negative, and the one closest to zero is the rate of the last stage.
 
 # %%
 near = asymptotics.stability(noisy, rule, end.state)
@@ -149,7 +149,7 @@ assert abs(around.eigenvalues[0].real / symmetric.rate - 1) < 1e-8
 # %% [markdown]
 # Started exactly there, the ODE never leaves. A run at finite n does: its noise makes a
 # perturbation of order 1/√n, which then grows at that rate. So the time of the escape is random,
-# and its mean grows with log(n) / (2 rate). `escape_time` gives the mean, the constant beside the
+# and its mean grows with log(n) / (2 rate). `escape_time` gives the mean, the constant added to the
 # logarithm, and the whole distribution. Nothing is fitted below: the chains follow the exact law
 # of SGD, and their exit is the time at which the error falls to half of its value on the plateau.
 

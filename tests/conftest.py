@@ -56,6 +56,19 @@ def pytest_configure(config):
         config.option.hypothesis_seed = chosen
 
 
+def pytest_addoption(parser):
+    parser.addoption("--nightly", action="store_true", help="run the tests marked nightly alone")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Dear tests run at night, and then alone: `nox -s nightly`."""
+    wanted = config.getoption("--nightly")
+    left_out = [item for item in items if ("nightly" in item.keywords) != wanted]
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
 def pytest_report_header(config):
     return f"seed: {VARIABLE}={config.stash[SEED]}"
 

@@ -16,8 +16,8 @@ def test_fixed_point_from_a_singular_start(m):
     # The noiseless end is singular, the noisy one is not: the search leaves the one for the other.
     state = asymptotics.specialised_state(m)
     found = asymptotics.fixed_point(TANH, RULE, state)
-    beside = ld.Overlaps(state.Q + 0.02 * jnp.eye(m), 0.99 * state.R, state.T)
-    expected = asymptotics.fixed_point(TANH, RULE, beside)
+    nearby = ld.Overlaps(state.Q + 0.02 * jnp.eye(m), 0.99 * state.R, state.T)
+    expected = asymptotics.fixed_point(TANH, RULE, nearby)
     assert found.result == expected.result == Result.SUCCESS
     np.testing.assert_allclose(found.eg, expected.eg, rtol=1e-9)
     # The slowest eigenvalue of two units is -0.015.

@@ -151,7 +151,7 @@ def test_the_ode_ends_there_up_to_the_fourth_power_of_the_noise():
         (lambda s: asymptotics.linearise(ERF, ld.SGD(lr=lambda a: 0.1), s(1)), "constant learning"),
         (lambda s: asymptotics.perturb(ERF, ld.SGD(lr=0.1), s(1), "temperature"), "parameter must"),
         (lambda s: asymptotics.perturb(ERF, ld.SGD(lr=0.1), s(1), "lr_second"), "not trained"),
-        (lambda s: asymptotics.eg_response(HINGE, ld.SGD(lr=0.1), s(1)), "singular overlaps"),
+        (lambda s: asymptotics.eg_response(HINGE, ld.SGD(lr=0.1), s(2)), "singular overlaps"),
         (lambda s: asymptotics.fixed_point(ERF, ld.SGD(lr=0.1), s(1), tolerance=0), "tolerance"),
     ],
     ids=range(9),

@@ -123,7 +123,7 @@ def test_plateau_at_any_small_rate(m):
 def test_plateau_at_a_small_rate_under_jit_and_differentiation():
     c = lambda lr: asymptotics.plateau(2, lr).c
     close(jax.jit(c)(1e-8), 1 / 3 - 1.25e-10, abs=1e-12)
-    # At lr = 0, too, the slope is that of the points beside it.
+    # At lr = 0, too, the slope agrees with a difference quotient of neighbouring points.
     slope = jax.jit(jax.grad(c))
     close(slope(0.0), (c(1e-4) - c(0.0)) / 1e-4, rel=1e-4)
     close(slope(1e-9), slope(0.0), rel=1e-7)

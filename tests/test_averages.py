@@ -201,7 +201,8 @@ def test_choice():
     kinked = choose_averages(ld.Problem(ld.Tanh(), ld.ReLU()), 1, 1, biases=True)
     steep = choose_averages(ld.Problem(lambda x: jnp.tanh(9 * x), ld.Erf()), 1, 1, biases=True)
     assert kinked.coarse is steep.coarse is None
-    assert choose_averages(ld.Problem(ld.Tanh(), ld.Tanh()), 2, 2, biases=True).z.shape[0] == 4
+    hinge = ld.Problem(ld.Tanh(), ld.Tanh(), ld.Hinge())
+    assert choose_averages(hinge, 2, 2, biases=True).z.shape[0] == 4
     with pytest.raises(ValueError, match="closed-form averages exist for"):
         choose_averages(ld.Problem(ld.Tanh()), 2, 2, biases=False, averages="closed")
     with pytest.raises(ValueError, match="averages must be None"):

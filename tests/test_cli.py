@@ -27,7 +27,7 @@ SMALL = ["--k", "2", "--m", "1", "--n", "20", "--alpha-max", "1", "--points", "5
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Every test writes into a folder of its own."""
+    """Every test writes into its own folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -132,12 +132,13 @@ def test_without_matplotlib_there_is_no_figure(folder, capsys, monkeypatch):
 class TestOptions:
     def test_of_the_problem(self):
         problem = settings(
-            "--student", "tanh", "--teacher", "sign", "--loss", "hinge", "--noise", "0.5"
+            "--student", "tanh", "--teacher", "sign", "--loss", "hinge", "--noise", "0.5",
+            "--flip", "0.1",
         ).problem  # fmt: skip
         assert isinstance(problem.student, ld.Tanh)
         assert isinstance(problem.teacher, ld.Sign)
         assert isinstance(problem.loss, ld.Hinge)
-        assert problem.noise == 0.5
+        assert (problem.noise, problem.teacher.flip) == (0.5, 0.1)
         assert isinstance(settings("--student", "relu").problem.teacher, ld.ReLU)
 
     def test_of_the_rule(self):
@@ -256,6 +257,7 @@ class TestInitFile:
         (["ode", "--lr-bias", "0.1"], "lr_bias trains biases"),
         (["ode", "--alpha-max", "0"], "--alpha-max must be > 0"),
         (["ode", "--points", "1"], "--points must be at least 2"),
+        (["ode", "--flip", "0.1"], "--flip turns labels of --teacher sign; got --teacher erf"),
         (["ode", "--spacing", "log", "--alpha-min", "200"], "--alpha-min must lie"),
         (["ode", "--schedule", "cosine", "--schedule-scale", "0"], "--schedule-scale"),
         (["ode", "--schedule", "cosine", "--schedule-final", "-1"], "--schedule-final"),
@@ -332,10 +334,10 @@ def test_help_and_wrong_options_are_answered_before_jax(arguments):
 import atexit, sys
 from learndyn.cli import main
 
-def tell():
+def show():
     print([name for name in ("jax", "numpy", "equinox") if name in sys.modules])
 
-atexit.register(tell)
+atexit.register(show)
 main({arguments})
 """
     done = alone("-c", script)
@@ -381,7 +383,7 @@ def test_every_loss_has_a_name(loss):
 
 
 def test_a_usage_error_of_a_process_is_one_line():
-    """Also while slow libraries are still being loaded beside it."""
+    """Also while another thread is still importing slow libraries."""
     done = alone("-m", "learndyn", "ode", "--noise", "-1")
     assert done.returncode == 2
     assert done.stderr.startswith("learndyn: error: noise must be")

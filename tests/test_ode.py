@@ -362,10 +362,12 @@ def test_other_solvers_agree():
 
 
 def test_the_vector_field_is_traced_once(monkeypatch):
-    traced, drift = [], OverlapFlow._drift
-    monkeypatch.setattr(OverlapFlow, "_drift", lambda *args: traced.append(1) or drift(*args))
+    traced, drift = [], OverlapFlow.overlap_drift
+    monkeypatch.setattr(
+        OverlapFlow, "overlap_drift", lambda *args: traced.append(1) or drift(*args)
+    )
     problem = ld.Problem(loss=lambda phi, y: (phi - y) ** 2)  # which no other test has traced
     flow = ld.ode_term(problem, ld.SGD(lr=0.1), START).vector_field
-    for t in (0.0, 0.5, 1, 2.0):  # plain numbers: each would be a program of its own
+    for t in (0.0, 0.5, 1, 2.0):  # plain numbers: each could start a new trace
         flow(t, flow.pack(START), None)
     assert len(traced) == 1

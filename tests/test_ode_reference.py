@@ -1,4 +1,4 @@
-"""The ODE against solutions of an independent program, kept beside the test."""
+"""The ODE against solutions of an independent program, kept next to the test."""
 
 import json
 from pathlib import Path

@@ -417,7 +417,7 @@ def test_levels():
     averages = chosen(ld.Problem(hard_tanh, hard_tanh), STATE)
     coarser, finer = averages.neighbours()
     assert [_resolution(a.level) for a in (coarser, averages, finer)] == [
-        Resolution(10, 24, 5), RULE_OF_LEVEL_0, Resolution(19, 54, 8)
+        Resolution(8, 18, 4), RULE_OF_LEVEL_0, Resolution(23, 72, 9)
     ]  # fmt: skip
     c, b = near(0.3), jnp.zeros(4)
     _, right = first_relu(c)

@@ -53,6 +53,13 @@ BAD = {
     "name, not function": (lambda: ld.Problem(teacher="erf"), "teacher must be callable"),
     "loss no function": (lambda: ld.Problem(loss=3), "loss must be callable"),
     "index of nothing": (lambda: ld.MultiIndex(None), "f must be callable"),
+    "flip too large": (lambda: ld.Sign(1.2), r"flip must lie in \[0, 1\].*1.2"),
+    "negative flip": (lambda: ld.Sign(-0.1), r"flip must lie in \[0, 1\].*-0.1"),
+    "NaN among flips": (lambda: ld.Sign([0.1, float("nan")]), r"flip must lie in \[0, 1\]"),
+    "flip of no label": (
+        lambda: ld.Problem(teacher=ld.Sign(0.1)),
+        "Sign.flip. turns labels that are signs.*Squared",
+    ),
     "two noises": (
         lambda: ld.Problem(teacher=ld.MultiIndex(lambda rho, zeta: rho[0]), noise=0.1),
         "makes its own noise",
@@ -175,18 +182,18 @@ def test_multi_index_functions_return_one_number():
 
 
 NUMPY = {
-    ld.Erf(): (lambda x: erf(x / np.sqrt(2)), lambda x: np.sqrt(2 / np.pi) * np.exp(-(x**2) / 2)),
-    ld.ReLU(): (lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0),
-    ld.Linear(): (lambda x: x, lambda x: np.ones_like(x)),
-    ld.Quadratic(): (lambda x: x**2, lambda x: 2 * x),
-    ld.Tanh(): (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
-    ld.Sign(): (lambda x: np.where(x >= 0, 1.0, -1.0), lambda x: 0 * x),
+    ld.Erf: (lambda x: erf(x / np.sqrt(2)), lambda x: np.sqrt(2 / np.pi) * np.exp(-(x**2) / 2)),
+    ld.ReLU: (lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0),
+    ld.Linear: (lambda x: x, lambda x: np.ones_like(x)),
+    ld.Quadratic: (lambda x: x**2, lambda x: 2 * x),
+    ld.Tanh: (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+    ld.Sign: (lambda x: np.where(x >= 0, 1.0, -1.0), lambda x: 0 * x),
 }
 
 
-@pytest.mark.parametrize("g", NUMPY, ids=lambda g: type(g).__name__)
-def test_activations_and_their_derivatives(g):
-    value, slope = NUMPY[g]
+@pytest.mark.parametrize("activation", NUMPY, ids=lambda cls: cls.__name__)
+def test_activations_and_their_derivatives(activation):
+    g, (value, slope) = activation(), NUMPY[activation]
     x = jnp.array([-2.3, -0.4, 0.0, 0.1, 5.0])
     np.testing.assert_allclose(g(x), value(np.asarray(x)), atol=1e-15)
     np.testing.assert_allclose(derivative(g, x), slope(np.asarray(x)), atol=1e-15)
@@ -197,6 +204,8 @@ LOSSES = {
     ld.Logistic(): lambda phi, y: np.log1p(np.exp(-y * phi)),
     ld.Hinge(): lambda phi, y: np.maximum(0, 1 - y * phi),
     ld.Perceptron(): lambda phi, y: np.maximum(0, -y * phi),
+    ld.Hebb(): lambda phi, y: -y * phi,
+    ld.AdaTron(): lambda phi, y: np.maximum(0, -y * phi) ** 2 / 2,
 }
 
 
@@ -215,6 +224,7 @@ def test_derivatives_are_zero_at_kinks():
     one = jnp.array(1.0)
     assert ld.Hinge().slope(one, one) == 0
     assert ld.Perceptron().slope(0 * one, one) == 0
+    assert ld.AdaTron().slope(0 * one, one) == 0
     assert ld.ReLU().derivative(0 * one) == 0
     assert derivative(jax.nn.relu, 0 * one) == 0
 

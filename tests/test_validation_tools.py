@@ -74,6 +74,20 @@ def test_silent_units_are_refused_where_they_would_change_something():
         sharing.with_silent_units(biased, 4)
 
 
+def test_ensembles_of_chains_are_refused_where_the_last_block_is_not_whole():
+    # Otherwise there would silently be fewer runs, and larger errors, than a claim asked for.
+    runs = {"n": 8, "key": jax.random.key(0)}
+    for lanes in (ensembles.LANES, plateaus.LANES):
+        assert sharing.whole_blocks(lanes + 1, lanes) == 2 * lanes
+        assert sharing.whole_blocks(2 * lanes, lanes) == 2 * lanes
+    for wrong in (1, ensembles.LANES - 1, ensembles.LANES + 1):
+        with pytest.raises(ValueError, match=rf"whole blocks.*got {wrong} runs.*whole_blocks\("):
+            ensembles.chain_ensemble(PROBLEM, RULE, START, TS, runs=wrong, **runs)
+    wrong = plateaus.LANES + 1
+    with pytest.raises(ValueError, match=rf"whole blocks.*got {wrong} runs.*whole_blocks\("):
+        plateaus.chains(0.5, [START], 1.0, runs=wrong, **runs)
+
+
 TOOLS = [
     *(compiling.compiled, compiling.ensemble, compiling.Runs),
     *(theory.solve_ode, theory.fluctuations, theory.odes_from, theory.drift_at),

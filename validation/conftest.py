@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     mutant = config.getoption("--mutant")
     if mutant and config.getoption("--output").resolve() == OUTPUT.resolve():
         raise pytest.UsageError(
-            f"--mutant puts a fault into the code: give it an --output of its own, not {OUTPUT}."
+            f"--mutant puts a fault into the code: give it its own --output, not {OUTPUT}."
         )
     config.stash[_STARTED] = time.time()
     # Workers of pytest-xdist take it from the process that writes the report.

@@ -100,7 +100,7 @@ CASES = {
         rule=ld.SGD(lr=decaying),
     ),
     "biases": case(
-        "Trained biases follow db/dalpha = -lr_bias <c> beside the overlaps of centred fields",
+        "Trained biases follow db/dalpha = -lr_bias <c>, with overlaps of the centred fields",
         f"{GOLDT}, with biases",
         "The ODE with biases that learn at half their rate.",
         rule=ld.SGD(lr=LR, lr_bias=LR),

@@ -1,9 +1,9 @@
 """Equations that were printed wrong: a simulation rejects them, and accepts the corrected ones.
 
-Elsewhere: that constant momentum needs no order parameters of its own ("algorithms"; what was
-printed is no equation that could be rejected), that the concentration theorem also holds where its
-assumptions do not ("concentration"), and that Eq. (13) is not the limit of Eq. (10)
-("asymptotics"). Orders of remainders are in `test_errata_orders.py`.
+Other errata have their claims elsewhere. Constant momentum adds no order parameters ("algorithms";
+the printed text has no equation that could be rejected). The concentration theorem also holds where
+its assumptions do not ("concentration"). Eq. (13) is not the limit of Eq. (10) ("asymptotics").
+Orders of remainders are in `test_errata_orders.py`.
 """
 
 import dataclasses

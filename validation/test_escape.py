@@ -253,8 +253,8 @@ DISTRIBUTION_N, QUANTILES = 250, [0.1, 0.25, 0.5, 0.75]
 QUANTILE_MARGIN, QUANTILE_BIAS, LONGER = 0.3, 0.07, 20.0
 """Margin and bias are in standard deviations of a run; 2048 runs give each quantile to 0.04 or
 better, and what the prediction leaves out is of order 1/N, and a linear law of growth. With so much
-more time 85 % of the runs have left, and the last quartile has been seen. The first decile tells
-spreads apart."""
+more time 85 % of the runs have left, and the last quartile has been seen. The first decile
+depends most on the spread."""
 
 
 def test_distribution_of_times(lab: Lab) -> None:

@@ -1,8 +1,8 @@
 """Inputs that are not Gaussian: digits images, where theory has no right to be exact.
 
 Q and R do not close for inputs with a covariance, and the fields of images are only nearly
-Gaussian. The discrepancy is the result: it is measured, with an error bar, beside a twin with
-Gaussian inputs of the same covariance, which tells how much of it the covariance explains.
+Gaussian. The discrepancy is the result. It is measured with an error bar, and compared to that
+of a twin with Gaussian inputs of the same covariance: so much of it the covariance explains.
 """
 
 import dataclasses

@@ -25,7 +25,8 @@ grow nor decay as lr -> 0, are still relaxing when the plateau ends.
 """
 
 RATES = {2: 1.0, 3: 0.5}
-"""Learning rates by number of units: large enough to tell their plateaus from that of lr -> 0."""
+"""Learning rates by number of units: large enough that their plateaus differ measurably from that
+of lr -> 0."""
 
 WINDOW, END = 15.0, 25.0
 """When the height is taken: after the approach to the plateau, before runs leave it."""

@@ -32,7 +32,9 @@ from .inputs import Structured as Structured
 from .inputs import TrainingSet as TrainingSet
 from .inputs import field_overlaps as field_overlaps
 from .problems import AbstractLoss as AbstractLoss
+from .problems import AdaTron as AdaTron
 from .problems import Erf as Erf
+from .problems import Hebb as Hebb
 from .problems import Hinge as Hinge
 from .problems import LeakyReLU as LeakyReLU
 from .problems import Linear as Linear

@@ -12,9 +12,28 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from learndyn._types import CountLike, RealLike
+
+_PSD_SLACK = {64: 1e-10, 32: 1e-5}
+"""How negative an eigenvalue of a covariance may be, over its trace, by bits of the float type.
+Rounding leaves 1e-15 (1e-7); overlaps that come from long runs or from a file have lost more."""
+
+_ASYMMETRY = {64: 1e-8, 32: 1e-4}
+"""How much a covariance may differ from its transpose, over 1 + its largest entry, by bits of the
+float type: what printed digits lose."""
+
+
+def psd_slack(dtype: DTypeLike) -> float:
+    """The negative eigenvalue of a covariance, over its trace, that still counts as rounding."""
+    return _PSD_SLACK[jnp.finfo(dtype).bits]
+
+
+def asymmetry(dtype: DTypeLike) -> float:
+    """The asymmetry of a covariance, over 1 + its largest entry, that still counts as rounding."""
+    return _ASYMMETRY[jnp.finfo(dtype).bits]
 
 
 def is_concrete(*values: Any) -> bool:
@@ -57,6 +76,7 @@ def as_count(value: CountLike, name: str, why: str, lower: int = 1) -> int:
         count = operator.index(value)
     except TypeError:
         count = None
+    # Python's True is an integer, 1.
     if count is None or isinstance(value, bool) or count < lower:
         raise ValueError(f"{name} must be a Python integer >= {lower} ({why}); got {value!r}.")
     return count
@@ -105,6 +125,7 @@ def require_finite(**named: Array | None) -> None:
 
 def require_shape(value: Array, shape: tuple[int, ...], name: str, why: str) -> None:
     """The trailing axes of `value` must have exactly this shape."""
+    # Axes in front of these are batch axes, which are free.
     if value.shape[len(value.shape) - len(shape) :] != shape or value.ndim < len(shape):
         raise ValueError(f"{name} must have shape {shape} ({why}); got shape {value.shape}.")
 

@@ -166,7 +166,7 @@ def domain(x, i, k, *others):
 
 
 def left(v, basis):
-    """What a vector has beside the basis, exactly 0 where that is rounding."""
+    """The part of v orthogonal to the basis, exactly 0 where it is rounding."""
     rest = v - (basis @ v) @ basis
     rest = rest - (basis @ rest) @ basis
     return np.where(np.linalg.norm(rest) < 1e-13, 0.0, rest)

@@ -1,4 +1,4 @@
-"""What a stored claim depends on: digests of the library, of the tools, and of its own file."""
+"""What a stored claim depends on: digests of the library, the tools, and the file of the claim."""
 
 import hashlib
 import importlib.metadata

@@ -41,7 +41,7 @@ def _draw_long(ax: plt.Axes, dataset: xr.Dataset, label: str) -> None:
             label="wrong theory (control)",
         )
     goes_on = float(dataset.alpha_long[-1]) > float(dataset.alpha[-1])
-    one = f"{label}, one run" + (": leaves a plateau\nat a time of its own" if goes_on else "")
+    one = f"{label}, one run" + (": leaves a plateau\nat a random time" if goes_on else "")
     ax.plot(dataset.alpha_long, dataset.long_eg, "x", color=SECOND, ms=5, zorder=1.5, label=one)
     mean, spread = dataset.eg.mean("seed"), dataset.eg.std("seed", ddof=1)
     ax.errorbar(

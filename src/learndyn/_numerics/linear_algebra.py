@@ -30,8 +30,10 @@ def psd_cholesky(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
 def _add_column(c: Float[Array, "d d"], lower: Float[Array, "d d"], j: int | Array) -> Array:
     # Cholesky's elimination of one column
+    # What earlier columns leave of column j: its head is the squared pivot.
     rest = c[:, j] - lower @ lower[j]
     present = rest[j] > _RELATIVE_PIVOT * jnp.abs(c[j, j])
+    # The 1 is never used, but keeps the derivative of the square root finite.
     pivot = jnp.sqrt(jnp.where(present, rest[j], 1.0))
     below = jnp.arange(c.shape[0]) >= j
     return lower.at[:, j].set(jnp.where(present & below, rest / pivot, 0.0))
@@ -58,6 +60,7 @@ def _solve(
     lower: Float[Array, "d d"], rhs: Float[Array, "d cols"], *, transposed: bool
 ) -> Float[Array, "d cols"]:
     empty = jnp.diagonal(lower) == 0
+    # Forward or back substitution, with 1 for the pivots by which nothing can be divided.
     safe = lower + jnp.diag(jnp.where(empty, 1.0, 0.0))
     rhs = jnp.where(empty[:, None], 0.0, rhs)
     solution = jax.scipy.linalg.solve_triangular(safe, rhs, trans=int(transposed), lower=True)

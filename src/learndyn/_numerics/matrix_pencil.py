@@ -15,6 +15,20 @@ _SCAN = 400
 """Points of a scan for complex pairs between two real crossings: a pair that is
 unstable over less than a 400th of the interval would be missed."""
 
+_RANGE = 1e6
+"""Rates are searched from the natural scale |A| / |B| over this to times this, as `critical_lr`
+states; far beyond, A or B would be below the other's rounding."""
+
+_REAL = 1e-7
+"""An eigenvalue of the pencil with a smaller imaginary part, relative to its size, is real: where
+two real ones meet, rounding of 1e-15 turns them into a pair with a part of its square root."""
+
+_ASIDE = 1e-6
+"""Relative distance from a crossing at which the growth is clear of the margin for rounding."""
+
+_TINY = 1e-300
+"""Keeps a division by the norm of a zero matrix away."""
+
 Matrix = Float[np.ndarray, "p p"]
 Smaller = Float[np.ndarray, "kept kept"]
 
@@ -30,20 +44,21 @@ def largest_stable_rate(a: Matrix, b: Matrix) -> float:
     a, b = _deflated(a, b)
     if a.size == 0:
         return np.inf
-    scale = float(np.linalg.norm(a)) / max(float(np.linalg.norm(b)), 1e-300)
-    start = 1e-6 * min(scale, 1e6)
+    scale = float(np.linalg.norm(a)) / max(float(np.linalg.norm(b)), _TINY)
+    start = min(scale, _RANGE) / _RANGE
     if _growth(a, b, start) > 0:
         return 0.0
     # Real crossings: a + lr b is singular there, so lr is an eigenvalue of the pencil (a, -b).
     eigenvalues = np.asarray(scipy.linalg.eigvals(a, -b))
     finite = eigenvalues[np.isfinite(eigenvalues)]
     values, turns = np.real(finite), np.imag(finite)
-    real = values[(np.abs(turns) < 1e-7 * np.abs(finite)) & (values > start)]
-    for candidate in [*np.sort(real).tolist(), 1e6 * scale]:
+    real = values[(np.abs(turns) < _REAL * np.abs(finite)) & (values > start)]
+    for candidate in [*np.sort(real).tolist(), _RANGE * scale]:
         crossing = _complex_crossing(a, b, start, candidate)
         if crossing is not None:
             return crossing
-        if candidate < 1e6 * scale and _growth(a, b, candidate * (1 + 1e-6)) > 0:
+        # A crossing counts only where an eigenvalue comes out on the unstable side.
+        if candidate < _RANGE * scale and _growth(a, b, candidate * (1 + _ASIDE)) > 0:
             return float(candidate)
         start = candidate
     return np.inf
@@ -57,10 +72,12 @@ def _growth(a: Matrix, b: Matrix, lr: float) -> float:
 
 def _complex_crossing(a: Matrix, b: Matrix, low: float, high: float) -> float | None:
     """Where stability is lost strictly between low and high, by a scan and bisection."""
-    many = high > 1e3 * low
+    many = high > 1e3 * low  # an even spacing leaves few to the first decade
     grid = np.geomspace(low, high, _SCAN + 2) if many else np.linspace(low, high, _SCAN + 2)
+    # Both spacings: crossings may lie decades apart, or close to the upper end.
     grid = np.union1d(grid, np.linspace(low, high, _SCAN + 2))[1:-1]
-    grid = grid[(grid > low * (1 + 1e-9)) & (grid < high * (1 - 1e-6))]
+    # At the ends themselves an eigenvalue is 0.
+    grid = grid[(grid > low * (1 + 1e-9)) & (grid < high * (1 - _ASIDE))]
     lost = [lr for lr in grid if _growth(a, b, lr) > 0]
     if not lost:
         return None
@@ -85,10 +102,12 @@ def _deflated(a: Matrix, b: Matrix) -> tuple[Smaller, Smaller]:
             pair = (a.T, b.T) if transposed else (a, b)
             norms = [np.linalg.norm(matrix) for matrix in pair]
             stacked = np.concatenate(
-                [matrix / max(norm, 1e-300) for matrix, norm in zip(pair, norms, strict=True)]
+                [matrix / max(norm, _TINY) for matrix, norm in zip(pair, norms, strict=True)]
             )
+            # Null vectors that both matrices share are the null vectors of one above the other.
             values, rows = np.linalg.svd(stacked)[1:]
             kept = rows[: int((values > _NULL).sum())]
+            # Projection onto the orthogonal complement of what both annihilate
             a, b = kept @ a @ kept.T, kept @ b @ kept.T
         if len(a) == size:
             break

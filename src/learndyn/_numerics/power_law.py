@@ -26,10 +26,12 @@ def fit_power_law(x: Points, y: Points, weights: Points) -> PowerLaw:
 
     weights: inverse variances of log y, up to a factor; at least two different x.
     """
+    # Weighted linear regression of log y on log x, centred so that slope and offset decouple
     log_y = np.log(np.abs(y))
     log_x = np.log(x) - np.average(np.log(x), weights=weights)
     spread = (weights * log_x**2).sum()
     slope = float((weights * log_x) @ log_y / spread)
     rest = log_y - slope * np.log(x)
+    # The line passes through the weighted mean of what the slope leaves.
     offset = float(np.average(rest, weights=weights))
     return PowerLaw(slope, float(spread**-0.5), offset, rest - offset)

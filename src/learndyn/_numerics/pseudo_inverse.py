@@ -10,6 +10,12 @@ NEUTRAL = 1e-10
 neutral one, more where averages are over nodes; slow directions have larger ones."""
 
 
+_UNPAIRED = 1e-6
+"""Left and right null vectors whose scalar products are below this, relative to the largest, are
+orthogonal but for rounding, as in a Jordan block: rounding of 1e-16 turns a null vector by up to
+1e-16 over `NEUTRAL`."""
+
+
 class Decomposition(NamedTuple):
     """matrix = left diag(values) right^T, with the neutral ones marked."""
 
@@ -29,6 +35,7 @@ def decompose(
 
 def pseudo_solve(parts: Decomposition, rhs: Float[Array, " p"]) -> Float[Array, " p"]:
     """The x of least norm that minimises |matrix x - rhs|, neutral directions left out."""
+    # Moore-Penrose inverse by singular values
     inverse = jnp.where(parts.neutral, 0.0, 1 / jnp.where(parts.neutral, 1.0, parts.values))
     return parts.right @ (inverse * (parts.left.T @ rhs))
 
@@ -42,5 +49,5 @@ def secular_part(parts: Decomposition, source: Float[Array, " p"]) -> Float[Arra
     left = jnp.where(parts.neutral, parts.left, 0.0)
     right = jnp.where(parts.neutral, parts.right, 0.0)
     # Left null vectors pair with right ones; without pairing (a Jordan block) nothing is removed.
-    pairing = jnp.linalg.pinv(left.T @ right, rtol=1e-6)
+    pairing = jnp.linalg.pinv(left.T @ right, rtol=_UNPAIRED)
     return right @ (pairing @ (left.T @ source))

@@ -45,6 +45,7 @@ def normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype) -> Float
     bits = jnp.finfo(dtype).bits
     for_radius, for_angle = _random_words(key, pairs, bits)
     # A half is added so that the logarithm never sees 0.
+    # Box and Muller's two uniform numbers
     u = (for_radius.astype(dtype) + 0.5) * 2.0**-bits
     numbers = box_muller(u, for_angle.astype(dtype) * 2.0**-bits)
     return jnp.stack(numbers).reshape(-1)[:total].reshape(shape)
@@ -71,11 +72,13 @@ def log(u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """
     info = jnp.finfo(u.dtype)
     integer = jnp.dtype(f"int{info.bits}")
+    # Range reduction on the bits: exponent e, and mantissa m around 1
     bits = jax.lax.bitcast_convert_type(u, integer)
     root_half = np.asarray(0.5**0.5, u.dtype).view(integer)
     e = (bits - root_half) >> info.nmant
     m = jax.lax.bitcast_convert_type(bits - (e << info.nmant), u.dtype)
     s = (m - 1) / (m + 1)
+    # Series of atanh, in odd powers of s
     atanh = [1 / (2 * k + 1) for k in range(_SERIES_TERMS[info.bits])]
     return e.astype(u.dtype) * math.log(2) + 2 * s * polynomial(atanh, s * s)
 
@@ -84,12 +87,15 @@ def cos_sin_turns(
     turns: Float[Array, "*shape"],
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """cos and sin of 2 pi `turns`, by their series within an eighth of a turn of an axis."""
+    # Range reduction to an eighth of a turn on either side of an axis
     quarter = jnp.round(4 * turns)
     t = 4 * turns - quarter
     terms = range(_SERIES_TERMS[jnp.finfo(turns.dtype).bits])
+    # Taylor series of cosine and sine
     half_pi = [(0.5 * math.pi) ** k / math.factorial(k) for k in range(2 * len(terms))]
     cos = polynomial([(-1) ** k * half_pi[2 * k] for k in terms], t * t)
     sin = polynomial([(-1) ** k * half_pi[2 * k + 1] for k in terms], t * t) * t
+    # Back to the quadrant that was taken off
     which = quarter.astype(jnp.int32) & 3
     odd = (which & 1) == 1
     cos, sin = jnp.where(odd, sin, cos), jnp.where(odd, cos, sin)
@@ -101,12 +107,15 @@ def cos_sin_turns(
 
 def threefry(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
     """Two random 32-bit words from a key and a counter of two words each."""
+    # Threefry's key schedule: the two words of the key, and their parity word
     keys = (k0, k1, k0 ^ k1 ^ _PARITY)
     x0, x1 = x0 + keys[0], x1 + keys[1]
     for i in range(5):
+        # Four rounds of Threefry's mix: add, rotate, exclusive or
         for rotation in _ROTATIONS[i % 2]:
             x0 = x0 + x1
             x1 = x0 ^ ((x1 << np.uint32(rotation)) | (x1 >> np.uint32(32 - rotation)))
+        # Threefry's key injection after every fourth round
         x0, x1 = x0 + keys[(i + 1) % 3], x1 + keys[(i + 2) % 3] + np.uint32(i + 1)
     return x0, x1
 
@@ -139,6 +148,7 @@ def _random_words(
 
     The counters have 32 bits: no more than 2**32 numbers are different.
     """
+    # Two words from the key's own generator become the key of Threefry.
     k0, k1 = jax.random.bits(key, (2,), jnp.uint32)
 
     def words(first: Array, size: int) -> Words:
@@ -147,5 +157,6 @@ def _random_words(
     if bits == 32:
         return in_pieces(words, count)
     high, low = in_pieces(words, 2 * count)
+    # Two words of 32 bits make one of 64.
     wide = (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
     return wide[:count], wide[count:]

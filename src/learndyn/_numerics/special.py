@@ -112,11 +112,13 @@ def scaled_erf(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     if x.dtype != jnp.float64:
         return jax.scipy.special.erf(x * 0.5**0.5)
     square, size = x * x, jnp.abs(x)
+    # Arguments of the two fits, bounded above so that the one not taken cannot overflow
     near = jnp.minimum(0.5 * square - 1.0, 1.0)
     far = jnp.minimum((size - _MIDDLE) / _HALF_RANGE, 1.0)
     far_bottom = polynomial(_FAR_BOTTOM, far)
     far_top = far_bottom - jnp.exp(-0.5 * square) * polynomial(_FAR_TOP, far)
     is_near = size <= 2.0
+    # One division for both branches: the numerators and denominators are selected first.
     top = jnp.where(is_near, x * polynomial(_NEAR_TOP, near), jnp.copysign(far_top, x))
     return top / jnp.where(is_near, polynomial(_NEAR_BOTTOM, near), far_bottom)
 
@@ -144,6 +146,7 @@ def arcsin(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     # Above 1/2: arcsin x = pi/2 - 2 arcsin(sqrt((1 - x) / 2)).
     z = jnp.where(far, 0.5 * (1.0 - size), size * size)
     s = jnp.where(far, jnp.sqrt(z), size)
+    # The correction z p(z) is small against 1, so that its rounding hardly counts.
     near_value = s + s * (z * polynomial(_ARCSIN, z))
     far_value = (0.5 * jnp.pi - 2.0 * near_value) + _PI_2_LOW
     return jnp.copysign(jnp.where(far, far_value, near_value), x)
@@ -152,6 +155,7 @@ def arcsin(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 @arcsin.defjvp
 def _arcsin_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
+    # 1 - x**2, without cancellation next to 1, and never 0
     complement = jnp.maximum((1.0 - x) * (1.0 + x), 2.0**-52)
     return arcsin(x), dx / jnp.sqrt(complement)
 
@@ -173,6 +177,7 @@ def arctan2(y: Float[Array, "*shape"], x: Float[Array, "*shape"]) -> Float[Array
     u = top / jnp.maximum(bottom, _SMALLEST)
     z = u * u
     angle = jnp.where(turned, 0.25 * jnp.pi, 0.0) + (u + u * (z * polynomial(_ARCTAN, z)))
+    # Above 45 degrees arctan(y/x) = pi/2 - arctan(x/y).
     return jnp.copysign(jnp.where(steep, 0.5 * jnp.pi - angle, angle), y)
 
 

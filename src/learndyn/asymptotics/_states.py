@@ -39,6 +39,7 @@ def denoising_state(
     v_teacher = _per_unit(v_teacher, m, "v_teacher")
     shares = jnp.full(z, 1 / z) if shares is None else as_float(shares, "shares")
     require_shape(shares, (z,), "shares", "one for each of the z units of a teacher unit")
+    # 1e-9: decimal fractions that a person typed need not sum to 1 exactly.
     require_at_least(-jnp.abs(jnp.sum(shares) - 1), -1e-9, "-|sum(shares) - 1|", "shares sum to 1")
     r = jnp.repeat(jnp.eye(m), z, axis=0)
     v = (v_teacher[:, None] * shares).ravel()

@@ -8,7 +8,9 @@ from jaxtyping import Array, Float
 
 from learndyn._checks import is_concrete
 from learndyn.averages._types import AbstractAverages
-from learndyn.problems import Problem, declared, is_squared
+from learndyn.integrals import erf
+from learndyn.integrals.rescaled import Rescaled
+from learndyn.problems import Layers, Problem, declared, error_function, squared_scale
 from learndyn.rules import AbstractRule, FieldAverages
 from learndyn.states import Overlaps
 
@@ -19,38 +21,59 @@ class ClosedForm(AbstractAverages):
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
     ) -> FieldAverages:
-        c, k, u = state.covariance, state.k, _output_weights(state)
-        integrals = _integrals(problem)
+        c, k, u = state.covariance, state.k, state.output_weights
+        integrals = _integrals(problem, k)
         g, phi = integrals.first_layer(c, u, k, problem.noise**2)
         h = integrals.pair(c)[:k] @ u
-        signal = FieldAverages(g, phi, h, jnp.full((k,), jnp.nan))
-        averages = rule.closed_form(signal, state.layers)
-        if averages is None:
-            raise ValueError(
-                f"{type(rule).__name__}.closed_form must return averages; got None. Remove it, and "
-                "averages are taken over nodes."
-            )
-        return averages
+        return rule_averages(
+            problem, rule, FieldAverages(g, phi, h, jnp.full((k,), jnp.nan)), state.layers
+        )
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
-        u = _output_weights(state)
-        return 0.5 * u @ _integrals(problem).pair(state.covariance) @ u
+        u = state.output_weights
+        return 0.5 * u @ _integrals(problem, state.k).pair(state.covariance) @ u
 
 
 def has_closed_form(problem: Problem, rule: AbstractRule | None = None, *, biases: bool) -> bool:
     """Whether eg, and the averages of `rule` where one is given, have a closed form.
 
-    That takes the same activation in student and teacher, with declared integrals, squared loss,
-    no biases, and a rule that declares its closed form. A subclass of Problem with its own
-    `gradient` or `label` has none.
+    That takes the same activation in student and teacher, with declared integrals, or the error
+    function in both, whoever wrote it and however scaled; squared loss, no biases, and a rule
+    that declares its closed form. A subclass of Problem with its own `gradient` or `label` has
+    none.
     """
+    return takes_error_signal(problem, rule) and _integrals(problem, 1) is not None and not biases
+
+
+def takes_error_signal(problem: Problem, rule: AbstractRule | None) -> bool:
+    """Whether eg, and the averages of `rule` where one is given, follow from those of the error
+    signal g'(f_i) (phi - y) of an additive network with squared loss."""
     return (
-        _integrals(problem) is not None
-        and is_squared(problem.loss)
-        and not biases
+        squared_scale(problem.loss) is not None
+        and not problem.has_multi_index_teacher
         and not problem.overrides("student_output", "teacher_output", "label")
         and (rule is None or _follows(problem, rule))
     )
+
+
+def rule_averages(
+    problem: Problem, rule: AbstractRule, signal: FieldAverages, layers: Layers
+) -> FieldAverages:
+    """The rule's averages from those of the error signal.
+
+    Raises: ValueError for a rule whose `closed_form` returns nothing.
+    """
+    scale = squared_scale(problem.loss)
+    if scale not in (None, 1.0):
+        G, Phi, h, f, _ = signal
+        signal = FieldAverages(scale * G, scale**2 * Phi, scale * h, scale * f)
+    averages = rule.closed_form(signal, layers)
+    if averages is None:
+        raise ValueError(
+            f"{type(rule).__name__}.closed_form must return averages; got None. Remove it, and "
+            "averages are taken over nodes."
+        )
+    return averages
 
 
 def closed_form(problem: Problem, rule: AbstractRule | None = None, *, biases: bool) -> ClosedForm:
@@ -73,14 +96,17 @@ def _follows(problem: Problem, rule: AbstractRule) -> bool:
     return rule.has_closed_form and not problem.overrides(*rule.reads)
 
 
-def _integrals(problem: Problem) -> Any:
-    """The integrals that student and teacher share; None where they do not, or declare none."""
+def _integrals(problem: Problem, k: int) -> Any:
+    """The integrals of both units; None where they differ, or declare none.
+
+    k: number of student units, the first fields.
+    """
     same = eqx.tree_equal(problem.student, problem.teacher)
-    if not (is_concrete(same) and same):
+    if is_concrete(same) and same:
+        declares = declared(problem.student, "integrals")
+        if declares is not None:
+            return declares
+    scales = [error_function(g) for g in (problem.student, problem.teacher)]
+    if None in scales:
         return None
-    return declared(problem.student, "integrals")
-
-
-def _output_weights(state: Overlaps) -> Float[Array, " d"]:
-    """(v, -v*), with which student minus teacher is one network."""
-    return jnp.concatenate([state.v, -state.v_teacher])
+    return Rescaled(erf, *scales, k)

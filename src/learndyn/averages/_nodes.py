@@ -1,7 +1,7 @@
 """Averages of any problem over a set of nodes: f = S z with C = S S^T."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._numerics.linear_algebra import psd_cholesky, psd_solve_lower, psd_solve_upper
 from learndyn.averages._closed import ClosedForm
+from learndyn.averages._roots import field_root
 from learndyn.averages._samples import labels, modulations, sum_errors, sum_fields
 from learndyn.averages._types import AbstractAverages
 from learndyn.problems import Layers, Problem
@@ -21,19 +21,29 @@ Observable = Callable[[Array, Array, Modulation], Array]
 Sum = Callable[..., Any]
 """(problem, rule, fields, centred fields, zeta, weight, layers) -> a tree of averages."""
 
+Nodes = tuple[Array, Array]
+"""(replicates, points, dims) and (points,)."""
+
 
 class NodeAverages(AbstractAverages):
     """Averages over nodes z (replicates, points, dims) with weights (points,).
 
     How averages are differentiated with respect to the covariance C and the biases b:
     `smooth`: by d<h>/dC_ab = <d2h / df_a df_b> / 2 (Price 1958), right at singular C too.
-    `score`, where h jumps and anything else would be silently wrong: by acting on the measure,
-        d<h>/dC = S^-T <h (z z^T - 1)> S^-1 / 2, d<h>/db = S^-T <h z>. First derivatives only;
-        with a loss whose slope jumps (hinge, perceptron) derivatives with respect to v miss
-        the motion of the jump.
-    Neither, where h has kinks: through the nodes; wrong at singular C, where S lacks directions.
-    coarse: a second set of nodes and weights, whose difference is the error where there is but
-        one replicate.
+    `score`, where h jumps in the student's fields and anything else would be silently wrong: by
+        acting on the measure, d<h>/dC = S^-T <h (z z^T - 1)> S^-1 / 2, d<h>/db = S^-T <h z>. First
+        derivatives only; with a loss whose slope jumps (hinge, perceptron) derivatives with
+        respect to v miss the motion of the jump.
+    `still_labels`, where labels may jump and h does not in the student's fields: the teacher's
+        fields and the labels stay where they are, and the student's move, given the teacher's.
+        With respect to Q, R, v and b that is right for any label; with respect to T and b_teacher
+        the score acts, and first derivatives alone are right. `smooth_student` says that h has no
+        kinks in the student's fields either: Price's formula for these is then right at singular
+        Q - R T^-1 R^T, too.
+    None of these, where h has kinks: through the nodes; wrong at singular C, where S lacks
+        directions.
+    coarse, fine: neighbouring sets of nodes and weights, whose differences tell the error where
+        there is but one replicate.
     exact_error: whether eg is taken in closed form, which it may have where the rule has none.
     """
 
@@ -41,23 +51,33 @@ class NodeAverages(AbstractAverages):
     weight: Float[Array, " points"]
     score: bool = eqx.field(static=True)
     smooth: bool = eqx.field(static=True, default=False)
-    coarse: tuple[Array, Array] | None = None
+    coarse: Nodes | None = None
     exact_error: bool = eqx.field(static=True, default=False)
+    fine: Nodes | None = None
+    still_labels: bool = eqx.field(static=True, default=False)
+    smooth_student: bool = eqx.field(static=True, default=False)
 
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
     ) -> FieldAverages:
-        fields, phi, h, mean = self._sum(sum_fields, problem, rule, state)
-        # G = <F f> C^+ by two triangular solves with the factor S of C = S S^T.
-        factor = psd_cholesky(state.covariance)
-        half = psd_solve_lower(factor, fields.T)
-        g = psd_solve_upper(factor, half).T
-        return FieldAverages(g, phi, h, mean, fields)
+        fields, phi, h, mean = self._sum(sum_fields, problem, rule, state, score=self.score)
+        # G = <F f> C^+, with S's left inverse X: C^+ = X^T X.
+        inverse = field_root(state, student_first=self._student_first).inverse()
+        return FieldAverages((fields @ inverse.T) @ inverse, phi, h, mean, fields)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         if self.exact_error:
             return ClosedForm().generalisation_error(problem, state)
-        return self._sum(sum_errors, problem, None, state)
+        # Whether two signs differ jumps in the student's fields, whatever the rule makes of them.
+        score = self.score or problem.is_classification
+        return self._sum(sum_errors, problem, None, state, score=score)
+
+    def neighbours(self) -> "tuple[NodeAverages, NodeAverages] | None":
+        """Averages over the next coarser and the next finer nodes; None: replicates
+        tell the error."""
+        if self.coarse is None or self.fine is None:
+            return None
+        return self._over(self.coarse), self._over(self.fine)
 
     def covariance_of(
         self, problem: Problem, rule: AbstractRule, state: Overlaps, observable: Observable
@@ -66,7 +86,9 @@ class NodeAverages(AbstractAverages):
 
         Exact in the label noise for observables up to second degree in the modulation.
         """
-        f, zeta, weight, layers = self._sample(state)
+        z, zeta, weight = self._split(state)
+        root, layers = field_root(state, student_first=self._student_first), state.layers
+        f = z @ root.matrix().T
         lam, rho = f[:, : state.k], f[:, state.k :]
         mean, second = jnp.zeros(()), jnp.zeros(())
         for probability, y in labels(problem, rule, rho, zeta, layers, points=3):
@@ -81,25 +103,30 @@ class NodeAverages(AbstractAverages):
         """The same averages over one replicate alone, for error estimates."""
         return eqx.tree_at(lambda a: a.z, self, self.z[index][None])
 
-    def _sum(self, of: Sum, problem: Problem, rule: AbstractRule | None, state: Overlaps) -> Any:
-        if self.smooth:
-            rest = problem, rule, self._split(state), state.layers
-            return _smooth_sum(of, state.covariance, rest)
-        f, zeta, weight, layers = self._sample(state)
-        return of(problem, rule, f, f - self._shift(state), zeta, weight, layers)
+    def _over(self, nodes: Nodes) -> "NodeAverages":
+        """The same averages over other nodes."""
+        neighbours = lambda a: (a.z, a.weight, a.coarse, a.fine)
+        none = lambda x: x is None
+        return eqx.tree_at(neighbours, self, (*nodes, None, None), is_leaf=none)
 
-    def _sample(
-        self, state: Overlaps
-    ) -> tuple[Float[Array, "p d"], Float[Array, " p"], Float[Array, " p"], Layers]:
-        """Fields, label noise and weights of all nodes, and the layers to evaluate them with."""
-        z, zeta, weight = self._split(state)
-        if not self.score:
-            return z @ psd_cholesky(state.covariance).T, zeta, weight, state.layers
-        frozen = jax.lax.stop_gradient(state)
-        factor = psd_cholesky(frozen.covariance)
-        weight = weight * (1 + _score(z, factor, state, frozen))
-        layers = state.layers._replace(b=frozen.b, b_teacher=frozen.b_teacher)
-        return z @ factor.T, zeta, weight, layers
+    def _sum(
+        self, of: Sum, problem: Problem, rule: AbstractRule | None, state: Overlaps, *, score: bool
+    ) -> Any:
+        nodes = self._split(state)
+        if self.smooth and not score:
+            return _smooth_average(of, problem, rule, state, nodes)
+        if score:
+            return _scored_average(of, problem, rule, state, nodes)
+        if self.still_labels:
+            smooth = self.smooth_student
+            return _still_average(of, problem, rule, state, nodes, smooth=smooth)
+        z, zeta, weight = nodes
+        f = z @ field_root(state, student_first=True).matrix().T
+        return of(problem, rule, f, f, zeta, weight, state.layers)
+
+    @property
+    def _student_first(self) -> bool:
+        return self.smooth or self.score or not self.still_labels
 
     def _split(
         self, state: Overlaps
@@ -111,35 +138,121 @@ class NodeAverages(AbstractAverages):
         zeta = nodes[:, d] if dims > d else jnp.zeros(len(nodes))
         return nodes[:, :d], zeta, jnp.tile(self.weight / replicates, replicates)
 
-    def _shift(self, state: Overlaps) -> Float[Array, " d"] | float:
-        """A number that is 0. With the score the measure moves with b, centred fields do not."""
-        if not self.score or state.b is None or state.b_teacher is None:
-            return 0.0
+
+def _smooth_average(
+    of: Sum, problem: Problem, rule: AbstractRule | None, state: Overlaps, nodes: Any
+) -> Any:
+    """Where all fields move and nothing jumps."""
+    z, zeta, weight = nodes
+    root = field_root(state, student_first=True).matrix()
+    still = _Still(None, None, zeta, weight, state.layers)
+    return _moving_average(of, state.covariance, root, (problem, rule, z, still))
+
+
+def _still_average(
+    of: Sum,
+    problem: Problem,
+    rule: AbstractRule | None,
+    state: Overlaps,
+    nodes: Any,
+    *,
+    smooth: bool,
+) -> Any:
+    """Where the student's fields move, given the teacher's, which stay, with their labels."""
+    (z, zeta, weight), k = nodes, state.k
+    frozen = jax.lax.stop_gradient(state)
+    root = field_root(state, student_first=False)
+    still_root = jax.lax.stop_gradient(root.first), jax.lax.stop_gradient(root.first_inverse)
+    rho = z[:, k:] @ still_root[0].T
+    shift = None if state.b_teacher is None else state.b_teacher - frozen.b_teacher
+    weight = weight * (1 + _score(z[:, k:], still_root[1], state.T - frozen.T, shift))
+    layers = state.layers._replace(b_teacher=frozen.b_teacher)
+    # The label stays with rho + b_teacher, of which the centred field is a part.
+    centred = rho if shift is None else rho - shift
+    mean = centred @ root.regression().T
+    still = _Still(mean, (rho, centred), zeta, weight, layers)
+    if not smooth:
+        return still.average(of, problem, rule, z[:, :k] @ root.rest.T)
+    rest = state.Q - root.mixing @ root.mixing.T
+    return _moving_average(of, rest, root.rest, (problem, rule, z[:, :k], still))
+
+
+def _scored_average(
+    of: Sum, problem: Problem, rule: AbstractRule | None, state: Overlaps, nodes: Any
+) -> Any:
+    """Where no field moves and weights do."""
+    z, zeta, weight = nodes
+    frozen = jax.lax.stop_gradient(state)
+    root = field_root(frozen, student_first=True)
+    change = state.covariance - frozen.covariance
+    shift = None
+    if state.b is not None and state.b_teacher is not None:
         b = jnp.concatenate([state.b, state.b_teacher])
-        return b - jax.lax.stop_gradient(b)
+        shift = b - jax.lax.stop_gradient(b)
+    weight = weight * (1 + _score(z, root.inverse(), change, shift))
+    layers = state.layers._replace(b=frozen.b, b_teacher=frozen.b_teacher)
+    f = z @ root.matrix().T
+    # With the score the measure moves with b, and centred fields do not.
+    centred = f if shift is None else f - shift
+    return of(problem, rule, f, centred, zeta, weight, layers)
+
+
+def _score(
+    z: Float[Array, "p r"],
+    inverse: Float[Array, "r r"],
+    change: Float[Array, "r r"],
+    shift: Float[Array, " r"] | None,
+) -> Float[Array, " p"]:
+    """A number that is 0 and whose derivative is that of the log density of fields S z.
+
+    inverse: of S. change, shift: of their covariance and mean, 0 but for their derivatives.
+    """
+    whitened = inverse @ change @ inverse.T
+    score = 0.5 * (jnp.sum((z @ whitened) * z, axis=1) - jnp.trace(whitened))
+    return score if shift is None else score + z @ (inverse @ shift)
+
+
+class _Still(NamedTuple):
+    """What stays while fields move: their means (p, r), further fields, as evaluated and centred,
+    label noise, weights and layers. None: means of 0, no further fields."""
+
+    mean: Float[Array, "p r"] | None
+    others: tuple[Array, Array] | None
+    zeta: Float[Array, " p"]
+    weight: Float[Array, " p"]
+    layers: Layers
+
+    def average(self, of: Sum, problem: Problem, rule: Any, moved: Float[Array, "p r"]) -> Any:
+        f = moved if self.mean is None else self.mean + moved
+        both = (f, f)
+        if self.others is not None:
+            both = tuple(jnp.concatenate([f, x], axis=1) for x in self.others)
+        return of(problem, rule, *both, self.zeta, self.weight, self.layers)
 
 
 @eqx.filter_custom_jvp
-def _smooth_sum(of: Sum, c: Float[Array, "d d"], rest: Any) -> Any:
-    """The average of a smooth function over fields of covariance c."""
-    problem, rule, (z, zeta, weight), layers = rest
-    f = z @ psd_cholesky(c).T
-    return of(problem, rule, f, f, zeta, weight, layers)
+def _moving_average(of: Sum, c: Float[Array, "r r"], root: Float[Array, "r r"], rest: Any) -> Any:
+    """The average of a smooth function over fields of covariance c = root root^T about means.
+
+    The derivative with respect to c is Price's: that of the root, which is not smooth at singular
+    c, does not enter.
+    """
+    problem, rule, z, still = rest
+    return still.average(of, problem, rule, z @ root.T)
 
 
-@_smooth_sum.def_jvp
-def _smooth_sum_jvp(primals, tangents):
-    of, c, rest = primals
-    _, dc, d_rest = tangents
-    (z, _, _), d = rest[2], len(c)
-    f = z @ psd_cholesky(c).T
+@_moving_average.def_jvp
+def _moving_average_jvp(primals, tangents):
+    of, c, root, rest = primals
+    _, dc, _, d_rest = tangents
+    r, moved = len(c), rest[2] @ root.T
 
     def at(shift: Array, rest: Any) -> Any:
-        problem, rule, (_, zeta, weight), layers = rest
-        return of(problem, rule, f + shift, f + shift, zeta, weight, layers)
+        problem, rule, _, still = rest
+        return still.average(of, problem, rule, moved + shift)
 
-    still = jnp.zeros(d, c.dtype)
-    value, change = eqx.filter_jvp(lambda rest: at(still, rest), (rest,), (d_rest,))
+    none = jnp.zeros(r, c.dtype)
+    value, change = eqx.filter_jvp(lambda rest: at(none, rest), (rest,), (d_rest,))
     if dc is None:
         return value, change
 
@@ -147,11 +260,11 @@ def _smooth_sum_jvp(primals, tangents):
         def first(shift: Array) -> Any:
             return jax.jvp(lambda s: at(s, rest), (shift,), (directions[0],))[1]
 
-        return jax.jvp(first, (still,), (directions[1],))[1]
+        return jax.jvp(first, (none,), (directions[1],))[1]
 
     # Pair by pair: there are thousands of nodes.
-    a, b = np.triu_indices(d)
-    curvature = jax.lax.map(second, (jnp.eye(d)[a], jnp.eye(d)[b]))
+    a, b = np.triu_indices(r)
+    curvature = jax.lax.map(second, (jnp.eye(r)[a], jnp.eye(r)[b]))
     half = jnp.where(a == b, 0.5 * dc[a, b], 0.5 * (dc[a, b] + dc[b, a]))
 
     def add(h: Array, x: Array | None) -> Array:
@@ -159,18 +272,3 @@ def _smooth_sum_jvp(primals, tangents):
         return through_c if x is None else x + through_c  # None: nothing else changes
 
     return value, jax.tree.map(add, curvature, change, is_leaf=lambda x: x is None)
-
-
-def _score(
-    z: Float[Array, "p d"], factor: Float[Array, "d d"], state: Overlaps, frozen: Overlaps
-) -> Float[Array, " p"]:
-    """A number that is 0 and whose derivative is that of the log density of f."""
-    change = state.covariance - frozen.covariance
-    half = psd_solve_lower(factor, change)
-    whitened = psd_solve_lower(factor, half.T)
-    score = 0.5 * (jnp.sum((z @ whitened) * z, axis=1) - jnp.trace(whitened))
-    if state.b is None:
-        return score
-    shift = jnp.concatenate(jax.tree.leaves((state.b, state.b_teacher)))
-    shift = shift - jax.lax.stop_gradient(shift)
-    return score + z @ psd_solve_lower(factor, shift[:, None])[:, 0]

@@ -16,6 +16,11 @@ _LARGEST_ORDER = 300
 """Largest order of Gauss-Hermite: the outermost weights of higher ones underflow in float64."""
 
 
+_NEXT, _FURTHER = 0.85, 0.5
+"""From one body-centred lattice to the next finer one, spacing and reach: both parts of the error
+then fall by 5 or more for functions as steep as tanh, and there are three times as many nodes."""
+
+
 class AbstractNodes(eqx.Module):
     """A rule that gives nodes and weights for averages over N(0, 1)^dims.
 
@@ -27,7 +32,11 @@ class AbstractNodes(eqx.Module):
         """Nodes (replicates, points, dims) and weights (points,) that sum to 1."""
 
     def coarser(self) -> "AbstractNodes | None":
-        """Nodes to compare with where there is but one replicate."""
+        """The next coarser nodes, to compare with where there is but one replicate."""
+        return None
+
+    def finer(self) -> "AbstractNodes | None":
+        """The next finer nodes, likewise."""
         return None
 
 
@@ -37,7 +46,7 @@ class Trapezoid(AbstractNodes):
     Spectral for analytic integrands: with spacing h the error falls like exp(-2 pi a / h), a the
     distance of the nearest singularity from the real axis; for tanh that is far better than
     Gauss-Hermite with as many nodes (Trefethen & Weideman, SIAM Review 56, 385 (2014)). Its
-    error estimate compares with three quarters of the points.
+    neighbours have 3/4 and 4/3 of the points a direction.
     """
 
     points: int = eqx.field(static=True, default=128)
@@ -48,13 +57,16 @@ class Trapezoid(AbstractNodes):
         return _product(x, np.exp(-0.5 * x * x), dims)
 
     def coarser(self) -> "Trapezoid":
-        return Trapezoid(max(4, 3 * self.points // 4))
+        return Trapezoid(max(4, math.ceil(3 * self.points / 4)))
+
+    def finer(self) -> "Trapezoid":
+        return Trapezoid(math.ceil(4 * self.points / 3))
 
 
 class GaussHermite(AbstractNodes):
     """Product Gauss-Hermite nodes, order**dims of them: exact for polynomials.
 
-    Its error estimate compares with a lower order.
+    Its neighbours have 3/4 and 4/3 of the order.
     """
 
     order: int = eqx.field(static=True, default=48)
@@ -69,18 +81,61 @@ class GaussHermite(AbstractNodes):
         return _product(*np.polynomial.hermite_e.hermegauss(self.order), dims)
 
     def coarser(self) -> "GaussHermite":
-        return GaussHermite(max(2, 3 * self.order // 4))
+        return GaussHermite(max(2, math.ceil(3 * self.order / 4)))
+
+    def finer(self) -> "GaussHermite":
+        return GaussHermite(math.ceil(4 * self.order / 3))
+
+
+class BodyCentred(AbstractNodes):
+    """A body-centred cubic lattice within a ball, weighted by the density.
+
+    spacing: of the cubic lattice, whose nodes and whose cells' centres are the nodes, in standard
+        deviations, > 0. reach: radius of the ball, > 0.
+
+    A function whose Fourier transform decays alike in all directions needs 2^(dims/2 - 1) times
+    fewer of them than of a cubic lattice (Conway & Sloane, Sphere Packings, chapter 2), and a
+    ball holds 0.31 (dims = 4) or 0.16 (5) of its cube. Closed under permutations and flips.
+    Raises: ValueError for a spacing or a reach out of bounds, or more than 5e6 nodes.
+    """
+
+    spacing: float = eqx.field(static=True)
+    reach: float = eqx.field(static=True)
+
+    def __check_init__(self):
+        if not (0 < self.spacing < self.reach < math.inf):
+            raise ValueError(
+                "BodyCentred needs 0 < spacing < reach, in standard deviations; got "
+                f"spacing={self.spacing}, reach={self.reach}."
+            )
+
+    def nodes(self, dims: int) -> tuple[np.ndarray, np.ndarray]:
+        _require_size("BodyCentred(spacing", int(2 * self.reach / self.spacing), 1, dims)
+        cubes = [_cubic_ball(dims, 2 * self.reach / self.spacing, odd) for odd in (0, 1)]
+        z = np.concatenate(cubes)
+        squares = (z**2).sum(axis=1) * (0.5 * self.spacing) ** 2
+        weight = np.exp(-0.5 * squares)
+        return 0.5 * self.spacing * z[None], weight / weight.sum()
+
+    def coarser(self) -> "BodyCentred":
+        return BodyCentred(self.spacing / _NEXT, self.reach - _FURTHER)
+
+    def finer(self) -> "BodyCentred":
+        return BodyCentred(self.spacing * _NEXT, self.reach + _FURTHER)
 
 
 class QuasiMonteCarlo(AbstractNodes):
     """Scrambled Sobol nodes, unbiased, with fixed seeds.
 
     points: per replicate, a power of two. replicates: independent scramblings, >= 2.
+    symmetric: whether `choose_averages` closes them under the problem's symmetries: it takes
+        fewer, with all their images under exchanges of units, about as many in all.
     """
 
     points: int = eqx.field(static=True, default=4096)
     replicates: int = eqx.field(static=True, default=4)
     seed: int = eqx.field(static=True, default=0)
+    symmetric: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         if self.points < 2 or self.points & (self.points - 1) or self.replicates < 2:
@@ -131,6 +186,18 @@ def _require_size(name: str, count: int, least: int, dims: int) -> None:
             f"{name}={count}) in {dims} dimensions makes {count**dims:.3g} nodes; it must be at "
             f"least {least} a direction and at most 5e6 in all. Choose fewer, or QuasiMonteCarlo."
         )
+
+
+def _cubic_ball(dims: int, radius: float, odd: int) -> np.ndarray:
+    """All points (points, dims) of even, or odd, whole numbers within `radius` of 0."""
+    line = 2 * np.arange(-int(radius), int(radius) + 1) + odd
+    points = np.zeros((1, 0), int)
+    for _ in range(dims):
+        longer = np.repeat(points, len(line), axis=0)
+        points = np.column_stack([longer, np.tile(line, len(points))])
+        # Whole numbers, so that no point is lost to rounding whose image is not.
+        points = points[(points**2).sum(axis=1) <= radius**2]
+    return points
 
 
 def _product(x: np.ndarray, weight: np.ndarray, dims: int) -> tuple[np.ndarray, np.ndarray]:

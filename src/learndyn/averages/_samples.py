@@ -1,11 +1,13 @@
 """Sums over nodes of what one sample contributes: labels, modulations and errors."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, Float
 
-from learndyn.problems import Layers, MultiIndex, Problem, is_squared
+from learndyn.problems import Layers, MultiIndex, Problem, Sign, is_squared
 from learndyn.rules import AbstractRule, Modulation, Sample
 
 _ZETA_STEP = 1 / 16
@@ -76,6 +78,8 @@ def clean_teacher_output(
     """phi* without label noise; a multi-index teacher is averaged over zeta."""
     if not isinstance(problem.teacher, MultiIndex):
         return jax.vmap(problem.teacher_output, (0, None))(rho, layers)
+    if not uses_zeta(problem.teacher, rho.shape[1]):
+        return jax.vmap(problem.teacher, (0, None))(rho, jnp.zeros((), rho.dtype))
     # The trapezoidal rule is spectral for smooth f and forgiving where f jumps in zeta.
     zeta = jnp.arange(-8, 8 + _ZETA_STEP / 2, _ZETA_STEP)
     density = jnp.exp(-0.5 * zeta**2)
@@ -99,11 +103,37 @@ def needs_zeta_node(problem: Problem, rule: AbstractRule | None = None) -> bool:
     return not is_squared(problem.loss) or not is_linear_in_error(problem, rule)
 
 
+def has_zeta_node(problem: Problem, rule: AbstractRule | None, m: int) -> bool:
+    """Whether nodes have a number for the label noise: not where a MultiIndex of m fields does not
+    use it."""
+    if problem.has_multi_index_teacher and not problem.overrides("label"):
+        return uses_zeta(problem.teacher, m)
+    return needs_zeta_node(problem, rule)
+
+
+def uses_zeta(teacher: MultiIndex, m: int) -> bool:
+    """Whether f(rho, zeta) has its second argument in its traced program."""
+    numbers = [jax.ShapeDtypeStruct(shape, jnp.result_type(float)) for shape in ((m,), ())]
+    program = jax.make_jaxpr(lambda rho, zeta: teacher(rho, zeta))(*numbers).jaxpr
+    return bool(dce_jaxpr(program, [True])[1][1])
+
+
 def is_linear_in_error(problem: Problem, rule: AbstractRule | None) -> bool:
     """Whether a modulation is the loss's slope times functions of the fields, as declared."""
     return rule is None or (
         rule.propagates_error and not problem.overrides(*rule.reads, "student_output")
     )
+
+
+def at_rest(problem: Problem, rule: AbstractRule) -> tuple[Problem, AbstractRule]:
+    """Both without the numbers that no modulation depends on, which may be traced."""
+    names = ("lr", "lr_second", "lr_bias", "weight_decay", "momentum")
+    rates = lambda rule: [getattr(rule, name) for name in names]
+    still = eqx.tree_at(rates, rule, [None] * len(names), is_leaf=lambda x: x is None)
+    quiet = eqx.tree_at(lambda p: p.noise, problem, 0.0)
+    if isinstance(problem.teacher, Sign):
+        quiet = eqx.tree_at(lambda p: p.teacher.flip, quiet, 0.0)
+    return quiet, still
 
 
 def labels(
@@ -124,15 +154,16 @@ def labels(
     clean = jax.vmap(problem.teacher_output, (0, None))(rho, layers)
     if problem.is_classification:
         one = jnp.ones_like(clean)
-        positive = _probability_positive(clean, problem.noise)
+        positive = probability_positive(problem, clean)
         return [(positive, one), (1 - positive, -one)]
     # Gauss and Hermite's rule for zeta.
     x, w = np.polynomial.hermite_e.hermegauss(points)
     return [(p, clean + x_i * problem.noise) for x_i, p in zip(x, w / w.sum(), strict=True)]
 
 
-def _probability_positive(clean: Float[Array, " p"], noise: Float[Array, ""]) -> Float[Array, " p"]:
-    """P(clean + noise zeta >= 0), a step where noise = 0."""
-    noisy = noise > 0
-    smooth = jax.scipy.special.ndtr(clean / jnp.where(noisy, noise, 1.0))
-    return jnp.where(noisy, smooth, jnp.where(clean >= 0, 1.0, 0.0))
+def probability_positive(problem: Problem, clean: Float[Array, "*p"]) -> Float[Array, "*p"]:
+    """P(y = 1) where the teacher's noiseless output is `clean`, a step for noise = 0."""
+    noisy = problem.noise > 0
+    smooth = jax.scipy.special.ndtr(clean / jnp.where(noisy, problem.noise, 1.0))
+    positive = jnp.where(noisy, smooth, jnp.where(clean >= 0, 1.0, 0.0))
+    return problem.flip + (1.0 - 2.0 * problem.flip) * positive

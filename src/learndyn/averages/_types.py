@@ -3,6 +3,7 @@
 import abc
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn.problems import Problem
@@ -28,3 +29,17 @@ class AbstractAverages(eqx.Module):
         """The next coarser and the next finer averages, whose differences from these tell the
         error. None: exact to rounding, or known otherwise."""
         return None
+
+    def levels(self) -> "AbstractAverages | None":
+        """Coarser, these and finer averages in arrays with a leading axis of three, where one
+        compiled program serves them all; else None."""
+        return None
+
+    @property
+    def rtol(self) -> float:
+        """A relative tolerance finer than which a solver would follow the averages' error."""
+        return 0.0
+
+    def misfit(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
+        """A relative error that is known by other means than levels; 0 where there are none."""
+        return jnp.zeros(())

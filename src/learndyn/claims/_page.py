@@ -62,6 +62,7 @@ def _page(
 ) -> str:
     import jinja2
 
+    # Autoescape: statements hold < and >.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
     )

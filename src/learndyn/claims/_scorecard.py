@@ -70,6 +70,7 @@ def _row(attributes: dict[str, Any]) -> Row:
     if "crash" not in attributes:
         return Row(*from_attributes(attributes), seconds, attributes)
     claim = Claim(**json.loads(attributes["claim"]))
+    # A crash is neither an agreement nor a rejected control.
     nothing = Verdict(np.nan, np.nan, np.nan, False, False, attributes["crash"], 0.0)
     return Row(claim, nothing, seconds, attributes)
 

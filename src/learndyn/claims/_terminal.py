@@ -58,6 +58,7 @@ def _faults_of_the_run(card: "xarray.Dataset") -> list[str]:
 
 def alarm(card: "xarray.Dataset") -> float:
     """A bound on how likely some true claim was to fail; 1 where it is not known."""
+    # Boole's inequality; NaN, which is unknown, gives 1.
     return float(np.fmin(1.0, card.false_alarm.values.sum()))
 
 

@@ -74,6 +74,7 @@ def cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     processor = platform.machine() + platform.processor()
     try:
+        # Linux only: elsewhere the name of the processor has to do.
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor += next(line for line in lines if line.startswith(("flags", "Features")))
     except (OSError, StopIteration):

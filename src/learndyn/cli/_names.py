@@ -15,5 +15,5 @@ TeacherUnit = Literal[StudentUnit, "sign"]
 Rule = Literal["sgd", "feedback-alignment"]
 """Learning rules."""
 
-Loss = Literal["squared", "logistic", "hinge", "perceptron"]
+Loss = Literal["squared", "logistic", "hinge", "perceptron", "hebb", "adatron"]
 """Losses of one sample."""

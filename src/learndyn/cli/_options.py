@@ -30,6 +30,8 @@ class ProblemOptions:
     """Loss of one sample; all but squared are for classification, y = sign(...)."""
     noise: float = 0.0
     """Standard deviation of the label noise."""
+    flip: float = 0.0
+    """For the teacher sign: the probability that a label is turned."""
 
 
 @dataclass(frozen=True)

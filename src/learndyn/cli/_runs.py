@@ -46,7 +46,7 @@ def _seen_by_inputs(start: Weights | Overlaps, settings: Settings) -> Overlaps:
 
 
 def _keywords(level: Level, options: Any, settings: Settings) -> dict[str, Any]:
-    """What a level takes besides problem, rule, start and times."""
+    """The arguments of a level after problem, rule, start and times."""
     keywords = {"key": settings.key, "averages": settings.averages}
     if level.weights:
         dtype = options.experiment.input_dtype
@@ -65,6 +65,7 @@ def _ensemble(level: Level, start: Any, options: Any, settings: Settings) -> Any
         settings.ts,
         seeds=options.ensemble.runs,
         progress=settings.progress,
+        # About ten items, so that the bar moves; 64 runs are the sweep's own limit on CPUs.
         chunk=min(64, max(1, options.ensemble.runs // 10)),
         **_keywords(level, options, settings),
     )
@@ -86,10 +87,10 @@ def _with_bar(in_parts: Callable[..., Any], name: str, arguments: Any, keywords:
 
     with tqdm(total=100, desc=name, bar_format=_BAR) as bar:
 
-        def tell(fraction: float) -> None:
+        def report(fraction: float) -> None:
             bar.update(100 * fraction - bar.n)
 
-        return in_parts(*arguments, tell, parts=_PARTS, **keywords)
+        return in_parts(*arguments, report, parts=_PARTS, **keywords)
 
 
 def _solve(settings: Settings, start: Overlaps, solver: Any) -> Any:

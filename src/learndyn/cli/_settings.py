@@ -107,8 +107,11 @@ def save_times(options: Any) -> np.ndarray:
 
 def _problem(options: Any) -> problems.Problem:
     teacher = options.student if options.teacher is None else options.teacher
-    student, teacher, loss = (_CLASSES[name]() for name in (options.student, teacher, options.loss))
-    return problems.Problem(student, teacher, loss, options.noise)
+    if options.flip and teacher != "sign":
+        raise ValueError(f"--flip turns labels of --teacher sign; got --teacher {teacher}.")
+    own = {"flip": options.flip} if teacher == "sign" else {}
+    student, loss = (_CLASSES[name]() for name in (options.student, options.loss))
+    return problems.Problem(student, _CLASSES[teacher](**own), loss, options.noise)
 
 
 def _rule(options: Any, alpha_max: float) -> AbstractRule:
@@ -128,7 +131,7 @@ def _rule(options: Any, alpha_max: float) -> AbstractRule:
 
 
 def _own_arguments(options: Any, rule: type[AbstractRule]) -> list[Any]:
-    """What this rule takes besides rates, each a list of numbers."""
+    """The options of this rule other than rates, each a list of numbers."""
     every = {name for one in NAMED.values() for name in one.own_options}
     for name in every:
         given, wanted = getattr(options, name) is not None, name in rule.own_options

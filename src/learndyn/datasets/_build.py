@@ -150,6 +150,7 @@ def _once(leaf: Any, batch: int) -> Any:
     if batch == 0 or values.ndim < batch:
         return leaf
     runs = values.reshape(-1, *values.shape[batch:])
+    # vmap repeats what it does not vary: such a number is stored once.
     same = np.array_equal(runs, np.broadcast_to(runs[0], runs.shape), equal_nan=True)
     return runs[0] if same else leaf
 

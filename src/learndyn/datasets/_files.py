@@ -45,6 +45,7 @@ def save(dataset: "xarray.Dataset", path: str | os.PathLike[str]) -> Path:
             _retyped(encoded, "U", object).to_zarr(partial, mode="w", consolidated=False)
             if path.is_dir():
                 shutil.rmtree(path)
+        # Renaming is atomic within a file system: readers see the old file or the new one.
         partial.replace(path)
     finally:
         _remove(partial)

@@ -65,6 +65,7 @@ def seed_attribute(seed: Any) -> int | str:
     kind = str(jax.random.key_impl(seed)) if is_key else "raw"
     words = np.asarray(jax.random.key_data(seed) if is_key else seed).ravel()
     if kind == "fry" or "threefry" in kind:
+        # jax.random.key(seed) puts a seed below 2**32 into the second word.
         if len(words) == 2 and words[0] == 0:
             return int(words[1])
     return " ".join([kind, *map(str, words)])

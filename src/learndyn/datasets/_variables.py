@@ -46,7 +46,11 @@ _OTHER_NAMES = {
     "steps": ((), "steps taken"),
     "rtol": ((), "relative tolerance used"),
     "atol": ((), "absolute tolerance used"),
-    "averages_error": ((), "standard error of the Gaussian averages at the start"),
+    "averages_error": (("alpha",), "largest error of the Gaussian averages"),
+    "averages_error_relative": (("alpha",), "largest error of the averages over the largest one"),
+    "averages_error_eg": (("alpha",), "error of eg from the Gaussian averages"),
+    "averages_error_drift": (("alpha",), "error of the drift from the averages, over the drift"),
+    "averages_resolved": ((), "whether the errors of the averages have begun to converge"),
 }
 
 

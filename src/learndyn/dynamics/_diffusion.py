@@ -8,8 +8,8 @@ from learndyn.averages import (
     AbstractNodes,
     GaussHermite,
     NodeAverages,
-    QuasiMonteCarlo,
-    choose_averages,
+    choose_nodes,
+    has_biases,
     is_linear_in_error,
 )
 from learndyn.dynamics._overlap_flow import OverlapFlow
@@ -32,19 +32,13 @@ def noise_averages(
     """Nodes for the diffusion matrix: it has products of up to four gradients, beyond the
     closed forms. Linear networks need only polynomials of degree 4: three nodes a direction.
     """
-    sizes = {"rule": rule, "biases": start.b is not None}
+    sizes = {"rule": rule, "biases": has_biases(start, rule)}
+    # Gauss-Hermite with three nodes integrates polynomials up to degree 5 exactly.
     if nodes is None and _is_linear(problem, rule) and start.k + start.m <= _MAX_EXACT_DIMS:
         nodes = GaussHermite(3)
-    if nodes is None and default is None:
-        chosen = choose_averages(problem, start.k, start.m, **sizes)
-        if isinstance(chosen, NodeAverages):
-            return chosen
-    if nodes is None:
-        nodes = default or QuasiMonteCarlo()
-    chosen = choose_averages(problem, start.k, start.m, averages=nodes, **sizes)
-    if not isinstance(chosen, NodeAverages):
+    if nodes is not None and not isinstance(nodes, AbstractNodes):
         raise ValueError(f"noise averages need a set of nodes, not {nodes!r}.")
-    return chosen
+    return choose_nodes(problem, start.k, start.m, nodes=nodes or default, **sizes)
 
 
 def _is_linear(problem: Problem, rule: AbstractRule) -> bool:

@@ -98,6 +98,7 @@ class _WithCovariance(eqx.Module):
         y, sigma = self.split(y)
         drift = self.flow(t, y, None)
         stretched = self.flow.jacobian(t, y) @ sigma
+        # Lyapunov's equation for the covariance
         growth = stretched + stretched.T + diffusion(self.flow, self.nodes, t, y)
         return jnp.concatenate([drift, triu(growth)])
 
@@ -141,6 +142,7 @@ def _spread(flow: OverlapFlow, ys: Array, sigma: Array) -> Spread:
     std = jnp.sqrt(jnp.maximum(variance, 0.0))
     shaped = jax.vmap(flow.unpack)(std)
     still = jnp.zeros_like(shaped.v)
+    # Delta method: the variance of eg is that of its linearisation.
     gradient = jax.vmap(jax.grad(lambda y: _eg(flow, y)))(ys)
     eg_variance = jnp.einsum("tp,tpq,tq->t", gradient, sigma, gradient)
     return Spread(
@@ -159,6 +161,7 @@ def _eg(flow: OverlapFlow, y: Array) -> Array:
 def _full_weights(flow: OverlapFlow, sigma: Float[Array, "p p"]) -> Float[Array, "p p"]:
     """Sigma scaled so that its trace counts off-diagonal entries of Q twice."""
     k, m = flow.start.k, flow.start.m
+    # sqrt 2 off the diagonal, 1 on it: variances are counted twice and once.
     twice = jnp.full((k, k), math.sqrt(2.0)) - (math.sqrt(2.0) - 1) * jnp.eye(k)
     scale = flow.coordinates(twice, jnp.ones((k, m)), jnp.ones(k), jnp.ones(k))
     return sigma * scale[:, None] * scale[None, :]
@@ -173,9 +176,12 @@ def gaussian_norm(covariance: Float[Array, "p p"]) -> Float[Array, ""]:
     """
     eigenvalues = jnp.maximum(jnp.linalg.eigvalsh(covariance), 0.0)
     total = jnp.sum(eigenvalues)
+    # Only the shares of the trace matter; the scale comes back at the end.
     shares = eigenvalues / jnp.where(total > 0, total, 1.0)
+    # At both ends the integrand has fallen to exp(-25), 1e-11.
     log_t = jnp.linspace(-50.0, 50.0, 401)
     log_det = jnp.sum(jnp.log1p(2 * jnp.exp(log_t)[:, None] * shares), axis=1)
     integrand = -jnp.expm1(-0.5 * log_det) * jnp.exp(-0.5 * log_t)
+    # Trapezoidal rule, which converges exponentially for analytic integrands that decay
     integral = jnp.sum(integrand) * (log_t[1] - log_t[0]) / (2 * math.sqrt(math.pi))
     return jnp.sqrt(jnp.where(total > 0, total, 1.0)) * integral * (total > 0)

@@ -1,6 +1,6 @@
 """Solving a theory without ever raising: what may fail at run time becomes a result code."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import diffrax
@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float
 
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import Times
-from learndyn.averages import NodeAverages, averages_error, sampled
+from learndyn.averages import NodeAverages, estimated, sampled
+from learndyn.dynamics._averages_errors import errors_along
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
     Number,
@@ -26,6 +27,10 @@ from learndyn.dynamics._trajectory import Trajectory
 _CAP = 0.01
 """Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance, so
 this fraction of the averages' error keeps both alike. Finer only counts single nodes."""
+
+_NOTHING = 1e-250
+"""Absolute tolerance of what is held to a relative one alone. Not 0: a coordinate that stays 0 has
+no error, and 0/0 would be NaN. Overlaps of real runs stay far above."""
 
 _FIRST_STEP = 0.1
 """Any will do: too long a step is rejected, and diffrax's own choice costs two drifts."""
@@ -54,26 +59,33 @@ def integrate(
     solver: diffrax.AbstractSolver | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
     smallest: Array | None = None,
+    is_relative: Bool[Array, " p"] | None = None,
+    translate: Callable[[Array], Array] | None = None,
 ) -> Solved:
     """Solve `term` from y0 over ts without ever raising; `flow` says what input is valid.
 
     smallest: the smallest eigenvalue of the start's covariance; None: it is found here.
+    is_relative: which coordinates are held to rtol alone; None: none. translate: from the solved
+    coordinates to those of `flow`; None: the first ones are those.
     """
     valid = is_valid(flow, ts, tolerance_numbers(*tolerances), smallest)
-    error = averages_error(flow.problem, flow.rule, flow.start, flow.averages)
-    rtol, atol = _capped(tolerances, error, flow)
+    rtol, atol = _capped(tolerances, flow)
+    each = atol if is_relative is None else jnp.where(is_relative, _NOTHING, atol)
     solved = integrate_field(
         term,
         y0,
         ts,
-        (rtol, atol),
+        (rtol, each),
         valid,
         max_steps=max_steps,
         jump_ts=jump_ts,
         solver=solver,
         adjoint=adjoint,
     )
-    stats = {"rtol": rtol, "atol": atol, "averages_error": error}
+    size = len(flow.pack(flow.start))
+    ys = solved.ys[:, :size] if translate is None else jax.vmap(translate)(solved.ys)
+    errors = errors_along(flow, ts, ys)
+    stats = {"rtol": rtol, "atol": atol, **errors}
     return solved._replace(stats=solved.stats | stats)
 
 
@@ -95,12 +107,14 @@ def integrate_field(
     valid: whether the input is sound; where it is not, all rows are NaN. first_step: None for
     Diffrax's own choice, where time scales differ by orders of magnitude from case to case.
     """
+    # Bad input must not reach the solver, which would raise or never end.
     y0 = jnp.where(valid, y0, 0.0)
     ts = jnp.where(valid, ts, jnp.arange(len(ts), dtype=ts.dtype))
     if len(ts) == 1:
         result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
         rows = jnp.where(valid, y0, jnp.nan)[None]
         return Solved(rows, result, {"steps": jnp.zeros((), int)})
+    # Diffrax's default coefficients make this an I controller of the step size.
     controller = diffrax.PIDController(
         rtol=tolerances[0], atol=tolerances[1], dtmin=_SMALLEST_STEP * ts[-1], force_dtmin=False
     )
@@ -147,24 +161,33 @@ def trajectory_from(
     level: str = "ode",
     ys: Float[Array, "times p"] | None = None,
     n: Array | None = None,
+    eg: Times | None = None,
 ) -> Trajectory:
-    """The trajectory of a solve. ys: the coordinates at ts; None: all that was solved for."""
+    """The trajectory of a solve.
+
+    ys: the coordinates at ts; None: all that was solved for. eg: None: from the overlaps at ts.
+    """
     ys = solved.ys if ys is None else ys
     states = jax.vmap(flow.unpack)(ys)
     run = Run(level, flow.problem, flow.rule, flow.start.T, flow.start.layers, flow.averages, ts, n)
     rows = Rows(states.Q, states.R, states.v, states.b)
-    return record(run, rows, jnp.isnan(ys[:, 0]), solved.result, stats=solved.stats)
+    return record(run, rows, jnp.isnan(ys[:, 0]), solved.result, stats=solved.stats, eg=eg)
 
 
-def _capped(
-    tolerances: tuple[Array, Array], error: Array, flow: OverlapFlow
-) -> tuple[Array, Array]:
-    """Tolerances no finer than the averages where those make the drift discontinuous."""
+def _capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
+    """Tolerances no finer than the averages where those make the drift discontinuous.
+
+    Where averages are smooth but not exact, rtol alone is raised: small overlaps may matter.
+    """
     rtol, atol = tolerances
-    if not (isinstance(flow.averages, NodeAverages) and flow.averages.score):
+    rtol = jnp.maximum(rtol, flow.averages.rtol)
+    problem, rule, start, averages = flow.problem, flow.rule, flow.start, flow.averages
+    if not (isinstance(averages, NodeAverages) and averages.score):
         return rtol, atol
-    averages = sampled(flow.averages.field_averages(flow.problem, flow.rule, flow.start))
-    scale = jnp.max(jnp.stack([jnp.max(jnp.abs(average)) for average in averages]))
+    of = lambda a: sampled(a.field_averages(problem, rule, start), start)
+    values, errors, _ = estimated(averages, of)
+    error = jnp.max(jnp.stack(errors))
+    scale = jnp.max(jnp.stack([jnp.max(jnp.abs(value)) for value in values]))
     floor = _CAP * jnp.nan_to_num(error / jnp.where(scale > 0, scale, 1.0))
     return jnp.maximum(rtol, floor), jnp.maximum(atol, floor)
 
@@ -177,8 +200,8 @@ def is_valid(
 ) -> Array:
     """Whether traced input is sound, where no exception can be raised.
 
-    numbers: further ones, besides those of problem and rule. smallest: the smallest eigenvalue of
-    the start's covariance; None: it is found here.
+    numbers: numbers to check in addition to those of problem and rule. smallest: the smallest
+    eigenvalue of the start's covariance; None: it is found here.
     """
     known = [*run_numbers(flow.problem, flow.rule), *numbers]
     finite = are_finite(flow.start, ts, flow.rule)
@@ -196,6 +219,7 @@ def result_code(result: diffrax.RESULTS, valid: Array) -> Array:
     for theirs, ours in (
         (diffrax.RESULTS.successful, Result.SUCCESS),
         (diffrax.RESULTS.event_occurred, Result.DIVERGED),
+        # A step shrinks below rounding where a state runs to infinity at a finite time.
         (diffrax.RESULTS.dt_min_reached, Result.DIVERGED),
         (diffrax.RESULTS.max_steps_reached, Result.MAX_STEPS),
     ):

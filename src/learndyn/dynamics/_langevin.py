@@ -31,7 +31,7 @@ from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
-_NODES = QuasiMonteCarlo(points=256, replicates=2)
+_NODES = QuasiMonteCarlo(points=256, replicates=2, symmetric=True)
 """Enough for the noise's strength: C(T) of an erf committee is off by 0.2 % with these."""
 
 
@@ -87,6 +87,7 @@ class _StepNoise(diffrax.AbstractPath):
     size: int = eqx.field(static=True)
 
     def evaluate(self, t0: Any, t1: Any = None, left: bool = True, **kwargs: Any) -> Array:
+        # The step's index, not its time, decides: rounding of t0 cannot change the numbers.
         index = jnp.round((t0 - self.t0) / self.dt).astype(jnp.uint32)
         normal = jax.random.normal(jax.random.fold_in(self.key, index), (self.size,))
         return normal * jnp.sqrt(t1 - t0)
@@ -112,6 +113,7 @@ class _ProjectedEuler(diffrax.AbstractItoSolver):
     def step(
         self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
     ) -> tuple[Array, None, dict, Array, diffrax.RESULTS]:
+        # Euler-Maruyama
         y1 = y0 + terms.vf_prod(t0, y0, args, terms.contr(t0, t1))
         y1, corrected = _projected(self.flow, y1)
         dense = {"y0": y0, "y1": y1}
@@ -125,6 +127,7 @@ def _projected(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array]:
     """y with the smallest change of Q that makes C positive semi-definite, and whether any."""
     state = flow.unpack(y)
     q, r = state.Q, state.R
+    # Schur complement: what the teacher's span leaves of the student's overlaps
     half = psd_solve_lower(psd_cholesky(state.T), r.T)
     spanned = half.T @ half  # R T^-1 R^T
     finite = jnp.all(jnp.isfinite(y))
@@ -132,6 +135,7 @@ def _projected(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array]:
     eigenvalues, vectors = jnp.linalg.eigh(outside)
     # Rounding at student = teacher is no correction.
     negative = eigenvalues[0] < -1e-12 * (1.0 + jnp.trace(spanned))
+    # The nearest positive semi-definite matrix, in the Frobenius norm (Higham 1988)
     repaired = spanned + (vectors * jnp.maximum(eigenvalues, 0.0)) @ vectors.T
     needed = finite & negative
     still = jnp.zeros_like(state.v)
@@ -149,6 +153,7 @@ def _simulate(
     dt = jnp.where(valid, dt, 1.0)
 
     def noise(t: Any, y: Any, args: Any) -> Array:
+        # Any B with B B^T = D gives the same law.
         return psd_cholesky(diffusion(flow, nodes, t, y)) / jnp.sqrt(n)
 
     path = _StepNoise(ts_safe[0], ts_safe[-1], dt, key, len(y0))

@@ -17,7 +17,7 @@ class Level(NamedTuple):
     weights: whether it starts from weights, else from overlaps.
     random: whether it takes a key, so that runs differ.
     exact: whether its law is that of SGD on weights with Gaussian inputs at any n.
-    in_parts: the same function for a progress bar; it takes `tell` and `parts` besides.
+    in_parts: the same function for a progress bar; it also takes `report` and `parts`.
     """
 
     name: str

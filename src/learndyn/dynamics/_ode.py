@@ -4,6 +4,7 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -16,7 +17,9 @@ from learndyn._checks import (
     require_x64,
 )
 from learndyn._types import CountLike, RealLike, Times
-from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
+from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases, reach_of
+from learndyn.dynamics._aligned_flow import aligned_flow
+from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
@@ -57,7 +60,13 @@ def overlap_flow(
     require_x64("the theory", problem, rule, start)
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
     ready = choose_averages(
-        problem, start.k, start.m, rule=rule, biases=start.b is not None, averages=averages
+        problem,
+        start.k,
+        start.m,
+        rule=rule,
+        biases=has_biases(start, rule),
+        averages=averages,
+        reach=reach_of(start),
     )
     return OverlapFlow(problem, rule, ready, start)
 
@@ -80,7 +89,9 @@ def solve_ode(
 
     start: the state at ts[0]. ts: (times,) increasing times alpha = steps / n, dimensionless.
     averages: how to average over the fields (see `learndyn.averages`); None chooses.
-    rtol, atol: tolerances of the adaptive solver. Where the averages are over nodes and the
+    rtol, atol: tolerances of the adaptive solver. With one student unit, one teacher field and
+        labels that are signs, S = Q - R**2/T, from which eg follows, is held to rtol alone, so that
+        eg keeps its digits however small it gets. Where the averages are over nodes and the
         integrand jumps, both are raised to a hundredth of the averages' relative error, where
         both errors are alike; finer, a solver would chase single nodes. `stats` has the
         values used.
@@ -96,9 +107,7 @@ def solve_ode(
     """
     ts = checked_times(ts)
     flow = overlap_flow(problem, rule, start, averages=averages)
-    return _solve(
-        flow,
-        ts,
+    options = (
         _checked_tolerances(rtol, atol),
         _checked_jumps(jump_ts),
         _checked_solver(solver),
@@ -106,6 +115,12 @@ def solve_ode(
         adjoint,
         smallest_eigenvalue(start),
     )
+    run, before = _solve(flow, ts, *options), None
+    while averages is None and (finer := finer_averages(run, flow.averages, before)) is not None:
+        flow = eqx.tree_at(lambda flow: flow.averages, flow, finer)
+        run, before = _solve(flow, ts, *options), run
+    warn_of_averages(run)
+    return run
 
 
 def generalisation_error(
@@ -119,9 +134,8 @@ def generalisation_error(
     """
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
-    ready = choose_averages(
-        problem, state.k, state.m, biases=state.b is not None, averages=averages
-    )
+    given = {"biases": has_biases(state), "averages": averages, "reach": reach_of(state)}
+    ready = choose_averages(problem, state.k, state.m, **given)
     return _generalisation_error(problem, state, ready)
 
 
@@ -143,20 +157,23 @@ def _solve(
     adjoint: diffrax.AbstractAdjoint | None,
     smallest: Float[Array, ""],
 ) -> Trajectory:
-    y0 = flow.pack(flow.start)
-    solved = integrate(
-        diffrax.ODETerm(flow),
-        flow,
-        y0,
-        ts,
-        tolerances,
-        max_steps=max_steps,
-        jump_ts=jump_ts,
-        solver=solver,
-        adjoint=adjoint,
-        smallest=smallest,
-    )
-    return trajectory_from(flow, ts, solved)
+    options = {
+        "max_steps": max_steps,
+        "jump_ts": jump_ts,
+        "solver": solver,
+        "adjoint": adjoint,
+        "smallest": smallest,
+    }
+    aligned = aligned_flow(flow)
+    if aligned is None:
+        y0 = flow.pack(flow.start)
+        solved = integrate(diffrax.ODETerm(flow), flow, y0, ts, tolerances, **options)
+        return trajectory_from(flow, ts, solved)
+    options |= {"is_relative": aligned.is_relative, "translate": aligned.overlap_coordinates}
+    y0 = aligned.pack(flow.start)
+    solved = integrate(diffrax.ODETerm(aligned), flow, y0, ts, tolerances, **options)
+    ys = jax.vmap(aligned.overlap_coordinates)(solved.ys)
+    return trajectory_from(flow, ts, solved, ys=ys, eg=jax.lax.map(aligned.error, solved.ys))
 
 
 def _checked_tolerances(rtol: RealLike, atol: RealLike) -> tuple[Array, Array]:

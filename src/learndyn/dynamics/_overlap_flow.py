@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._numerics.linear_algebra import triu
-from learndyn.averages import AbstractAverages, FieldAverages
+from learndyn.averages import AbstractAverages, AbstractOneUnit, FieldAverages
 from learndyn.problems import Problem, loss_slope_jumps
 from learndyn.rules import AbstractRule, Rates
 from learndyn.states import Overlaps
@@ -49,11 +49,15 @@ class OverlapFlow(eqx.Module):
 
     @eqx.filter_jit  # traced once: Diffrax asks for it five times in a solve
     def _at(self, t: Array, y: Any) -> Float[Array, " p"]:
+        averages = self.averages.field_averages(self.problem, self.rule, self.unpack(y))
+        return self.drift(t, y, averages)
+
+    def drift(self, t: Array, y: Any, averages: FieldAverages) -> Float[Array, " p"]:
+        """dy/dt, given the averages at y."""
         state, velocity = self._unpack(y)
         rates = self.rule.effective_rates(t)
-        averages = self.averages.field_averages(self.problem, self.rule, state)
         if velocity is None:
-            return self.coordinates(*self._drift(rates, state, averages))
+            return self.coordinates(*self.overlap_drift(rates, state, averages))
         return self._momentum_drift(rates, state, velocity, averages)
 
     def jacobian(self, t: Float[Array, ""], y: Float[Array, " p"]) -> Float[Array, "p p"]:
@@ -62,7 +66,8 @@ class OverlapFlow(eqx.Module):
         Raises: ValueError where they cannot be right: a kinked loss with a trained second
         layer, whose jump moves with v while the derivatives act on the fields' measure.
         """
-        if self._trains_v and loss_slope_jumps(self.problem.loss):
+        splits = isinstance(self.averages, AbstractOneUnit)  # its nodes move with the kinks
+        if self._trains_v and not splits and loss_slope_jumps(self.problem.loss):
             raise ValueError(
                 "derivatives of averages need a loss without kinks where the second layer is "
                 f"trained; got {self.problem.loss}. Choose Squared or Logistic, or set "
@@ -76,6 +81,7 @@ class OverlapFlow(eqx.Module):
         if not self.rule.has_slow_momentum:
             return parts
         k, m = state.k, state.m
+        # S, the upper triangle of U, V, and the velocities of v and b
         rest = k * k + k * (k + 1) // 2 + k * m + k * self._trains_v + k * self._trains_b
         return jnp.concatenate([parts, jnp.zeros(rest, parts.dtype)])
 
@@ -91,9 +97,10 @@ class OverlapFlow(eqx.Module):
     def _trains_b(self) -> bool:
         return self.rule.trains_biases
 
-    def _drift(
+    def overlap_drift(
         self, rates: Rates, state: Overlaps, averages: FieldAverages
     ) -> tuple[Array, Array, Array, Array]:
+        """dQ, dR, dv and db at `state`, without momentum."""
         kappa, k = self.rule.weight_decay, state.k
         # <F_i lambda_k> and <F_i rho_n>, by G times the covariance of the fields.
         with_fields = averages.with_fields(state.covariance)
@@ -114,6 +121,7 @@ class OverlapFlow(eqx.Module):
         with_fields = averages.with_fields(state.covariance)
         # <F_i mu_k> with the velocities' fields mu, whose covariances with the fields are S and V.
         with_velocities = averages.G @ jnp.concatenate([S.T, V], axis=1).T
+        # The velocity relaxes towards the gradient, decay included, at the rate gamma.
         push = with_velocities + kappa * S
         dS = gamma * (with_fields[:, :k].T + kappa * state.Q - S) - rates.w * U
         dU = gamma * (push + push.T - 2 * U)

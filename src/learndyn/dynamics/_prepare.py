@@ -15,17 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
-from learndyn._checks import is_concrete, require_unbatched, shown
+from learndyn._checks import asymmetry, is_concrete, psd_slack, require_unbatched, shown
 from learndyn._types import Times
-from learndyn.problems import Problem
+from learndyn.problems import Problem, Sign
 from learndyn.rules import AbstractRule, SlowMomentum
 from learndyn.states import Overlaps, Weights, concrete_covariance, require_compatible
-
-_PSD_SLACK = 1e-10
-"""Smallest eigenvalue of C, over its trace, that still counts as rounding, as for `Overlaps`."""
-
-_ASYMMETRY = 1e-8
-"""Largest difference of Q or T from its transpose that does: what printed digits lose."""
 
 
 class Number(NamedTuple):
@@ -48,6 +42,7 @@ class Number(NamedTuple):
         """Whether it is finite and within its bounds. xp: numpy for concrete values."""
         value, least, most = (xp.asarray(x) for x in (self.value, self.least, self.most))
         lower = value > least if self.strict else value >= least
+        # NaN fails every comparison, so it is refused as well.
         good = xp.isfinite(value) & lower & (value <= most) & (value < self.below)
         return xp.all(good & (value == xp.round(value)) if self.whole else good)
 
@@ -70,6 +65,10 @@ def run_numbers(problem: Problem, rule: AbstractRule, n: Any = None) -> list[Num
     most = 0.0 if problem.has_multi_index_teacher else math.inf
     why = "a MultiIndex teacher makes its own noise" if most == 0 else "a standard deviation"
     numbers = [Number("noise", problem.noise, why, most=most)]
+    if isinstance(problem.teacher, Sign):
+        why = "a probability" if problem.is_classification else "other labels are not turned"
+        most = 1.0 if problem.is_classification else 0.0
+        numbers.append(Number("flip", problem.teacher.flip, why, most=most))
     rates = {name: getattr(rule, name) for name in ("lr", "lr_second", "lr_bias")}
     numbers += [
         Number(name, rate, "a learning rate") for name, rate in rates.items() if eqx.is_array(rate)
@@ -131,8 +130,9 @@ def overlaps_hold(start: Overlaps, smallest: Float[Array, ""] | None = None) -> 
     """
     c = start.covariance
     smallest = smallest_eigenvalue(start) if smallest is None else smallest
-    positive = smallest >= -_PSD_SLACK * jnp.trace(c)
-    return positive & jnp.all(jnp.abs(c - c.T) <= _ASYMMETRY * (1 + jnp.max(jnp.abs(c))))
+    positive = smallest >= -psd_slack(c.dtype) * jnp.trace(c)
+    allowed = asymmetry(c.dtype) * (1 + jnp.max(jnp.abs(c)))
+    return positive & jnp.all(jnp.abs(c - c.T) <= allowed)
 
 
 def smallest_eigenvalue(start: Overlaps) -> Float[Array, ""]:

@@ -91,7 +91,9 @@ def ending(rows: Rows, valid: Bool[Array, ""]) -> tuple[Bool[Array, " times"], A
     A row counts where everything is finite and no squared norm per dimension is too large.
     """
     leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(rows)]
+    # A comparison with NaN is False: such rows count as out of bounds.
     bounded = jnp.all(jnp.abs(jnp.concatenate(leaves, axis=1)) < DIVERGENCE_LIMIT, axis=1)
+    # Once out of bounds, a run has ended, even if later rows look harmless.
     diverged = jnp.cumsum(~bounded) > 0
     result = jnp.where(jnp.any(diverged), Result.DIVERGED.value, Result.SUCCESS.value)
     return diverged | ~valid, jnp.where(valid, result, Result.INVALID_INPUT.value)

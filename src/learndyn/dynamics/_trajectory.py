@@ -26,6 +26,7 @@ class Given(eqx.Module):
 
     @staticmethod
     def of(problem: Problem, rule: AbstractRule) -> "Given":
+        # vmap and jit return arrays only; all else must be structure.
         is_number = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, np.ndarray)
         return Given(*eqx.partition((problem, rule), is_number))
 

@@ -24,8 +24,8 @@ def field_overlaps(weights: Weights, inputs: AbstractInputs | TrainingSet) -> Ov
 
     For white inputs, Omega = 1, these are `overlaps(weights)`, and the ODE starts from them.
     Otherwise they give eg of these weights under Gaussian inputs, but no theory of learning:
-    directions of larger eigenvalue learn faster, which Q and R do not tell apart. The ODE from
-    these is then right at the start alone; for images of digits its eg comes to be wrong by more
+    directions of larger eigenvalue learn faster, and Q and R sum over all directions. The ODE
+    from these is then right at the start only; for images of digits its eg is later wrong by more
     than a factor 1.5 (the claim `digits-raw`).
     Returns: `Overlaps` with Q (k, k), R (k, m), T (m, m), dimensionless.
     Raises: ValueError where weights and inputs differ in dimension.

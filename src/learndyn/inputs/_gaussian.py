@@ -6,13 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learndyn._checks import as_float, is_concrete
+from learndyn._checks import as_float, is_concrete, psd_slack
 from learndyn._numerics.random import normal
 from learndyn._types import RealLike
 from learndyn.inputs._types import AbstractInputs, require_size
 
-_PSD_SLACK = 1e-10
-"""Smallest eigenvalue of omega, over its trace, that still counts as rounding in float64."""
+_RTOL, _ATOL = 1e-6, 1e-8
+"""How closely omega must equal its transpose, entry by entry, since variances may differ by orders
+of magnitude: what a product of matrices in float32 loses."""
 
 
 class Gaussian(AbstractInputs):
@@ -88,8 +89,9 @@ def _square_root(omega: Array) -> Array:
     _require_covariance(omega)
     if omega.ndim == 1:
         return jnp.sqrt(omega)
+    # A root by eigenvalues, which exists at any rank
     values, vectors = jnp.linalg.eigh(omega)
-    values = jnp.where(values < -_slack(omega) * jnp.trace(omega), jnp.nan, values)
+    values = jnp.where(values < -psd_slack(omega.dtype) * jnp.trace(omega), jnp.nan, values)
     return vectors * jnp.sqrt(jnp.maximum(values, 0.0))
 
 
@@ -99,19 +101,15 @@ def _require_covariance(omega: Array) -> None:
     matrix = np.asarray(omega)
     if not np.isfinite(matrix).all():
         raise ValueError("omega must be finite; got NaN or infinity among its entries.")
-    if matrix.ndim == 2 and not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-8):
+    if matrix.ndim == 2 and not np.allclose(matrix, matrix.T, rtol=_RTOL, atol=_ATOL):
         difference = np.abs(matrix - matrix.T).max()
         raise ValueError(
             f"omega must be symmetric; got entries that differ by {difference:.3g}. For "
             "x = A z pass factor=A instead."
         )
     values = matrix if matrix.ndim == 1 else np.linalg.eigvalsh(matrix)
-    if values.min() < (0.0 if matrix.ndim == 1 else -_slack(omega) * np.trace(matrix)):
+    if values.min() < (0.0 if matrix.ndim == 1 else -psd_slack(omega.dtype) * np.trace(matrix)):
         raise ValueError(
             "omega must be positive semi-definite, as covariances are; got a smallest eigenvalue "
             f"of {values.min():.3g}. For x = A z pass factor=A instead."
         )
-
-
-def _slack(omega: Array) -> float:
-    return _PSD_SLACK if omega.dtype == np.float64 else 1e-5

@@ -70,6 +70,7 @@ def pca_whiten(x: RealLike) -> Float[Array, "samples n"]:
     Directions without variance are left out.
     """
     x = np.asarray(standardise(x))
+    # Principal components by singular values, without forming the covariance
     u, singular, _ = np.linalg.svd(x, full_matrices=False)
     kept = singular > _RANK_TOLERANCE * singular[0]
     return jnp.asarray(u[:, kept] * len(x) ** 0.5)

@@ -91,6 +91,7 @@ def _field_gradient(c: Float[Array, "d d"], u: Float[Array, " d"], k: int) -> Fl
     own = jnp.diagonal(c)
     # I3(i, p, c) = J2(i, c) (C_pc - C_pi C_ic / s_i) is linear in the covariances of f_p.
     weight = u * J2(own[:k, None], c[:k], own)
+    # The part of I3 along C_pi: it acts through the unit's own field.
     through_own_field = -jnp.sum(weight * c[:k], axis=1) / (1 + own[:k])
     return weight + jnp.eye(k, c.shape[0]) * through_own_field[:, None]
 
@@ -114,6 +115,8 @@ def _product(
     tilted = c[a, b] - x_over[:, a] * x[:, b] - y_over[:, a] * y[:, b]
     correlation = tilted * scale[:, a] * scale[:, b]
     multiplicity = np.where(a == b, 1.0, 2.0)
+    # I2 under the tilted measure, summed over a and b
     squared_error = _2_PI * arcsin(correlation) @ (multiplicity * u[a] * u[b])
+    # I4 = J2(i, k) I2(tilted), and label noise adds sigma**2 J2.
     values = J2(c[i, i], c_ij, c[j, j]) * (squared_error + noise_variance)
     return symmetric_from_triu(values, k)

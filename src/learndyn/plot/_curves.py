@@ -31,7 +31,7 @@ def learning_curve(
 
     theory, experiment: datasets, or dicts of them by label. Several seeds show as their
         median and, shaded, the range of the middle 68 % of runs.
-    by: the dimension that tells the curves apart; None: the only one besides alpha and seed.
+    by: the dimension along which the curves differ; None: the only one other than alpha and seed.
     log_time: whether time is logarithmic; None: where the saved times are.
 
     Runs that stopped early are left out after they did, and counted in the figure.
@@ -86,6 +86,7 @@ def _draw_band(ax: "Axes", curve: Curve, colour: Any) -> None:
 
 
 def _set_scales(ax: "Axes", curves: list[Curve], log_time: bool | None) -> None:
+    # Errors span decades; a value of 0, as R has, rules a logarithm out.
     if all((curve.values[np.isfinite(curve.values)] > 0).all() for curve in curves):
         ax.set_yscale("log")
     times = np.unique(np.concatenate([curve.times for curve in curves]))

@@ -37,6 +37,7 @@ class Curve(NamedTuple):
         """The quantile over the runs still going; NaN where there is none."""
         if len(self.values) == 1:  # NumPy would look at every time by itself
             return np.where(np.isfinite(self.values[0]), self.values[0], np.nan)
+        # nanquantile warns of columns without a number: they are left out.
         going = np.isfinite(self.values).any(axis=0)
         result = np.full(len(self.times), np.nan)
         result[going] = np.nanquantile(self.values[:, going], q, axis=0)
@@ -57,8 +58,8 @@ def curves_of(source: Any, name: str, quantity: str, by: str | None) -> list[Cur
     by = others[0] if by is None and len(others) == 1 else by
     if others and others != [by]:
         raise ValueError(
-            f"{name}[{quantity!r}] has the dimensions {others} besides alpha and seed; choose one "
-            "with by= and select values of the others with .sel or .isel."
+            f"{name}[{quantity!r}] has the dimensions {others} other than alpha and seed; choose "
+            "one with by= and select values of the others with .sel or .isel."
         )
     if not others:
         return [_curve(source, quantity, None, None)]

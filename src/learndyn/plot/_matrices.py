@@ -34,6 +34,7 @@ def overlap_matrices(
     import matplotlib.pyplot as plt
 
     states = _states(dataset, alphas)
+    # One scale for all maps, symmetric about 0, so that colours can be compared
     limit = _limit(states, quantities)
     with style():
         heights = [states[0][name].shape[0] for name in quantities]

@@ -87,6 +87,7 @@ def _draw_entry(
     entry = dataset[[quantity]].isel(dict(zip(dataset[quantity].dims[-2:], (i, j), strict=True)))
     (curve,) = curves_of(entry.assign_attrs(dataset.attrs), name, quantity, None)
     colour = _colour(quantity, i, j)
+    # Norms are drawn over the many overlaps of different units.
     front = 3 if quantity == "R" or i == j else 2
     if name == "theory":
         ax.plot(curve.times, curve.quantile(0.5), color=colour, linewidth=1.2, zorder=front)

@@ -25,10 +25,11 @@ def fitted_slope(dataset: "xarray.Dataset", x: str, y: str) -> Slope:
     """The power law of variable y in coordinate x, by least squares in logarithms.
 
     y is averaged over `seed`, and points have the weights of their standard errors.
-    Raises: ValueError for fewer than two positive points, or dimensions besides x and seed.
+    Raises: ValueError for fewer than two positive points, or dimensions other than x and seed.
     """
     xs, means, errors = _points(dataset, x, y)
     weights = (means / np.where(errors > 0, errors, np.nan)) ** 2
+    # Without errors (a single seed) all points count alike.
     weights = weights if np.isfinite(weights).all() else np.ones(len(xs))
     fit = fit_power_law(xs, means, weights)
     # The scatter of the points about the line, in units of their errors, widens its error.

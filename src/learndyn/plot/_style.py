@@ -132,7 +132,7 @@ def label_ends(labels: "Mapping[Axes, Sequence[tuple[float, str, Any]]]") -> Non
 
 
 def _label_ends_of(ax: "Axes", labels: Sequence[tuple[float, str, Any]]) -> None:
-    """Label one axes, of which the position and the limits are settled."""
+    """Label the curves of one `Axes` whose position and limits no longer change."""
     to_pixels = ax.transData.transform
     low, high = ax.bbox.y0, ax.bbox.y1
     spacing = 1.25 * 8.0 * figure_of(ax).dpi / 72
@@ -155,6 +155,7 @@ def _label_ends_of(ax: "Axes", labels: Sequence[tuple[float, str, Any]]) -> None
 
 def spread(positions: np.ndarray, spacing: float) -> np.ndarray:
     """Move positions as little as is needed to be `spacing` apart, in the same order."""
+    # Isotonic regression by pooling adjacent violators
     order = np.argsort(positions, kind="stable")
     # Groups of touching labels, each centred on the mean of what its members want.
     groups: list[list[float]] = []

@@ -12,10 +12,12 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from learndyn._checks import as_float, is_concrete, shown
 from learndyn._numerics.special import scaled_erf, scaled_erf_derivative
-from learndyn._types import ScalarFunction
+from learndyn._types import RealLike, ScalarFunction
 from learndyn.integrals import erf, linear, relu
 from learndyn.integrals.leaky_relu import LeakyReLUIntegrals
 from learndyn.problems._regularity import SMOOTH, Regularity, slope_of
@@ -151,10 +153,29 @@ class Tanh(AbstractActivation):
 
 
 class Sign(AbstractActivation):
-    """g(x) = sign x with sign(0) = 1: for teachers, since its derivative vanishes."""
+    """g(x) = sign x with sign(0) = 1: for teachers, since its derivative vanishes.
+
+    flip: the probability that a sample's label is turned, 0 <= flip <= 1, independent of the fields
+        and of the problem's noise, a leaf of any shape for vmap and grad. It needs a loss for
+        classification; with several teacher units it is the label, the sign of their sum, that is
+        turned. The generalisation error is that of clean labels.
+    Raises: ValueError for a flip outside [0, 1].
+    """
 
     name: ClassVar[str] = "sign"
     regularity: ClassVar[Regularity] = Regularity(jumps=(0.0,))
+
+    flip: Float[Array, "..."]
+
+    def __init__(self, flip: RealLike = 0.0):
+        self.flip = as_float(flip, "flip")
+        if is_concrete(self.flip):
+            values = np.asarray(self.flip)
+            if not ((values >= 0) & (values <= 1)).all():
+                raise ValueError(
+                    "flip must lie in [0, 1] (the probability that a label is turned); got "
+                    f"{shown(values)}."
+                )
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.where(x >= 0, 1.0, -1.0).astype(x.dtype)

@@ -40,6 +40,7 @@ def declared(fn: Any, name: str) -> Any:
     for owner in type(fn).__mro__:
         if name in vars(owner):
             return getattr(fn, name)
+        # This class changes the function, so what its parents declare does not hold.
         if {"__call__", "derivative", "slope"} & set(vars(owner)):
             return None
     return None

@@ -5,6 +5,7 @@ generalisation error is a probability of disagreement; every other loss is regre
 """
 
 import abc
+from collections.abc import Callable
 from typing import ClassVar
 
 import equinox as eqx
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn._types import Scalar, ScalarFunction
+from learndyn.integrals import half_planes
 from learndyn.problems._functions import declared
 from learndyn.problems._regularity import SMOOTH, Regularity
 
@@ -26,12 +28,15 @@ class AbstractLoss(eqx.Module):
     classification: whether labels are signs.
     regularity: where the loss and its derivatives jump, as a function of phi at y = 1.
     is_squared: whether the slope is phi - y, of which there are closed-form averages.
+    wedge_averages: closed-form averages of the slope for a linear unit that learns the sign of one
+        field: a function of `learndyn.integrals.half_planes`, wrapped in staticmethod.
     """
 
     name: ClassVar[str | None] = None
     classification: ClassVar[bool] = False
     regularity: ClassVar[Regularity | None] = None
     is_squared: ClassVar[bool] = False
+    wedge_averages: ClassVar[Callable | None] = None
 
     @abc.abstractmethod
     def __call__(self, phi: Float[Array, ""], y: Float[Array, ""]) -> Float[Array, ""]:
@@ -84,9 +89,47 @@ class Perceptron(AbstractLoss):
     name: ClassVar[str] = "perceptron"
     classification: ClassVar[bool] = True
     regularity: ClassVar[Regularity] = Regularity(kinks=(0.0,))
+    wedge_averages: ClassVar[Callable] = staticmethod(half_planes.perceptron)
 
     def __call__(self, phi: Float[Array, ""], y: Float[Array, ""]) -> Float[Array, ""]:
         return jax.nn.relu(-y * phi)
+
+
+class Hebb(AbstractLoss):
+    """-y phi, labels y = +-1: its gradient is Hebb's rule, every sample counts alike.
+
+    The loss has no lower bound, so the weights grow without end; their direction converges.
+    """
+
+    name: ClassVar[str] = "hebb"
+    classification: ClassVar[bool] = True
+    regularity: ClassVar[Regularity] = SMOOTH
+    wedge_averages: ClassVar[Callable] = staticmethod(half_planes.hebb)
+
+    def __call__(self, phi: Float[Array, ""], y: Float[Array, ""]) -> Float[Array, ""]:
+        return -y * phi
+
+    def slope(self, phi: Scalar, y: Scalar) -> Scalar:
+        return -y * jnp.ones_like(phi)
+
+
+class AdaTron(AbstractLoss):
+    """max(0, -y phi)**2 / 2, labels y = +-1: its gradient is the AdaTron rule with margin 0.
+
+    Source: Anlauf & Biehl, Europhys. Lett. 10, 687 (1989); Biehl & Riegler, Europhys. Lett. 28,
+    525 (1994), online.
+    """
+
+    name: ClassVar[str] = "adatron"
+    classification: ClassVar[bool] = True
+    regularity: ClassVar[Regularity] = Regularity(bends=(0.0,))
+    wedge_averages: ClassVar[Callable] = staticmethod(half_planes.adatron)
+
+    def __call__(self, phi: Float[Array, ""], y: Float[Array, ""]) -> Float[Array, ""]:
+        return 0.5 * jax.nn.relu(-y * phi) ** 2
+
+    def slope(self, phi: Scalar, y: Scalar) -> Scalar:
+        return -y * jax.nn.relu(-y * phi)
 
 
 def is_classification(loss: ScalarFunction) -> bool:

@@ -53,7 +53,7 @@ class Layers(NamedTuple):
 
     @property
     def of_student(self) -> "Layers":
-        """The student's alone: all that a learning rule may know besides the label."""
+        """The student's quantities alone: with the label, all that a learning rule may use."""
         return Layers(self.v, self.v_teacher[:0], self.b, None)
 
 
@@ -81,8 +81,9 @@ class Problem(eqx.Module):
     noise: standard deviation sigma of the label noise, >= 0, dimensionless.
 
     Raises: ValueError for a negative noise, a student without derivative (`Sign`), noise
-    next to a `MultiIndex` teacher, anything that cannot be called, or a function that does not
-    work on JAX arrays with the right shapes.
+    next to a `MultiIndex` teacher, a teacher that turns labels (`Sign(flip)`) next to a loss that
+    is not for classification, anything that cannot be called, or a function that does not work on
+    JAX arrays with the right shapes.
     Source: Goldt et al. 2020, Eqs. (1)-(3), with any activation, loss and teacher.
     """
 
@@ -108,14 +109,16 @@ class Problem(eqx.Module):
                 "the student must be differentiable: Sign and MultiIndex are teachers only; got "
                 f"student={self.student}."
             )
-        if (
-            self.has_multi_index_teacher
-            and is_concrete(self.noise)
-            and bool((np.asarray(self.noise) > 0).any())
-        ):
+        if self.has_multi_index_teacher and _is_positive(self.noise):
             raise ValueError(
                 "a MultiIndex teacher makes its own noise from zeta, so noise must be 0; got "
                 f"noise={self.noise}. Write the noise into its function instead."
+            )
+        if not self.is_classification and _is_positive(self.flip):
+            raise ValueError(
+                "Sign(flip) turns labels that are signs, so it needs a loss for classification "
+                "(Logistic, Hinge, Perceptron, Hebb, AdaTron, or a function with classification = "
+                f"True); got loss={self.loss} and flip={self.flip}. Use noise instead, or flip=0."
             )
         _require_shapes_once(self.student, "student", "elementwise", (3,))
         if not self.has_multi_index_teacher:
@@ -131,6 +134,11 @@ class Problem(eqx.Module):
         """Whether labels are signs (set by the loss)."""
         return _losses.is_classification(self.loss)
 
+    @property
+    def flip(self) -> Float[Array, "..."] | float:
+        """The probability that a label is turned; 0 for all teachers but `Sign(flip)`."""
+        return self.teacher.flip if isinstance(self.teacher, _activations.Sign) else 0.0
+
     def student_output(self, lam: Float[Array, " k"], layers: Layers) -> Scalar:
         """phi = sum_i v_i g(lambda_i + b_i)."""
         return layers.v @ self.student(_shifted(lam, layers.b))
@@ -141,11 +149,14 @@ class Problem(eqx.Module):
 
     def label(self, rho: Float[Array, " m"], zeta: Scalar, layers: Layers) -> Scalar:
         """The label y of a sample: phi* + sigma zeta, its sign, or f(rho, zeta)."""
+        turn = 1.0
         if isinstance(self.teacher, MultiIndex):
             y = self.teacher(rho, zeta)
         else:
+            if isinstance(self.teacher, _activations.Sign):
+                turn, zeta = _turned(self.teacher.flip, zeta)
             y = self.teacher_output(rho, layers) + self.noise * zeta
-        return _losses.label_sign(y) if self.is_classification else y
+        return turn * _losses.label_sign(y) if self.is_classification else y
 
     def signals(self, lam: Float[Array, " k"], y: Scalar, layers: Layers) -> Signals:
         """What a sample gives each unit: g, g' and the loss's slope, phi - y if it is squared."""
@@ -213,6 +224,24 @@ def _require_shapes(fn: Any, name: str, what: str, *shapes: tuple[int, ...]) -> 
             f"{name} must be {what} and return floats; got {fn}, which maps shapes {shapes} to "
             f"shape {shape}, dtype {dtype}."
         )
+
+
+def _turned(flip: Float[Array, ""], zeta: Scalar) -> tuple[Scalar, Scalar]:
+    """-1 with probability `flip`, else 1, and a N(0, 1) number that is independent of it.
+
+    Both come from zeta ~ N(0, 1): Phi(zeta) is uniform, and so is its place within [0, flip) or
+    within [flip, 1]. For flip = 0 the number is zeta itself.
+    """
+    uniform = jax.scipy.special.ndtr(zeta)
+    is_turned = uniform < flip
+    inside = jnp.where(is_turned, uniform / flip, (uniform - flip) / (1.0 - flip))
+    other = jnp.where(flip > 0, jax.scipy.special.ndtri(inside), zeta)
+    return jnp.where(is_turned, -1.0, 1.0).astype(zeta.dtype), other.astype(zeta.dtype)
+
+
+def _is_positive(value: Any) -> bool:
+    """Whether a number is known to be positive, or some entry of an array is."""
+    return is_concrete(value) and bool((np.asarray(value) > 0).any())
 
 
 def _shifted(field: Float[Array, " k"], bias: Float[Array, " k"] | None) -> Float[Array, " k"]:

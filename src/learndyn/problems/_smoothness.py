@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learndyn._checks import is_concrete
 from learndyn.problems import _losses
 from learndyn.problems._functions import declared
 from learndyn.problems._problem import Layers, MultiIndex, Problem
@@ -20,7 +21,10 @@ from learndyn.problems._regularity import (
 )
 
 _RESOLVED = 1e-4
-"""Relative error of nodes below which they are better than quasi-Monte Carlo."""
+"""Relative error of a lattice, in one direction, below which it is nearly exact."""
+
+_AT_ZERO = 1e-12
+"""Largest distance from 0 at which a sign that is found by bisection counts as changing at 0."""
 
 _LABELS = (-1.3, -0.4, 0.7, 1.9)
 """Labels at which a loss is scanned for kinks in phi; any that differ will do."""
@@ -32,20 +36,32 @@ def gradient_jumps(problem: Problem, m: int) -> bool:
     True also where it cannot be known (a user's function with traced parameters): the
     form of the derivatives chosen then is right for every integrand.
     """
-    return (
-        label_jumps(problem, m)
-        or not regularity(problem.student).has_continuous_slope
-        or remembered(_loss_jumps, problem.loss)
+    return label_jumps(problem, m) or gradient_jumps_given_label(problem)
+
+
+def gradient_jumps_given_label(problem: Problem) -> bool:
+    """Whether c is a discontinuous function of the student's fields, the label being given, or
+    of the label."""
+    return not regularity(problem.student).has_continuous_slope or remembered(
+        _loss_jumps, problem.loss
     )
 
 
 def is_smooth(problem: Problem, m: int) -> bool:
     """Whether neither the gradient of a sample nor its first derivatives jump: no kinks."""
     return not (
-        gradient_jumps(problem, m)
+        label_jumps(problem, m)
+        or not is_smooth_given_label(problem)
+        or remembered(_label_kinks, problem.teacher, m)
+    )
+
+
+def is_smooth_given_label(problem: Problem) -> bool:
+    """Whether neither c nor its first derivatives jump in the student's fields or the label."""
+    return not (
+        gradient_jumps_given_label(problem)
         or regularity(problem.student).bends
         or remembered(_loss_slope_kinks, problem.loss)
-        or remembered(_label_kinks, problem.teacher, m)
     )
 
 
@@ -72,22 +88,46 @@ def loss_slope_jumps(loss: Callable) -> bool:
     return any(jump_places(slope_at(y), leaves=loss) for y in _LABELS)
 
 
+def changes_sign_at_zero(g: Callable) -> bool:
+    """Whether the label sign g(x) is sign x, for a teacher whose numbers are known."""
+    return remembered(_changes_sign_at_zero, g)
+
+
 def is_resolved(
-    problem: Problem, few: tuple[np.ndarray, np.ndarray], many: tuple[np.ndarray, np.ndarray]
+    problem: Problem,
+    few: tuple[np.ndarray, np.ndarray],
+    many: tuple[np.ndarray, np.ndarray],
+    m: int = 1,
+    scale: float = 2.0,
+    tolerance: float = _RESOLVED,
 ) -> bool:
     """Whether few nodes (x, weight) for N(0, 1) see the steepest part of a smooth problem: <g**4>
-    and <g'**4> of every function in it, against many nodes, at fields of standard deviation 2.
+    and <g'**4> of every function in it, against many nodes, at fields of standard deviation
+    `scale`, to a relative `tolerance`. m: the number of a MultiIndex's fields.
     """
     functions = [g for g in (problem.student, problem.teacher) if not isinstance(g, MultiIndex)]
+    if isinstance(problem.teacher, MultiIndex):
+        direction = jnp.cos(jnp.arange(m) + 1.0)
+        functions.append(jax.vmap(lambda x: problem.teacher(x * direction, 0.0 * x)))
     if not _losses.is_squared(problem.loss):
         functions.append(jax.vmap(lambda phi: _losses.slope(problem.loss, phi, 0.0 * phi)))
 
     def average(g: Callable, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        value = evaluate(lambda x: jnp.stack([g(x), slope_of(g)(x)]), 2.0 * x)
+        value = evaluate(lambda x: jnp.stack([g(x), slope_of(g)(x)]), scale * x)
         return value**4 @ weight
 
     rough, fine = (np.array([average(g, *nodes) for g in functions]) for nodes in (few, many))
-    return bool((np.abs(rough - fine) <= _RESOLVED * np.abs(fine)).all())
+    return bool((np.abs(rough - fine) <= tolerance * np.abs(fine)).all())
+
+
+def _changes_sign_at_zero(g: Callable) -> bool:
+    if not is_concrete(g):
+        return False
+    places = jump_places(lambda x: _losses.label_sign(g(x)), g)
+    if len(places) != 1 or abs(places[0]) > _AT_ZERO:
+        return False
+    low, high = evaluate(g, np.array([-1.0, 1.0]))
+    return bool(low < 0 < high)
 
 
 def _own_label_jumps(problem: Problem, m: int) -> bool:

@@ -187,6 +187,7 @@ class AbstractRule(eqx.Module):
         rates = self.rates(alpha)
         if self.momentum is None or self.has_slow_momentum:
             return rates
+        # Geometric series: each gradient acts 1 + beta + beta**2 + ... times.
         gain = 1.0 / (1.0 - self.momentum)
         return jax.tree.map(lambda rate: gain * rate, rates)
 

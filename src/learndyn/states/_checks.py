@@ -5,12 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, is_concrete, require_finite, require_shape
+from learndyn._checks import (
+    as_float,
+    asymmetry,
+    is_concrete,
+    psd_slack,
+    require_finite,
+    require_shape,
+)
 from learndyn._types import RealLike
 from learndyn.problems import Layers
-
-_PSD_SLACK = 1e-10
-"""Smallest eigenvalue of C, over its trace, that still counts as rounding."""
 
 
 def unit_counts(q: Array, t: Array) -> tuple[int, int]:
@@ -79,14 +83,14 @@ def require_psd(
     q, t, c = np.asarray(Q), np.asarray(T), concrete_covariance(Q, R, T)
     if not np.isfinite(c).all():
         raise ValueError("Q, R and T must be finite; got NaN or infinity among them.")
-    slack = 1e-8 if c.dtype == np.float64 else 1e-4
     for name, matrix in (("Q", q), ("T", t)):
-        if np.abs(matrix - np.swapaxes(matrix, -1, -2)).max() > slack * (1 + np.abs(matrix).max()):
+        allowed = asymmetry(c.dtype) * (1 + np.abs(matrix).max())
+        if np.abs(matrix - np.swapaxes(matrix, -1, -2)).max() > allowed:
             raise ValueError(f"{name} must be symmetric; got\n{matrix}")
+    # LAPACK sorts eigenvalues in ascending order.
     smallest = np.linalg.eigvalsh(c)[..., 0]
     trace = np.trace(c, axis1=-2, axis2=-1)
-    allowed = _PSD_SLACK if c.dtype == np.float64 else 1e-5
-    if (smallest < -allowed * trace).any():
+    if (smallest < -psd_slack(c.dtype) * trace).any():
         raise ValueError(
             "the overlaps [[Q, R], [R^T, T]] must be positive semi-definite, as any real weights "
             f"make them; got a smallest eigenvalue of {smallest.min():.3g} (trace "

@@ -7,15 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learndyn._checks import as_float, is_concrete, require_at_least, require_unbatched
+from learndyn._checks import as_float, is_concrete, psd_slack, require_at_least, require_unbatched
 from learndyn._types import RealLike
 from learndyn.states._states import Overlaps, Weights
 
-_PSD_SLACK = 1e-10
-"""Over the trace, the smallest negative eigenvalue that still counts as rounding."""
-
 _RANK_SLACK = 1e-13
-"""Over the trace, the largest eigenvalue that counts as 0: tighter, to be exact."""
+"""The largest eigenvalue of a covariance, over its trace, that counts as 0 in float64. It is left
+out of the weights, so this is hardly more than rounding, and tighter than `psd_slack`."""
 
 _STARTS = ("random", "informed", "denoising")
 _LAYERS = ("mean", "sqrt", "gaussian")
@@ -61,6 +59,7 @@ def init_weights(
     teacher_scale = as_float(teacher_scale, "teacher_scale")
     require_at_least(scale, 0.0, "scale", "a standard deviation")
     require_at_least(teacher_scale, 0.0, "teacher_scale", "a standard deviation")
+    # A key for each part, so that no part's numbers depend on whether another is drawn
     keys = [jax.random.fold_in(key, part) for part in range(6)]
     w_teacher = teacher_scale * _teacher(keys[0], n, m, orthonormal_teacher)
     v_teacher = _units(keys[2], v_teacher, m, teacher_scale, "v_teacher", _LAYERS)
@@ -150,6 +149,7 @@ def _checked_units(value: RealLike, units: int, name: str) -> tuple[Array, tuple
 @partial(jax.jit, static_argnames=("rows", "n"))
 def _orthonormal_rows(key: PRNGKeyArray, rows: int, n: int) -> Float[Array, "rows n"]:
     """Orthonormal vectors of uniformly random orientation (Haar measure)."""
+    # QR factorisation of a Gaussian matrix
     q, r = jnp.linalg.qr(jax.random.normal(key, (n, rows)))
     # LAPACK's signs are a convention; with R's diagonal positive Q is uniform.
     return (q * jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0)).T
@@ -157,11 +157,11 @@ def _orthonormal_rows(key: PRNGKeyArray, rows: int, n: int) -> Float[Array, "row
 
 def _square_root(c: Float[Array, "d d"], n: int) -> Float[Array, "d rank"]:
     """F with F F^T = c and at most n columns; NaN, or ValueError, where there is none."""
-    is_double = c.dtype == jnp.float64
     xp = np if is_concrete(c) else jnp  # NumPy compiles nothing
     values, vectors = xp.linalg.eigh(xp.asarray(c))
-    slack = (_PSD_SLACK if is_double else 1e-5) * xp.trace(c)
-    zero = (_RANK_SLACK if is_double else 1e-5) * xp.trace(c)
+    slack = psd_slack(c.dtype) * xp.trace(c)
+    zero = _RANK_SLACK * xp.trace(c) if c.dtype == jnp.float64 else slack
+    # Eigenvalues ascend: in n dimensions all but the n largest must be 0.
     dropped, kept = values[: max(len(c) - n, 0)], values[max(len(c) - n, 0) :]
     if xp is np and (dropped > zero).any():
         rank = int((values > zero).sum())

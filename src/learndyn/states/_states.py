@@ -85,6 +85,11 @@ class Overlaps(eqx.Module):
         """Second layers and biases, what the fields do not carry."""
         return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
 
+    @property
+    def output_weights(self) -> Float[Array, "*batch d"]:
+        """(v, -v*), with which student minus teacher is one network."""
+        return jnp.concatenate([self.v, -self.v_teacher], axis=-1)
+
 
 class Weights(eqx.Module):
     """The microscopic state of student and teacher.

@@ -102,6 +102,7 @@ def _reduced(array: np.ndarray, axis: int) -> np.ndarray | None:
     """`array` without `axis` if all its entries along it agree, NaN aside."""
     rows = np.moveaxis(array, axis, 0)
     one = rows[0]
+    # Failed runs hold NaN: the first run that has a value speaks for them.
     for row in rows[1:]:
         one = np.where(np.isnan(one), row, one)
     agree = np.isnan(rows) | (rows == one)

@@ -67,6 +67,7 @@ def start_axis(start: Any) -> Axis | None:
     if not states:
         raise ValueError("start is empty: give at least one initial state.")
     shapes = [jax.tree.map(np.shape, eqx.filter(state, eqx.is_array)) for state in states]
+    # Only states of the same shapes can be stacked into one vmapped program.
     same = all(eqx.tree_equal(shapes[0], other) is True for other in shapes[1:])
     callables = any(callable(state) for state in states)
     return Axis("start", "start", (), states, labels, same and not callables)

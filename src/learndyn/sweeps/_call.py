@@ -71,6 +71,7 @@ class Call(eqx.Module):
     def _keys(self, key: Any, start: Any) -> tuple[Any, Any]:
         if key is None or not (takes_key(start) and self.level_takes_key):
             return key, key
+        # Two independent keys, so that the start and the samples are independent
         start_key, level_key = jax.random.split(key)
         return start_key, level_key
 

@@ -45,7 +45,9 @@ def make_items(
         chosen = {axis.dim: i for axis, i in zip(static, choice, strict=True)}
         index = tuple(chosen.get(axis.dim, slice(None)) for axis in axes)
         cells = grid[index].ravel()
+        # Similar costs together: the slowest run of an item sets its pace.
         cells = cells[np.argsort(costs[index].ravel(), kind="stable")]
+        # Items of nearly equal size, so that one program serves all with little padding
         count = math.ceil(len(cells) / chunk)
         size = math.ceil(len(cells) / count)
         values = {axis.dim: axis.values[chosen[axis.dim]] for axis in static}

@@ -183,6 +183,7 @@ def _traceable(call: Call, axes: list[Axis], key: Any) -> list[Axis]:
 
     if not doubtful or can_trace(doubtful):
         return axes
+    # Which of several prevents tracing shows when each is tried alone.
     good = {dim for dim in doubtful if len(doubtful) > 1 and can_trace([dim])}
     return [
         axis._replace(data=axis.data and (axis.dim not in doubtful or axis.dim in good))

@@ -65,6 +65,7 @@ def _run_together(plan: Plan, item: Item, columns: dict[str, Any]) -> tuple[Outc
     """
     if item.size == 1:
         return None, True
+    # Repeating the last cell fills the item, whose size is that of the program.
     padded = np.full(item.size, item.cells[-1])
     padded[: len(item.cells)] = item.cells
     places = dict(zip(plan.dims, np.unravel_index(padded, plan.shape), strict=True))

@@ -71,7 +71,7 @@ def assert_matches_ode(
         are ts itself where ts * n is whole; None: `solve_ode`.
 
     Raises: AssertionError with the numbers where they do not agree, or where there are too few
-    runs to tell; ValueError for bad input, a theory at other times, or runs that end badly or
+    runs to decide; ValueError for bad input, a theory at other times, or runs that end badly or
     do not move.
     """
     runs, margin = _count(runs, "runs", 2), _positive(margin, "margin")
@@ -138,6 +138,7 @@ def assert_concentrates(
         options = {"n": n, "runs": runs, "key": one, "level": level, "averages": averages}
         samples.append(_distances(ensemble(problem, rule, start, ts, **options), theory))
     by_size = np.stack(samples)
+    # The maximum of the mean, as the theorem has it, not the mean of the maximum.
     peaks = by_size.mean(axis=1).argmax(axis=1)
     largest = by_size[np.arange(len(peaks)), :, peaks]
     return assert_scaling(ns, largest.T, exponent, **allowed)
@@ -183,6 +184,7 @@ def assert_scaling(
     error = np.broadcast_to(np.asarray(error, float), y.shape)
     if not (np.isfinite(y) & (y > 0) & np.isfinite(error) & (error > 0)).all():
         raise ValueError(f"y and its error must be positive and finite; got {y} ± {error}.")
+    # Inverse variances of log y, by the delta method
     fit = fit_power_law(x, y, (y / error) ** 2)
     if not difference(fit.slope, fit.slope_error, exponent, margin).equal:
         raise AssertionError(

@@ -41,6 +41,7 @@ def ensemble(
     exact = [one.name for one in LEVELS.values() if one.exact]
     if level not in exact:
         raise ValueError(f"level must be one of {exact}, whose law is exact; got {level!r}.")
+    # One key for each run, whatever the block it is computed in
     keys = jax.random.split(key, runs)
     times = jnp.asarray(ts, float)
     if not LEVELS[level].weights:

@@ -3,7 +3,7 @@
 A claim of equality passes where two one-sided tests at level `LEVEL` both reject a difference
 as large as the margin. That needs an estimate within margin - z(LEVEL) standard errors of the
 expected value: too few runs make a true claim fail, never a false one pass. How likely a true
-claim is to fail, for want of runs or by bad luck, is its `false_alarm`.
+claim is to fail, with too few runs or by bad luck, is its `false_alarm`.
 """
 
 import dataclasses
@@ -44,6 +44,7 @@ class Equivalence:
         from scipy.special import ndtr
 
         error = np.maximum(self.error, np.finfo(float).tiny)
+        # Boole's inequality: the probabilities of the entries add up at most.
         tails = ndtr((bias - self._room) / error) + ndtr((-bias - self._room) / error)
         return min(1.0, float(np.sum(tails)))
 
@@ -126,20 +127,25 @@ def two_sample_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     from scipy.special import ndtri
 
     pooled = np.concatenate([x, y])
+    # Coordinates that do not move differ by rounding only.
     pooled = pooled[:, np.ptp(pooled, axis=0) > 1e-9]
+    # Coordinates that are there twice, as Q_ik and Q_ki, agree in the first run already.
     _, first = np.unique(pooled[0], return_index=True)
     pooled = pooled[:, np.sort(first)]
+    # Van der Waerden's normal scores
     ranks = pooled.argsort(axis=0).argsort(axis=0) + 1
     scores = ndtri(ranks / (len(pooled) + 1))
     i, j = np.triu_indices(scores.shape[1])
     features = np.concatenate([scores, scores[:, i] * scores[:, j]], axis=1)
     a, b = features[: len(x)], features[len(x) :]
+    # Welch's two-sample statistic, with variances that may differ
     variance = a.var(axis=0) / len(a) + b.var(axis=0) / len(b)
     return (a.mean(axis=0) - b.mean(axis=0)) / np.sqrt(variance)
 
 
 def z_limit(comparisons: int, false_alarm: float) -> float:
     """The |z| that a true theory exceeds somewhere with probability at most `false_alarm`."""
+    # Bonferroni's correction, for both tails
     return _quantile(false_alarm / (2 * comparisons))
 
 

@@ -125,6 +125,7 @@ def _first_zero(m: Array, l: Array) -> Float[Array, "*shape"]:
     m, l = jnp.broadcast_arrays(m, l)
 
     def newton(x: Array, _: None) -> tuple[Array, None]:
+        # Newton's step
         value, slope = jax.jvp(
             lambda x: polynomial(DENOMINATOR, x, m, l), (x,), (jnp.ones_like(x),)
         )

@@ -116,6 +116,7 @@ def eg_linear_finite_n(
     batch_size = as_count(batch_size, "batch_size", "fresh samples per step")
     gain, noise = linear_gain(lr, k, v), _noise(noise)
     n, steps, eg_start = _dimension(n), whole_steps(steps), _error_start(eg_start)
+    # Linear recursion e -> factor e + push, summed in closed form
     factor = 1 - 2 * gain / n + gain**2 * (n + batch_size + 1) / (batch_size * n**2)
     push = gain**2 * noise**2 / (2 * n * batch_size)
     # factor**steps and (1 - factor**steps) / (1 - factor), both smooth at factor = 1.
@@ -154,6 +155,7 @@ def critical_lr_linear(
 def decayed_time(rate: RealLike, time: RealLike) -> Array:
     """(1 - exp(-rate time)) / rate, smooth at rate = 0."""
     rate, time = jnp.asarray(rate, float), jnp.asarray(time, float)
+    # Where rate time is this small the limit at rate 0 is right to 5e-13.
     still = jnp.abs(rate) * jnp.maximum(jnp.abs(time), 1.0) < 1e-12
     return jnp.where(still, time, -jnp.expm1(-rate * time) / jnp.where(still, 1.0, rate))
 

@@ -55,5 +55,6 @@ def critical_lr_relu(m: RealLike) -> Float[Array, "*shape"]:
     Source: derived here, with `eg_relu`.
     """
     m = as_units(m, "m")
+    # The smaller root of the quadratic in h that is the denominator of `eg_relu`
     root = jnp.sqrt((m + 1) * (m**3 + m**2 + 4 * m - 4))
     return 2 * ((m + 1) * (m + 2) - root) / (m**2 + m + 2)

@@ -117,6 +117,7 @@ def ridge_finite_n(
     require_at_least(n, 1.0, "n", "an input dimension")
     m_start, q_start = _start(m_start, q_start, rho)
     step, kept = lr / n, 1 - lr * kappa / n
+    # One step maps m to keep_m m + ..., and q to keep_q q + pull m + ...
     keep_m = kept - step
     keep_q = kept**2 - 2 * kept * step + step**2 * (n + 2)
     pull = 2 * kept * step - 2 * step**2 * (n + 2)
@@ -142,6 +143,7 @@ def critical_lr_ridge(
 
 def _geometric(a: Array, b: Array, steps: Array) -> Array:
     """sum_{s < steps} a**(steps - 1 - s) b**s = (a**steps - b**steps) / (a - b)."""
+    # At a = b the quotient is 0/0: the limit is taken where they agree to rounding.
     equal = jnp.abs(a - b) < 1e-12
     quotient = (a**steps - b**steps) / jnp.where(equal, 1.0, a - b)
     return jnp.where(equal, steps * b ** jnp.maximum(steps - 1, 0), quotient)

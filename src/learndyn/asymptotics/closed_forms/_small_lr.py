@@ -124,6 +124,7 @@ def eg_normalised_small_lr(
         no integer, negative lr or noise.
     Source: Goldt et al. (2020), section 3: v = 1/k lowers the effective learning rate.
     """
+    # <g'**2> at unit norm
     steepness = {"erf": 2 / (jnp.pi * 3**0.5), "relu": 0.5, "linear": 1.0}
     if activation not in steepness:
         raise ValueError(f'activation must be "erf", "relu" or "linear"; got {activation!r}.')

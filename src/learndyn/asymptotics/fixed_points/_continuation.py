@@ -42,6 +42,23 @@ _ORDER, _APART = 6, 2.0
 """Order of the polynomial that extrapolates to infinity, and the state's growth between its points:
 the closer they are, the more of their rounding arrives at infinity."""
 
+_FIRST, _LONGEST, _DOWN = 0.1, 0.2, 1.1
+"""Relative steps in lr, the first and the longest one upwards, and the factor of a step downwards:
+short enough for Newton's method to reach the next point from the tangent at this one."""
+
+_ACCURACY = 1e-10
+"""A point is found where a relative change of the state by this would explain what is left of f:
+the relative error that `critical_lr` states."""
+
+_LOST_DIGITS = 1e-14
+"""Rounding of f / lr at a large state, over the square of its size. lr <F_i F_k> is a difference of
+products of overlaps, in which digits are lost in proportion to the size. Along the branch of an erf
+unit with weight decay, up to lr = 2e6 and the size 2e4, at most 2.5e-15 was left of f / lr."""
+
+_SEARCH = 1e-15, 60, 1e-6
+"""Tolerance, most steps and first damping of a search. The tolerance is below rounding, so that it
+goes on until no step helps; the damping is small, since the tangent predicts well."""
+
 _UNCOUNTED = -1
 """The number of neutral directions while it is still to be counted."""
 
@@ -80,7 +97,7 @@ def _upwards(flow: OverlapFlow, point: _Point) -> float:
     Steps never pass the extrapolated end of stability, beyond which the search would slip to
     another branch.
     """
-    past, apart, step, estimate = [point], [point], 0.1, np.inf
+    past, apart, step, estimate = [point], [point], _FIRST, np.inf
     limit, unit = point.lr * _RANGE, 1 + _size(point)
     while point.lr < limit:
         target = min(point.lr * (1 + step), 0.5 * (point.lr + estimate))
@@ -93,7 +110,7 @@ def _upwards(flow: OverlapFlow, point: _Point) -> float:
             continue
         if new.growth > 0:
             return _bisected(flow, point, new)
-        point, step, past = new, min(2 * step, 0.2), [*past[-2:], new]
+        point, step, past = new, min(2 * step, _LONGEST), [*past[-2:], new]
         apart = [*apart[-_ORDER:], new] if _size(new) > _APART * _size(apart[-1]) else apart
         old, estimate = estimate, _where_growth_vanishes(past)
         if abs(estimate - old) < _AGREEMENT * point.lr:
@@ -126,6 +143,7 @@ def _runs_off(past: list[_Point]) -> bool:
 
 def _at_infinity(points: list[_Point]) -> float:
     """lr where the state has run off to infinity: a polynomial in 1 / sqrt(size), at 0."""
+    # Polynomial extrapolation to infinite size
     inverse = [_size(p) ** -0.5 for p in points]
     return float(np.polyfit(inverse, [p.lr for p in points], len(points) - 1)[-1])
 
@@ -137,7 +155,7 @@ def _size(point: _Point) -> float:
 def _downwards(flow: OverlapFlow, point: _Point) -> float:
     lowest = point.lr / _RANGE
     while point.lr > lowest:
-        new = _fixed_point_at(flow, point.lr / 1.1, point)
+        new = _fixed_point_at(flow, point.lr / _DOWN, point)
         if not new.found:
             return 0.0
         if new.growth <= 0:
@@ -159,12 +177,15 @@ def _where_growth_vanishes(points: list[_Point]) -> float:
     wanted = np.log(g_a / g_b) / np.log(g_b / g_c)
 
     def excess(distance: float) -> float:
+        # Of g ~ distance**power at three rates: two ratios fix the distance, without the power.
         to_a, to_b = (b - a) / (distance + c - b), (c - b) / distance
         return np.log1p(to_a) / np.log1p(to_b) - wanted
 
+    # From rounding of c to far beyond any use: what lies outside is no crossing.
     near, far = 1e-13 * c, 1e3 * c
     if not excess(near) < 0 < excess(far):
         return np.inf
+    # Brent's method
     return c + scipy.optimize.brentq(excess, near, far, xtol=1e-15 * c)
 
 
@@ -175,6 +196,7 @@ def _bisected(flow: OverlapFlow, stable: _Point, unstable: _Point) -> float:
         if not new.found:
             break
         stable, unstable = (new, unstable) if new.growth <= 0 else (stable, new)
+    # Secant: bisection has left growths of opposite sign, nearly linear between.
     change = unstable.growth - stable.growth
     return stable.lr - stable.growth * (unstable.lr - stable.lr) / change
 
@@ -212,11 +234,13 @@ def _evaluate(
 
     def solve(lr: Array) -> tuple[Array, Search]:
         moved = eqx.tree_at(lambda f: f.rule, flow, with_rates(flow.rule, lr))
-        return root(moved, guess, jnp.asarray(1e-15), jnp.asarray(NEUTRAL), 60, 1e-6)
+        tolerance, max_steps, damping = _SEARCH
+        limits = jnp.asarray(tolerance), jnp.asarray(NEUTRAL)
+        return root(moved, guess, *limits, max_steps, damping)
 
+    # The branch's tangent, by the implicit function theorem (see `root`)
     y, dy, search = jax.jvp(solve, (lr,), (jnp.ones_like(lr),), has_aux=True)
     size = jnp.max(jnp.abs(y))
-    # The branch may run off to infinity, where rounding grows with the state, in the end like its
-    # square: averages there are differences of numbers that are larger by a factor `size`.
-    noise = 1e-10 * (1 + jnp.max(jnp.abs(search.matrix) @ jnp.abs(y))) + 1e-14 * size**2
-    return y, dy, search.size <= noise + 1e-13 * size, search.matrix
+    accuracy = _ACCURACY * (1 + jnp.max(jnp.abs(search.matrix) @ jnp.abs(y)))
+    found = search.size <= accuracy + _LOST_DIGITS * size**2
+    return y, dy, found, search.matrix

@@ -136,6 +136,7 @@ def _search_with_restarts(flow: OverlapFlow, start: Overlaps, *options: Any) -> 
     for _ in range(_WIDENINGS if is_concrete(lacking) else 0):
         if not lacking > 0:
             break
+        # As much as was lacking, and room to spare
         room = 4.0 * (room + float(lacking))
         wider = start.Q + room * jnp.eye(start.Q.shape[-1])
         wider = eqx.tree_at(lambda state: state.Q, start, wider)
@@ -161,6 +162,7 @@ def _fixed_point(
     parts = decompose(search.matrix, neutral)
     state = flow.unpack(y)
     covariance = state.covariance
+    # A root of the equations need not be a covariance.
     smallest = jnp.linalg.eigvalsh(jnp.where(jnp.isfinite(covariance), covariance, 0.0))[0]
     inside = smallest >= -jnp.maximum(_OUTSIDE, neutral) * jnp.trace(covariance)
     found = search.size <= tolerance
@@ -217,12 +219,14 @@ def root(
     def stopped(x: Any) -> Any:
         return jax.lax.stop_gradient(x) if eqx.is_array(x) else x
 
+    # Derivatives come from `tangent_solve`, none from the iterations.
     still = jax.tree_util.tree_map(stopped, flow)
     f, y = scaled_drift(still), jax.lax.stop_gradient(y)
     ended = _search(f, y, tolerance, neutral, max_steps, damping)
 
     def tangent_solve(linear, rhs: Array) -> Array:
         matrix = jax.jacfwd(linear)(jnp.zeros_like(rhs))
+        # Implicit function theorem, with the pseudo-inverse along neutral directions
         return pseudo_solve(decompose(matrix, neutral), rhs)
 
     found = jax.lax.custom_root(scaled_drift(flow), ended.y, lambda _, y: y, tangent_solve)
@@ -252,6 +256,7 @@ def _search(
     def step(search: Search) -> Search:
         change, left = _levenberg_marquardt(search, neutral)
         pushed = left.T @ search.value
+        # One linearisation gives f at the new point, and df/dy for the next step.
         value, linear = jax.linearize(f, search.y + change)
         # Acceptance: |f| must fall, neutral directions left out.
         better = jnp.linalg.norm(left.T @ value) < jnp.linalg.norm(pushed)

@@ -69,6 +69,7 @@ def linearise(
 @eqx.filter_jit
 def _linearise(flow: OverlapFlow, y: Float[Array, " p"]) -> Linearisation:
     matrix = jacobian(flow, y)
+    # LAPACK's order is arbitrary: what grows fastest comes first.
     eigenvalues, eigenvectors = jnp.linalg.eig(matrix)
     order = jnp.argsort(-eigenvalues.real)
     return Linearisation(

@@ -35,6 +35,9 @@ _UNBALANCED = 1e-6
 """Largest relative residual of J m1 = -s that counts as rounding: singular values are cut at 1e-10,
 and what the cut leaves is well below this."""
 
+_TINY = 1e-300
+"""Keeps a division by zero away where the parameter changes nothing."""
+
 
 class Response(eqx.Module):
     """d/dp of a fixed point and of functions of it, with p the parameter.
@@ -127,9 +130,11 @@ def _respond(
     source = change.source(flow, y)
     matrix = jacobian(flow, y)
     parts = decompose(matrix)
+    # Solvability (Fredholm): what pushes along neutral directions cannot be balanced.
     secular = secular_part(parts, source)
+    # First-order perturbation theory: J m1 = -(s - P s), the solution of least norm
     moved = pseudo_solve(parts, secular - source)
-    scale = jnp.linalg.norm(source) + 1e-300
+    scale = jnp.linalg.norm(source) + _TINY
     unbalanced = jnp.linalg.norm(matrix @ moved + source - secular) / scale
     answered = (unbalanced <= _UNBALANCED) & (relative_speed(flow, y) <= AT_REST)
     moved = jnp.where(answered, moved, jnp.nan)
@@ -187,6 +192,7 @@ def _noise_source(flow: OverlapFlow, y: Float[Array, " p"]) -> Float[Array, " p"
     def slope(sigma: Array) -> Array:
         return jax.jvp(at, (sigma,), (jnp.ones_like(sigma),))[1]
 
+    # d/d sigma**2 is (d/d sigma) / (2 sigma), and at sigma = 0 its limit by l'Hopital's rule.
     first, second = jax.jvp(slope, (sigma,), (jnp.ones_like(sigma),))
     return jnp.where(sigma > 0, first / jnp.where(sigma > 0, 2 * sigma, 1.0), 0.5 * second)
 

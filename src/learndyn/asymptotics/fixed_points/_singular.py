@@ -2,11 +2,10 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from learndyn._checks import is_concrete
-from learndyn._numerics.linear_algebra import psd_cholesky
-from learndyn.averages import NodeAverages, Trapezoid, needs_zeta_node
+from learndyn.averages import NodeAverages, Trapezoid, field_root, needs_zeta_node
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
@@ -34,31 +33,37 @@ def averages_at(
             f"{problem}. Move the state off the singular point, or use ReLU with squared loss "
             "and no biases, which has a closed form."
         )
-    return _few_directions(np.asarray(_pivots(state)) > 0, problem, rule, averages)
+    return _few_directions(_directions(state), problem, rule, averages)
 
 
 def is_singular(state: Overlaps) -> bool:
     """Whether fields are dependent at a concrete state; False where it is traced."""
-    pivots = _pivots(state)
-    return is_concrete(pivots) and not bool((pivots > 0).all())
+    if not is_concrete(state):
+        return False
+    rank, d = _directions(state).shape
+    return rank < d
 
 
-def _pivots(state: Overlaps) -> Float[Array, " d"]:
-    return jnp.diagonal(psd_cholesky(state.covariance))
+def _directions(state: Overlaps) -> Float[np.ndarray, "rank d"]:
+    """An orthonormal basis of the white numbers z that the fields S z depend on."""
+    root = field_root(state, student_first=True)
+    projector = np.asarray(root.inverse() @ root.matrix())
+    values, vectors = np.linalg.eigh(0.5 * (projector + projector.T))
+    return vectors[:, values > 0.5].T  # they are 0 and 1
 
 
 def _few_directions(
-    present: Bool[np.ndarray, " d"],
+    directions: Float[np.ndarray, "rank d"],
     problem: Problem,
     rule: AbstractRule,
     averages: NodeAverages,
 ) -> NodeAverages:
-    used = np.append(present, True) if needs_zeta_node(problem, rule) else present
-    dims = int(used.sum())
+    rank = len(directions)
+    # The label noise zeta is one more direction where it takes nodes.
+    dims = rank + needs_zeta_node(problem, rule)
     if dims not in _LATTICES:
         return averages
     few, weight = Trapezoid(_LATTICES[dims]).nodes(dims)
-    z = np.zeros((*few.shape[:2], len(used)))
-    z[..., used] = few
+    z = np.concatenate([few[..., :rank] @ directions, few[..., rank:]], axis=-1)
     nodes: list[Array] = [jnp.asarray(z), jnp.asarray(weight)]
     return NodeAverages(*nodes, score=False, smooth=True)

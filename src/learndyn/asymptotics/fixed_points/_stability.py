@@ -103,6 +103,7 @@ def critical_lr(
         raise ValueError("critical_lr scales all rates with lr, so rule.lr must be > 0; got 0.")
     y = flow.pack(state)
     require_fixed_point(flow, y, "critical_lr")
+    # At rest at two rates is at rest at all: the drift is lr a + lr**2 b.
     twice = at_rate(flow, 2 * rule.lr)
     if rule.has_slow_momentum or float(relative_speed(twice, y)) > AT_REST:
         return jnp.asarray(

@@ -27,6 +27,9 @@ from learndyn.states import Overlaps
 _LEADING = 0.99
 """Modes that grow at least this fast, relative to the fastest, decide where the escape goes."""
 
+_UNSTABLE = 1e-9
+"""A growth rate below this times the largest |eigenvalue| is rounding of a neutral direction."""
+
 _START = 1e-4
 """Amplitude of the unstable modes from which the ODE is solved: so small that growth up to there is
 exponential, to a relative error of the same size."""
@@ -126,12 +129,13 @@ def _unstable(near: Linearisation, nodes: NodeAverages) -> tuple[float, np.ndarr
     matrix, y = np.asarray(near.jacobian), near.flow.pack(near.state)
     values, vectors = np.linalg.eig(matrix)
     rate = np.real(values).max()
-    if not rate > 1e-9 * np.abs(values).max():
+    if not rate > _UNSTABLE * np.abs(values).max():
         raise ValueError(
             f"escape_time needs an unstable fixed point; the largest growth here is {rate:.3g} "
             "per unit alpha, so nothing escapes."
         )
     leading = np.real(values) >= _LEADING * rate
+    # Spectral projector on the leading modes, and an orthonormal basis of its range
     projector = (vectors[:, leading] @ np.linalg.inv(vectors)[leading]).real
     modes = np.linalg.svd(projector)[0][:, : int(leading.sum())]
     onto = modes.T @ projector
@@ -145,6 +149,7 @@ def _unstable(near: Linearisation, nodes: NodeAverages) -> tuple[float, np.ndarr
 def _samples(spread: np.ndarray, runs: int) -> np.ndarray:
     """Amplitudes (runs, modes) ~ N(0, spread): quantiles of a single mode, else fixed draws."""
     if len(spread) == 1:
+        # Quantiles at the midpoints of equal probabilities, in place of draws: no sampling error
         levels = (np.arange(runs) + 0.5) / runs
         normal = scipy.special.ndtri(levels)[:, None]
     else:
@@ -167,6 +172,7 @@ def _exit_times(
         below = run.eg < level
         i = jnp.maximum(jnp.argmax(below), 1)
         before, after = run.eg[i - 1], run.eg[i]
+        # Linear interpolation between saved times
         time = ts[i - 1] + (ts[i] - ts[i - 1]) * (before - level) / (before - after)
         return jnp.where(jnp.any(below), time, jnp.nan)
 

@@ -154,6 +154,7 @@ def _root(m: Array, lr: Array, noise: Array) -> Float[Array, "3"]:
 
         far = z[0] > _FAR
         points = _NODES * jnp.where(far, 0.0, z[0])
+        # Gauss-Legendre mean of the slope, where a quotient would lose digits
         mean_slope = _WEIGHTS @ jax.vmap(lambda x: jax.jvp(gap, (x,), (jnp.ones(()),))[1])(points)
         speeds = _speeds(m, z, lr, noise)
         quotient = (speeds[0] - speeds[1]) / jnp.where(far, z[0], 1.0)
@@ -182,6 +183,7 @@ def _root(m: Array, lr: Array, noise: Array) -> Float[Array, "3"]:
         lambda z: equations(z, lr, noise),
         start,
         solve,
+        # Implicit function theorem
         lambda linear, rhs: jnp.linalg.solve(jax.jacfwd(linear)(jnp.zeros_like(rhs)), rhs),
     )
 

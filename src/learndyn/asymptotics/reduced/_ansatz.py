@@ -138,6 +138,7 @@ def _classes(ansatz: Ansatz, used: Used) -> Iterator[tuple[Unit, tuple[str | Non
     for kind, group in ansatz.groups.items():
         for index in used[group]:
             yield (kind, index), (None, 0), used
+        # One index stands for all that are not in use.
         fresh = max(used[group], default=-1) + 1
         yield (kind, fresh), (group, len(used[group])), used | {group: (*used[group], fresh)}
 
@@ -153,6 +154,7 @@ def _used(ansatz: Ansatz, *units: Unit) -> Used:
 
 def _place(ansatz: Ansatz, position: dict[str, int], a: Unit, b: Unit) -> int:
     """Where the overlap of a and b stands in (coordinates, 1, 0)."""
+    # Overlaps are symmetric: each pair of kinds is listed once, alphabetically.
     first, second = sorted((a, b))
     same, other = ansatz.overlaps[first[0], second[0]]
     agree = a[1] == b[1] and ansatz.groups[a[0]] == ansatz.groups[b[0]]

@@ -203,6 +203,7 @@ def _is_own(start: SpecialisedOverlaps | SymmetricOverlaps) -> Bool[np.ndarray, 
 def _require_valid(start: SpecialisedOverlaps | SymmetricOverlaps) -> None:
     """The overlaps of few units of each class decide whether those of all are possible."""
     smallest = start.smallest_eigenvalue()
+    # Rounding of overlaps that another run has reached
     if not smallest >= -1e-9:
         raise ValueError(
             "the overlaps must be those of real weights (positive semi-definite); got a smallest "
@@ -214,6 +215,7 @@ def _total(
     terms: Terms, integral: Callable[..., Array], x: Array, u: Array, sizes: Array, rows: int
 ) -> Float[Array, " rows"]:
     """Sums over units: u u count integral(overlaps), added up by coordinate."""
+    # All terms of all sums at once: one vectorised call of the integral
     values = integral(*x[terms.overlaps])
     for kind in terms.kinds:
         values = values * u[kind]

@@ -153,5 +153,6 @@ class SymmetricOverlaps(eqx.Module):
         """The smallest eigenvalue of the covariance of all fields. Concrete values only."""
         Q, C, R, k, m = (float(getattr(self, name)) for name in "QCRkm")
         cross = (k * m) ** 0.5 * R
+        # The sums of all students and all teachers; differences have Q - C, and 1.
         whole = np.linalg.eigvalsh(np.array([[Q + (k - 1) * C, cross], [cross, 1.0]]))[0]
         return min(whole, 1.0, Q - C if k > 1 else 1.0)

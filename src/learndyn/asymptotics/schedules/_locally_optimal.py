@@ -69,6 +69,7 @@ def locally_optimal_schedule(
     flow = _checked_flow(problem, rule, start, "locally_optimal_schedule", averages, moving=True)
     flow = eqx.tree_at(lambda f: f.start, flow, regularised(flow, start))
     lr, eg = _follow_best_rate(flow, ts, max_lr / _first_rate(rule))
+    # A schedule holds logarithms: the smallest rate stands for 0.
     return PiecewiseRate(ts, jnp.maximum(lr * _first_rate(rule), 1e-300)), eg
 
 
@@ -95,11 +96,13 @@ def _follow_best_rate(flow: OverlapFlow, ts: Array, cap: Array) -> tuple[Array, 
 
 def _best_rate(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array, Array]:
     """The best rate in units of the flow's, and a, b of the drift lr a + lr**2 b in those units."""
+    # A drift that is quadratic in lr follows from its values at two rates.
     one = drift(flow, y)
     twice = drift(eqx.tree_at(lambda f: f.rule, flow, with_rates(flow.rule, 2 * flow.rule.lr)), y)
     first, second = 2 * one - twice / 2, twice / 2 - one
     slope = jax.grad(lambda y: error_of(flow, flow.unpack(y)))(y)
     gain, cost = -slope @ first, slope @ second
+    # The vertex of the parabola -gain lr + cost lr**2; without cost, more is always better.
     best = jnp.where(cost > 0, 0.5 * gain / jnp.where(cost > 0, cost, 1.0), jnp.inf)
     return jnp.where(gain > 0, best, 0.0), first, second
 

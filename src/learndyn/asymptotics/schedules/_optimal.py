@@ -99,6 +99,7 @@ def optimal_schedule(
     low, high = _checked_range(range_lr)
     _require_error(problem, start, averages)
     require_optax()
+    # Gauss-Legendre quadrature over (0, horizon), with its ends as points without weight
     nodes, weights = np.polynomial.legendre.leggauss(_POINTS)
     ts = horizon * jnp.concatenate([jnp.zeros(1), (1 + nodes) / 2, jnp.ones(1)])
     weights = jnp.concatenate([jnp.zeros(1), weights / 2, jnp.zeros(1)])
@@ -138,6 +139,7 @@ def _best_constant(learning: _Learning, low: Array, high: Array) -> Optimised:
     grid, values, i = _with_best_inside(learning, low, high)
     history = [values[i]]
     for _ in range(_ZOOMS - 1):
+        # Zoom: the best point's neighbours are the ends of the next grid.
         closer = jnp.geomspace(grid[max(i - 1, 0)], grid[min(i + 1, _GRID - 1)], _GRID)
         grid, values, i = _evaluated(learning, closer)
         history.append(values[i])

@@ -31,6 +31,7 @@ def draw_block(
     """The draws of all steps of a block, with labels, for k units and `rows` student rows."""
     m, batch = setting.teacher.shape[0], setting.rule.batch_size
     d, steps, lanes = m + rows, steps_per_block(batch, m + rows), seeds.shape[1]
+    # More than k inputs act through k combinations of them (see `_weight_gradient`).
     size = min(batch, k)
     random = LaneRandom(seeds, block)
     # In one call, for each is compiled by itself.
@@ -66,6 +67,7 @@ def _outside(
     Source: Bartlett (1933), Proc. R. Soc. Edinb. 53, 260; with fewer degrees of freedom than
     rows it is the triangular factor of a (size, dof) matrix all the same.
     """
+    # Bartlett: row j has dof - j degrees of freedom, and none is left beyond number dof.
     left = jnp.maximum(dof - jnp.arange(size, dtype=dof.dtype)[:, None], 0.0)
     below = normal[:, :-size]
     chi = jnp.sqrt(chi_square(random, left, normal[:, -size:]))

@@ -32,6 +32,7 @@ def project_out(
     d_j = sqrt(s_(j+1)/s_j) on the diagonal and -z_i z_j / sqrt(s_(j+1) s_j) below it,
     s_j = outside**2 + sum_(i >= j) z_i**2: all numbers at most 1, and no cancellation.
     """
+    # Sums of squares from the far end: only positive terms, so nothing cancels.
     squares = [outside * outside]
     for z_j in z[::-1]:
         squares.append(squares[-1] + z_j * z_j)
@@ -77,6 +78,7 @@ def rank_one_update(
             inverse = jnp.where(
                 square < _LARGEST, 1.0 / jnp.sqrt(jnp.maximum(square, _SMALLEST)), jnp.nan
             )
+            # Givens rotation of column j and q, which leaves 0 in row j of q
             cos, sin = b[j] * inverse, q[j] * inverse
             return cos * b + sin * q, jnp.where(below, cos * q - sin * b, 0.0)
 
@@ -91,11 +93,14 @@ def lq_factor(x: Float[Array, "rows cols lanes"], opaque_true: Bool[Array, ""]) 
     The error of each row is relative to that row's own length.
     """
     rows, columns = x.shape[0], []
+    # Zero columns where there are fewer columns than rows: the factor is square.
     x = jnp.pad(x, ((0, 0), (0, max(rows - x.shape[1], 0)), (0, 0)))
 
     def reflection(x: Array) -> tuple[Array, Array, Array]:
+        # Householder's reflection, which maps the first row onto its first axis
         first = x[0]
         norm = jnp.sqrt(inner(first, first))
+        # The sign that adds: |x_0| + |x|, without cancellation
         tail = jnp.abs(first[0]) + norm
         axis = jnp.concatenate([jnp.copysign(tail, first[:1]), first[1:]])
         scale = 1.0 / jnp.maximum(norm * tail, _SMALLEST)
@@ -106,6 +111,7 @@ def lq_factor(x: Float[Array, "rows cols lanes"], opaque_true: Bool[Array, ""]) 
 
     for j in range(rows):
         axis, weight, diagonal = apart(opaque_true, reflection, x)
+        # The rows below, reflected; the first row is done.
         x = apart(opaque_true, reflected, x, axis, weight)
         zeros = jnp.zeros((j, *diagonal.shape), x.dtype)
         columns.append(jnp.concatenate([zeros, diagonal[None], x[:, 0]]))

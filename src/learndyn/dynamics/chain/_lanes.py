@@ -34,6 +34,7 @@ def by_lanes(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         (batched,) = in_batched
         lanes = lane_count(tree)
         result = on_lanes(
+            # The new batch axis goes into the lanes, so that nested vmaps are still one call.
             jax.tree.map(lambda leaf, own: _merged(leaf, own, size, lanes), tree, batched)
         )
         split = lambda leaf: jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], size, lanes), -2, 0)
@@ -50,6 +51,7 @@ def per_lane(fn: Callable, *trees: Any) -> Any:
     """fn of one lane's values, in every lane (in one where all of them are the same)."""
     leaves, structure = jax.tree.flatten(trees)
     lanes = lane_count(leaves)
+    # What all lanes share is not batched: it is computed once.
     axes = [-1 if leaf.shape[-1] == lanes else None for leaf in leaves]
     leaves = [leaf if axis else leaf[..., 0] for leaf, axis in zip(leaves, axes, strict=True)]
     call = lambda *leaves: fn(*jax.tree.unflatten(structure, leaves))

@@ -52,9 +52,11 @@ def run_chain(
 
     def event(carry: _Carry, draws: Draw, end: Array) -> _Carry:
         target = _target(save_steps, carry.saved)
+        # On to the next row that any lane saves, or to the end of the block
         step = jnp.minimum(jnp.min(target), end)
         state = advance(carry.step, step, draws, carry.state)
         if save_steps.shape[-1] > 1:
+            # A lane that starts later keeps its state until then.
             started = save_steps[0] <= carry.step
             keep = lambda new, old: jnp.where(started, new, old)
             state = jax.tree.map(keep, state, carry.state)

@@ -83,6 +83,7 @@ def chi_square(
     """
     steps, columns, _ = x.shape
     valid = (dof >= 1) | (dof == 0)
+    # Marsaglia and Tsang's d, the shape dof/2 less 1/3; any value serves a dof without numbers.
     d = jnp.where(dof >= 1, 0.5 * dof, 1.0) - 1 / 3
     values, accepted = _candidates(d, x, random.uniform(steps * columns).reshape(x.shape))
     position = jnp.arange(steps)[:, None, None]
@@ -96,6 +97,7 @@ def chi_square(
             return _candidates(d, x[None], u[None])
 
         new, good = apart(random.opaque_true, fresh, round_)
+        # The first number of each column and lane that is still missing
         first = jnp.min(jnp.where(accepted, steps, position), axis=0)
         filled = (position == first) & good
         return jnp.where(filled, new, values), accepted | filled, round_ + np.uint32(1)
@@ -111,6 +113,7 @@ def _candidates(
     u: Float[Array, "steps columns lanes"],
 ) -> tuple[Float[Array, "steps columns lanes"], Bool[Array, "steps columns lanes"]]:
     """2 d (1 + y)**3 with y = x / sqrt(9 d), x normal, and whether each is taken, u uniform."""
+    # Marsaglia and Tsang: the cube of a normal number is nearly a gamma number.
     y = x / jnp.sqrt(9.0 * d)
     positive = y > -1.0
     v = jnp.where(positive, 1.0 + y, 1.0)
@@ -122,5 +125,6 @@ def _candidates(
 def _unit(high: UInt32[Array, "*shape"], low: UInt32[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Multiples of 2**-52 in [0, 1)."""
     mantissa = (high.astype(jnp.uint64) << 20) | (low >> 12).astype(jnp.uint64)
+    # 52 random bits as the mantissa of a number in [1, 2)
     one = np.float64(1.0).view(np.uint64)
     return jax.lax.bitcast_convert_type(mantissa | one, jnp.float64) - 1.0

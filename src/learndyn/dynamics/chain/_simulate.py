@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from learndyn._checks import as_float, checked_times, require_x64
 from learndyn._types import RealLike, Times
-from learndyn.averages import AbstractAverages, choose_averages
+from learndyn.averages import AbstractAverages, choose_averages, has_biases
 from learndyn.dynamics._ode import AveragesOption
 from learndyn.dynamics._prepare import (
     Number,
@@ -64,7 +64,7 @@ def simulate_chain(
     require_run(problem, rule, start, _numbers(problem, rule, start, n), "simulate_chain")
     require_countable(ts, n, _most_steps(rule, start))
     ready = choose_averages(
-        problem, start.k, start.m, biases=start.b is not None, averages=averages
+        problem, start.k, start.m, biases=has_biases(start, rule), averages=averages
     )
     return _simulate(problem, rule, start, ready, ts, n, as_typed_key(key))
 
@@ -114,6 +114,7 @@ def _prepared(
     moving = rule.momentum is not None
     rows = 2 * k if moving else k
     rows_t = jnp.zeros((rows, m)).at[:k].set(root[m:, :m])
+    # Velocities start at rest: their rows are 0.
     columns = list(jnp.zeros((rows, rows)).at[:k, :k].set(root[m:, m:].T))
     u_v = jnp.zeros(k) if moving and rule.trains_second else None
     u_b = jnp.zeros(k) if moving and rule.trains_biases else None
@@ -122,6 +123,7 @@ def _prepared(
 
 def _triangular_root(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """Lower-triangular L with L L^T = c to rounding, whatever its rank."""
+    # A root by eigenvalues exists at any rank; QR turns its transpose into a triangular factor.
     values, vectors = jnp.linalg.eigh(c)
     return jnp.linalg.qr((vectors * jnp.sqrt(jnp.maximum(values, 0.0))).T, mode="r").T
 

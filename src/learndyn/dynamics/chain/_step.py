@@ -77,6 +77,7 @@ def chain_step(
     alpha = step / setting.n
     rates, beta = _rates(setting, alpha)
     c, dv = _gradients(setting, state, draw, opaque_true)
+    # A single sample without momentum needs a rank-one update instead of a factorisation.
     move = _one_sample if beta is None and c.shape[0] == 1 else _any_batch
     rows_t, columns = move(setting, state, draw, c, rates.w, beta, opaque_true)
     v, u_v = _moved(state.v, state.u_v, rates.v, beta, dv / setting.n)
@@ -142,6 +143,7 @@ def _gradients(
     layers = Layers(state.v, setting.v_teacher, state.b, setting.b_teacher)
     samples = []
     for z, y in zip(draw.z, draw.y, strict=True):
+        # lambda = w x / sqrt n, from the coordinates of w and x along the frame
         outside = sum(state.columns[j][:k] * z[m + j] for j in range(k))
         lam = inner(state.rows_t[:k], z[None, :m]) + outside
         samples.append(lane_modulations(setting.problem, setting.rule, lam, y, layers, opaque_true))

@@ -1,4 +1,4 @@
-"""What a run of SGD on weights needs of its input besides what every level does."""
+"""Checks of the input of SGD on weights, in addition to those of every level."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike

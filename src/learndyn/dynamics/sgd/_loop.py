@@ -58,10 +58,12 @@ def run_steps(
 
     def event(carry: Carry) -> Carry:
         index = carry.step // size
+        # A run that was left within a block still holds that block.
         block = jax.lax.cond(
             index == carry.block_index, lambda: carry.block, lambda: stream.block(index)
         )
         saved_step = save_steps[carry.row]
+        # The next event: a saved step, or the end of the block
         step = jnp.minimum(saved_step, (index + 1) * size)
         state = jax.lax.fori_loop(
             carry.step,

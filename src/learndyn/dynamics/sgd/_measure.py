@@ -57,6 +57,7 @@ class Measurement(eqx.Module):
     def __call__(self, state: LearningState) -> Row:
         w, v, b = state.parameters
         both = jnp.concatenate([w, self.weights.w_teacher])
+        # Q, R and T in one matrix product
         overlaps = both @ both.T / both.shape[1]
         fields, eg = self._fields_and_error(state.parameters, both)
         return Row(overlaps, fields, v, b, eg, self._train_error(state.parameters))
@@ -69,6 +70,7 @@ class Measurement(eqx.Module):
         lam = _student_fields(parameters, self.test.x)
         fields = second_moments(jnp.concatenate([lam, self.test.rho], axis=1))
         phi = _outputs(self.problem, parameters, lam)
+        # Error probability: outputs of opposite signs, where 0 counts as positive as in labels
         if self.problem.is_classification:
             wrong = (phi >= 0) != (self.test.phi_teacher >= 0)
             return fields, jnp.mean(wrong, dtype=phi.dtype)

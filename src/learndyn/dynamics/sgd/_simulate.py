@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, DTypeLike, Int, PRNGKeyArray
 
 from learndyn._checks import checked_times
 from learndyn._types import RealLike, Times
-from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages
+from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases
 from learndyn.dynamics._record import Rows, Run, ending, record
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.dynamics.sgd._checks import (
@@ -65,7 +65,7 @@ def simulate_sgd_in_parts(
     rule: AbstractRule,
     weights: Weights,
     ts: RealLike,
-    tell: Callable[[float], None],
+    report: Callable[[float], None],
     *,
     parts: int,
     key: PRNGKeyArray,
@@ -73,16 +73,17 @@ def simulate_sgd_in_parts(
     input_dtype: DTypeLike | None = None,
     averages: AbstractNodes | AbstractAverages | str | None = None,
 ) -> Trajectory:
-    """`simulate_sgd`, for a progress bar: tell(fraction of the steps made) is called `parts`
+    """`simulate_sgd`, for a progress bar: report(fraction of the steps made) is called `parts`
     times. The result is the same; several programs are compiled instead of one."""
     run = _checked(problem, rule, weights, ts, key, inputs, input_dtype, averages)
     carry, (first, last) = _begin(run)
     for part in range(1, parts):
         carry = _continue(run, carry, first + (last - first) * part // parts)
         jax.block_until_ready(carry.step)
-        tell(part / parts)
+        report(part / parts)
+    # Without a last step: the run ends with its last row.
     carry = _continue(run, carry, jnp.asarray(jnp.iinfo(last.dtype).max, last.dtype))
-    tell(1.0)
+    report(1.0)
     return _finish(run, carry.rows)
 
 
@@ -178,7 +179,7 @@ def _checked(
     ts = checked_times(ts)
     require_valid(problem, rule, weights, ts, inputs)
     ready = choose_averages(
-        problem, weights.k, weights.m, biases=weights.b is not None, averages=averages
+        problem, weights.k, weights.m, biases=has_biases(weights, rule), averages=averages
     )
     dtype = checked_dtype(input_dtype, weights)
     return _Run(problem, rule, weights, ts, key, inputs, ready, dtype)

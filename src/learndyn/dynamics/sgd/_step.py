@@ -63,6 +63,7 @@ def sgd_step(
     """
     gradient = batch_gradient(problem, rule, state.parameters, x, y)
     rates, beta = rule.step_rates(alpha, x.shape[1])
+    # Heavy-ball momentum (Polyak 1964); without it the gradient itself moves the weights.
     velocity = (
         gradient
         if beta is None

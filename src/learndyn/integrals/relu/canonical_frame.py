@@ -97,6 +97,7 @@ def cone(x: Float[Array, "4 d"]) -> Cone:
     vanishes with their angle, and its error with it.
     """
     sines = cosines_and_sines(x, x)[1]
+    # The split of the four fields whose pairs hold the smallest angle
     closest = jnp.argmin(jnp.min(sines[_SPLITS[..., 0], _SPLITS[..., 1]], axis=1))
     found = _cone(x[jnp.array(_ORDERS)[closest]])
     back = jnp.array(_BACK)[closest]
@@ -122,6 +123,7 @@ def _cone(x: Float[Array, "4 d"]) -> Cone:
 def canonical_frame(x: Float[Array, "4 d"]) -> Frame:
     """Principal angles between the planes of rows 0, 1 and of rows 2, 3 of x, and the four
     vectors in bases along them."""
+    # Hotelling's canonical correlations: singular values of the product of two orthonormal bases
     e, first = _plane_basis(x[0], x[1])
     f, second = _plane_basis(x[2], x[3])
     sigma, gamma, phi, psi = _singular_values(e @ f.T)
@@ -202,6 +204,7 @@ def _p4(
     On the way sigma becomes t sigma, so that gamma becomes gamma + y sigma**2.
     """
     # Plackett's path, at the nodes of its quadrature
+    # Gauss-Legendre quadrature, after the substitution that `_path` explains
     y, weight = _path(jnp.min(q), jnp.min(f.gamma))
     t = jnp.sqrt(1.0 - y)
     gamma = f.gamma[:, None] + f.sigma[:, None] ** 2 * y
@@ -224,6 +227,7 @@ def _path(
     # 1e-18 stands for q = 0, where there is nothing to integrate.
     scale = jnp.maximum(jnp.minimum(q**2, gamma), _NEAREST * q + 1e-18)
     depth = jnp.log1p(1.0 / scale)
+    # y = scale (exp(x) - 1) for x from 0 to depth, and dy = (y + scale) dx
     growth = jnp.exp(depth * _X)
     return scale * (growth - 1.0), scale * depth * _WEIGHT * growth
 

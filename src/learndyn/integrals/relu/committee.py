@@ -61,8 +61,10 @@ def I4(c: Covariance, i: int, k: int, a: int, b: int) -> Scalar:
     """
     f = correlations(c)
     scale = f.present[i] * f.present[k] * f.scale[a] * f.scale[b]
+    # theta_i theta_i = theta_i, and theta_i i_+ = i_+: the step of i drops out.
     if i == k or i in (a, b):
         return scale * step_relu_relu(f.angles[k, a], f.angles[k, b], f.angles[a, b])
+    # The same for the step of k.
     if k in (a, b):
         return scale * step_relu_relu(f.angles[i, a], f.angles[i, b], f.angles[a, b])
     if a == b:
@@ -141,6 +143,7 @@ def _two_steps(f: Correlations, y: Float[Array, " d"], k: int) -> Float[Array, "
     ik, ia, ka = f.angles[index.i, index.k], f.angles[index.i], f.angles[index.k]
     total = step_step_square(ik[:, None], ia, ka) @ y**2
     if len(index.fields):
+        # Each unordered pair a < b stands for two terms.
         average = quadruples(f, index.fields).ravel()[index.where]
         total = total + 2.0 * jnp.sum(average * y[index.a] * y[index.b], axis=1)
     return jnp.where(np.eye(k, dtype=bool), 0.0, total[index.pair])

@@ -70,6 +70,7 @@ def correlations(c: Float[Array, "d d"]) -> Correlations:
     scale = jnp.sqrt(jnp.where(present, variance, 1.0))
     same = jnp.eye(c.shape[0], dtype=bool)
     given = jnp.where(same, 1.0, jnp.where(both, c / (scale[:, None] * scale), 0.0))
+    # Cholesky's factor gives unit vectors, whose sines keep digits that 1 - r**2 loses.
     rows = unit_rows(jax.lax.stop_gradient(given))
     r, q = cosines_and_sines(rows, rows)
     r, q = jnp.where(same, 1.0, r), jnp.where(same, 0.0, q)

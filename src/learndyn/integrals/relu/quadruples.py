@@ -117,7 +117,9 @@ def _slopes(cone: Cone) -> Pairs:
     b_a_given_i, a_b_given_i = semipartial(f.ib, f.ia, f.ab), semipartial(f.ia, f.ib, f.ab)
     b_a_given_k, a_b_given_k = semipartial(f.kb, f.ka, f.ab), semipartial(f.ka, f.kb, f.ab)
     covariance = f.ab.r - f.ia.r * f.ib.r - a_k * b_k
+    # sqrt(det) of the covariance of a and b given i and k: the Schur complement of i and k
     complement = jnp.minimum(cone.volume * bounded_inverse(f.ik.q), 1.0)
+    # 2 pi I2 of a and b given that the fields i and k are 0 (Cho & Saul 2009)
     given_steps = complement + covariance * (0.5 * np.pi + theta.ab)
     return Pairs(
         ik=given_steps * bounded_inverse(f.ik.q) / (2 * np.pi) ** 2,

@@ -33,6 +33,7 @@ def two_sided_first_layer(
     above, below = jnp.asarray(above), jnp.asarray(below)
     field, sign = _doubled(k, u.shape[0])
     weight = _signed_slopes(above, below, field, sign) * u[field]
+    # Covariance of f and -f, of all units
     g, phi = first_layer(_signed(c, field, sign), weight, 2 * k, noise_variance)
     # g'(x) = above step(x) + below step(-x): s_i is a sum of the signals of f_i and of -f_i.
     high, low = above[:k, None], below[:k, None]

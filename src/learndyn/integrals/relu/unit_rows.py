@@ -33,6 +33,7 @@ def unit_rows(r: Float[Array, "d d"]) -> Float[Array, "d d"]:
         # Cholesky's elimination, with the largest pivot
         rows, left = so_far
         first = jnp.argmax(left)
+        # Pivoting: the field of which most is left comes first.
         size = left[first]
         column = (r[first] - rows @ rows[first]) / jnp.sqrt(jnp.where(size > 0, size, 1.0))
         column = jnp.where(size <= d * _ROUNDING, 0.0, column)  # NaN stays NaN

@@ -1,0 +1,126 @@
+"""How far averages are from exact: from finer and coarser ones, or from replicates."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from learndyn.averages._nodes import NodeAverages
+from learndyn.averages._types import AbstractAverages
+from learndyn.problems import Problem
+from learndyn.rules import AbstractRule, FieldAverages
+from learndyn.states import Overlaps
+
+_SAFETY = 2.0
+"""Times the difference from the next finer averages: those are not exact either."""
+
+_SHRINKS = 1 / 3
+"""Differences that do not fall by at least this from level to level have not begun to converge."""
+
+_UNRESOLVED = 2e-3
+"""A misfit beyond which differences between levels are chance."""
+
+_ROUNDING = 1e-13
+"""Relative: sums over 1e4 nodes lose two or three digits."""
+
+_CANCELLATION = 1e-15
+"""Over the squared sum of the output weights: where student and teacher agree, eg is a difference
+of numbers of that size."""
+
+Quantities = Callable[[AbstractAverages], list[Array]]
+"""What is computed from averages: a list of arrays."""
+
+
+class Estimate(NamedTuple):
+    """Quantities, the largest error of each, and whether the errors have begun to converge."""
+
+    values: list[Array]
+    errors: list[Float[Array, ""]]
+    resolved: Bool[Array, ""]
+
+
+def estimated(
+    averages: AbstractAverages,
+    of: Quantities,
+    size: Array | float = 1.0,
+    misfit: Array | float = 0.0,
+) -> Estimate:
+    """`of(averages)` with its errors: of each array the largest over its entries.
+
+    size: of the largest terms that may cancel in a quantity. misfit: `averages.misfit(...)`.
+
+    Levels: twice the difference from the next finer one, and rounding. Where two successive
+    differences do not shrink by 3 the rule is unresolved, and the larger of them is told.
+    Replicates: their standard error. Exact averages: 0.
+    """
+    levels, neighbours = averages.levels(), averages.neighbours()
+    if levels is not None:
+        each = jax.lax.map(of, levels)
+        return _from_levels([[x[i] for x in each] for i in range(3)], size, misfit)
+    if neighbours is not None:
+        return _from_levels([of(a) for a in (neighbours[0], averages, neighbours[1])], size, misfit)
+    values = of(averages)
+    if isinstance(averages, NodeAverages):
+        return Estimate(values, _scatter(averages, of), jnp.asarray(True))
+    return Estimate(values, [jnp.zeros(()) for _ in values], jnp.asarray(True))
+
+
+def is_exact(averages: AbstractAverages) -> bool:
+    """Whether averages are exact to rounding, at every state."""
+    has_levels = averages.levels() is not None or averages.neighbours() is not None
+    return not (has_levels or isinstance(averages, NodeAverages))
+
+
+def _from_levels(levels: list[list[Array]], size: Array | float, misfit: Array | float) -> Estimate:
+    coarser, values, finer = levels
+    errors, resolved = [], jnp.asarray(misfit < _UNRESOLVED)
+    for rough, value, fine in zip(coarser, values, finer, strict=True):
+        rounding = _ROUNDING * jnp.max(jnp.abs(value)) + _CANCELLATION * size
+        before, after = jnp.max(jnp.abs(rough - value)), jnp.max(jnp.abs(value - fine))
+        converges = after <= jnp.maximum(_SHRINKS * before, rounding)
+        told = jnp.where(converges, _SAFETY * after, jnp.maximum(before, _SAFETY * after))
+        # What levels agree on may still be known to be wrong.
+        wrong = jnp.where(after > rounding, _SAFETY * misfit * jnp.max(jnp.abs(value)), 0.0)
+        errors.append(jnp.maximum(told, wrong) + rounding)
+        resolved &= converges
+    return Estimate(values, errors, resolved)
+
+
+def _scatter(averages: NodeAverages, of: Quantities) -> list[Float[Array, ""]]:
+    """Standard errors from independent replicates of the nodes; NaN where there is but one."""
+    replicates = averages.z.shape[0]
+    if replicates < 2:
+        return [jnp.full((), jnp.nan) for _ in jax.eval_shape(lambda: of(averages))]
+    each = jax.lax.map(lambda i: of(averages.replicate(i)), jnp.arange(replicates))
+    return [jnp.max(jnp.std(x, axis=0, ddof=1)) / np.sqrt(replicates) for x in each]
+
+
+def sampled(averages: FieldAverages, state: Overlaps) -> list[Array]:
+    """What a theory uses of averages: <F f>, Phi, h, and f where there are biases."""
+    used = [averages.with_fields(state.covariance), averages.Phi, averages.h]
+    return used if state.b is None else [*used, averages.f]
+
+
+def cancelling(state: Overlaps) -> Float[Array, ""]:
+    """The size of what may cancel in averages at `state`, where units are of order 1."""
+    return jnp.sum(jnp.abs(state.output_weights)) ** 2
+
+
+@eqx.filter_jit
+def averages_error(
+    problem: Problem, rule: AbstractRule, state: Overlaps, averages: AbstractAverages
+) -> Float[Array, ""]:
+    """Error of the averages at `state`: the largest over all entries of <F f>, Phi, h and f.
+
+    See `estimated` for where it comes from; 0 for closed forms.
+    """
+    of = lambda a: sampled(a.field_averages(problem, rule, state), state)
+    return jnp.max(
+        jnp.stack(
+            estimated(averages, of, cancelling(state), averages.misfit(problem, state)).errors
+        )
+    )

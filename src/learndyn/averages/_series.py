@@ -1,0 +1,215 @@
+"""Averages of additive networks with squared loss and any smooth units, without fixed nodes."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from learndyn._checks import is_concrete
+from learndyn.averages._closed import rule_averages, takes_error_signal
+from learndyn.averages._types import AbstractAverages
+from learndyn.integrals.smooth import (
+    LEVELS,
+    Exact,
+    Level,
+    Rules,
+    Units,
+    made,
+    pairs,
+    products,
+    stacked,
+)
+from learndyn.problems import (
+    Problem,
+    derivative,
+    evaluate,
+    parity,
+    polynomial_degree,
+    regularity,
+    remembered,
+)
+from learndyn.rules import AbstractRule, FieldAverages
+from learndyn.states import Overlaps
+
+_DEFAULT, _MANY_UNITS = 4, 2
+"""Levels to start from: <F F> to 2e-5 up to eight fields, beyond which that would take long."""
+
+_MOST_FIELDS = 8
+
+_RESOLVES = 2e-2
+"""Relative error of one-dimensional averages above which a lattice is too coarse for a unit. Given
+other fields a field varies less, and <F F> is then right to about a tenth of this."""
+
+_FINE_GRID = np.linspace(-12.0, 12.0, 8001)
+"""Standard deviations at which units are looked at for that: spacing 0.003."""
+
+_OFF_CENTRE = 0.37
+"""Steps by which a lattice is moved off the centre: neither a symmetric place nor half way."""
+
+_RTOL, _ERROR = 1e-7, 2.0
+"""A hundredth of the relative error of the default level, finer than which a solver only follows
+the averages' error; and the factor by which that falls from level to level, at least."""
+
+_DEAREST = 3e6
+"""Values of units in one evaluation, 10 ms or so on one core: no finer levels are tried."""
+
+
+class SeriesAverages(AbstractAverages):
+    """Averages from Mehler's series over pairs of fields, and <F F> by conditioning.
+
+    Exact in every symmetry of the problem: permutations of units, and signs of odd ones. So a
+    symmetric state stays symmetric. Right at singular covariances, derivatives included.
+
+    rules: those of one level, or of several with a leading axis. level: which, a position in
+    `learndyn.integrals.smooth.LEVELS`; None: `Exact` rules of polynomial units.
+    even: whether all units are odd, or all even, without biases, so that half of the nodes do.
+    curved: whether the second derivative of the student's unit is continuous.
+    """
+
+    rules: Rules
+    level: int | None = eqx.field(static=True)
+    even: bool = eqx.field(static=True)
+    curved: bool = eqx.field(static=True)
+
+    def field_averages(
+        self, problem: Problem, rule: AbstractRule, state: Overlaps
+    ) -> FieldAverages:
+        units, c, u = self._units(problem, state), state.covariance, state.output_weights
+        found = pairs.error_averages(units, c, u, self.rules)
+        phi = products.error_products(units, c, u, self.rules) + problem.noise**2 * found.slopes
+        signal = FieldAverages(found.G, phi, found.h, found.f)
+        return rule_averages(problem, rule, signal, state.layers)
+
+    def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
+        u = state.output_weights
+        units = self._units(problem, state)
+        return 0.5 * u @ pairs.second_moments(units, state.covariance, self.rules) @ u
+
+    def levels(self) -> "SeriesAverages | None":
+        if self.level is None:
+            return None
+        at = [min(max(self.level + step, 0), len(LEVELS) - 1) for step in (-2, 0, 1)]
+        rules = jax.tree.map(jnp.asarray, stacked([LEVELS[i] for i in at], self.even))
+        return SeriesAverages(rules, self.level, self.even, self.curved)
+
+    def misfit(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
+        if self.level is None:
+            return jnp.zeros(())
+        return products.misfit(self._units(problem, state), state.covariance, self.rules)
+
+    def finer(self, k: int, m: int) -> "SeriesAverages | None":
+        """Two levels finer; None: there is no need, or it would take too long."""
+        if self.level is None or self.level + 3 >= len(LEVELS):
+            return None
+        if _work(LEVELS[self.level + 2], k, m, self.even) > _DEAREST:
+            return None
+        return at_level(self.level + 2, even=self.even, curved=self.curved)
+
+    @property
+    def rtol(self) -> float:
+        return 0.0 if self.level is None else _RTOL * _ERROR ** -(self.level - _DEFAULT)
+
+    def _units(self, problem: Problem, state: Overlaps) -> Units:
+        slopes = [eqx.Partial(derivative, g) for g in (problem.student, problem.teacher)]
+        b = None if state.b is None else jnp.concatenate([state.b, state.b_teacher])
+        same = eqx.tree_equal(problem.student, problem.teacher)
+        alike = is_concrete(same) and bool(same)
+        return Units(problem.student, problem.teacher, *slopes, state.k, alike, self.curved, b)
+
+
+def at_level(level: int | Exact, *, even: bool, curved: bool = True) -> SeriesAverages:
+    """Averages of a given level, a position in LEVELS, or exact ones."""
+    exact = isinstance(level, Exact)
+    rules = made(level if exact else LEVELS[level], even)
+    return SeriesAverages(jax.tree.map(jnp.asarray, rules), None if exact else level, even, curved)
+
+
+def series_averages(
+    problem: Problem,
+    k: int,
+    m: int,
+    *,
+    rule: AbstractRule | None,
+    biases: bool,
+    reach: float | None = None,
+) -> SeriesAverages | None:
+    """Averages by series; None where units jump or bend, or the loss or rule is of another kind.
+
+    reach: the largest standard deviation of a field; None: 1.
+    """
+    if not takes_error_signal(problem, rule):
+        return None
+    units = problem.student, problem.teacher
+    smooth = [regularity(g) for g in units]
+    if not all(one.has_continuous_slope for one in smooth):
+        return None
+    even = not biases and _same_parity(*units)
+    curved = not smooth[0].bends
+    degrees = [polynomial_degree(g) for g in units]
+    if None not in degrees:
+        return at_level(Exact(max(1, *degrees)), even=even, curved=curved)
+    first = _DEFAULT if k + m <= _MOST_FIELDS else _MANY_UNITS
+    affordable = [
+        level
+        for level in range(first, len(LEVELS) - 1)
+        if level == first or _work(LEVELS[level], k, m, even) <= _DEAREST
+    ]
+    level = (
+        first if rule is None else _resolving(units, affordable, 1.0 if reach is None else reach)
+    )
+    return at_level(level, even=even, curved=curved)
+
+
+def _resolving(units: tuple[Any, Any], levels: list[int], reach: float) -> int:
+    """The first of `levels` whose lattices resolve units of fields of that standard deviation, or
+    the one that comes nearest."""
+    tables = [remembered(_values_and_slopes, g, reach) for g in units if is_concrete(g)]
+    errors = []
+    for level in levels:
+        errors.append(max([_lattice_error(LEVELS[level], table) for table in tables], default=0.0))
+        if errors[-1] < _RESOLVES:
+            return level
+    return levels[int(np.argmin(errors))]
+
+
+def _values_and_slopes(g: Any, reach: float) -> np.ndarray:
+    """g and g' (2, points) of a field of standard deviation `reach`, on a fine grid."""
+    both = jax.jit(lambda x: jnp.stack([g(x), derivative(g, x)]))
+    return evaluate(both, reach * _FINE_GRID)
+
+
+def _lattice_error(level: Level, table: np.ndarray) -> float:
+    """Largest relative error of a level's lattices on <g> and <g'**2>, off their centres."""
+    exact_weight = _density(_FINE_GRID)
+    rules = made(level, half=False)
+    errors = []
+    for xi in (rules.given_plane.xi, rules.given_line.xi, rules.line[0]):
+        x, weight = xi + _OFF_CENTRE * (xi[1] - xi[0]), _density(xi)
+        for values in (table[0], table[1] ** 2):
+            rough = np.interp(x, _FINE_GRID, values) @ weight
+            # The same average of the function moved by as much, on the fine grid.
+            moved = np.interp(_FINE_GRID + (x[0] - xi[0]), _FINE_GRID, values)
+            size = np.sqrt(moved**2 @ exact_weight)
+            errors.append(abs(rough - moved @ exact_weight) / max(size, 1e-300))
+    return float(max(errors))
+
+
+def _density(x: np.ndarray) -> np.ndarray:
+    weight = np.exp(-0.5 * x * x)
+    return weight / weight.sum()
+
+
+def _same_parity(*units: Any) -> bool:
+    of_student, of_teacher = (parity(g) for g in units)
+    return of_student is not None and of_student == of_teacher
+
+
+def _work(level: Level, k: int, m: int, even: bool) -> float:
+    """Values of units that one evaluation takes."""
+    rules = made(level, even)
+    on_plane = len(rules.plane[0]) * len(rules.given_plane.xi)
+    on_line = len(rules.line[0]) * len(rules.given_line.xi)
+    return k * (k - 1) / 2 * (k + m - 2) * on_plane + k * (k + m - 1) * on_line

@@ -1,0 +1,127 @@
+"""What the error of the averages means for a run: at every saved time, and for whoever reads it."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from learndyn._checks import is_concrete
+from learndyn._types import Times
+from learndyn.averages import (
+    AbstractAverages,
+    AbstractOneUnit,
+    SeriesAverages,
+    cancelling,
+    estimated,
+    is_exact,
+    sampled,
+)
+from learndyn.dynamics._overlap_flow import OverlapFlow
+from learndyn.dynamics._trajectory import Trajectory
+
+_FINE = 2e-4
+"""Relative error of the averages at which a run is good enough: eg is then right to about 2e-5."""
+
+_COARSE = 1e-2
+"""Error of the drift, over the drift, beyond which the averages decide where a run goes."""
+
+Errors = dict[str, Array]
+
+
+def errors_along(flow: OverlapFlow, ts: Times, ys: Float[Array, "times p"]) -> Errors:
+    """Errors of the averages at the saved times, under the names that they have in `stats`.
+
+    averages_error: the largest over all entries of <F f>, Phi, h and f; averages_error_relative:
+        over the largest entry; averages_error_eg: that of eg; averages_error_drift: that of the
+        drift, over the drift. averages_resolved: whether all have begun to converge.
+    """
+    if is_exact(flow.averages):
+        return {"averages_error": jnp.zeros(len(ts)), "averages_resolved": jnp.asarray(True)}
+
+    def at(row: tuple[Array, Array]) -> tuple[Array, ...]:
+        t, y = row
+        state = flow.unpack(y)
+
+        def of(averages: AbstractAverages) -> list[Array]:
+            found = averages.field_averages(flow.problem, flow.rule, state)
+            eg = averages.generalisation_error(flow.problem, state)
+            return [eg, flow.drift(t, y, found), *sampled(found, state)]
+
+        misfit = flow.averages.misfit(flow.problem, state)
+        # One unit's averages vanish where student and teacher agree without cancelling.
+        one_unit = isinstance(flow.averages, AbstractOneUnit)
+        size = 0.0 if one_unit else cancelling(state)
+        values, errors, resolved = estimated(flow.averages, of, size, misfit)
+        largest = jnp.max(jnp.stack(errors[2:]))
+        size = jnp.max(jnp.stack([jnp.max(jnp.abs(value)) for value in values[2:]]))
+        speed = jnp.max(jnp.abs(values[1]))
+        lost = jnp.any(jnp.isnan(y))
+        return largest, _ratio(largest, size), errors[0], _ratio(errors[1], speed), resolved | lost
+
+    error, relative, eg, drift, resolved = jax.lax.map(at, (ts, ys))
+    return {
+        "averages_error": error,
+        "averages_error_relative": relative,
+        "averages_error_eg": eg,
+        "averages_error_drift": drift,
+        "averages_resolved": jnp.all(resolved),
+    }
+
+
+def _ratio(x: Array, size: Array) -> Array:
+    return jnp.where(x == 0, 0.0, x / jnp.where(size > 0, size, 1e-300))
+
+
+def finer_averages(
+    run: Trajectory, averages: AbstractAverages, before: Trajectory | None
+) -> AbstractAverages | None:
+    """Finer averages, where those of `run` are not fine enough.
+
+    before: the run with coarser ones. None: they are fine enough, or finer ones would take too
+    long, or they have not helped.
+    """
+    if not isinstance(averages, SeriesAverages) or not is_concrete(run.stats):
+        return None
+    relative = np.asarray(run.stats.get("averages_error_relative", 0.0))
+    if np.all(np.nan_to_num(relative) <= _FINE) and bool(run.stats["averages_resolved"]):
+        return None
+    if before is not None:
+        coarser = np.nan_to_num(np.asarray(before.stats["averages_error_relative"]))
+        if np.max(np.nan_to_num(relative)) > 0.5 * np.max(coarser):
+            return None
+    return averages.finer(run.R.shape[-2], run.R.shape[-1])
+
+
+def warn_of_averages(run: Trajectory) -> None:
+    """A warning where the averages have not converged, or are coarser than the drift.
+
+    Inside jit there is no warning: the numbers are in `stats`.
+    """
+    if not is_concrete(run.stats) or "averages_error_drift" not in run.stats:
+        return
+    drift = np.nan_to_num(np.asarray(run.stats["averages_error_drift"]))
+    relative = np.nan_to_num(np.asarray(run.stats["averages_error_relative"]))
+    coarse = (drift > _COARSE) & (relative > _FINE)
+    remedy = (
+        "Give averages=, for example GaussHermite(...), Trapezoid(...) or QuasiMonteCarlo(...) "
+        "with more points, and compare."
+    )
+    if coarse.any():
+        worst = int(np.argmax(np.where(coarse, drift, 0.0)))
+        warnings.warn(
+            f"the error of the Gaussian averages is {drift[worst]:.2g} of the drift at alpha = "
+            f"{float(np.asarray(run.alpha)[worst]):.4g}: plateaus and late stages may come from "
+            f"the averages and not from the problem. {remedy}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    elif not bool(run.stats["averages_resolved"]):
+        warnings.warn(
+            "the Gaussian averages have not converged: from one level to the next their "
+            "differences do not shrink by 3, so stats['averages_error'] is no bound. "
+            f"{remedy}",
+            RuntimeWarning,
+            stacklevel=3,
+        )

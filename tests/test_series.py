@@ -1,0 +1,407 @@
+"""Averages of smooth additive networks by series and conditioning, and what they change."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import learndyn as ld
+from learndyn.averages import (
+    ClosedForm,
+    NodeAverages,
+    QuasiMonteCarlo,
+    SeriesAverages,
+    at_level,
+    averages_error,
+    choose_averages,
+    estimated,
+    sampled,
+)
+from learndyn.problems import as_module, error_function, parity, polynomial_degree, squared_scale
+
+ONE = np.eye(2)
+RULE = ld.SGD(lr=0.5)
+LEVEL = 4  # the default one
+
+
+def gelu(x):
+    return jax.nn.gelu(x, approximate=False)
+
+
+def own_erf(x):
+    return jax.scipy.special.erf(x / np.sqrt(2))
+
+
+def plateau_start(r11=1e-6, T=ONE, **layers):
+    R = np.zeros((2, 2))
+    R[0, 0] = r11
+    return ld.Overlaps(0.25 * ONE, R, T, **layers)
+
+
+# Reference numbers: 200 terms of the plain series, and products from a lattice four levels finer;
+# eg, G and h agree with a product lattice of 46**4 nodes to 4e-10.
+
+C = np.array([[1.2, 0.3, 0.5, 0.2], [0.3, 0.8, 0.1, 0.4], [0.5, 0.1, 1, 0.2], [0.2, 0.4, 0.2, 1]])
+B = [0.2, -0.1, 0.3, 0.0]
+REFERENCE = {
+    "tanh": (jnp.tanh, jnp.tanh, None),
+    "tanh with biases": (jnp.tanh, jnp.tanh, B),
+    "gelu of tanh": (gelu, jnp.tanh, B),
+    "swish": (jax.nn.swish, jax.nn.swish, None),
+}
+# eg, G_11, G_12, h_1, <F_1>, Phi_11, Phi_12, Phi_22, without v, with v* = (1, 0.9)
+EXPECTED = {
+    "tanh": [0.436212449808, 0.240140294873, 0.263216938363, 0.267329018788, 0.0,
+             0.355827711, 0.221683352, 0.211653693],
+    "tanh with biases": [0.435011657762, 0.244788205082, 0.258807338807, 0.252995465451,
+                         -0.0852021799333, 0.357869317, 0.219811028, 0.208653916],
+    "gelu of tanh": [0.547587841752, 0.568063961839, 0.221144231792, 0.514373875681,
+                     0.353058467914, 0.802686995774, 0.368480721918, 0.280910271455],
+    "swish": [0.364400270011, 0.345413125093, 0.201083114285, 0.244364520357, 0.105562537,
+              0.438513568113, 0.237103101962, 0.17709534116],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_reference_numbers(name):
+    student, teacher, b = REFERENCE[name]
+    layers = {} if b is None else {"b": b[:2], "b_teacher": b[2:]}
+    state = ld.Overlaps(C[:2, :2], C[:2, 2:], C[2:, 2:], [1.0, 0.7], [1.0, 0.9], **layers)
+    problem = ld.Problem(student, teacher)
+    averages = choose_averages(problem, 2, 2, rule=RULE, biases=b is not None)
+    assert isinstance(averages, SeriesAverages)
+    assert averages.level == LEVEL
+    found, eg, error = everything(averages, problem, state)
+    pairs = [eg, found.G[0, 0], found.G[0, 1], found.h[0], found.f[0]]
+    # The rule's averages have v_1 = 1 and v_2 = 0.7 in them.
+    products = [found.Phi[0, 0], found.Phi[0, 1], found.Phi[1, 1]]
+    np.testing.assert_allclose(pairs, EXPECTED[name][:5], atol=2e-9)
+    np.testing.assert_allclose(products, EXPECTED[name][5:], atol=2e-6)
+    assert np.abs(np.array(products) - EXPECTED[name][5:]).max() < error < 2e-5
+
+
+@eqx.filter_jit
+def everything(averages, problem, state):
+    found = averages.field_averages(problem, RULE, state)
+    return (
+        found,
+        averages.generalisation_error(problem, state),
+        averages_error(problem, RULE, state, averages),
+    )
+
+
+@eqx.filter_jit
+def both(averages, problem, state):
+    of = lambda a: [
+        *sampled(a.field_averages(problem, RULE, state), state),
+        a.generalisation_error(problem, state),
+    ]
+    estimate = estimated(averages, of, 4.0, averages.misfit(problem, state))
+    return of(ClosedForm()), estimate
+
+
+SINGULAR = {
+    "student = teacher": np.tile(ONE, (2, 2)),
+    "duplicated students": np.block([[np.ones((2, 2)), 0.3 * np.ones((2, 2))],
+                                     [0.3 * np.ones((2, 2)), ONE]]),
+    "opposite students": np.array([[1, -1, 0.4, 0.1], [-1, 1, -0.4, -0.1],
+                                   [0.4, -0.4, 1, 0], [0.1, -0.1, 0, 1]]),
+    "student at rest": np.kron(np.diag([0.0, 1.0]), ONE),
+    "close to the teacher": np.tile(ONE, (2, 2)) + 1e-8 * np.kron(np.diag([1.0, 0]), ONE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_series_are_the_closed_form_at_singular_overlaps(name):
+    c = SINGULAR[name]
+    state = ld.Overlaps(c[:2, :2], c[:2, 2:], c[2:, 2:])
+    problem = ld.Problem()
+    closed, estimate = both(at_level(LEVEL, even=True), problem, state)
+    errors = [np.abs(x - y).max() for x, y in zip(closed, estimate.values, strict=True)]
+    with_fields, products, h, eg = errors
+    assert max(with_fields, h, eg) < 1e-13
+    assert products < 1e-6
+    if name in ("student = teacher", "close to the teacher"):
+        assert products < 1e-15
+
+
+def random_states(count, seed=0):
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        w = rng.normal(size=(4, 6))
+        if rng.random() < 0.5:  # students on their way to the teachers
+            share = rng.random()
+            w[:2] = (1 - share) * w[:2] + share * w[2:]
+        w *= 10 ** rng.uniform(-1.5, 1.5, size=(4, 1)) / np.linalg.norm(w, axis=1)[:, None]
+        c = w @ w.T
+        yield ld.Overlaps(c[:2, :2], c[:2, 2:], c[2:, 2:])
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.nightly)])
+def test_reported_errors_bound_the_true_ones(count):
+    """Overlaps from 1e-3 to 1e3. Where overlaps are large the lattices may be too coarse for an
+    error function: then they must say that they are not resolved."""
+    problem, averages = ld.Problem(), at_level(LEVEL, even=True)
+    ratios, unresolved = [], []
+    for state in random_states(count, seed=count):
+        closed, estimate = both(averages, problem, state)
+        largest = max(float(state.Q.max()), float(state.T.max()))
+        unresolved.append((largest, not bool(estimate.resolved)))
+        for of, value, reported in zip(closed, estimate.values, estimate.errors, strict=True):
+            true = float(np.abs(of - value).max())
+            if estimate.resolved:
+                assert true <= float(reported), (true, float(reported), largest)
+            if of.shape == (2, 2) and estimate.resolved and true > 1e-12:
+                ratios.append(float(reported) / true)
+        pair_errors = [float(np.abs(closed[i] - estimate.values[i]).max()) for i in (0, 2, 3)]
+        assert max(pair_errors) < 1e-11 * max(1.0, np.sqrt(largest))
+    assert np.median(ratios) < 10
+    large, failed = np.array(unresolved).T
+    assert failed[large < 5].mean() < 0.02
+    assert failed[large > 100].mean() > 0.9
+
+
+def test_permutations_and_signs_to_rounding():
+    problem, averages = ld.Problem(jnp.tanh, jnp.tanh), at_level(LEVEL, even=True)
+    state = ld.Overlaps(C[:2, :2], C[:2, 2:], C[2:, 2:], [1.0, 0.7], [1.0, 0.9])
+    found = averages.field_averages(problem, RULE, state)
+    swap, turn = [1, 0], np.array([-1.0, 1.0])
+    swapped = ld.Overlaps(C[:2, :2][swap][:, swap], C[:2, 2:][swap], C[2:, 2:], [0.7, 1], [1, 0.9])
+    turned = ld.Overlaps(
+        turn[:, None] * C[:2, :2] * turn, turn[:, None] * C[:2, 2:], C[2:, 2:], [-1, 0.7], [1, 0.9]
+    )
+    exchanged = averages.field_averages(problem, RULE, swapped)
+    np.testing.assert_allclose(exchanged.Phi, found.Phi[swap][:, swap], rtol=0, atol=5e-16)
+    np.testing.assert_allclose(exchanged.G[:, :2], found.G[swap][:, swap], rtol=0, atol=5e-16)
+    reversed_ = averages.field_averages(problem, RULE, turned)
+    np.testing.assert_allclose(reversed_.Phi, turn[:, None] * found.Phi * turn, atol=5e-16)
+
+
+def test_derivatives_are_those_of_the_closed_form():
+    """Also where student and teacher coincide, and units are duplicates of each other."""
+    problem, series = ld.Problem(), at_level(8, even=True)
+
+    @eqx.filter_jit
+    def derivatives(averages, state):
+        def of(q, r):
+            at = ld.Overlaps(q, r, state.T)
+            found = averages.field_averages(problem, RULE, at)
+            return found.G, found.Phi, averages.generalisation_error(problem, at)
+
+        return jax.jacfwd(of, (0, 1))(state.Q, state.R)
+
+    generic = ld.Overlaps(C[:2, :2], C[:2, 2:], C[2:, 2:])
+    alike = [SINGULAR["student = teacher"], SINGULAR["duplicated students"]]
+    for state in [generic, *(ld.Overlaps(c[:2, :2], c[:2, 2:], c[2:, 2:]) for c in alike)]:
+        ours, theirs = (jax.tree.leaves(derivatives(a, state)) for a in (series, ClosedForm()))
+        # A covariance may be changed within symmetric matrices alone.
+        for x, y in zip(ours, theirs, strict=True):
+            x, y = (z + np.swapaxes(z, -1, -2) if z.shape[-2:] == (2, 2) else z for z in (x, y))
+            np.testing.assert_allclose(x, y, atol=1e-10)
+
+
+# Polynomials
+
+
+def test_polynomials_are_exact():
+    """Products of degree up to 10 in four fields, against Gauss and Hermite's nodes."""
+    g, dg = (lambda x: x**3 - 3 * x + x**2), (lambda x: 3 * x**2 - 3 + 2 * x)
+    problem = ld.Problem(g, lambda x: x**2, noise=0.3)
+    state = ld.Overlaps(C[:2, :2], C[:2, 2:], C[2:, 2:], [1.0, 0.7], [1.0, 0.9])
+    averages = choose_averages(problem, 2, 2, rule=RULE, biases=False)
+    assert averages.level is None
+    found = averages.field_averages(problem, RULE, state)
+    x, w = np.polynomial.hermite_e.hermegauss(8)
+    z = np.stack(np.meshgrid(x, x, x, x), -1).reshape(-1, 4)
+    weight = np.prod(np.meshgrid(w, w, w, w), axis=0).ravel() / w.sum() ** 4
+    f = z @ np.linalg.cholesky(C).T
+    error = g(f[:, :2]) @ [1.0, 0.7] - f[:, 2:] ** 2 @ [1.0, 0.9]
+    slope = dg(f[:, :2]) * [1.0, 0.7]
+    signal = slope * error[:, None]
+    phi = (signal.T * weight) @ signal + 0.09 * (slope.T * weight) @ slope
+    np.testing.assert_allclose(found.Phi, phi, rtol=1e-12)
+    np.testing.assert_allclose(found.G @ C, (signal.T * weight) @ f, rtol=1e-12, atol=1e-12)
+    eg = averages.generalisation_error(problem, state)
+    assert float(eg) == pytest.approx(0.5 * weight @ error**2, rel=1e-12)
+
+
+def test_quadratic_committees_stay_where_they_cannot_see():
+    """R = 0 and stays 0, since x**2 is even."""
+    start = ld.Overlaps(0.25 * ONE, 0 * ONE, ONE, v=[0.5, 0.5], v_teacher=[0.5, 0.5])
+    problem = ld.Problem(ld.Quadratic(), ld.Quadratic())
+    run = ld.solve_ode(problem, ld.SGD(lr=0.04), start, [0.0, 100.0, 200.0])
+    assert np.abs(run.R).max() < 1e-20
+    assert float(run.eg[-1]) == pytest.approx(0.75023472, abs=1e-7)
+
+
+# What a function is, by value
+
+
+@pytest.mark.parametrize(
+    ("g", "expected"),
+    [
+        (own_erf, (1.0, 1.0)),
+        (lambda x: -2 * own_erf(1.7 * x), (-2.0, 1.7)),
+        (lambda x: jnp.where(jnp.abs(x) > 6, 2 * jnp.sign(x), own_erf(x)), None),
+        (lambda x: own_erf(x) + 1e-9, None),
+        (lambda x: own_erf(x) * (1 + 1e-9 * jnp.cos(x)), None),
+        (jnp.tanh, None),
+        (lambda x: 0.0 * x, None),
+        (jnp.exp, None),
+    ],
+)
+def test_error_functions_are_recognised(g, expected):
+    found = error_function(as_module(g, "g"))
+    assert found == expected if expected is None else found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("g", "degree"),
+    [
+        (lambda x: x**10 - 45 * x**8, 10),
+        (lambda x: 1.0 + 0 * x, 0),
+        (lambda x: x**3 + jnp.where(jnp.abs(x) > 9, 1.0, 0.0), None),
+        (jnp.sin, None),
+        (lambda x: x**20, None),
+    ],
+)
+def test_polynomials_are_recognised(g, degree):
+    assert polynomial_degree(as_module(g, "g")) == degree
+
+
+def test_parity_and_squared_losses_are_recognised():
+    found = [parity(as_module(g, "g")) for g in (jnp.tanh, jnp.cos, jnp.exp, jax.nn.relu)]
+    assert found == ["odd", "even", None, None]
+    squared = [lambda p, y: 0.5 * (p - y) ** 2, lambda p, y: (p - y) ** 2 + 3.0]
+    assert [squared_scale(as_module(loss, "loss")) for loss in squared] == [1.0, 2.0]
+    huber = lambda p, y: jnp.where(jnp.abs(p - y) < 9, 0.5 * (p - y) ** 2, 9 * jnp.abs(p - y))
+    assert squared_scale(as_module(huber, "loss")) is None
+
+
+def test_a_function_with_traced_parameters_is_nothing_known():
+    class Scaled(eqx.Module):
+        gain: jax.Array
+
+        def __call__(self, x):
+            return self.gain * own_erf(x)
+
+    known = []
+    jax.jit(lambda gain: known.append(error_function(Scaled(gain))) or gain)(2.0)
+    assert known == [None]
+    assert error_function(Scaled(jnp.asarray(2.0))) == (2.0, 1.0)
+
+
+def test_a_rescaled_erf_has_the_closed_form_of_rescaled_fields():
+    """gain and slope of the student are those of v and w."""
+    problem = ld.Problem(lambda x: -2 * own_erf(1.5 * x), ld.Erf(), noise=0.2)
+    state = ld.Overlaps(C[:2, :2], C[:2, 2:], C[2:, 2:], [1.0, 0.7], [1.0, 0.9])
+    averages = choose_averages(problem, 2, 2, rule=RULE, biases=False)
+    assert isinstance(averages, ClosedForm)
+    found = averages.field_averages(problem, RULE, state)
+    nodes = choose_averages(problem, 2, 2, rule=RULE, biases=False, averages=QuasiMonteCarlo())
+    expected = nodes.field_averages(problem, RULE, state)
+    np.testing.assert_allclose(found.Phi, expected.Phi, rtol=0.02)
+    np.testing.assert_allclose(found.G @ C, expected.with_fields(C), atol=0.02)
+    np.testing.assert_allclose(found.h, expected.h, rtol=0.02)
+    scaled = ld.Overlaps(2.25 * C[:2, :2], 1.5 * C[:2, 2:], C[2:, 2:], [-2.0, -1.4], [1.0, 0.9])
+    eg = ld.generalisation_error(ld.Problem(), scaled)
+    assert float(ld.generalisation_error(problem, state)) == pytest.approx(float(eg), rel=1e-13)
+
+
+def test_a_doubled_squared_loss_learns_twice_as_fast():
+    doubled = ld.Problem(loss=lambda phi, y: (phi - y) ** 2, noise=0.3)
+    found, expected = (
+        ld.solve_ode(problem, ld.SGD(lr=lr), plateau_start(0.1), [0.0, 2.0])
+        for problem, lr in ((doubled, 0.2), (ld.Problem(noise=0.3), 0.4))
+    )
+    np.testing.assert_allclose(found.Q, expected.Q, rtol=1e-8)
+
+
+# Plateaus last as long as they should
+
+
+def test_zero_biases_that_are_trained_keep_a_symmetric_plateau():
+    """Symmetric to rounding at alpha = 400, at the height without biases."""
+    start = plateau_start(0.0, b=[0.0, 0.0], b_teacher=[0.0, 0.0])
+    run = ld.solve_ode(ld.Problem(), ld.SGD(lr=0.5, lr_bias=0.5), start, [0.0, 400.0])
+    assert np.ptp(run.R[-1]) < 1e-12
+    assert float(run.eg[-1]) == pytest.approx(0.0146531, abs=2e-6)
+    still = ld.solve_ode(ld.Problem(), RULE, start, [0.0, 400.0])
+    assert float(still.eg[-1]) == pytest.approx(0.0146531, abs=1e-7)
+    assert float(still.stats["averages_error"].max()) == 0  # closed forms: no biases
+
+
+TANH = {
+    20.0: 0.03191345, 50.0: 0.03130454, 100.0: 0.03109296, 150.0: 0.03104736, 200.0: 0.02978142
+}  # fmt: skip
+
+
+def test_the_plateau_of_tanh():
+    run = ld.solve_ode(ld.Problem(ld.Tanh(), ld.Tanh()), RULE, plateau_start(), [0.0, *TANH])
+    np.testing.assert_allclose(run.eg[1:], list(TANH.values()), atol=3e-7)
+    assert run.stats["averages_resolved"]
+    assert run.stats["averages_error_relative"].max() < 2e-4
+
+
+@pytest.mark.nightly
+def test_trained_biases_leave_late():
+    start = plateau_start(b=[0.0, 0.0], b_teacher=[0.3, 0.3])
+    start = eqx.tree_at(lambda s: s.Q, start, jnp.diag(jnp.array([0.3, 0.2])))
+    run = ld.solve_ode(ld.Problem(), ld.SGD(lr=0.5, lr_bias=0.5), start, [0.0, 300.0])
+    assert float(run.eg[-1]) == pytest.approx(0.01548, abs=1e-5)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("T", [ONE, np.diag([1.0, 2.0])])
+def test_escape_is_at_the_time_of_the_closed_form(T):
+    """From an asymmetry of 1e-6: nothing is projected onto symmetric states."""
+    ts = np.linspace(0.0, 700.0, 701)
+    start = plateau_start(T=T)
+    series = ld.solve_ode(ld.Problem(), RULE, start, ts, averages=at_level(LEVEL, even=True))
+    closed = ld.solve_ode(ld.Problem(own_erf, own_erf), RULE, start, ts)
+    times = [escape(run) for run in (series, closed)]
+    assert times[0] == pytest.approx(times[1], rel=0.01)
+    nodes = ld.solve_ode(ld.Problem(), RULE, start, ts, averages=QuasiMonteCarlo(), rtol=1e-6)
+    assert escape(nodes) < 0.6 * times[1]
+
+
+def escape(run):
+    """eg first below half of its value on the plateau, which is that of the slowest change."""
+    eg, alpha = np.asarray(run.eg), np.asarray(run.alpha)
+    late = eg[20:]
+    height = late[np.argmin(np.abs(np.diff(late)))]
+    return alpha[np.argmax(eg < 0.5 * height)]
+
+
+# Errors along a run
+
+
+def test_steep_units_start_from_a_finer_level_and_say_so():
+    steep = ld.Problem(lambda x: jnp.tanh(6 * x), ld.Tanh())
+    levels = [
+        choose_averages(problem, 1, 1, rule=RULE, biases=False, reach=1.0).level
+        for problem in (ld.Problem(ld.Tanh(), ld.Tanh()), steep)
+    ]
+    assert levels[0] == LEVEL < levels[1]
+
+
+def test_far_away_fields_move_at_the_right_speed():
+    start = ld.Overlaps([[1000.0]], [[300.0]], [[1000.0]])
+    with pytest.warns(RuntimeWarning, match="Gaussian averages"):
+        run = ld.solve_ode(ld.Problem(ld.Tanh(), ld.Tanh()), RULE, start, [0.0, 20.0])
+    assert float(run.R[-1, 0, 0]) == pytest.approx(306.02, abs=0.01)
+    assert not run.stats["averages_resolved"]
+
+
+def test_coarse_averages_are_told_of():
+    problem = ld.Problem(ld.Tanh(), ld.Tanh())
+    with pytest.warns(RuntimeWarning, match=r"of the drift at alpha = \d"):
+        run = ld.solve_ode(problem, RULE, plateau_start(), [0.0, 5.0], averages=NODES)
+    assert run.stats["averages_error_drift"].shape == (2,)
+    assert isinstance(
+        choose_averages(problem, 2, 2, rule=RULE, biases=False, averages=NODES), NodeAverages
+    )
+
+
+NODES = QuasiMonteCarlo(points=64)
