@@ -8,6 +8,7 @@ from learndyn._checks import is_concrete
 from learndyn.averages._closed import closed_form, has_closed_form
 from learndyn.averages._fallback import node_averages
 from learndyn.averages._nodes import NodeAverages
+from learndyn.averages._piecewise_linear import piecewise_linear_averages
 from learndyn.averages._quadrature import AbstractNodes
 from learndyn.averages._series import series_averages
 from learndyn.averages._split import one_unit_averages
@@ -30,7 +31,8 @@ def choose_averages(
     """Averages ready for `problem` and `rule` with k student and m teacher units.
 
     rule: None: for the generalisation error alone.
-    averages: None chooses (closed form; series for smooth units with squared loss; nodes);
+    averages: None chooses (closed form; what piecewise linear units have; series for smooth
+    units with squared loss; nodes);
     "closed" insists on a closed form; `Trapezoid`, `GaussHermite`, `QuasiMonteCarlo` and
     `MonteCarlo` objects are used as given, with a `SymmetryWarning` where they do not keep the
     problem's symmetries.
@@ -45,7 +47,8 @@ def choose_averages(
     found = None
     if averages is None:
         sizes = {"k": k, "m": m, "rule": rule, "biases": biases}
-        found = one_unit_averages(problem, **sizes)
+        found = piecewise_linear_averages(problem, **sizes)
+        found = found or one_unit_averages(problem, **sizes)
         found = found or series_averages(problem, **sizes, reach=reach)
     if found is not None:
         return found

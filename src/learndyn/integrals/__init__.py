@@ -8,5 +8,6 @@ There is a module for each activation g with closed forms: `erf`, `linear` and `
 Those of `erf` and `linear` take the overlaps themselves, as arrays that broadcast: I2(aa, ab, bb),
 J2(ii, ik, kk), I3(ii, ia, ic, ac, cc), I4(ii, ik, kk, ia, ib, ka, kb, aa, ab, bb), where ia is the
 covariance of the fields i and a. Those of `relu` take a covariance matrix and indices, because
-their form depends on which of the fields coincide.
+their form depends on which of the fields coincide. `piecewise_linear` takes functions with knots
+anywhere, different ones for student and teacher, and biases.
 """

@@ -7,8 +7,7 @@ network of the 2 d fields f and -f with output weights u and -slope u. No integr
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from learndyn.integrals import relu
 
@@ -46,21 +45,5 @@ class LeakyReLUIntegrals:
         Returns G (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p) for any jointly Gaussian f_p,
         and <s_i s_k> (k, k). Both are 0 in the rows of a student whose field is 0.
         """
-        field, sign = _doubled(k, u.shape[0])
-        weight = jnp.where(sign > 0, 1.0, -self.slope) * u[field]
-        # Covariance of f and -f, of all units
-        covariance = c[field][:, field] * (sign[:, None] * sign)
-        g, phi = relu.first_layer(covariance, weight, 2 * k, noise_variance)
-        # g'(x) = step(x) + slope step(-x): s_i is the signal of f_i plus slope times that of -f_i.
-        rows = g[:k] + self.slope * g[k:]
-        crossed = phi[:k, k:] + phi[k:, :k]
-        product = phi[:k, :k] + self.slope * crossed + self.slope**2 * phi[k:, k:]
-        # Cov(-f_b, f_p) = -C_bp: the column of -f_b counts against that of f_b.
-        return jnp.zeros_like(c[:k]).at[:, field].add(sign * rows), product
-
-
-def _doubled(k: int, d: int) -> tuple[Int[np.ndarray, " fields"], Float[np.ndarray, " fields"]]:
-    """Index and sign of the fields f, -f of the k students, then f, -f of the d - k teachers."""
-    students, teachers = np.arange(k), np.arange(k, d)
-    field = np.concatenate([students, students, teachers, teachers])
-    return field, np.repeat([1.0, -1.0, 1.0, -1.0], [k, k, d - k, d - k])
+        below = jnp.full(c.shape[0], self.slope)
+        return relu.two_sided_first_layer(jnp.ones_like(below), below, c, u, k, noise_variance)

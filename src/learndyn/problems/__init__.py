@@ -24,6 +24,7 @@ from learndyn.problems._losses import Squared as Squared
 from learndyn.problems._losses import is_squared as is_squared
 from learndyn.problems._losses import label_sign as label_sign
 from learndyn.problems._losses import slope as slope
+from learndyn.problems._piecewise_linear import piecewise_linear as piecewise_linear
 from learndyn.problems._problem import FieldGradient as FieldGradient
 from learndyn.problems._problem import Layers as Layers
 from learndyn.problems._problem import MultiIndex as MultiIndex

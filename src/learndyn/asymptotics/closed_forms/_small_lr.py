@@ -9,7 +9,8 @@ from learndyn._checks import as_float, is_concrete, require_finite, require_unba
 from learndyn._types import RealLike
 from learndyn.asymptotics.closed_forms._erf_committee import as_rate, as_units
 from learndyn.dynamics import generalisation_error
-from learndyn.problems import Problem, declared, derivative, is_squared
+from learndyn.integrals.piecewise_linear import squared_slope
+from learndyn.problems import Problem, declared, derivative, is_squared, piecewise_linear
 from learndyn.rules import AbstractRule, require_gradient
 from learndyn.states import Overlaps
 
@@ -33,8 +34,8 @@ def eg_zero_error_small_lr(
     Equation: lr noise**2 / 4 sum_k v_k**2 <g'(lambda_k)**2>, lr the effective one,
         lr / (B (1 - beta)). erf: lr noise**2 / (2 pi) sum_k v_k**2 / sqrt(1 + 2 Q_kk), which is
         Eq. (11) at the specialised and Eq. (15) at the denoising state of Goldt et al. (2020);
-        relu: lr noise**2 / 8 sum_k v_k**2; linear: lr noise**2 / 4 sum_k v_k**2. Other
-        activations and biases: <g'**2> by 96 Gauss-Hermite nodes.
+        relu: lr noise**2 / 8 sum_k v_k**2; linear: lr noise**2 / 4 sum_k v_k**2. Piecewise
+        linear activations and biases: exactly, too. Others: <g'**2> by 96 Gauss-Hermite nodes.
     state: its Q and v; the formula holds at every zero-error state, also those a random start
         reaches. A trained second layer or biases change nothing at this order.
     Range: squared loss, no weight decay, lr small against the critical rate. Error: O(lr**2),
@@ -139,6 +140,9 @@ def _squared_slope(
     integrals = declared(g, "integrals")
     if integrals is not None:
         return integrals.squared_slope(norms, shift)
+    bent = piecewise_linear(g)
+    if bent is not None:
+        return squared_slope(bent, norms, shift)
     # Gauss and Hermite's rule.
     x, weight = np.polynomial.hermite_e.hermegauss(_ORDER)
     fields = shift[:, None] + jnp.sqrt(norms)[:, None] * x

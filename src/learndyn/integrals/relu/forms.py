@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from learndyn._numerics.special import arctan2
 from learndyn.integrals.relu.correlations import Angles, bounded_inverse
 from learndyn.integrals.relu.orthants import octant, quadrant
 
@@ -66,6 +67,38 @@ def _step_step_square_jvp(primals, tangents):
     slopes = zip((d_ik, d_ia, d_ka), tangents, strict=True)
     change = reduce(operator.add, (slope * dt.r for slope, dt in slopes))
     return step_step_square(ik, ia, ka), change
+
+
+@jax.custom_jvp
+def step_step_relu(ik: Angles, ia: Angles, ka: Angles) -> Values:
+    """<theta_i theta_k a_+> = [P2(ik|a) + r_ia P2(ka|i) + r_ka P2(ia|k)] / sqrt(2 pi).
+
+    Right also where fields coincide: at i = k it is <theta_i a_+>, at a = i it is <a_+ theta_k>.
+    """
+    edges = _given(ia, ka, ik) + ia.r * _given(ik, ia, ka) + ka.r * _given(ik, ka, ia)
+    # Parallel steps are one step, or exclude each other.
+    edges = jnp.where(ik.q > 0, edges, jnp.where(ik.r > 0, 0.5 * (1.0 + ia.r), 0.0))
+    return edges / (2 * np.pi) ** 0.5
+
+
+@step_step_relu.defjvp
+def _step_step_relu_jvp(primals, tangents):
+    ik, ia, ka = primals
+    s = semipartial(ia, ik, ka)
+    # <a_+ | i = k = 0> / (2 pi q_ik), and <theta_k theta_a | i = 0> / sqrt(2 pi)
+    left = jnp.sqrt(jnp.maximum(1.0 - ia.r**2 - s**2, 0.0))
+    d_ik = left * bounded_inverse(ik.q) / (2 * np.pi)
+    d_ia, d_ka = (_given(*f) / (2 * np.pi) ** 0.5 for f in ((ik, ia, ka), (ik, ka, ia)))
+    slopes = zip((d_ik / (2 * np.pi) ** 0.5, d_ia, d_ka), tangents, strict=True)
+    change = reduce(operator.add, (slope * dt.r for slope, dt in slopes))
+    return step_step_relu(ik, ia, ka), change
+
+
+def _given(xy: Angles, xz: Angles, yz: Angles) -> Values:
+    """P2(yz|x), the probability that y and z are positive where x is 0."""
+    s = semipartial(xz, xy, yz)
+    left = jnp.sqrt(jnp.maximum((xz.q - s) * (xz.q + s), 0.0))
+    return quadrant(arctan2(s, left))
 
 
 def semipartial(wx: Angles, xy: Angles, wy: Angles) -> Values:

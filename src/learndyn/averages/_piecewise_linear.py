@@ -1,0 +1,101 @@
+"""Averages of networks whose activations are piecewise linear, whoever wrote them."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from learndyn.averages._types import AbstractAverages
+from learndyn.integrals.piecewise_linear import (
+    PiecewiseLinear,
+    Resolution,
+    first_layer,
+    has_exact_products,
+    squared_error,
+)
+from learndyn.problems import Problem, is_squared, piecewise_linear
+from learndyn.rules import AbstractRule, FieldAverages
+from learndyn.states import Overlaps
+
+
+class PiecewiseLinearAverages(AbstractAverages):
+    """Averages of a network with squared loss and piecewise linear student and teacher.
+
+    G, h, f and eg are exact to rounding, with any knots and biases. So is Phi where all knots are
+    at 0 and there are no biases; elsewhere it is an integral over two fields, and its nodes grow
+    with the level, by 5/3 in each direction. At level 0 the error measured is 4e-6 of the largest
+    entry at generic states, and up to 7e-4 where student and teacher differ by some percent.
+
+    biases: whether there are any; if not, those of a state are taken for 0.
+    """
+
+    student: PiecewiseLinear = eqx.field(static=True)
+    teacher: PiecewiseLinear = eqx.field(static=True)
+    biases: bool = eqx.field(static=True)
+    level: int = eqx.field(static=True, default=0)
+
+    def field_averages(
+        self, problem: Problem, rule: AbstractRule, state: Overlaps
+    ) -> FieldAverages:
+        found = first_layer(
+            self.student,
+            self.teacher,
+            *_fields(state, self.biases),
+            state.k,
+            problem.noise**2,
+            _resolution(self.level),
+        )
+        averages = rule.closed_form(FieldAverages(*found), state.layers)
+        assert averages is not None, "the rule declares a closed form"
+        return averages
+
+    def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
+        return 0.5 * squared_error(
+            self.student, self.teacher, *_fields(state, self.biases), state.k
+        )
+
+    def neighbours(self) -> tuple[AbstractAverages, AbstractAverages] | None:
+        if has_exact_products(self.student, self.teacher, biases=self.biases):
+            return None
+        at = lambda level: PiecewiseLinearAverages(self.student, self.teacher, self.biases, level)
+        return at(self.level - 1), at(self.level + 1)
+
+
+def piecewise_linear_averages(
+    problem: Problem, k: int, m: int, *, rule: AbstractRule | None = None, biases: bool
+) -> PiecewiseLinearAverages | None:
+    """Averages for `problem` and `rule` where both activations are piecewise linear, one of them
+    bent, and the loss is squared; None for any other problem, or a rule without closed form.
+
+    rule: None: for the generalisation error alone.
+    """
+    if problem.has_multi_index_teacher or not is_squared(problem.loss):
+        return None
+    if problem.overrides("student_output", "teacher_output", "label"):
+        return None
+    if rule is not None and not (rule.has_closed_form and not problem.overrides(*rule.reads)):
+        return None
+    student = piecewise_linear(problem.student)
+    teacher = None if student is None else piecewise_linear(problem.teacher)
+    if student is None or teacher is None or not (student.knots or teacher.knots):
+        return None
+    return PiecewiseLinearAverages(student, teacher, biases)
+
+
+def _resolution(level: int) -> Resolution:
+    """Nodes at each level: 14, 36 and 6 at level 0.
+
+    They grow so that the three errors stay of one size, and by so much that differences between
+    levels fall by 3 or more also close to the teacher: measured for ReLU with K = M = 2 and 4.
+    """
+    plane, line, correlation = 14 * (5 / 3) ** level, 36 * 2.0**level, 6 * 1.5**level
+    return Resolution(round(plane), round(line), round(correlation))
+
+
+def _fields(
+    state: Overlaps, biases: bool
+) -> tuple[Float[Array, "d d"], Float[Array, " d"] | None, Float[Array, " d"]]:
+    """Covariance, biases (None where they do not count) and output weights of all fields."""
+    u = jnp.concatenate([state.v, -state.v_teacher])
+    if not biases or state.b is None or state.b_teacher is None:
+        return state.covariance, None, u
+    return state.covariance, jnp.concatenate([state.b, state.b_teacher]), u

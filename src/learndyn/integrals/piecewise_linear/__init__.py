@@ -1,0 +1,9 @@
+"""Gaussian integrals of piecewise linear functions, with knots anywhere and biases."""
+
+from learndyn.integrals.piecewise_linear.conditioned import Resolution as Resolution
+from learndyn.integrals.piecewise_linear.first_layer import SignalAverages as SignalAverages
+from learndyn.integrals.piecewise_linear.first_layer import first_layer as first_layer
+from learndyn.integrals.piecewise_linear.first_layer import has_exact_products as has_exact_products
+from learndyn.integrals.piecewise_linear.first_layer import squared_error as squared_error
+from learndyn.integrals.piecewise_linear.function import PiecewiseLinear as PiecewiseLinear
+from learndyn.integrals.piecewise_linear.pairs import squared_slope as squared_slope
