@@ -154,7 +154,6 @@ def test_probes_at_singular_covariances():
 @pytest.mark.parametrize(
     ("state", "averages", "error"),
     [
-        (ONE, None, 1e-12),
         (ONE, GaussHermite(48), 1e-8),
         (STATE, Trapezoid(24), 2e-5),
         (STATE, GaussHermite(16), 2e-4),
@@ -173,8 +172,10 @@ def test_nodes_reproduce_the_closed_form(state, averages, error):
     assert float(found_eg) == pytest.approx(float(eg), abs=error)
 
 
+@pytest.mark.filterwarnings("ignore:the error of the Gaussian averages:RuntimeWarning")
 @pytest.mark.parametrize(
-    ("state", "averages", "error"), [(ONE, None, 1e-8), (STATE, QuasiMonteCarlo(512), 3e-3)]
+    ("state", "averages", "error"),
+    [(ONE, Trapezoid(48), 1e-8), (STATE, QuasiMonteCarlo(512), 3e-3)],
 )
 def test_nodes_reproduce_the_closed_ode(state, averages, error):
     ts, rule = [0.0, 1.0, 4.0], ld.SGD(lr=0.5, lr_second=0.3, weight_decay=0.01)
@@ -195,7 +196,7 @@ def test_choice():
     assert not has_closed_form(ld.Problem(), biases=True)
     assert not has_closed_form(ld.Problem(ld.Erf(), ld.Tanh()), biases=False)
     assert not has_closed_form(ld.Problem(loss=ld.Logistic()), biases=False)
-    assert not has_closed_form(ld.Problem(loss=lambda phi, y: (phi - y) ** 2), biases=False)
+    assert not has_closed_form(ld.Problem(loss=lambda phi, y: (phi - y) ** 4), biases=False)
     few = choose_averages(ld.Problem(ld.Tanh(), ld.Tanh()), 1, 1, biases=True)
     assert few.coarse is not None
     kinked = choose_averages(ld.Problem(ld.Tanh(), ld.ReLU()), 1, 1, biases=True)
