@@ -77,7 +77,7 @@ OTHERS = {
     "jump": lambda x: jnp.where(x > 0, x + 1, x),
     "sign": ld.Sign(),
     "steps": jnp.round,
-    "corner rounded off within 1e-6": lambda x: jax.nn.softplus(1e6 * x) / 1e6,
+    "corner rounded off within 1e-6": lambda x: jax.nn.softplus(1e6 * (x - 0.1)) / 1e6,
     "a little curved": lambda x: jax.nn.relu(x) + 1e-9 * x**2,
     "a small bump at 30": lambda x: jax.nn.relu(x) + 1e-9 * jnp.exp(-((x - 30) ** 2)),
     "falls to 0 beyond 1e5": lambda x: jnp.where(x > 1e5, 0.0, jax.nn.relu(x)),
