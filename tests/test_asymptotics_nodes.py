@@ -21,7 +21,8 @@ def test_fixed_point_from_a_singular_start(m):
     assert found.result == expected.result == Result.SUCCESS
     np.testing.assert_allclose(found.eg, expected.eg, rtol=1e-9)
     # The slowest eigenvalue of two units is -0.015.
-    end = ld.solve_ode(TANH, RULE, state, [0.0, 1500.0], rtol=1e-8, atol=1e-11)
+    fine = found.flow.averages
+    end = ld.solve_ode(TANH, RULE, state, [0.0, 1500.0], rtol=1e-8, atol=1e-11, averages=fine)
     np.testing.assert_allclose(found.eg, end.eg[-1], rtol=1e-6)  # rtol of Q and R is 1e-8
 
 

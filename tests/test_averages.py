@@ -32,9 +32,11 @@ from learndyn.averages import (
     GaussHermite,
     MonteCarlo,
     QuasiMonteCarlo,
+    SeriesAverages,
     Trapezoid,
     averages_error,
     choose_averages,
+    choose_nodes,
     has_closed_form,
 )
 
@@ -197,10 +199,16 @@ def test_choice():
     assert not has_closed_form(ld.Problem(ld.Erf(), ld.Tanh()), biases=False)
     assert not has_closed_form(ld.Problem(loss=ld.Logistic()), biases=False)
     assert not has_closed_form(ld.Problem(loss=lambda phi, y: (phi - y) ** 4), biases=False)
-    few = choose_averages(ld.Problem(ld.Tanh(), ld.Tanh()), 1, 1, biases=True)
+    assert isinstance(choose_averages(ld.Problem(ld.Tanh()), 1, 1, biases=True), SeriesAverages)
+    few, kinked, steep = (
+        choose_nodes(problem, 1, 1, rule=RULE, biases=True)
+        for problem in (
+            ld.Problem(ld.Tanh(), ld.Tanh()),
+            ld.Problem(ld.Tanh(), ld.ReLU()),
+            ld.Problem(lambda x: jnp.tanh(9 * x), ld.Erf()),
+        )
+    )
     assert few.coarse is not None
-    kinked = choose_averages(ld.Problem(ld.Tanh(), ld.ReLU()), 1, 1, biases=True)
-    steep = choose_averages(ld.Problem(lambda x: jnp.tanh(9 * x), ld.Erf()), 1, 1, biases=True)
     assert kinked.coarse is steep.coarse is None
     hinge = ld.Problem(ld.Tanh(), ld.Tanh(), ld.Hinge())
     assert choose_averages(hinge, 2, 2, biases=True).z.shape[0] == 4

@@ -67,6 +67,7 @@ WRITINGS = {
     "local rule": (PROBLEM, ld.LocalRule(by_hand, **RATES)),
 }
 NODES = QuasiMonteCarlo(256, 2)
+pytestmark = pytest.mark.filterwarnings("ignore:the error of the Gaussian averages:RuntimeWarning")
 
 
 @functools.cache

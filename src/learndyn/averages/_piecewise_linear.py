@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from learndyn.averages._closed import rule_averages, takes_error_signal
 from learndyn.averages._types import AbstractAverages
 from learndyn.integrals.piecewise_linear import (
     PiecewiseLinear,
@@ -12,9 +13,12 @@ from learndyn.integrals.piecewise_linear import (
     has_exact_products,
     squared_error,
 )
-from learndyn.problems import Problem, is_squared, piecewise_linear
+from learndyn.problems import Problem, piecewise_linear
 from learndyn.rules import AbstractRule, FieldAverages
 from learndyn.states import Overlaps
+
+_FINEST = 1
+"""The finest level that is taken unasked: an evaluation takes five times as long at each."""
 
 
 class PiecewiseLinearAverages(AbstractAverages):
@@ -44,9 +48,7 @@ class PiecewiseLinearAverages(AbstractAverages):
             problem.noise**2,
             _resolution(self.level),
         )
-        averages = rule.closed_form(FieldAverages(*found), state.layers)
-        assert averages is not None, "the rule declares a closed form"
-        return averages
+        return rule_averages(problem, rule, FieldAverages(*found), state.layers)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         return 0.5 * squared_error(
@@ -59,6 +61,11 @@ class PiecewiseLinearAverages(AbstractAverages):
         at = lambda level: PiecewiseLinearAverages(self.student, self.teacher, self.biases, level)
         return at(self.level - 1), at(self.level + 1)
 
+    def finer(self, k: int, m: int) -> "PiecewiseLinearAverages | None":
+        if self.neighbours() is None or self.level >= _FINEST:
+            return None
+        return PiecewiseLinearAverages(self.student, self.teacher, self.biases, self.level + 1)
+
 
 def piecewise_linear_averages(
     problem: Problem, k: int, m: int, *, rule: AbstractRule | None = None, biases: bool
@@ -68,11 +75,7 @@ def piecewise_linear_averages(
 
     rule: None: for the generalisation error alone.
     """
-    if problem.has_multi_index_teacher or not is_squared(problem.loss):
-        return None
-    if problem.overrides("student_output", "teacher_output", "label"):
-        return None
-    if rule is not None and not (rule.has_closed_form and not problem.overrides(*rule.reads)):
+    if not takes_error_signal(problem, rule):
         return None
     student = piecewise_linear(problem.student)
     teacher = None if student is None else piecewise_linear(problem.teacher)
@@ -95,7 +98,7 @@ def _fields(
     state: Overlaps, biases: bool
 ) -> tuple[Float[Array, "d d"], Float[Array, " d"] | None, Float[Array, " d"]]:
     """Covariance, biases (None where they do not count) and output weights of all fields."""
-    u = jnp.concatenate([state.v, -state.v_teacher])
     if not biases or state.b is None or state.b_teacher is None:
-        return state.covariance, None, u
-    return state.covariance, jnp.concatenate([state.b, state.b_teacher]), u
+        return state.covariance, None, state.output_weights
+    b = jnp.concatenate([state.b, state.b_teacher])
+    return state.covariance, b, state.output_weights

@@ -43,3 +43,8 @@ class AbstractAverages(eqx.Module):
     def misfit(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         """A relative error that is known by other means than levels; 0 where there are none."""
         return jnp.zeros(())
+
+    def finer(self, k: int, m: int) -> "AbstractAverages | None":
+        """Finer averages of k student and m teacher units; None where there is no need, or they
+        would take too long."""
+        return None

@@ -12,7 +12,6 @@ from learndyn._types import Times
 from learndyn.averages import (
     AbstractAverages,
     AbstractOneUnit,
-    SeriesAverages,
     cancelling,
     estimated,
     is_exact,
@@ -82,16 +81,18 @@ def finer_averages(
     before: the run with coarser ones. None: they are fine enough, or finer ones would take too
     long, or they have not helped.
     """
-    if not isinstance(averages, SeriesAverages) or not is_concrete(run.stats):
+    if not is_concrete(run.stats):
         return None
-    relative = np.asarray(run.stats.get("averages_error_relative", 0.0))
-    if np.all(np.nan_to_num(relative) <= _FINE) and bool(run.stats["averages_resolved"]):
+    error = _largest_relative(run)
+    helped = before is None or error <= 0.5 * _largest_relative(before)
+    if error <= _FINE or not helped:
         return None
-    if before is not None:
-        coarser = np.nan_to_num(np.asarray(before.stats["averages_error_relative"]))
-        if np.max(np.nan_to_num(relative)) > 0.5 * np.max(coarser):
-            return None
     return averages.finer(run.R.shape[-2], run.R.shape[-1])
+
+
+def _largest_relative(run: Trajectory) -> float:
+    relative = np.asarray(run.stats.get("averages_error_relative", 0.0))
+    return float(np.max(np.nan_to_num(relative)))
 
 
 def warn_of_averages(run: Trajectory) -> None:
@@ -117,7 +118,7 @@ def warn_of_averages(run: Trajectory) -> None:
             RuntimeWarning,
             stacklevel=3,
         )
-    elif not bool(run.stats["averages_resolved"]):
+    elif not bool(run.stats["averages_resolved"]) and np.max(relative) > _FINE:
         warnings.warn(
             "the Gaussian averages have not converged: from one level to the next their "
             "differences do not shrink by 3, so stats['averages_error'] is no bound. "

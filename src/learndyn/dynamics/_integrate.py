@@ -175,12 +175,8 @@ def trajectory_from(
 
 
 def _capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
-    """Tolerances no finer than the averages where those make the drift discontinuous.
-
-    Where averages are smooth but not exact, rtol alone is raised: small overlaps may matter.
-    """
+    """Tolerances no finer than the averages where those make the drift discontinuous."""
     rtol, atol = tolerances
-    rtol = jnp.maximum(rtol, flow.averages.rtol)
     problem, rule, start, averages = flow.problem, flow.rule, flow.start, flow.averages
     if not (isinstance(averages, NodeAverages) and averages.score):
         return rtol, atol

@@ -78,7 +78,7 @@ def solve_ode(
     ts: RealLike,
     *,
     averages: AveragesOption = None,
-    rtol: RealLike = RTOL,
+    rtol: RealLike | None = None,
     atol: RealLike = ATOL,
     solver: SolverOption = None,
     max_steps: CountLike = MAX_STEPS,
@@ -89,36 +89,39 @@ def solve_ode(
 
     start: the state at ts[0]. ts: (times,) increasing times alpha = steps / n, dimensionless.
     averages: how to average over the fields (see `learndyn.averages`); None chooses.
-    rtol, atol: tolerances of the adaptive solver. With one student unit, one teacher field and
-        labels that are signs, S = Q - R**2/T, from which eg follows, is held to rtol alone, so that
-        eg keeps its digits however small it gets. Where the averages are over nodes and the
-        integrand jumps, both are raised to a hundredth of the averages' relative error, where
-        both errors are alike; finer, a solver would chase single nodes. `stats` has the
-        values used.
+    rtol, atol: tolerances of the adaptive solver. rtol = None: 1e-9, or, where averages are
+        smooth but not exact, a hundredth of their relative error: 1e-7 at the default level.
+        Where the averages are over nodes and the integrand jumps, both are raised to a
+        hundredth of the averages' relative error, where both errors are alike; finer, a solver
+        would chase single nodes. `stats` has the values used.
     solver: an adaptive Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
     max_steps: accepted and rejected steps after which a run stops with `Result.MAX_STEPS`.
     jump_ts: times at which a learning-rate schedule jumps, in any order.
     adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
 
-    Returns: a `Trajectory` whose `stats` hold `steps`, `rtol`, `atol`, and `averages_error`, the
-    standard error of the averages at the start (0 for closed forms).
+    Returns: a `Trajectory` whose `stats` hold `steps`, `rtol`, `atol`, and the errors of the
+        averages at every saved time: `averages_error`, the largest over all averages (0 for
+        closed forms); where they are not exact, too, `averages_error_relative`, over the largest
+        average, `averages_error_eg`, that of eg, and `averages_error_drift`, that of the drift over
+        the drift. `averages_resolved` is False where they have not begun to converge.
+    Where averages=None and they are too coarse, the run is repeated with finer ones, but not
+    inside jit. What stays coarser than a hundredth of the drift is told by a RuntimeWarning.
     Raises: ValueError for bad values, shapes, times or options, or in float32.
     Source: Goldt et al. (2020), Eq. (9); `OverlapFlow` has the equations.
     """
     ts = checked_times(ts)
     flow = overlap_flow(problem, rule, start, averages=averages)
     options = (
-        _checked_tolerances(rtol, atol),
         _checked_jumps(jump_ts),
         _checked_solver(solver),
         as_count(max_steps, "max_steps", "the solver stops after so many"),
         adjoint,
         smallest_eigenvalue(start),
     )
-    run, before = _solve(flow, ts, *options), None
+    run, before = _solve(flow, ts, _tolerances(flow, rtol, atol), *options), None
     while averages is None and (finer := finer_averages(run, flow.averages, before)) is not None:
         flow = eqx.tree_at(lambda flow: flow.averages, flow, finer)
-        run, before = _solve(flow, ts, *options), run
+        run, before = _solve(flow, ts, _tolerances(flow, rtol, atol), *options), run
     warn_of_averages(run)
     return run
 
@@ -176,7 +179,9 @@ def _solve(
     return trajectory_from(flow, ts, solved, ys=ys, eg=jax.lax.map(aligned.error, solved.ys))
 
 
-def _checked_tolerances(rtol: RealLike, atol: RealLike) -> tuple[Array, Array]:
+def _tolerances(flow: OverlapFlow, rtol: RealLike | None, atol: RealLike) -> tuple[Array, Array]:
+    """rtol: None: the default one, or that of the averages where those are less exact."""
+    rtol = max(RTOL, flow.averages.rtol) if rtol is None else rtol
     rtol, atol = as_float(rtol, "rtol"), as_float(atol, "atol")
     for name, value in (("rtol", rtol), ("atol", atol)):
         if value.ndim:

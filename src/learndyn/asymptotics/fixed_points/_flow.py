@@ -54,6 +54,9 @@ def fixed_flow(
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], function)
     flow = ode_term(problem, rule, state, averages=averages).vector_field
     assert isinstance(flow, OverlapFlow)
+    if averages is None:  # a fixed point takes few evaluations, so they may be dearer
+        finer = flow.averages.finer(state.k, state.m) or flow.averages
+        flow = eqx.tree_at(lambda f: f.averages, flow, finer)
     if moving or not isinstance(flow.averages, NodeAverages):
         return flow
     better = averages_at(problem, rule, state, flow.averages)
