@@ -91,6 +91,8 @@ def solve_ode(
     averages: how to average over the fields (see `learndyn.averages`); None chooses.
     rtol, atol: tolerances of the adaptive solver. rtol = None: 1e-9, or, where averages are
         smooth but not exact, a hundredth of their relative error: 1e-7 at the default level.
+        With one student unit, one teacher field and labels that are signs, S = Q - R**2/T, from
+        which eg follows, is held to rtol alone, so that eg keeps its digits however small it gets.
         Where the averages are over nodes and the integrand jumps, both are raised to a
         hundredth of the averages' relative error, where both errors are alike; finer, a solver
         would chase single nodes. `stats` has the values used.
