@@ -20,6 +20,11 @@ _CORE = 0.25
 to z, so that a unit as steep as sigma = 30 is resolved and no point is wasted."""
 
 
+_CHECKING, _OFF_CENTRE = 200, 0.37
+"""Points of the fine lattice by which others are tried, at nodes moved by so many steps: neither a
+symmetric place nor half way."""
+
+
 class Series(NamedTuple):
     """Nodes z symmetric about 0, their weights (points,), and Hermite functions: row n of
     `hermite` (orders, points), summed with values at z, gives their coefficient of order n.
@@ -42,6 +47,19 @@ class Given(NamedTuple):
     moments: Array
 
 
+class Checks(NamedTuple):
+    """Averages over one field that are known, by which lattices are tried.
+
+    nodes: (points,) those of four lattices, moved off their centres, and of a fine one, moved alike.
+    rough, exact: (4, points) weights of each lattice, and of the fine one in its place: that of the
+    plane, of the line, and those for other fields given these.
+    """
+
+    nodes: Array
+    rough: Array
+    exact: Array
+
+
 class Rules(NamedTuple):
     """All rules of a level.
 
@@ -54,6 +72,7 @@ class Rules(NamedTuple):
     given_plane: Given
     line: tuple[Array, Array]
     given_line: Given
+    checks: Checks
 
 
 @dataclass(frozen=True)
@@ -83,6 +102,7 @@ class Lattices:
             _orthonormal(*self.per_plane),
             _halved(*_lattice(*self.on_line), half),
             _orthonormal(*self.per_line),
+            _checks([self.on_plane, self.on_line, self.per_plane, self.per_line]),
         )
 
 
@@ -110,6 +130,7 @@ class Exact:
             given,
             _halved(z2, weight2, half),
             given,
+            Checks(np.zeros(1), np.zeros((4, 1)), np.zeros((4, 1))),
         )
 
 
@@ -164,14 +185,34 @@ less than the others, whose conditional spread is what the average of D**2 is ma
 
 
 def _series(orders: int, points: int) -> Series:
-    """The rule for Hermite coefficients of `points` nodes z = c sinh(t), equally spaced in t."""
-    edge = np.arcsinh(_REACH / _CORE)
-    t = np.linspace(-edge, edge, points)
-    z = _CORE * np.sinh(t)
+    """The rule for Hermite coefficients of so many nodes."""
+    z, step = _sinh_lattice(points)
     root = np.exp(-0.25 * z * z)
-    step = _CORE * np.cosh(t) * (t[1] - t[0]) / np.sqrt(2 * np.pi)
     hermite = _hermite(z, orders, root) * step * root
     return Series(z, step * root**2, hermite, np.asarray(orders))
+
+
+def _sinh_lattice(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes z = c sinh(t), equally spaced in t, and their spacing over sqrt(2 pi)."""
+    edge = np.arcsinh(_REACH / _CORE)
+    t = np.linspace(-edge, edge, points)
+    return _CORE * np.sinh(t), _CORE * np.cosh(t) * (t[1] - t[0]) / np.sqrt(2 * np.pi)
+
+
+def _checks(lattices: list[tuple[int, float]]) -> Checks:
+    z, step = _sinh_lattice(_CHECKING)
+    nodes, rough, exact = [], [], []
+    for row, (x, weight) in enumerate(_lattice(*lattice) for lattice in lattices):
+        moved = _OFF_CENTRE * (x[1] - x[0])
+        nodes += [x + moved, z + moved]
+        nothing = np.zeros((len(lattices), len(x) + len(z)))
+        for rows, part, weights in (
+            (rough, slice(len(x)), weight),
+            (exact, slice(len(x), None), step * np.exp(-0.5 * z * z)),
+        ):
+            rows.append(nothing.copy())
+            rows[-1][row, part] = weights
+    return Checks(*(np.concatenate(parts, axis=-1) for parts in (nodes, rough, exact)))
 
 
 def _gauss(points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
