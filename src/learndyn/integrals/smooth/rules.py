@@ -50,7 +50,7 @@ class Given(NamedTuple):
 class Checks(NamedTuple):
     """Averages over one field that are known, by which lattices are tried.
 
-    nodes: (points,) those of four lattices, moved off their centres, and of a fine one, moved alike.
+    nodes: (points,) those of four lattices, moved off their centres, and of a fine one, too.
     rough, exact: (4, points) weights of each lattice, and of the fine one in its place: that of the
     plane, of the line, and those for other fields given these.
     """
