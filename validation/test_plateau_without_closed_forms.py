@@ -271,9 +271,10 @@ N, KICK, LAST, WINDOW, LANES = 5000, 0.01, 110.0, (25.0, 35.0), wide(64, 1024)
 """By then all runs have left. The window is after the approach to the plateau, and before its
 end."""
 
-CHAIN_HEIGHT_MARGIN, CHAIN_END_MARGIN, CHAIN_BIAS = 0.01, 0.04, 0.005
-"""A run's end scatters by 5 %, so that 128 runs give the median to 0.6 %; what the ODE leaves out
-is of order 1/N, and a law of growth that is linear in the kick."""
+CHAIN_HEIGHT_MARGIN, CHAIN_END_MARGIN, CHAIN_BIAS = 0.01, 0.035, 0.005
+"""A run's end scatters by 5 %, so that 160 runs give the median to 0.5 %. The control's is off by
+3.5 to 6 %. What the ODE leaves out is of order 1/N, and a law of growth that is linear in the
+kick."""
 
 
 def test_against_chains(lab: Lab) -> None:
@@ -288,7 +289,7 @@ def test_against_chains(lab: Lab) -> None:
         f"(1 - 1/2); eg over alpha = {WINDOW[0]:g} to {WINDOW[1]:g}, and the median time at which "
         "it falls to half of that",
         rule=f"For either sign the height is within {CHAIN_HEIGHT_MARGIN:.0%} and the time within "
-        f"{CHAIN_END_MARGIN:.0%} of the ODE's (two one-sided tests, 5 %).",
+        f"{CHAIN_END_MARGIN:.1%} of the ODE's (two one-sided tests, 5 %).",
         control="The ODE with averages over 16384 Sobol nodes, which do not keep the symmetry of "
         "the units.",
     )
@@ -303,7 +304,7 @@ def test_against_chains(lab: Lab) -> None:
             [np.asarray(solver("tanh", by)(start, times_to(LAST))[0]) for start in starts]
             for by in ("averages", "control")
         ]
-        runs = whole_blocks(lab.pick(256, 256, 2048), LANES)
+        runs = whole_blocks(lab.pick(320, 320, 2048), LANES)
         return xr.Dataset(
             {
                 "eg": (("sign", "seed", "time"), chains(starts, lab.key(claim.id), runs)),

@@ -90,7 +90,7 @@ def nodes_bias_gradient() -> None:
 
 
 def _drift_with(change) -> None:
-    @replace(OverlapFlow, "_drift")
+    @replace(OverlapFlow, "overlap_drift")
     def _(old, self, rates, state, found):
         return change(old, self, rates, state, found)
 
