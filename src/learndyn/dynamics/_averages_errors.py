@@ -23,6 +23,9 @@ from learndyn.dynamics._trajectory import Trajectory
 _FINE = 2e-4
 """Relative error of the averages at which a run is good enough: eg is then right to about 2e-5."""
 
+_UNFELT = 1e-3
+"""Error of the drift, over the drift, that changes a run by less than lines in a figure are wide."""
+
 _COARSE = 1e-2
 """Error of the drift, over the drift, beyond which the averages decide where a run goes."""
 
@@ -83,16 +86,19 @@ def finer_averages(
     """
     if not is_concrete(run.stats):
         return None
-    error = _largest_relative(run)
-    helped = before is None or error <= 0.5 * _largest_relative(before)
-    if error <= _FINE or not helped:
+    error, drift = _errors_of(run)
+    enough = not np.any((error > _FINE) & (drift > _UNFELT))
+    if enough or (before is not None and error.max() > 0.5 * _errors_of(before)[0].max()):
         return None
     return averages.finer(run.R.shape[-2], run.R.shape[-1])
 
 
-def _largest_relative(run: Trajectory) -> float:
-    relative = np.asarray(run.stats.get("averages_error_relative", 0.0))
-    return float(np.max(np.nan_to_num(relative)))
+def _errors_of(run: Trajectory) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of the averages, over the largest, and of the drift, over the drift; 0 where a run had
+    ended or averages are exact."""
+    names = ("averages_error_relative", "averages_error_drift")
+    relative, drift = (np.nan_to_num(np.asarray(run.stats.get(name, 0.0))) for name in names)
+    return relative, drift
 
 
 def warn_of_averages(run: Trajectory) -> None:
@@ -102,8 +108,7 @@ def warn_of_averages(run: Trajectory) -> None:
     """
     if not is_concrete(run.stats) or "averages_error_drift" not in run.stats:
         return
-    drift = np.nan_to_num(np.asarray(run.stats["averages_error_drift"]))
-    relative = np.nan_to_num(np.asarray(run.stats["averages_error_relative"]))
+    relative, drift = _errors_of(run)
     coarse = (drift > _COARSE) & (relative > _FINE)
     remedy = (
         "Give averages=, for example GaussHermite(...), Trapezoid(...) or QuasiMonteCarlo(...) "
