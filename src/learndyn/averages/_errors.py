@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from learndyn.averages._nodes import NodeAverages
 from learndyn.averages._types import AbstractAverages
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule, FieldAverages
@@ -64,7 +63,7 @@ def estimated(
     if neighbours is not None:
         return _from_levels([of(a) for a in (neighbours[0], averages, neighbours[1])], size, misfit)
     values = of(averages)
-    if isinstance(averages, NodeAverages):
+    if averages.replicates:
         return Estimate(values, _scatter(averages, of), jnp.asarray(True))
     return Estimate(values, [jnp.zeros(()) for _ in values], jnp.asarray(True))
 
@@ -72,7 +71,7 @@ def estimated(
 def is_exact(averages: AbstractAverages) -> bool:
     """Whether averages are exact to rounding, at every state."""
     has_levels = averages.levels() is not None or averages.neighbours() is not None
-    return not (has_levels or isinstance(averages, NodeAverages))
+    return not (has_levels or averages.replicates)
 
 
 def _from_levels(levels: list[list[Array]], size: Array | float, misfit: Array | float) -> Estimate:
@@ -90,9 +89,9 @@ def _from_levels(levels: list[list[Array]], size: Array | float, misfit: Array |
     return Estimate(values, errors, resolved)
 
 
-def _scatter(averages: NodeAverages, of: Quantities) -> list[Float[Array, ""]]:
+def _scatter(averages: AbstractAverages, of: Quantities) -> list[Float[Array, ""]]:
     """Standard errors from independent replicates of the nodes; NaN where there is but one."""
-    replicates = averages.z.shape[0]
+    replicates = averages.replicates
     if replicates < 2:
         return [jnp.full((), jnp.nan) for _ in jax.eval_shape(lambda: of(averages))]
     each = jax.lax.map(lambda i: of(averages.replicate(i)), jnp.arange(replicates))

@@ -99,6 +99,14 @@ class NodeAverages(AbstractAverages):
             second = second + weighted.T @ value
         return second - jnp.outer(mean, mean)
 
+    @property
+    def replicates(self) -> int:
+        return self.z.shape[0]
+
+    @property
+    def is_stepwise(self) -> bool:
+        return self.score
+
     def replicate(self, index: Array) -> "NodeAverages":
         """The same averages over one replicate alone, for error estimates."""
         return eqx.tree_at(lambda a: a.z, self, self.z[index][None])

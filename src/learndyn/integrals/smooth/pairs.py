@@ -35,13 +35,13 @@ def error_averages(
     k = units.k
     rule, sigma, r, x = _prepared(units, c, rules)
     g, slopes = units.values(x), units.slopes(x)
-    both = _pairs(slopes[:k], slopes, r[:k], rule)
-    h, f = (_pairs(of, g, r[:k], rule) @ u for of in (g[:k], slopes[:k]))
+    both = mehler(slopes[:k], slopes, r[:k], rule)
+    h, f = (mehler(of, g, r[:k], rule) @ u for of in (g[:k], slopes[:k]))
     if units.is_curved:
         _, curvatures = jax.jvp(units.student_slope, (x[:k],), (jnp.ones_like(x[:k]),))
-        own = _pairs(curvatures, g, r[:k], rule) @ u
+        own = mehler(curvatures, g, r[:k], rule) @ u
     else:  # <g''_i D> = (<f_i g'_i D> - sum_c Cov(f_i, f_c) u_c <g'_i g'_c>) / Var(f_i)
-        own = _pairs(slopes[:k] * rule.z, g, r[:k], rule) @ u
+        own = mehler(slopes[:k] * rule.z, g, r[:k], rule) @ u
         own = (own - jnp.sum(r[:k] * sigma * u * both, axis=1)) / sigma[:k]
     G = u * both + jnp.eye(k, len(c)) * own[:, None]
     return ErrorAverages(G, h, f, both[:, :k])
@@ -51,7 +51,7 @@ def second_moments(units: Units, c: Float[Array, "d d"], rules: Rules) -> Float[
     """<g_a(f_a + b_a) g_b(f_b + b_b)> of all pairs, positive semi-definite like C itself."""
     rule, _, r, x = _prepared(units, c, rules)
     g = units.values(x)
-    return _pairs(g, g, r, rule)
+    return mehler(g, g, r, rule)
 
 
 def _prepared(
@@ -63,7 +63,7 @@ def _prepared(
     return rule, sigma, r, sigma[:, None] * rule.z + units.biases(len(c))[:, None]
 
 
-def _pairs(
+def mehler(
     f: Float[Array, "a points"],
     h: Float[Array, "b points"],
     r: Float[Array, "a b"],

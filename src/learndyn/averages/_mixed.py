@@ -1,0 +1,140 @@
+"""Averages of additive networks with squared loss, of units with kinks that are not linear between
+them, or are so in the student or the teacher alone."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from learndyn._checks import is_concrete
+from learndyn.averages._closed import rule_averages, takes_error_signal
+from learndyn.averages._fallback import node_averages
+from learndyn.averages._nodes import NodeAverages
+from learndyn.averages._types import AbstractAverages
+from learndyn.integrals import mixed
+from learndyn.integrals.piecewise_linear import Network, PiecewiseLinear, network
+from learndyn.integrals.smooth import Series, Units, series
+from learndyn.problems import (
+    Problem,
+    derivative,
+    kinked_part,
+    piecewise_linear,
+    regularity,
+)
+from learndyn.rules import AbstractRule, FieldAverages
+from learndyn.states import Overlaps
+
+_ORDERS, _POINTS = 256, 1200
+"""Of the series for what is left of a unit without its kinks, and nodes for its coefficients."""
+
+
+class MixedAverages(AbstractAverages):
+    """Averages of a network with squared loss, some of whose units have kinks.
+
+    G, h, f and eg come from averages over two fields, see `learndyn.integrals.mixed`; products
+    <F F> from `nodes`, whose replicates tell their error. nodes: None for eg alone.
+
+    student, teacher: the piecewise linear parts of the units, with all their kinks.
+    exact: whether student and teacher are piecewise linear themselves. curved: whether the student
+    has a continuous second derivative but for its kinks.
+    biases: whether there are any; if not, those of a state are taken for 0.
+    """
+
+    student: PiecewiseLinear = eqx.field(static=True)
+    teacher: PiecewiseLinear = eqx.field(static=True)
+    exact: tuple[bool, bool] = eqx.field(static=True)
+    curved: bool = eqx.field(static=True)
+    biases: bool = eqx.field(static=True)
+    series: Series
+    nodes: NodeAverages | None
+
+    def field_averages(
+        self, problem: Problem, rule: AbstractRule, state: Overlaps
+    ) -> FieldAverages:
+        assert self.nodes is not None, "made for the generalisation error alone"
+        units, k = self._units(problem, state), state.k
+        found = mixed.error_averages(*units, state.covariance, state.output_weights, self.series)
+        signal = FieldAverages(found.G, jnp.zeros((k, k)), found.h, found.f)
+        products = self.nodes.field_averages(problem, rule, state).Phi
+        return rule_averages(problem, rule, signal, state.layers)._replace(Phi=products)
+
+    def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
+        u = state.output_weights
+        units = self._units(problem, state)
+        return 0.5 * u @ mixed.second_moments(*units, state.covariance, self.series) @ u
+
+    @property
+    def replicates(self) -> int:
+        return 0 if self.nodes is None else self.nodes.replicates
+
+    def replicate(self, index: Array) -> "MixedAverages":
+        assert self.nodes is not None, "without nodes there are no replicates"
+        return eqx.tree_at(lambda a: a.nodes, self, self.nodes.replicate(index))
+
+    @property
+    def is_stepwise(self) -> bool:
+        return self.nodes is not None and self.nodes.is_stepwise
+
+    def _units(self, problem: Problem, state: Overlaps) -> tuple[Network, Units]:
+        """The piecewise linear parts of all units, and the rest of each."""
+        net = network(self.student, self.teacher, state.k, state.m)
+        parts = zip((problem.student, problem.teacher), self._parts, self.exact, strict=True)
+        values, slopes = zip(*[_rest(*part) for part in parts], strict=True)
+        same = eqx.tree_equal(problem.student, problem.teacher)
+        alike, b = is_concrete(same) and bool(same), None
+        if self.biases and state.b is not None and state.b_teacher is not None:
+            b = jnp.concatenate([state.b, state.b_teacher])
+        return net, Units(*values, *slopes, state.k, alike, self.curved, b)
+
+    @property
+    def _parts(self) -> tuple[PiecewiseLinear, PiecewiseLinear]:
+        return self.student, self.teacher
+
+
+def mixed_averages(
+    problem: Problem,
+    k: int,
+    m: int,
+    *,
+    rule: AbstractRule | None = None,
+    biases: bool,
+    reach: float | None = None,
+) -> MixedAverages | None:
+    """Averages for `problem` and `rule` where some unit has kinks and the loss is squared; None
+    where there are no kinks, or a unit jumps, or for a rule without closed form.
+
+    rule: None: for the generalisation error alone. reach: the largest standard deviation of a
+    field, for the nodes; None: 1.
+    """
+    if not takes_error_signal(problem, rule):
+        return None
+    student = kinked_part(problem.student)
+    teacher = None if student is None else kinked_part(problem.teacher)
+    if student is None or teacher is None or not (student.knots or teacher.knots):
+        return None
+    exact = tuple(piecewise_linear(g) is not None for g in (problem.student, problem.teacher))
+    curved = exact[0] or not regularity(problem.student).bends
+    nodes = None
+    if rule is not None:
+        nodes = node_averages(problem, k, m, rule=rule, biases=biases, reach=reach)
+    terms = jax.tree.map(jnp.asarray, series(_ORDERS, _POINTS))
+    return MixedAverages(student, teacher, exact, curved, biases, terms, nodes)
+
+
+def _rest(g: Any, part: PiecewiseLinear, exact: bool) -> tuple[Any, Any]:
+    """g - L and its derivative, for the piecewise linear part L of g."""
+    if exact:
+        return jnp.zeros_like, jnp.zeros_like
+    return eqx.Partial(_value_left, g, part), eqx.Partial(_slope_left, g, part)
+
+
+def _value_left(g: Any, part: PiecewiseLinear, x: Array) -> Array:
+    ramps = [bend * jnp.maximum(x - t, 0.0) for t, bend in zip(*part[2:], strict=True)]
+    return g(x) - part.constant - part.slope * x - sum(ramps, jnp.zeros_like(x))
+
+
+def _slope_left(g: Any, part: PiecewiseLinear, x: Array) -> Array:
+    steps = [jnp.where(x > t, bend, 0.0) for t, bend in zip(*part[2:], strict=True)]
+    return derivative(g, x) - part.slope - sum(steps, jnp.zeros_like(x))
