@@ -11,5 +11,6 @@ from learndyn.integrals.piecewise_linear.function import network as network
 from learndyn.integrals.piecewise_linear.pairs import pair_averages as pair_averages
 from learndyn.integrals.piecewise_linear.pairs import squared_slope as squared_slope
 from learndyn.integrals.piecewise_linear.pairs import steps_at as steps_at
+from learndyn.integrals.piecewise_linear.steps import FAR as FAR
 from learndyn.integrals.piecewise_linear.steps import above as above
 from learndyn.integrals.piecewise_linear.steps import density as density
