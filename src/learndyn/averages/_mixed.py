@@ -26,15 +26,16 @@ from learndyn.problems import (
 from learndyn.rules import AbstractRule, FieldAverages
 from learndyn.states import Overlaps
 
-_ORDERS, _POINTS = 256, 1200
-"""Of the series for what is left of a unit without its kinks, and nodes for its coefficients."""
+_FINE, _COARSE = (256, 2000), (128, 1000)
+"""Orders of the series for what is left of a unit without its kinks, and nodes for its
+coefficients; and those of the series whose difference tells the error."""
 
 
 class MixedAverages(AbstractAverages):
     """Averages of a network with squared loss, some of whose units have kinks.
 
     G, h, f and eg come from averages over two fields, see `learndyn.integrals.mixed`; products
-    <F F> from `nodes`, whose replicates tell their error. nodes: None for eg alone.
+    <F F> from `nodes`, whose replicates tell their error; None for eg alone.
 
     student, teacher: the piecewise linear parts of the units, with all their kinks.
     exact: whether student and teacher are piecewise linear themselves. curved: whether the student
@@ -48,6 +49,7 @@ class MixedAverages(AbstractAverages):
     curved: bool = eqx.field(static=True)
     biases: bool = eqx.field(static=True)
     series: Series
+    coarse: Series
     nodes: NodeAverages | None
 
     def field_averages(
@@ -70,8 +72,10 @@ class MixedAverages(AbstractAverages):
         return 0 if self.nodes is None else self.nodes.replicates
 
     def replicate(self, index: Array) -> "MixedAverages":
+        """One replicate of the nodes, with the coarse series, whose error is then seen as well."""
         assert self.nodes is not None, "without nodes there are no replicates"
-        return eqx.tree_at(lambda a: a.nodes, self, self.nodes.replicate(index))
+        parts = lambda a: (a.series, a.nodes)
+        return eqx.tree_at(parts, self, (self.coarse, self.nodes.replicate(index)))
 
     @property
     def is_stepwise(self) -> bool:
@@ -119,8 +123,8 @@ def mixed_averages(
     nodes = None
     if rule is not None:
         nodes = node_averages(problem, k, m, rule=rule, biases=biases, reach=reach)
-    terms = jax.tree.map(jnp.asarray, series(_ORDERS, _POINTS))
-    return MixedAverages(student, teacher, exact, curved, biases, terms, nodes)
+    both = [jax.tree.map(jnp.asarray, series(*size)) for size in (_FINE, _COARSE)]
+    return MixedAverages(student, teacher, exact, curved, biases, *both, nodes)
 
 
 def _rest(g: Any, part: PiecewiseLinear, exact: bool) -> tuple[Any, Any]:

@@ -102,7 +102,7 @@ class _Fields:
         self.table = powers(self.r, rule.hermite.shape[-2] + 2)
         self.scale, _, _, self.h = steps_at(net, c, self.b)
         self.z, self.x = rule.z, self._moved(rule.z)
-        self.bent = self._bent()
+        self.kinked = self._kinked()
 
     def values(self, z: Array, x: Array) -> Array:
         return self.rest.values(x)
@@ -127,20 +127,20 @@ class _Fields:
         ends, r = 1 and -1, are taken in pieces between the kinks. So the error is that of the
         orders that are cut times r**orders, and 0 at the ends.
         """
-        bent, theirs = self.bent[kind], smooth(self.z, self.x) @ self.rule.hermite.T
-        orders = bent.shape[1]
+        kinked, theirs = self.kinked[kind], smooth(self.z, self.x) @ self.rule.hermite.T
+        orders = kinked.shape[1]
         signs = (-1.0) ** np.arange(orders)
         same, opposite = self._at_ends(kind, smooth)
-        # What a linear function contributes is in the first two orders, whole.
-        loose = bent - self._linear(kind, orders)
-        same, opposite = same - loose @ theirs.T, opposite - (loose * signs) @ theirs.T
+        same, opposite = same - kinked @ theirs.T, opposite - (kinked * signs) @ theirs.T
         even, odd = 0.5 * (same + opposite), 0.5 * (same - opposite)
         order, table = self.rule.order, self.table
         rest = even * table[order] + odd * table[order + 1]
+        # A linear function has the first two orders alone, so that nothing of it is cut.
+        bent = kinked + self._linear(kind, orders)
         return jnp.einsum("an,cn,nac->ac", bent, theirs, table[:orders]) + rest
 
-    def _bent(self) -> dict[str, Float[Array, "d n"]]:
-        """Hermite coefficients of the piecewise linear parts, in closed form.
+    def _kinked(self) -> dict[str, Float[Array, "d n"]]:
+        """Hermite coefficients of all kinks of the piecewise linear parts, in closed form.
 
         Equation: with h = (t - b)/sigma and orthonormal polynomials he_n, delta(x - t) has the
         coefficients phi(h) he_n(h) / sigma, its integral, a step, phi(h) he_{n-1}(h) / sqrt(n), and
@@ -152,9 +152,11 @@ class _Fields:
         steps = jnp.concatenate([above(h)[None], waves[:-1] / root])
         ramps = jnp.concatenate([(density(h) - h * above(h))[None], steps[:-1] / root])
         scale, bend = self.scale[:, None], self.net.bend
-        kinked = {"ramp": scale * (bend @ ramps.T), "step": bend @ steps.T}
-        kinked["delta"] = bend @ waves.T / scale
-        return {kind: found + self._linear(kind, orders) for kind, found in kinked.items()}
+        return {
+            "ramp": scale * (bend @ ramps.T),
+            "step": bend @ steps.T,
+            "delta": bend @ waves.T / scale,
+        }
 
     def _linear(self, kind: str, orders: int) -> Float[Array, "d n"]:
         """The coefficients of the linear function that L is left of all kinks."""
