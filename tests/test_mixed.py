@@ -51,7 +51,7 @@ def test_relu_student_of_a_cubic_teacher(k, m, expected):
     state = ld.Overlaps(np.eye(k), np.zeros((k, m)), np.eye(m))
     problem = ld.Problem(jax.nn.relu, cubic)
     averages = choose_averages(problem, k, m, biases=False)
-    assert averages.nodes is None  # eg alone needs none
+    assert averages.products is None  # eg alone needs none
     np.testing.assert_allclose(error(averages, problem, state), expected, rtol=1e-10)
 
 
@@ -60,8 +60,7 @@ def test_relu_student_of_a_cubic_teacher_in_a_run():
     run = ld.solve_ode(ld.Problem(jax.nn.relu, cubic), RULE, start, [0.0, 0.1])
     np.testing.assert_allclose(run.eg[0], 3.25, rtol=1e-10)
     assert run.stats["averages_error_eg"][0] < 1e-8
-    # Products are from nodes, whose error is told.
-    assert run.stats["averages_error"][0] > 1e-6
+    assert run.stats["averages_resolved"]
 
 
 # Two fields, by quadrature that is split at the kinks
@@ -126,7 +125,7 @@ CASES = {
     # student, teacher, Q, R, T, biases, relative error of averages with slopes, and of eg
     "relu of tanh": ("relu", "tanh", 4.0, 0.5, 1.0, (0.3, -0.2), 1e-8, 1e-8),
     "tanh of relu": ("tanh", "relu", 4.0, 0.7, 1.0, (0.2, 0.1), 1e-8, 1e-8),
-    "hard_swish": ("hard_swish", "hard_swish", 9.0, 4.0, 4.0, (0.1, 0.0), 3e-6, 1e-8),
+    "hard_swish": ("hard_swish", "hard_swish", 9.0, 4.0, 4.0, (0.1, 0.0), 5e-6, 1e-8),
     "elu, alpha = 2": ("elu", "elu", 1.0, 0.9, 1.0, (0.0, 0.1), 1e-6, 1e-8),
     "softplus and relu": ("softplus and relu", "tanh", 1.0, 0.5, 1.0, (0.2, 0.1), 1e-8, 1e-8),
 }
@@ -155,10 +154,9 @@ def test_averages_are_those_of_quadrature(name):
     np.testing.assert_allclose(values, exact, atol=of_slopes * size, rtol=0)
     np.testing.assert_allclose(found.h[0], w @ (g_np(f_1 + b[0]) * off), rtol=of_slopes)
     np.testing.assert_allclose(eg, 0.5 * w @ off**2, rtol=of_error)
-    # Products are from nodes: their error is told, by their scatter.
-    wrong = abs(found.Phi[0, 0] - w @ signal**2)
-    assert wrong < 4 * averages_error(problem, RULE, state, averages) < 0.02 * found.Phi[0, 0]
-    assert not is_exact(averages)
+    np.testing.assert_allclose(found.Phi[0, 0], size**2, rtol=1e-5)
+    if name == "hard_swish":  # one is enough: compiling takes long
+        assert 1e-9 < averages_error(problem, RULE, state, averages) < 2e-4 * size**2
 
 
 # Several units, and the rule
@@ -179,6 +177,10 @@ def test_gradients_of_eg_are_averages():
     gradient = slope(state)
     np.testing.assert_allclose(gradient.R, found.G[:, 2:], rtol=1e-5)
     np.testing.assert_allclose(gradient.v, found.h, rtol=1e-7)
+    # Products are from nodes, whose scatter tells their error.
+    assert averages.replicates == 4
+    assert not is_exact(averages)
+    assert 1e-5 < averages_error(problem, RULE, state, averages) < 1e-2 * found.Phi.max()
 
 
 def test_other_rules_and_losses_that_follow():
@@ -204,6 +206,9 @@ def test_student_that_is_the_teacher():
     found, fields, eg = everything(averages, problem, state)
     np.testing.assert_allclose([eg, abs(fields).max(), abs(found.h).max()], 0.0, atol=1e-14)
     np.testing.assert_allclose(found.Phi, 0.0, atol=1e-14)
+    # The derivatives of products over nodes are not there.
+    with pytest.raises(ValueError, match="singular overlaps"):
+        ld.asymptotics.linearise(problem, RULE, state)
 
 
 def test_exchanged_units_have_exchanged_averages():

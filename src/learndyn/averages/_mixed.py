@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from learndyn._checks import is_concrete
 from learndyn.averages._closed import rule_averages, takes_error_signal
 from learndyn.averages._fallback import node_averages
-from learndyn.averages._nodes import NodeAverages
+from learndyn.averages._places import places
+from learndyn.averages._split import SplitQuadrature
 from learndyn.averages._types import AbstractAverages
 from learndyn.integrals import mixed
 from learndyn.integrals.piecewise_linear import Network, PiecewiseLinear, network
@@ -35,7 +36,7 @@ class MixedAverages(AbstractAverages):
     """Averages of a network with squared loss, some of whose units have kinks.
 
     G, h, f and eg come from averages over two fields, see `learndyn.integrals.mixed`; products
-    <F F> from `nodes`, whose replicates tell their error; None for eg alone.
+    <F F> from `products`, averages of another kind, which also tell their error; None for eg alone.
 
     student, teacher: the piecewise linear parts of the units, with all their kinks.
     exact: whether student and teacher are piecewise linear themselves. curved: whether the student
@@ -50,16 +51,16 @@ class MixedAverages(AbstractAverages):
     biases: bool = eqx.field(static=True)
     series: Series
     coarse: Series
-    nodes: NodeAverages | None
+    products: AbstractAverages | None
 
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
     ) -> FieldAverages:
-        assert self.nodes is not None, "made for the generalisation error alone"
+        assert self.products is not None, "made for the generalisation error alone"
         units, k = self._units(problem, state), state.k
         found = mixed.error_averages(*units, state.covariance, state.output_weights, self.series)
         signal = FieldAverages(found.G, jnp.zeros((k, k)), found.h, found.f)
-        products = self.nodes.field_averages(problem, rule, state).Phi
+        products = self.products.field_averages(problem, rule, state).Phi
         return rule_averages(problem, rule, signal, state.layers)._replace(Phi=products)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
@@ -69,17 +70,32 @@ class MixedAverages(AbstractAverages):
 
     @property
     def replicates(self) -> int:
-        return 0 if self.nodes is None else self.nodes.replicates
+        return 0 if self.products is None else self.products.replicates
 
     def replicate(self, index: Array) -> "MixedAverages":
         """One replicate of the nodes, with the coarse series, whose error is then seen as well."""
-        assert self.nodes is not None, "without nodes there are no replicates"
-        parts = lambda a: (a.series, a.nodes)
-        return eqx.tree_at(parts, self, (self.coarse, self.nodes.replicate(index)))
+        assert self.products is not None, "without nodes there are no replicates"
+        return self._with(self.coarse, self.products.replicate(index))
+
+    def neighbours(self) -> "tuple[MixedAverages, MixedAverages] | None":
+        both = None if self.products is None else self.products.neighbours()
+        if both is None:
+            return None
+        return self._with(self.coarse, both[0]), self._with(self.series, both[1])
+
+    @property
+    def holds_at_singular(self) -> bool:
+        return self.products is None
 
     @property
     def is_stepwise(self) -> bool:
-        return self.nodes is not None and self.nodes.is_stepwise
+        return self.products is not None and self.products.is_stepwise
+
+    def _with(self, terms: Series, products: AbstractAverages) -> "MixedAverages":
+        parts = (terms, self.coarse, products)
+        return MixedAverages(
+            self.student, self.teacher, self.exact, self.curved, self.biases, *parts
+        )
 
     def _units(self, problem: Problem, state: Overlaps) -> tuple[Network, Units]:
         """The piecewise linear parts of all units, and the rest of each."""
@@ -120,11 +136,21 @@ def mixed_averages(
         return None
     exact = tuple(piecewise_linear(g) is not None for g in (problem.student, problem.teacher))
     curved = exact[0] or not regularity(problem.student).bends
-    nodes = None
+    products = None
     if rule is not None:
-        nodes = node_averages(problem, k, m, rule=rule, biases=biases, reach=reach)
+        products = _one_unit_products(problem, k, m, rule)
+        sizes = {"rule": rule, "biases": biases, "reach": reach}
+        products = products or node_averages(problem, k, m, **sizes)
     both = [jax.tree.map(jnp.asarray, series(*size)) for size in (_FINE, _COARSE)]
-    return MixedAverages(student, teacher, exact, curved, biases, *both, nodes)
+    return MixedAverages(student, teacher, exact, curved, biases, *both, products)
+
+
+def _one_unit_products(
+    problem: Problem, k: int, m: int, rule: AbstractRule
+) -> SplitQuadrature | None:
+    """For two fields, an integral over both in pieces is better than nodes."""
+    found = places(problem, rule) if (k, m) == (1, 1) else None
+    return None if found is None else SplitQuadrature(found)
 
 
 def _rest(g: Any, part: PiecewiseLinear, exact: bool) -> tuple[Any, Any]:

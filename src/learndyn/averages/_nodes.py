@@ -104,6 +104,11 @@ class NodeAverages(AbstractAverages):
         return self.z.shape[0]
 
     @property
+    def holds_at_singular(self) -> bool:
+        """Nodes are made for the state where they have to: `fixed_points` does that."""
+        return False
+
+    @property
     def is_stepwise(self) -> bool:
         return self.score
 

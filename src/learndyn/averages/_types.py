@@ -46,6 +46,11 @@ class AbstractAverages(eqx.Module):
         raise NotImplementedError(f"{type(self).__name__} has no replicates.")
 
     @property
+    def holds_at_singular(self) -> bool:
+        """Whether derivatives are right at singular covariances as well."""
+        return True
+
+    @property
     def is_stepwise(self) -> bool:
         """Whether averages are sums over nodes of what jumps, and so jump with the state."""
         return False

@@ -151,7 +151,7 @@ class _Fields:
         root = np.sqrt(np.arange(1, orders))[:, None]
         steps = jnp.concatenate([above(h)[None], waves[:-1] / root])
         ramps = jnp.concatenate([(density(h) - h * above(h))[None], steps[:-1] / root])
-        scale, bend = self.scale[:, None], self.net.bend
+        scale, bend = self.scale[:, None], jnp.asarray(self.net.bend)
         return {
             "ramp": scale * (bend @ ramps.T),
             "step": bend @ steps.T,

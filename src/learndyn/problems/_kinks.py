@@ -14,8 +14,9 @@ from learndyn.problems._regularity import evaluate, regularity, remembered
 _MOST_KINKS = 16
 """A function with more kinks is left to nodes: averages take all pairs of kinks."""
 
-_DIGITS = 12
-"""Bisection finds a kink to 15 digits or so: a number of at most 12 digits is meant exactly."""
+_DIGITS, _ROUNDING = 12, 1e-14
+"""Bisection finds a kink to 14 digits at least: a number of at most 12 digits that close is meant
+exactly."""
 
 
 def kinked_part(g: Callable) -> PiecewiseLinear | None:
@@ -37,14 +38,14 @@ def _measured(g: Callable) -> PiecewiseLinear | None:
         return None
     knots = [_rounded(kink) for kink in found.kinks]
     bends = [_bend(g, knot) for knot in knots]
-    if None in bends:
-        return None
-    return PiecewiseLinear(0.0, 0.0, tuple(knots), tuple(bends))
+    known = tuple(bend for bend in bends if bend is not None)
+    return PiecewiseLinear(0.0, 0.0, tuple(knots), known) if len(known) == len(knots) else None
 
 
 def _rounded(place: float) -> float:
-    short = float(f"{place:.{_DIGITS}g}") + 0.0
-    return 0.0 if abs(place) < 1e-15 else short if abs(short - place) < 1e-14 * abs(place) else place
+    """The short number that bisection has missed by rounding, if there is one."""
+    short = float(f"{place:.{_DIGITS}g}") if abs(place) > _ROUNDING else 0.0
+    return short if abs(short - place) <= _ROUNDING * max(1.0, abs(place)) else place
 
 
 def _bend(g: Callable, knot: float) -> float | None:

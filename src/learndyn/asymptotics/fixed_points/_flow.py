@@ -57,7 +57,7 @@ def fixed_flow(
     if averages is None:  # a fixed point takes few evaluations, so they may be dearer
         finer = flow.averages.finer(state.k, state.m) or flow.averages
         flow = eqx.tree_at(lambda f: f.averages, flow, finer)
-    if moving or not flow.averages.replicates:
+    if moving or flow.averages.holds_at_singular:
         return flow
     better = averages_at(problem, rule, state, flow.averages)
     return eqx.tree_at(lambda f: f.averages, flow, better)
@@ -68,7 +68,7 @@ def regularised(flow: OverlapFlow, state: Overlaps) -> Overlaps:
 
     There averages over nodes have derivatives; the change is far below any that matters.
     """
-    if not flow.averages.replicates or not is_singular(state):
+    if flow.averages.holds_at_singular or not is_singular(state):
         return state
     norms = jnp.diagonal(state.Q)
     return eqx.tree_at(lambda s: s.Q, state, state.Q + jnp.diag(_SHIFT * (1 + norms)))
