@@ -155,8 +155,9 @@ def test_averages_are_those_of_quadrature(name):
     np.testing.assert_allclose(found.h[0], w @ (g_np(f_1 + b[0]) * off), rtol=of_slopes)
     np.testing.assert_allclose(eg, 0.5 * w @ off**2, rtol=of_error)
     np.testing.assert_allclose(found.Phi[0, 0], size**2, rtol=1e-5)
-    if name == "hard_swish":  # one is enough: compiling takes long
-        assert 1e-9 < averages_error(problem, RULE, state, averages) < 2e-4 * size**2
+    if name == "hard_swish":  # the least exact one
+        wrong = np.abs(fields[0] - exact[:2]).max()
+        assert wrong < averages_error(problem, RULE, state, averages) < 30 * wrong
 
 
 # Several units, and the rule

@@ -31,6 +31,10 @@ _FINE, _COARSE = (256, 2000), (128, 1000)
 """Orders of the series for what is left of a unit without its kinks, and nodes for its
 coefficients; and those of the series whose difference tells the error."""
 
+_CANCELS = 1e-8
+"""Share of the output weights below which G is small because student and teacher agree, and its
+relative error no sign of a coarse series."""
+
 
 class MixedAverages(AbstractAverages):
     """Averages of a network with squared loss, some of whose units have kinks.
@@ -81,7 +85,18 @@ class MixedAverages(AbstractAverages):
         both = None if self.products is None else self.products.neighbours()
         if both is None:
             return None
-        return self._with(self.coarse, both[0]), self._with(self.series, both[1])
+        return self._with(self.series, both[0]), self._with(self.series, both[1])
+
+    def misfit(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
+        """The difference that the coarse series makes in G, over the largest entry of G: its error
+        is four times that of the series used, or more."""
+        given = state.covariance, state.output_weights
+        units = self._units(problem, state)
+        fine, coarse = (
+            mixed.error_averages(*units, *given, terms).G for terms in (self.series, self.coarse)
+        )
+        size = jnp.max(jnp.abs(fine)) + _CANCELS * jnp.sum(jnp.abs(state.output_weights))
+        return jnp.max(jnp.abs(fine - coarse)) / size
 
     @property
     def holds_at_singular(self) -> bool:
@@ -92,9 +107,15 @@ class MixedAverages(AbstractAverages):
         return self.products is not None and self.products.is_stepwise
 
     def _with(self, terms: Series, products: AbstractAverages) -> "MixedAverages":
-        parts = (terms, self.coarse, products)
         return MixedAverages(
-            self.student, self.teacher, self.exact, self.curved, self.biases, *parts
+            self.student,
+            self.teacher,
+            self.exact,
+            self.curved,
+            self.biases,
+            terms,
+            self.coarse,
+            products,
         )
 
     def _units(self, problem: Problem, state: Overlaps) -> tuple[Network, Units]:
@@ -134,15 +155,18 @@ def mixed_averages(
     teacher = None if student is None else kinked_part(problem.teacher)
     if student is None or teacher is None or not (student.knots or teacher.knots):
         return None
-    exact = tuple(piecewise_linear(g) is not None for g in (problem.student, problem.teacher))
+    exact = (
+        piecewise_linear(problem.student) is not None,
+        piecewise_linear(problem.teacher) is not None,
+    )
     curved = exact[0] or not regularity(problem.student).bends
     products = None
     if rule is not None:
         products = _one_unit_products(problem, k, m, rule)
         sizes = {"rule": rule, "biases": biases, "reach": reach}
         products = products or node_averages(problem, k, m, **sizes)
-    both = [jax.tree.map(jnp.asarray, series(*size)) for size in (_FINE, _COARSE)]
-    return MixedAverages(student, teacher, exact, curved, biases, *both, products)
+    fine, coarse = (jax.tree.map(jnp.asarray, series(*size)) for size in (_FINE, _COARSE))
+    return MixedAverages(student, teacher, exact, curved, biases, fine, coarse, products)
 
 
 def _one_unit_products(
