@@ -121,6 +121,14 @@ def test_progress_goes_to_stderr_and_changes_nothing(arguments, capsys):
     np.testing.assert_array_equal(with_bar, without)
 
 
+def test_coarse_averages_are_told_on_stderr(folder, capsys):
+    command = "ode --student tanh --k 1 --m 1 --alpha-max 1 --averages qmc --nodes 16"
+    assert main([*command.split(), "-o", str(folder / "coarse.nc"), "--no-png"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("ode: the error of the Gaussian averages is ")
+    assert "RuntimeWarning" not in said
+
+
 def test_without_matplotlib_there_is_no_figure(folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)

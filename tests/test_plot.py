@@ -76,6 +76,29 @@ class TestLearningCurve:
         assert max(start) == pytest.approx(np.quantile(factors, 0.84))
         assert "21 runs" in ax.get_legend().get_texts()[0].get_text()
 
+    def test_the_error_of_the_averages_is_a_band_where_it_is_seen(self):
+        ds = run()
+        error = 0.3 * ds.eg.values
+        ax = plot.learning_curve(ds.assign(averages_error_eg=("alpha", error)))
+        (band,) = ax.collections
+        ends = [y for x, y in band.get_paths()[0].vertices if x == LINEAR[-1]]
+        assert min(ends) == pytest.approx(0.7 * ds.eg.values[-1])
+        assert max(ends) == pytest.approx(1.3 * ds.eg.values[-1])
+        labels = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert labels == ["ODE", "error of the averages"]
+        fine = ds.assign(averages_error_eg=("alpha", 1e-3 * error))
+        assert not plot.learning_curve(fine).collections
+
+    def test_an_error_above_the_value_leaves_the_axis_as_it_is(self):
+        ds = run()
+        lost = np.where(LINEAR > 9.0, np.nan, 100.0 * ds.eg.values)
+        errors = xr.DataArray([lost, 0.5 * ds.eg.values], dims=("noise", "alpha"))
+        ax = plot.learning_curve(ds.assign(averages_error_eg=errors))
+        (band,) = ax.collections
+        drawn = band.get_paths()[0].vertices
+        assert drawn[:, 0].max() == LINEAR[-1]  # the run that goes on has an error there
+        assert drawn[:, 1].min() >= 0.099 * ds.eg.values.min()
+
     def test_true_times_are_used(self):
         late = run(level="sgd").assign(alpha_actual=("alpha", LINEAR + 0.01))
         (points,) = lines(plot.learning_curve(experiment=late), "o")

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from validation.mutants import mutant, replace
 
 from learndyn import SGD
-from learndyn.averages import ClosedForm, FieldAverages, NodeAverages
+from learndyn.averages import ClosedForm, FieldAverages, NodeAverages, SeriesAverages
 from learndyn.dynamics import OverlapFlow, _fluctuations, _langevin
 from learndyn.integrals import erf, linear
 from learndyn.integrals.relu import committee as relu
@@ -12,6 +12,7 @@ from learndyn.integrals.relu import committee as relu
 COMMITTEE = "test_committee.py::test_learning_curve[4]"
 BOTH = "test_committee.py::test_both_layers[2]"
 VARIANT = "test_algorithms.py::test_variant"
+PLATEAU = "test_plateau_without_closed_forms.py"
 CONSTANT = "test_concentration.py::test_rate_and_constant[erf]"
 
 
@@ -89,7 +90,7 @@ def nodes_bias_gradient() -> None:
 
 
 def _drift_with(change) -> None:
-    @replace(OverlapFlow, "_drift")
+    @replace(OverlapFlow, "overlap_drift")
     def _(old, self, rates, state, found):
         return change(old, self, rates, state, found)
 
@@ -194,3 +195,22 @@ def nodes_error_too_large() -> None:
     @replace(NodeAverages, "generalisation_error")
     def _(old, self, problem, state):
         return 1.03 * old(self, problem, state)
+
+
+@mutant(
+    "averages by series: <c rho> of one student and one teacher is 1e-4 too large",
+    f"{PLATEAU}::test_symmetric_start[erf]",
+    f"{PLATEAU}::test_end[erf]",
+)
+def series_not_symmetric() -> None:
+    @replace(SeriesAverages, "field_averages")
+    def _(old, self, *given):
+        found = old(self, *given)
+        return found._replace(G=found.G.at[0, -1].multiply(1.0001))
+
+
+@mutant("averages by series: <c c> is 3 % too large", f"{PLATEAU}::test_end[erf]")
+def series_product_too_large() -> None:
+    @replace(SeriesAverages, "field_averages")
+    def _(old, self, *given):
+        return _scaled(old(self, *given), Phi=1.03)

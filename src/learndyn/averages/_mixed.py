@@ -121,17 +121,14 @@ class MixedAverages(AbstractAverages):
     def _units(self, problem: Problem, state: Overlaps) -> tuple[Network, Units]:
         """The piecewise linear parts of all units, and the rest of each."""
         net = network(self.student, self.teacher, state.k, state.m)
-        parts = zip((problem.student, problem.teacher), self._parts, self.exact, strict=True)
-        values, slopes = zip(*[_rest(*part) for part in parts], strict=True)
+        own, own_slope = _rest(problem.student, self.student, self.exact[0])
+        other, other_slope = _rest(problem.teacher, self.teacher, self.exact[1])
         same = eqx.tree_equal(problem.student, problem.teacher)
         alike, b = is_concrete(same) and bool(same), None
         if self.biases and state.b is not None and state.b_teacher is not None:
             b = jnp.concatenate([state.b, state.b_teacher])
-        return net, Units(*values, *slopes, state.k, alike, self.curved, b)
-
-    @property
-    def _parts(self) -> tuple[PiecewiseLinear, PiecewiseLinear]:
-        return self.student, self.teacher
+        functions = own, other, own_slope, other_slope
+        return net, Units(*functions, state.k, alike, self.curved, b)
 
 
 def mixed_averages(

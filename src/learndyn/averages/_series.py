@@ -34,8 +34,9 @@ from learndyn.problems import (
 from learndyn.rules import AbstractRule, FieldAverages
 from learndyn.states import Overlaps
 
-_DEFAULT, _MANY_UNITS = 4, 2
-"""Levels to start from: <F F> to 2e-5 up to eight fields, beyond which that would take long."""
+_DEFAULT, _MANY_UNITS = 4, 3
+"""Levels to start from: <F F> to 5e-6 up to eight fields, and to 1e-5 beyond, for tanh at overlaps
+of 1."""
 
 _MOST_FIELDS = 8
 

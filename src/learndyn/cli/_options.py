@@ -123,7 +123,7 @@ class AverageOptions:
     """How Gaussian averages are taken where there is no closed form."""
 
     averages: Literal["auto", "closed", "hermite", "qmc", "mc"] = "auto"
-    """auto: closed forms where they exist, else Gauss-Hermite or quasi-Monte Carlo."""
+    """auto: closed forms, series for smooth units with squared loss, else a set of nodes."""
     nodes: int | None = None
     """Nodes per direction (hermite) or points per replicate (qmc, mc). None: the default."""
 

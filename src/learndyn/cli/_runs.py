@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -95,7 +96,8 @@ def _with_bar(in_parts: Callable[..., Any], name: str, arguments: Any, keywords:
 
 def _solve(settings: Settings, start: Overlaps, solver: Any) -> Any:
     keywords = {} if solver is None else vars(solver)
-    with _elapsed_time("ode", _shows_progress(settings)):
+    shown = _elapsed_time("ode", _shows_progress(settings))
+    with _plain_warnings("ode"), shown:
         trajectory = solve_ode(
             settings.problem,
             settings.rule,
@@ -106,6 +108,16 @@ def _solve(settings: Settings, start: Overlaps, solver: Any) -> Any:
         )
         jax.block_until_ready(trajectory)
     return to_dataset(trajectory, attributes=settings.attributes)
+
+
+@contextlib.contextmanager
+def _plain_warnings(name: str) -> Iterator[None]:
+    """Warnings of a run as one line on stderr, without a place in the library's source."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield
+    for warning in told:
+        print(f"{name}: {warning.message}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TIME = r"$\alpha$ = steps / $N$"
+_VISIBLE = 0.02
+"""Error of the averages, over the value, below which its band is thinner than the line, on a
+logarithmic axis of four decades."""
+
+_HATCH = "//////"
+"""Fine lines, so that an error does not look like the scatter of runs."""
+
+_LOWEST = 0.1
+"""Part of the value down to which that band goes: a logarithmic axis has no place for 0."""
+
 _MARKERS = 22
 """Markers along a curve: enough to follow it, few enough to see the line under them."""
 
@@ -34,6 +44,8 @@ def learning_curve(
     by: the dimension along which the curves differ; None: the only one other than alpha and seed.
     log_time: whether time is logarithmic; None: where the saved times are.
 
+    Where the dataset of a theory has `averages_error_eg` and that would be seen, lines of eg have
+    a hatched band for the error that comes from the Gaussian averages.
     Runs that stopped early are left out after they did, and counted in the figure.
     Raises: ValueError for anything but datasets, or dimensions left to choose.
     """
@@ -60,6 +72,18 @@ def learning_curve(
 def _draw_line(ax: "Axes", curve: Curve, colour: Any) -> None:
     ax.plot(curve.times, curve.quantile(0.5), color=colour, zorder=2)
     _draw_band(ax, curve, colour)
+    if _has_visible_error(curve):
+        middle, error = curve.quantile(0.5), curve.averages_error
+        low = np.fmax(middle - error, _LOWEST * middle)
+        look = {"facecolor": "none", "edgecolor": colour, "alpha": 0.6, "linewidth": 0}
+        ax.fill_between(curve.times, low, middle + error, hatch=_HATCH, zorder=1, **look)
+
+
+def _has_visible_error(curve: Curve) -> bool:
+    """Whether a band for the error of the averages would be thicker than the line."""
+    if curve.averages_error is None:
+        return False
+    return bool((curve.averages_error > _VISIBLE * np.abs(curve.quantile(0.5))).any())
 
 
 def _draw_points(ax: "Axes", curve: Curve, colour: Any) -> None:
@@ -124,6 +148,8 @@ def _label(ax: "Axes", lines: list[Curve], points: list[Curve], palette: dict[An
         label_ends({ax: [end for end in ends if np.isfinite(end[0])]})
     dark = GREY if len(palette) > 1 else next(iter(palette.values()))
     handles = [*_handle(lines, dark, marker=False), *_handle(points, dark, marker=True)]
+    if any(_has_visible_error(curve) for curve in lines):
+        handles.append(_error_handle(dark))
     if any(handle.get_label() for handle in handles):
         ax.legend(handles=handles, loc="best")
 
@@ -141,6 +167,13 @@ def _handle(curves: list[Curve], colour: Any, *, marker: bool) -> list[Any]:
     if marker:
         line.set(linestyle="none", marker="o", markersize=3.6, markerfacecolor="white")
     return [line]
+
+
+def _error_handle(colour: Any) -> Any:
+    from matplotlib.patches import Patch
+
+    look = {"facecolor": "none", "edgecolor": colour, "linewidth": 0, "alpha": 0.6}
+    return Patch(hatch=_HATCH, label="error of the averages", **look)
 
 
 def _last(curve: Curve) -> float:

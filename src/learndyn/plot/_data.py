@@ -24,7 +24,11 @@ _NAMES = {
 
 
 class Curve(NamedTuple):
-    """One quantity against time: `values` (runs, times), NaN where a run had stopped."""
+    """One quantity against time: `values` (runs, times), NaN where a run had stopped.
+
+    averages_error: (times,), the largest error of `values` that comes from the Gaussian averages;
+    None where the dataset does not have it.
+    """
 
     label: str | None
     value: Any
@@ -32,6 +36,7 @@ class Curve(NamedTuple):
     values: np.ndarray
     failed: int
     level: str
+    averages_error: np.ndarray | None = None
 
     def quantile(self, q: float) -> np.ndarray:
         """The quantile over the runs still going; NaN where there is none."""
@@ -91,7 +96,16 @@ def _curve(dataset: Any, quantity: str, label: str | None, value: Any) -> Curve:
     actual = dataset.get("alpha_actual", dataset.alpha)
     times = np.asarray(actual if actual.dims == ("alpha",) else dataset.alpha)
     failed = int((np.asarray(dataset["result"]) != 0).sum()) if "result" in dataset else 0
-    return Curve(label, value, times, values, failed, dataset.attrs.get("level", ""))
+    error = _averages_error(dataset, quantity)
+    return Curve(label, value, times, values, failed, dataset.attrs.get("level", ""), error)
+
+
+def _averages_error(dataset: Any, quantity: str) -> np.ndarray | None:
+    array = dataset.get(f"averages_error_{quantity}")
+    if array is None or "alpha" not in array.dims:
+        return None
+    # fmax leaves out the NaN of runs that had stopped.
+    return np.fmax.reduce(np.atleast_2d(array.transpose(..., "alpha").values), axis=0)
 
 
 def _variable(dataset: Any, name: str, quantity: str) -> Any:

@@ -35,15 +35,19 @@ def error_averages(
     k = units.k
     rule, sigma, r, x = _prepared(units, c, rules)
     g, slopes = units.values(x), units.slopes(x)
-    both = mehler(slopes[:k], slopes, r[:k], rule)
-    h, f = (mehler(of, g, r[:k], rule) @ u for of in (g[:k], slopes[:k]))
+    third = slopes[:k] * rule.z
     if units.is_curved:
-        _, curvatures = jax.jvp(units.student_slope, (x[:k],), (jnp.ones_like(x[:k]),))
-        own = mehler(curvatures, g, r[:k], rule) @ u
-    else:  # <g''_i D> = (<f_i g'_i D> - sum_c Cov(f_i, f_c) u_c <g'_i g'_c>) / Var(f_i)
-        own = mehler(slopes[:k] * rule.z, g, r[:k], rule) @ u
+        _, third = jax.jvp(units.student_slope, (x[:k],), (jnp.ones_like(x[:k]),))
+    # All pairs at once: one program. Rows g, g' and the third of students, columns g and g'.
+    rows, columns = jnp.concatenate([g[:k], slopes[:k], third]), jnp.concatenate([g, slopes])
+    found = mehler(rows, columns, jnp.tile(r[:k], (3, 2)), rule)
+    d = len(c)
+    with_g, both = found[:, :d] @ u, found[k : 2 * k, d:]
+    h, f, own = with_g[:k], with_g[k : 2 * k], with_g[2 * k :]
+    if not units.is_curved:
+        # <g''_i D> = (<f_i g'_i D> - sum_c Cov(f_i, f_c) u_c <g'_i g'_c>) / Var(f_i)
         own = (own - jnp.sum(r[:k] * sigma * u * both, axis=1)) / sigma[:k]
-    G = u * both + jnp.eye(k, len(c)) * own[:, None]
+    G = u * both + jnp.eye(k, d) * own[:, None]
     return ErrorAverages(G, h, f, both[:, :k])
 
 

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn.integrals.smooth.pairs import error_averages
-from learndyn.integrals.smooth.rules import Given, Rules, Series
+from learndyn.integrals.smooth.rules import Given, Rules
 from learndyn.integrals.smooth.units import Units, powers, standardised
 
 _NO_DIRECTION = 1e-7
 """Below this, sqrt((1 +- r)/2) is rounding: sum or difference of the two fields is 0."""
+
+_TINY = 1e-300
+"""Where there is nothing to compare with, an error of 0 is none."""
 
 _NO_SPREAD = 1e-13
 """Products of conditional standard deviations below this are rounding: the correlation of two
@@ -34,58 +36,23 @@ def error_products(
 
 
 def misfit(units: Units, c: Float[Array, "d d"], rules: Rules) -> Float[Array, ""]:
-    """Largest relative error of the rules on integrals whose value is known, cheaply found.
+    """Largest relative error of the lattices on averages over one field: of g'**2 for those that
+    are conditioned on, of g for those of other fields, which vary less once these are given.
 
-    Those are <g'_i g'_k> on the nodes that are conditioned on, and <g_a>, a quarter and half a
-    step off the centre, on the nodes for each other field, against the series' fine lattice. Where
-    units are too steep for a lattice, levels may agree by chance; this check detects it.
+    Where units are too steep for a lattice, levels may agree by chance; this tells.
     """
-    k = units.k
+    k, checks = units.k, rules.checks
     sigma, r = standardised(c)
-    b = units.biases(len(c))
-    exact = error_averages(units, c, jnp.zeros(len(c)), rules).slopes
-    z, weight = rules.line
-    slopes = units.student_slope(sigma[:k, None] * z + b[:k, None])
-    found = jnp.diag(slopes**2 @ weight)
-    if k > 1:
-        pair = lambda ij: _slopes_on_plane(units, sigma, r, b, rules, *ij)
-        i, j = np.triu_indices(k, 1)
-        found = found.at[i, j].set(jax.lax.map(pair, (i, j)))
-        found = found.at[j, i].set(found[i, j])
-    own = jnp.sqrt(jnp.diagonal(exact))
-    outer = jnp.max(jnp.abs(found - exact) / (own[:, None] * own))
-    free = jnp.sqrt(jnp.max(jnp.maximum(1 - r[:k] ** 2, 0.0), axis=0))
-    inner = [_off_centre(units, sigma, free, b, rules.series, given) for given in _givens(rules, k)]
-    return jnp.max(jnp.stack([outer, *inner]))
-
-
-def _givens(rules: Rules, k: int) -> list[Given]:
-    return [rules.given_line] if k == 1 else [rules.given_line, rules.given_plane]
-
-
-def _slopes_on_plane(
-    units: Units, sigma: Array, r: Array, b: Array, rules: Rules, i: Array, j: Array
-) -> Float[Array, ""]:
-    x = _two_fields(rules.plane, r[i, j])
-    both = jnp.stack([i, j])
-    slopes = units.student_slope(sigma[both, None] * x + b[both, None])
-    return jnp.sum(rules.plane[2] * slopes[0] * slopes[1])
-
-
-def _off_centre(
-    units: Units, sigma: Array, spread: Array, b: Array, fine: Series, given: Given
-) -> Float[Array, ""]:
-    """Error of the rule for one field on <g>, over the root of <g**2>."""
-    step = given.xi[len(given.xi) // 2] - given.xi[len(given.xi) // 2 - 1]
-    weight = given.moments[0]
-    errors = []
-    for part in (0.25, 0.5):
-        at = lambda xi, part=part: units.values(
-            (sigma * spread)[:, None] * (xi + part * step) + b[:, None]
-        )
-        exact, size = at(fine.z) @ fine.weight, jnp.sqrt(at(fine.z) ** 2 @ fine.weight)
-        errors.append(jnp.max(jnp.abs(at(given.xi) @ weight - exact) / (size + 1e-300)))
-    return jnp.max(jnp.stack(errors))
+    free = sigma * jnp.sqrt(jnp.max(jnp.maximum(1 - r[:k] ** 2, 0.0), axis=0))
+    b = units.biases(len(c))[:, None]
+    slopes = units.student_slope(sigma[:k, None] * checks.nodes + b[:k]) ** 2
+    values = units.values(free[:, None] * checks.nodes + b)
+    exact = slopes @ checks.exact[:2].T
+    outer = jnp.abs(slopes @ checks.rough[:2].T - exact) / (exact + _TINY)
+    size = jnp.sqrt(values**2 @ checks.exact[2:].T)
+    inner = jnp.abs(values @ (checks.rough - checks.exact)[2:].T) / (size + _TINY)
+    counts = jnp.arange(2) > 0 if k == 1 else jnp.full(2, True)  # one unit needs no plane
+    return jnp.max(jnp.where(counts, jnp.concatenate([outer, inner]), 0.0))
 
 
 def _two_fields(plane: Any, r: Array) -> Float[Array, "2 p"]:

@@ -20,6 +20,11 @@ _CORE = 0.25
 to z, so that a unit as steep as sigma = 30 is resolved and no point is wasted."""
 
 
+_CHECKING, _OFF_CENTRE = 200, 0.37
+"""Points of the fine lattice by which others are tried, at nodes moved by so many steps: neither a
+symmetric place nor half way."""
+
+
 class Series(NamedTuple):
     """Nodes z symmetric about 0, their weights (points,), and Hermite functions: row n of
     `hermite` (orders, points), summed with values at z, gives their coefficient of order n.
@@ -42,6 +47,19 @@ class Given(NamedTuple):
     moments: Array
 
 
+class Checks(NamedTuple):
+    """Averages over one field that are known, by which lattices are tried.
+
+    nodes: (points,) those of four lattices, moved off their centres, and of a fine one, too.
+    rough, exact: (4, points) weights of each lattice, and of the fine one in its place: that of the
+    plane, of the line, and those for other fields given these.
+    """
+
+    nodes: Array
+    rough: Array
+    exact: Array
+
+
 class Rules(NamedTuple):
     """All rules of a level.
 
@@ -54,6 +72,7 @@ class Rules(NamedTuple):
     given_plane: Given
     line: tuple[Array, Array]
     given_line: Given
+    checks: Checks
 
 
 @dataclass(frozen=True)
@@ -83,6 +102,7 @@ class Lattices:
             _orthonormal(*self.per_plane),
             _halved(*_lattice(*self.on_line), half),
             _orthonormal(*self.per_line),
+            _checks([self.on_plane, self.on_line, self.per_plane, self.per_line]),
         )
 
 
@@ -110,6 +130,7 @@ class Exact:
             given,
             _halved(z2, weight2, half),
             given,
+            Checks(np.zeros(1), np.zeros((4, 1)), np.zeros((4, 1))),
         )
 
 
@@ -146,14 +167,14 @@ def stacked(levels: Sequence[Level], half: bool) -> Rules:
 
 
 LEVELS = (
-    Lattices(16, 120, (14, 4.5), 1e-5, (9, 3.5), (32, 6.0), (14, 5.0)),
-    Lattices(24, 140, (17, 4.75), 3e-6, (10, 3.75), (40, 6.25), (17, 5.5)),
-    Lattices(32, 160, (20, 5.0), 1e-6, (12, 4.0), (48, 6.5), (20, 6.0)),
-    Lattices(48, 200, (24, 5.25), 3e-7, (14, 4.4), (56, 6.75), (24, 6.25)),
-    Lattices(64, 240, (28, 5.5), 1e-7, (16, 4.75), (64, 7.0), (28, 6.5)),
-    Lattices(96, 280, (32, 6.0), 1e-8, (20, 5.25), (80, 7.25), (34, 7.0)),
-    Lattices(128, 320, (36, 6.5), 1e-9, (24, 5.75), (96, 7.5), (40, 7.5)),
-    Lattices(192, 400, (42, 7.25), 1e-10, (32, 6.75), (112, 8.0), (52, 8.0)),
+    Lattices(16, 120, (14, 4.5), 1e-5, (10, 3.7), (32, 6.0), (14, 5.0)),
+    Lattices(24, 140, (18, 4.85), 3e-6, (12, 4.0), (40, 6.25), (18, 5.6)),
+    Lattices(32, 160, (20, 5.0), 1e-6, (14, 4.25), (48, 6.5), (20, 6.0)),
+    Lattices(48, 200, (24, 5.0), 5e-7, (16, 4.65), (56, 6.75), (24, 6.25)),
+    Lattices(64, 240, (26, 5.25), 3e-7, (18, 5.0), (64, 7.0), (28, 6.5)),
+    Lattices(96, 280, (32, 6.0), 1e-8, (24, 5.95), (80, 7.25), (34, 7.0)),
+    Lattices(128, 320, (36, 6.5), 1e-9, (28, 6.4), (96, 7.5), (40, 7.5)),
+    Lattices(192, 400, (42, 7.25), 1e-10, (36, 7.1), (112, 8.0), (52, 8.0)),
     Lattices(256, 480, (48, 8.0), 1e-12, (44, 7.75), (128, 8.5), (64, 8.5)),
     Lattices(512, 720, (64, 8.5), 1e-14, (64, 8.5), (160, 8.5), (96, 8.5)),
     Lattices(1024, 960, (96, 8.5), 1e-15, (96, 8.5), (240, 8.5), (160, 8.5)),
@@ -164,14 +185,34 @@ less than the others, whose conditional spread is what the average of D**2 is ma
 
 
 def series(orders: int, points: int) -> Series:
-    """The rule for Hermite coefficients of `points` nodes z = c sinh(t), equally spaced in t."""
-    edge = np.arcsinh(_REACH / _CORE)
-    t = np.linspace(-edge, edge, points)
-    z = _CORE * np.sinh(t)
+    """The rule for Hermite coefficients of so many nodes."""
+    z, step = _sinh_lattice(points)
     root = np.exp(-0.25 * z * z)
-    step = _CORE * np.cosh(t) * (t[1] - t[0]) / np.sqrt(2 * np.pi)
     hermite = _hermite(z, orders, root) * step * root
     return Series(z, step * root**2, hermite, np.asarray(orders))
+
+
+def _sinh_lattice(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes z = c sinh(t), equally spaced in t, and their spacing over sqrt(2 pi)."""
+    edge = np.arcsinh(_REACH / _CORE)
+    t = np.linspace(-edge, edge, points)
+    return _CORE * np.sinh(t), _CORE * np.cosh(t) * (t[1] - t[0]) / np.sqrt(2 * np.pi)
+
+
+def _checks(lattices: list[tuple[int, float]]) -> Checks:
+    z, step = _sinh_lattice(_CHECKING)
+    nodes, rough, exact = [], [], []
+    for row, (x, weight) in enumerate(_lattice(*lattice) for lattice in lattices):
+        moved = _OFF_CENTRE * (x[1] - x[0])
+        nodes += [x + moved, z + moved]
+        nothing = np.zeros((len(lattices), len(x) + len(z)))
+        for rows, part, weights in (
+            (rough, slice(len(x)), weight),
+            (exact, slice(len(x), None), step * np.exp(-0.5 * z * z)),
+        ):
+            rows.append(nothing.copy())
+            rows[-1][row, part] = weights
+    return Checks(*(np.concatenate(parts, axis=-1) for parts in (nodes, rough, exact)))
 
 
 def _gauss(points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
