@@ -13,6 +13,7 @@ from learndyn.averages._errors import is_exact as is_exact
 from learndyn.averages._errors import sampled as sampled
 from learndyn.averages._fallback import node_averages as node_averages
 from learndyn.averages._fallback import reach_of as reach_of
+from learndyn.averages._mixed import MixedAverages as MixedAverages
 from learndyn.averages._nodes import NodeAverages as NodeAverages
 from learndyn.averages._one_unit import AbstractOneUnit as AbstractOneUnit
 from learndyn.averages._one_unit import outside_of as outside_of

@@ -7,6 +7,7 @@ import numpy as np
 from learndyn._checks import is_concrete
 from learndyn.averages._closed import closed_form, has_closed_form
 from learndyn.averages._fallback import node_averages
+from learndyn.averages._mixed import mixed_averages
 from learndyn.averages._nodes import NodeAverages
 from learndyn.averages._piecewise_linear import piecewise_linear_averages
 from learndyn.averages._quadrature import AbstractNodes
@@ -50,6 +51,7 @@ def choose_averages(
         found = piecewise_linear_averages(problem, **sizes)
         found = found or one_unit_averages(problem, **sizes)
         found = found or series_averages(problem, **sizes, reach=reach)
+        found = found or mixed_averages(problem, **sizes, reach=reach)
     if found is not None:
         return found
     return choose_nodes(problem, k, m, rule=rule, biases=biases, nodes=averages, reach=reach)

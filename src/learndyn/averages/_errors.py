@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from learndyn.averages._nodes import NodeAverages
 from learndyn.averages._types import AbstractAverages
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule, FieldAverages
@@ -64,15 +63,15 @@ def estimated(
     if neighbours is not None:
         return _from_levels([of(a) for a in (neighbours[0], averages, neighbours[1])], size, misfit)
     values = of(averages)
-    if isinstance(averages, NodeAverages):
-        return Estimate(values, _scatter(averages, of), jnp.asarray(True))
+    if averages.replicates:
+        return Estimate(values, _scatter(averages, of, values), jnp.asarray(True))
     return Estimate(values, [jnp.zeros(()) for _ in values], jnp.asarray(True))
 
 
 def is_exact(averages: AbstractAverages) -> bool:
     """Whether averages are exact to rounding, at every state."""
     has_levels = averages.levels() is not None or averages.neighbours() is not None
-    return not (has_levels or isinstance(averages, NodeAverages))
+    return not (has_levels or averages.replicates)
 
 
 def _from_levels(levels: list[list[Array]], size: Array | float, misfit: Array | float) -> Estimate:
@@ -90,13 +89,21 @@ def _from_levels(levels: list[list[Array]], size: Array | float, misfit: Array |
     return Estimate(values, errors, resolved)
 
 
-def _scatter(averages: NodeAverages, of: Quantities) -> list[Float[Array, ""]]:
-    """Standard errors from independent replicates of the nodes; NaN where there is but one."""
-    replicates = averages.z.shape[0]
+def _scatter(
+    averages: AbstractAverages, of: Quantities, values: list[Array]
+) -> list[Float[Array, ""]]:
+    """Standard errors from independent replicates of the nodes, and by how much their mean differs
+    from the averages where replicates are coarser in other ways; NaN where there is but one."""
+    replicates = averages.replicates
     if replicates < 2:
-        return [jnp.full((), jnp.nan) for _ in jax.eval_shape(lambda: of(averages))]
+        return [jnp.full((), jnp.nan) for _ in values]
     each = jax.lax.map(lambda i: of(averages.replicate(i)), jnp.arange(replicates))
-    return [jnp.max(jnp.std(x, axis=0, ddof=1)) / np.sqrt(replicates) for x in each]
+    return [_one_scatter(x, value) for x, value in zip(each, values, strict=True)]
+
+
+def _one_scatter(each: Float[Array, "replicates ..."], value: Array) -> Float[Array, ""]:
+    standard = jnp.std(each, axis=0, ddof=1) / np.sqrt(len(each))
+    return jnp.max(standard + jnp.abs(jnp.mean(each, axis=0) - value))
 
 
 def sampled(averages: FieldAverages, state: Overlaps) -> list[Array]:

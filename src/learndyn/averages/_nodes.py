@@ -99,6 +99,19 @@ class NodeAverages(AbstractAverages):
             second = second + weighted.T @ value
         return second - jnp.outer(mean, mean)
 
+    @property
+    def replicates(self) -> int:
+        return self.z.shape[0]
+
+    @property
+    def holds_at_singular(self) -> bool:
+        """Nodes are made for the state where they have to: `fixed_points` does that."""
+        return False
+
+    @property
+    def is_stepwise(self) -> bool:
+        return self.score
+
     def replicate(self, index: Array) -> "NodeAverages":
         """The same averages over one replicate alone, for error estimates."""
         return eqx.tree_at(lambda a: a.z, self, self.z[index][None])

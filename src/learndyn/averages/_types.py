@@ -36,6 +36,26 @@ class AbstractAverages(eqx.Module):
         return None
 
     @property
+    def replicates(self) -> int:
+        """How many independent sets of random nodes there are, whose scatter tells the error where
+        no levels do; 0: none, since the averages do not come from nodes."""
+        return 0
+
+    def replicate(self, index: Array) -> "AbstractAverages":
+        """The same averages over one of those sets alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no replicates.")
+
+    @property
+    def holds_at_singular(self) -> bool:
+        """Whether derivatives are right at singular covariances as well."""
+        return True
+
+    @property
+    def is_stepwise(self) -> bool:
+        """Whether averages are sums over nodes of what jumps, and so jump with the state."""
+        return False
+
+    @property
     def rtol(self) -> float:
         """A relative tolerance finer than which a solver would follow the averages' error."""
         return 0.0

@@ -24,7 +24,7 @@ _FINE = 2e-4
 """Relative error of the averages at which a run is good enough: eg is then right to about 2e-5."""
 
 _UNFELT = 1e-3
-"""Error of the drift, over the drift, that changes a run by less than lines in a figure are wide."""
+"""Error of the drift, over the drift, that nobody sees in a figure."""
 
 _COARSE = 1e-2
 """Error of the drift, over the drift, beyond which the averages decide where a run goes."""
@@ -97,7 +97,8 @@ def _errors_of(run: Trajectory) -> tuple[np.ndarray, np.ndarray]:
     """Errors of the averages, over the largest, and of the drift, over the drift; 0 where a run had
     ended or averages are exact."""
     names = ("averages_error_relative", "averages_error_drift")
-    relative, drift = (np.nan_to_num(np.asarray(run.stats.get(name, 0.0))) for name in names)
+    told = [np.atleast_1d(np.asarray(run.stats.get(name, 0.0))) for name in names]
+    relative, drift = (np.nan_to_num(error) for error in told)
     return relative, drift
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import Times
-from learndyn.averages import NodeAverages, estimated, sampled
+from learndyn.averages import estimated, sampled
 from learndyn.dynamics._averages_errors import errors_along
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
@@ -178,7 +178,7 @@ def _capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, 
     """Tolerances no finer than the averages where those make the drift discontinuous."""
     rtol, atol = tolerances
     problem, rule, start, averages = flow.problem, flow.rule, flow.start, flow.averages
-    if not (isinstance(averages, NodeAverages) and averages.score):
+    if not averages.is_stepwise:
         return rtol, atol
     of = lambda a: sampled(a.field_averages(problem, rule, start), start)
     values, errors, _ = estimated(averages, of)

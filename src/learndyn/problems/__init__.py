@@ -14,6 +14,7 @@ from learndyn.problems._functions import as_module as as_module
 from learndyn.problems._functions import declared as declared
 from learndyn.problems._functions import describe as describe
 from learndyn.problems._functions import to_json as to_json
+from learndyn.problems._kinks import kinked_part as kinked_part
 from learndyn.problems._losses import AbstractLoss as AbstractLoss
 from learndyn.problems._losses import AdaTron as AdaTron
 from learndyn.problems._losses import Hebb as Hebb

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from learndyn._checks import is_concrete, require_unbatched
 from learndyn.asymptotics.fixed_points._singular import averages_at, is_singular
-from learndyn.averages import AbstractAverages, AbstractNodes, NodeAverages
+from learndyn.averages import AbstractAverages, AbstractNodes
 from learndyn.dynamics import OverlapFlow, ode_term
 from learndyn.problems import Problem, regularity
 from learndyn.rules import AbstractRule
@@ -57,7 +57,7 @@ def fixed_flow(
     if averages is None:  # a fixed point takes few evaluations, so they may be dearer
         finer = flow.averages.finer(state.k, state.m) or flow.averages
         flow = eqx.tree_at(lambda f: f.averages, flow, finer)
-    if moving or not isinstance(flow.averages, NodeAverages):
+    if moving or flow.averages.holds_at_singular:
         return flow
     better = averages_at(problem, rule, state, flow.averages)
     return eqx.tree_at(lambda f: f.averages, flow, better)
@@ -68,7 +68,7 @@ def regularised(flow: OverlapFlow, state: Overlaps) -> Overlaps:
 
     There averages over nodes have derivatives; the change is far below any that matters.
     """
-    if not isinstance(flow.averages, NodeAverages) or not is_singular(state):
+    if flow.averages.holds_at_singular or not is_singular(state):
         return state
     norms = jnp.diagonal(state.Q)
     return eqx.tree_at(lambda s: s.Q, state, state.Q + jnp.diag(_SHIFT * (1 + norms)))

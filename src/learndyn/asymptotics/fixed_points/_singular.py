@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import is_concrete
-from learndyn.averages import NodeAverages, Trapezoid, field_root, needs_zeta_node
+from learndyn.averages import AbstractAverages, NodeAverages, Trapezoid, field_root, needs_zeta_node
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
@@ -16,8 +16,8 @@ so that a lattice has 64000 nodes at most. In more directions it would be too co
 
 
 def averages_at(
-    problem: Problem, rule: AbstractRule, state: Overlaps, averages: NodeAverages
-) -> NodeAverages:
+    problem: Problem, rule: AbstractRule, state: Overlaps, averages: AbstractAverages
+) -> AbstractAverages:
     """`averages`, or better ones at overlaps that are singular (student = teacher).
 
     There only the directions that exist need nodes; derivatives reach the missing ones through
@@ -26,7 +26,7 @@ def averages_at(
     """
     if not is_singular(state):
         return averages
-    if not averages.smooth:
+    if not (isinstance(averages, NodeAverages) and averages.smooth):
         raise ValueError(
             "derivatives at singular overlaps (student = teacher, or more units than "
             "directions) need a closed form or a problem without jumps and kinks; got "

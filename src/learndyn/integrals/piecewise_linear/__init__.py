@@ -5,5 +5,12 @@ from learndyn.integrals.piecewise_linear.first_layer import SignalAverages as Si
 from learndyn.integrals.piecewise_linear.first_layer import first_layer as first_layer
 from learndyn.integrals.piecewise_linear.first_layer import has_exact_products as has_exact_products
 from learndyn.integrals.piecewise_linear.first_layer import squared_error as squared_error
+from learndyn.integrals.piecewise_linear.function import Network as Network
 from learndyn.integrals.piecewise_linear.function import PiecewiseLinear as PiecewiseLinear
+from learndyn.integrals.piecewise_linear.function import network as network
+from learndyn.integrals.piecewise_linear.pairs import pair_averages as pair_averages
 from learndyn.integrals.piecewise_linear.pairs import squared_slope as squared_slope
+from learndyn.integrals.piecewise_linear.pairs import steps_at as steps_at
+from learndyn.integrals.piecewise_linear.steps import FAR as FAR
+from learndyn.integrals.piecewise_linear.steps import above as above
+from learndyn.integrals.piecewise_linear.steps import density as density

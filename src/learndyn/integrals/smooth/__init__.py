@@ -10,6 +10,8 @@ from learndyn.integrals.smooth.rules import LEVELS as LEVELS
 from learndyn.integrals.smooth.rules import Exact as Exact
 from learndyn.integrals.smooth.rules import Level as Level
 from learndyn.integrals.smooth.rules import Rules as Rules
+from learndyn.integrals.smooth.rules import Series as Series
 from learndyn.integrals.smooth.rules import made as made
+from learndyn.integrals.smooth.rules import series as series
 from learndyn.integrals.smooth.rules import stacked as stacked
 from learndyn.integrals.smooth.units import Units as Units

@@ -40,7 +40,7 @@ def error_averages(
         _, third = jax.jvp(units.student_slope, (x[:k],), (jnp.ones_like(x[:k]),))
     # All pairs at once: one program. Rows g, g' and the third of students, columns g and g'.
     rows, columns = jnp.concatenate([g[:k], slopes[:k], third]), jnp.concatenate([g, slopes])
-    found = _pairs(rows, columns, jnp.tile(r[:k], (3, 2)), rule)
+    found = mehler(rows, columns, jnp.tile(r[:k], (3, 2)), rule)
     d = len(c)
     with_g, both = found[:, :d] @ u, found[k : 2 * k, d:]
     h, f, own = with_g[:k], with_g[k : 2 * k], with_g[2 * k :]
@@ -55,7 +55,7 @@ def second_moments(units: Units, c: Float[Array, "d d"], rules: Rules) -> Float[
     """<g_a(f_a + b_a) g_b(f_b + b_b)> of all pairs, positive semi-definite like C itself."""
     rule, _, r, x = _prepared(units, c, rules)
     g = units.values(x)
-    return _pairs(g, g, r, rule)
+    return mehler(g, g, r, rule)
 
 
 def _prepared(
@@ -67,7 +67,7 @@ def _prepared(
     return rule, sigma, r, sigma[:, None] * rule.z + units.biases(len(c))[:, None]
 
 
-def _pairs(
+def mehler(
     f: Float[Array, "a points"],
     h: Float[Array, "b points"],
     r: Float[Array, "a b"],

@@ -97,7 +97,7 @@ class Lattices:
     def rules(self, half: bool) -> Rules:
         """half: one of each pair z, -z of what is given, for even integrands."""
         return Rules(
-            _series(self.orders, self.series_points),
+            series(self.orders, self.series_points),
             _square(*_lattice(*self.on_plane), self.prune, half),
             _orthonormal(*self.per_plane),
             _halved(*_lattice(*self.on_line), half),
@@ -121,11 +121,11 @@ class Exact:
         z, weight, hermite = _gauss(self.degree + 1)
         given = Given(z, hermite * weight)
         odd = len(z) % 2
-        series = np.concatenate([given.moments, np.zeros((odd, len(z)))])
-        order = np.asarray(len(series))
+        moments = np.concatenate([given.moments, np.zeros((odd, len(z)))])
+        order = np.asarray(len(moments))
         z2, weight2, _ = _gauss(2 * self.degree)
         return Rules(
-            Series(z, weight, series, order),
+            Series(z, weight, moments, order),
             _square(z2, weight2, 0.0, half),
             given,
             _halved(z2, weight2, half),
@@ -184,7 +184,7 @@ LEVELS = (
 less than the others, whose conditional spread is what the average of D**2 is made of."""
 
 
-def _series(orders: int, points: int) -> Series:
+def series(orders: int, points: int) -> Series:
     """The rule for Hermite coefficients of so many nodes."""
     z, step = _sinh_lattice(points)
     root = np.exp(-0.25 * z * z)

@@ -1,0 +1,191 @@
+"""Averages of additive networks with squared loss, of units with kinks that are not linear between
+them, or are so in the student or the teacher alone."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from learndyn._checks import is_concrete
+from learndyn.averages._closed import rule_averages, takes_error_signal
+from learndyn.averages._fallback import node_averages
+from learndyn.averages._places import places
+from learndyn.averages._split import SplitQuadrature
+from learndyn.averages._types import AbstractAverages
+from learndyn.integrals import mixed
+from learndyn.integrals.piecewise_linear import Network, PiecewiseLinear, network
+from learndyn.integrals.smooth import Series, Units, series
+from learndyn.problems import (
+    Problem,
+    derivative,
+    kinked_part,
+    piecewise_linear,
+    regularity,
+)
+from learndyn.rules import AbstractRule, FieldAverages
+from learndyn.states import Overlaps
+
+_FINE, _COARSE = (256, 2000), (128, 1000)
+"""Orders of the series for what is left of a unit without its kinks, and nodes for its
+coefficients; and those of the series whose difference tells the error."""
+
+_CANCELS = 1e-8
+"""Share of the output weights below which G is small because student and teacher agree, and its
+relative error no sign of a coarse series."""
+
+
+class MixedAverages(AbstractAverages):
+    """Averages of a network with squared loss, some of whose units have kinks.
+
+    G, h, f and eg come from averages over two fields, see `learndyn.integrals.mixed`; products
+    <F F> from `products`, averages of another kind, which also tell their error; None for eg alone.
+
+    student, teacher: the piecewise linear parts of the units, with all their kinks.
+    exact: whether student and teacher are piecewise linear themselves. curved: whether the student
+    has a continuous second derivative but for its kinks.
+    biases: whether there are any; if not, those of a state are taken for 0.
+    """
+
+    student: PiecewiseLinear = eqx.field(static=True)
+    teacher: PiecewiseLinear = eqx.field(static=True)
+    exact: tuple[bool, bool] = eqx.field(static=True)
+    curved: bool = eqx.field(static=True)
+    biases: bool = eqx.field(static=True)
+    series: Series
+    coarse: Series
+    products: AbstractAverages | None
+
+    def field_averages(
+        self, problem: Problem, rule: AbstractRule, state: Overlaps
+    ) -> FieldAverages:
+        assert self.products is not None, "made for the generalisation error alone"
+        units, k = self._units(problem, state), state.k
+        found = mixed.error_averages(*units, state.covariance, state.output_weights, self.series)
+        signal = FieldAverages(found.G, jnp.zeros((k, k)), found.h, found.f)
+        products = self.products.field_averages(problem, rule, state).Phi
+        return rule_averages(problem, rule, signal, state.layers)._replace(Phi=products)
+
+    def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
+        u = state.output_weights
+        units = self._units(problem, state)
+        return 0.5 * u @ mixed.second_moments(*units, state.covariance, self.series) @ u
+
+    @property
+    def replicates(self) -> int:
+        return 0 if self.products is None else self.products.replicates
+
+    def replicate(self, index: Array) -> "MixedAverages":
+        """One replicate of the nodes, with the coarse series, whose error is then seen as well."""
+        assert self.products is not None, "without nodes there are no replicates"
+        return self._with(self.coarse, self.products.replicate(index))
+
+    def neighbours(self) -> "tuple[MixedAverages, MixedAverages] | None":
+        both = None if self.products is None else self.products.neighbours()
+        if both is None:
+            return None
+        return self._with(self.series, both[0]), self._with(self.series, both[1])
+
+    def misfit(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
+        """The difference that the coarse series makes in G, over the largest entry of G: its error
+        is four times that of the series used, or more."""
+        given = state.covariance, state.output_weights
+        units = self._units(problem, state)
+        fine, coarse = (
+            mixed.error_averages(*units, *given, terms).G for terms in (self.series, self.coarse)
+        )
+        size = jnp.max(jnp.abs(fine)) + _CANCELS * jnp.sum(jnp.abs(state.output_weights))
+        return jnp.max(jnp.abs(fine - coarse)) / size
+
+    @property
+    def holds_at_singular(self) -> bool:
+        return self.products is None
+
+    @property
+    def is_stepwise(self) -> bool:
+        return self.products is not None and self.products.is_stepwise
+
+    def _with(self, terms: Series, products: AbstractAverages) -> "MixedAverages":
+        return MixedAverages(
+            self.student,
+            self.teacher,
+            self.exact,
+            self.curved,
+            self.biases,
+            terms,
+            self.coarse,
+            products,
+        )
+
+    def _units(self, problem: Problem, state: Overlaps) -> tuple[Network, Units]:
+        """The piecewise linear parts of all units, and the rest of each."""
+        net = network(self.student, self.teacher, state.k, state.m)
+        own, own_slope = _rest(problem.student, self.student, self.exact[0])
+        other, other_slope = _rest(problem.teacher, self.teacher, self.exact[1])
+        same = eqx.tree_equal(problem.student, problem.teacher)
+        alike, b = is_concrete(same) and bool(same), None
+        if self.biases and state.b is not None and state.b_teacher is not None:
+            b = jnp.concatenate([state.b, state.b_teacher])
+        functions = own, other, own_slope, other_slope
+        return net, Units(*functions, state.k, alike, self.curved, b)
+
+
+def mixed_averages(
+    problem: Problem,
+    k: int,
+    m: int,
+    *,
+    rule: AbstractRule | None = None,
+    biases: bool,
+    reach: float | None = None,
+) -> MixedAverages | None:
+    """Averages for `problem` and `rule` where some unit has kinks and the loss is squared; None
+    where there are no kinks, or a unit jumps, or for a rule without closed form.
+
+    rule: None: for the generalisation error alone. reach: the largest standard deviation of a
+    field, for the nodes; None: 1.
+    """
+    if not takes_error_signal(problem, rule):
+        return None
+    student = kinked_part(problem.student)
+    teacher = None if student is None else kinked_part(problem.teacher)
+    if student is None or teacher is None or not (student.knots or teacher.knots):
+        return None
+    exact = (
+        piecewise_linear(problem.student) is not None,
+        piecewise_linear(problem.teacher) is not None,
+    )
+    curved = exact[0] or not regularity(problem.student).bends
+    products = None
+    if rule is not None:
+        products = _one_unit_products(problem, k, m, rule)
+        sizes = {"rule": rule, "biases": biases, "reach": reach}
+        products = products or node_averages(problem, k, m, **sizes)
+    fine, coarse = (jax.tree.map(jnp.asarray, series(*size)) for size in (_FINE, _COARSE))
+    return MixedAverages(student, teacher, exact, curved, biases, fine, coarse, products)
+
+
+def _one_unit_products(
+    problem: Problem, k: int, m: int, rule: AbstractRule
+) -> SplitQuadrature | None:
+    """For two fields, an integral over both in pieces is better than nodes."""
+    found = places(problem, rule) if (k, m) == (1, 1) else None
+    return None if found is None else SplitQuadrature(found)
+
+
+def _rest(g: Any, part: PiecewiseLinear, exact: bool) -> tuple[Any, Any]:
+    """g - L and its derivative, for the piecewise linear part L of g."""
+    if exact:
+        return jnp.zeros_like, jnp.zeros_like
+    return eqx.Partial(_value_left, g, part), eqx.Partial(_slope_left, g, part)
+
+
+def _value_left(g: Any, part: PiecewiseLinear, x: Array) -> Array:
+    ramps = [bend * jnp.maximum(x - t, 0.0) for t, bend in zip(*part[2:], strict=True)]
+    return g(x) - part.constant - part.slope * x - sum(ramps, jnp.zeros_like(x))
+
+
+def _slope_left(g: Any, part: PiecewiseLinear, x: Array) -> Array:
+    steps = [jnp.where(x > t, bend, 0.0) for t, bend in zip(*part[2:], strict=True)]
+    return derivative(g, x) - part.slope - sum(steps, jnp.zeros_like(x))
