@@ -27,13 +27,11 @@ from learndyn.problems import (
 from learndyn.rules import AbstractRule, FieldAverages
 from learndyn.states import Overlaps
 
-_FINE, _COARSE = (256, 2000), (128, 1000)
+_FINE, _COARSE, _COARSEST = (256, 2000), (128, 700), (64, 240)
 """Orders of the series for what is left of a unit without its kinks, and nodes for its
-coefficients; and those of the series whose difference tells the error."""
-
-_CANCELS = 1e-8
-"""Share of the output weights below which G is small because student and teacher agree, and its
-relative error no sign of a coarse series."""
+coefficients; and those of two coarser series, whose differences tell the error. Where a second
+derivative jumps between two nodes the error falls like 1/nodes**2, times a number that depends on
+where: with eight times the error, a difference rarely is the smaller one by chance."""
 
 
 class MixedAverages(AbstractAverages):
@@ -54,7 +52,7 @@ class MixedAverages(AbstractAverages):
     curved: bool = eqx.field(static=True)
     biases: bool = eqx.field(static=True)
     series: Series
-    coarse: Series
+    coarser: tuple[Series, Series]
     products: AbstractAverages | None
 
     def field_averages(
@@ -79,24 +77,14 @@ class MixedAverages(AbstractAverages):
     def replicate(self, index: Array) -> "MixedAverages":
         """One replicate of the nodes, with the coarse series, whose error is then seen as well."""
         assert self.products is not None, "without nodes there are no replicates"
-        return self._with(self.coarse, self.products.replicate(index))
+        return self._with(self.coarser[0], self.products.replicate(index))
 
     def neighbours(self) -> "tuple[MixedAverages, MixedAverages] | None":
         both = None if self.products is None else self.products.neighbours()
         if both is None:
             return None
-        return self._with(self.series, both[0]), self._with(self.series, both[1])
-
-    def misfit(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
-        """The difference that the coarse series makes in G, over the largest entry of G: its error
-        is four times that of the series used, or more."""
-        given = state.covariance, state.output_weights
-        units = self._units(problem, state)
-        fine, coarse = (
-            mixed.error_averages(*units, *given, terms).G for terms in (self.series, self.coarse)
-        )
-        size = jnp.max(jnp.abs(fine)) + _CANCELS * jnp.sum(jnp.abs(state.output_weights))
-        return jnp.max(jnp.abs(fine - coarse)) / size
+        # Of products the second is finer; of the series it is coarser, and so no finer one is made.
+        return self._with(self.coarser[1], both[0]), self._with(self.coarser[0], both[1])
 
     @property
     def holds_at_singular(self) -> bool:
@@ -114,7 +102,7 @@ class MixedAverages(AbstractAverages):
             self.curved,
             self.biases,
             terms,
-            self.coarse,
+            self.coarser,
             products,
         )
 
@@ -162,8 +150,11 @@ def mixed_averages(
         products = _one_unit_products(problem, k, m, rule)
         sizes = {"rule": rule, "biases": biases, "reach": reach}
         products = products or node_averages(problem, k, m, **sizes)
-    fine, coarse = (jax.tree.map(jnp.asarray, series(*size)) for size in (_FINE, _COARSE))
-    return MixedAverages(student, teacher, exact, curved, biases, fine, coarse, products)
+    fine, coarse, coarsest = (
+        jax.tree.map(jnp.asarray, series(*size)) for size in (_FINE, _COARSE, _COARSEST)
+    )
+    coarser = coarse, coarsest
+    return MixedAverages(student, teacher, exact, curved, biases, fine, coarser, products)
 
 
 def _one_unit_products(
