@@ -11,7 +11,7 @@ TANH = ld.Problem(ld.Tanh(), ld.Tanh(), noise=0.3)
 RULE = ld.SGD(lr=0.3)
 
 
-@pytest.mark.parametrize("m", [1, 2])
+@pytest.mark.parametrize("m", [1, pytest.param(2, marks=pytest.mark.nightly)])
 def test_fixed_point_from_a_singular_start(m):
     # The noiseless end is singular, the noisy one is not: the search leaves the one for the other.
     state = asymptotics.specialised_state(m)
@@ -33,6 +33,7 @@ def test_fixed_point_at_a_singular_start():
     np.testing.assert_allclose(found.state.Q, state.Q, atol=1e-12)
 
 
+@pytest.mark.nightly
 def test_locally_optimal_schedule_from_a_singular_start():
     start, ts = ld.Overlaps([[0.0]], [[0.0]], [[1.0]]), np.linspace(0.0, 6.0, 121)
     schedule, eg = asymptotics.locally_optimal_schedule(TANH, RULE, start, ts)

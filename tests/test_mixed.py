@@ -55,6 +55,7 @@ def test_relu_student_of_a_cubic_teacher(k, m, expected):
     np.testing.assert_allclose(error(averages, problem, state), expected, rtol=1e-10)
 
 
+@pytest.mark.nightly
 def test_relu_student_of_a_cubic_teacher_in_a_run():
     start = ld.Overlaps(np.eye(1), np.zeros((1, 1)), np.eye(1))
     run = ld.solve_ode(ld.Problem(jax.nn.relu, cubic), RULE, start, [0.0, 0.1])
@@ -169,6 +170,7 @@ def generic():
     return ld.Overlaps(c[:2, :2], c[:2, 2:], c[2:, 2:], [1.0, 0.7], [1.0, -0.9])
 
 
+@pytest.mark.nightly
 def test_gradients_of_eg_are_averages():
     """d eg/dR_in = v_i G_in, where G has v_i in it, and d eg/dv_i = <g_i D>."""
     problem, state = ld.Problem(jax.nn.hard_swish, jnp.tanh), generic()

@@ -194,6 +194,7 @@ def test_noise_of_a_multi_index_teacher(case):
     np.testing.assert_allclose(found, truth, rtol=2e-6)
 
 
+@pytest.mark.nightly
 def test_a_local_rule_and_a_noisy_kinked_regression():
     def modulation(problem, sample, layers):
         c = -sample.y * jnp.where(sample.y * sample.lam < 0, 1.0, 0.0)
@@ -324,6 +325,7 @@ def test_the_perceptron_ends_at_the_reliability_of_its_labels():
     assert norm_of == pytest.approx(0.9186312598828464, abs=1e-9)
 
 
+@pytest.mark.nightly
 def test_fluctuations_and_slow_momentum():
     problem = learner(LOSSES["perceptron"], ld.Sign(0.1))
     found = ld.fluctuations(problem, RULE, START, [0.0, 5.0])

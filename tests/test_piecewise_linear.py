@@ -412,6 +412,7 @@ def test_derivative_of_eg_where_student_equals_teacher():
     np.testing.assert_allclose(found.product, np.zeros((2, 2)), atol=1e-16)
 
 
+@pytest.mark.nightly
 def test_levels():
     """The nodes of a level, and that the difference from the next one is the error."""
     averages = chosen(ld.Problem(hard_tanh, hard_tanh), STATE)
@@ -442,6 +443,7 @@ EG_OF_RELU = [0.0951829, 0.0951829]
 """From the same start with ld.ReLU() at alpha = 100 and 300; nodes escape at 223."""
 
 
+@pytest.mark.nightly
 def test_plateaus_stay():
     """jax.nn.relu as ReLU, and hard tanh with trained biases, from starts without any order."""
     start = ld.Overlaps(0.25 * np.eye(2), np.zeros((2, 2)), np.eye(2))
