@@ -377,6 +377,20 @@ def escape(run):
     return alpha[np.argmax(eg < 0.5 * height)]
 
 
+@pytest.mark.nightly
+def test_the_fixed_point_of_a_symmetric_plateau_is_symmetric():
+    """Four times the same R, that of the closed form."""
+    start = ld.Overlaps(0.4 * np.ones((2, 2)) + 0.02 * ONE, 0.41 * np.ones((2, 2)), ONE)
+    averages = at_level(LEVEL, even=True)
+    series, closed = (
+        ld.asymptotics.fixed_point(ld.Problem(), RULE, start, averages=a) for a in (averages, None)
+    )
+    assert series.result == ld.Result.SUCCESS
+    assert np.ptp(series.state.R) < 1e-12
+    np.testing.assert_allclose(closed.state.R, 0.41439, atol=5e-6)
+    np.testing.assert_allclose(series.state.R, closed.state.R, atol=1e-6)
+
+
 # Errors along a run
 
 
