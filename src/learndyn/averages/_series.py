@@ -92,7 +92,7 @@ class SeriesAverages(AbstractAverages):
     def levels(self) -> "SeriesAverages | None":
         if self.level is None:
             return None
-        at = [min(max(self.level + step, 0), len(LEVELS) - 1) for step in (-2, 0, 1)]
+        at = [min(max(self.level + step, 0), len(LEVELS) - 1) for step in (-3, 0, 1)]
         rules = jax.tree.map(jnp.asarray, stacked([LEVELS[i] for i in at], self.even))
         return SeriesAverages(rules, self.level, self.even, self.curved)
 
