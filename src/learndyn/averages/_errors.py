@@ -18,8 +18,8 @@ _SAFETY = 2.0
 """Times the difference from the next finer averages: those are not exact either."""
 
 _SHRINKS = 1 / 3
-"""Where the difference from finer averages is not smaller by this than that from coarser ones, neither
-has begun to converge."""
+"""Where the difference from finer averages is not smaller by this than that from coarser ones,
+neither has begun to converge."""
 
 _UNRESOLVED = 2e-3
 """A misfit beyond which differences between levels are chance."""

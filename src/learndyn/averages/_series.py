@@ -34,11 +34,8 @@ from learndyn.problems import (
 from learndyn.rules import AbstractRule, FieldAverages
 from learndyn.states import Overlaps
 
-_DEFAULT, _MANY_UNITS = 4, 3
-"""Levels to start from: <F F> to 5e-6 up to eight fields, and to 1e-5 beyond, for tanh at overlaps
-of 1."""
-
-_MOST_FIELDS = 8
+_DEFAULT = 4
+"""The level to start from: <F F> is right to 2e-5 for tanh and swish at overlaps of 1."""
 
 _RESOLVES = 2e-2
 """Relative error of one-dimensional averages above which a lattice is too coarse for a unit. Given
@@ -152,7 +149,7 @@ def series_averages(
     degrees = [polynomial_degree(g) for g in units]
     if None not in degrees:
         return at_level(Exact(max(1, *degrees)), even=even, curved=curved)
-    first = _DEFAULT if k + m <= _MOST_FIELDS else _MANY_UNITS
+    first = _DEFAULT
     affordable = [
         level
         for level in range(first, len(LEVELS) - 1)
