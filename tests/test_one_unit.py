@@ -335,3 +335,11 @@ def test_fluctuations_and_slow_momentum():
     slow = ld.SGD(1.0, momentum=ld.SlowMomentum(2000.0))
     run = ld.solve_ode(problem, slow, START, [0.0, 1.0], solver=diffrax.Kvaerno5())
     assert run.eg[-1] == pytest.approx(0.360109790, abs=1e-3)
+
+
+def test_derivatives_where_student_and_teacher_coincide_are_refused():
+    """They would be 0 where those of nearby states are not."""
+    problem = ld.Problem(ld.Tanh(), ld.Sign())
+    start = ld.Overlaps([[1.0]], [[1.0]], [[1.0]])
+    with pytest.raises(ValueError, match="derivatives at singular overlaps"):
+        ld.asymptotics.linearise(problem, ld.SGD(lr=0.5), start)

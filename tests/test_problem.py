@@ -103,7 +103,7 @@ class TestWhatIsTracedToCheckAProblem:
 
     def test_a_default_problem_traces_nothing(self, monkeypatch):
         monkeypatch.setattr(jax, "eval_shape", None)
-        ld.Problem(noise=0.1)
+        assert ld.Problem(noise=0.1).noise == 0.1
 
     def test_a_function_is_traced_once(self):
         calls = []

@@ -16,7 +16,7 @@ _GRID = np.sinh(np.linspace(-np.arcsinh(64.0), np.arcsinh(64.0), 256))
 """Where signs are looked at: within 64 of 0, finer near 0, which is not among them itself."""
 
 _HALVINGS = 54
-"""Of an interval no wider than 3: down to rounding."""
+"""They take an interval no wider than 3 down to rounding."""
 
 
 def crossings(fn: Callable, level: Scalar | float, most: int = 2) -> Float[Array, " most"]:

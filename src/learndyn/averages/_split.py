@@ -78,6 +78,10 @@ class SplitQuadrature(AbstractOneUnit):
     places: Places = eqx.field(static=True)
     order: int = eqx.field(static=True, default=12)
 
+    @property
+    def holds_at_singular(self) -> bool:
+        return False  # at S = 0 the layer of lambda given rho has no width to differentiate
+
     def averages_at(
         self, problem: Problem, rule: AbstractRule, state: Overlaps, outside: Scalar
     ) -> FieldAverages:

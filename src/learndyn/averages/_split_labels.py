@@ -20,7 +20,7 @@ _ZETA_HALVINGS = 44
 """From 1/4 to 1e-14, next to rounding."""
 
 _STEP = 1e-6
-"""Of the derivative by differences: bisection leaves errors of 1e-14 / 1e-6."""
+"""The derivative by differences takes this: bisection leaves errors of 1e-14 / 1e-6."""
 
 
 def label_distribution(

@@ -27,7 +27,7 @@ _AGREES = 1e-13
 """Relative difference that rounding explains."""
 
 _HIGHEST_DEGREE = 16
-"""Of the polynomials that are recognised: the nodes that are exact for them grow with it."""
+"""Polynomials above it are not recognised: the nodes that are exact for them grow with it."""
 
 _POLYNOMIAL_REACH = 20.0
 """Within which a polynomial of that degree is compared; beyond, powers alone are left."""
