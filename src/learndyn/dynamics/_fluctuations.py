@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from learndyn._checks import checked_times
 from learndyn._numerics.linear_algebra import symmetric_from_triu, triu
+from learndyn._readable import ReadableResult
 from learndyn._results import Result
 from learndyn._types import RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages
@@ -18,13 +19,13 @@ from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_s
 from learndyn.dynamics._integrate import integrate, trajectory_from
 from learndyn.dynamics._ode import AveragesOption, overlap_flow
 from learndyn.dynamics._overlap_flow import OverlapFlow
-from learndyn.dynamics._trajectory import Trajectory
+from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
 
-class Spread(eqx.Module):
+class Spread(ReadableResult):
     """Standard deviations of sqrt(n) times each quantity about the ODE, shaped like it."""
 
     Q: Float[Array, "*batch times k k"]
@@ -34,7 +35,7 @@ class Spread(eqx.Module):
     eg: Float[Array, "*batch times"]
 
 
-class Fluctuations(eqx.Module):
+class Fluctuations(ReadableResult):
     """The Gaussian process that sqrt(n) (m - m_ode) tends to.
 
     alpha: (times,). std: standard deviations; divide by sqrt(n) for one run's error bar.
@@ -84,7 +85,9 @@ def fluctuations(
     flow = overlap_flow(problem, rule, start, averages=averages)
     nodes = noise_averages(problem, rule, start, noise_nodes)
     tolerances = (jnp.asarray(rtol, float), jnp.asarray(atol, float))
-    return _fluctuations(flow, nodes, ts, tolerances, max_steps)
+    found = _fluctuations(flow, nodes, ts, tolerances, max_steps)
+    warn_if_failed(found.mean)
+    return found
 
 
 class _WithCovariance(eqx.Module):

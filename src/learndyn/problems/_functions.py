@@ -19,6 +19,9 @@ class Function(eqx.Module):
     def __call__(self, *args: Any) -> Any:
         return self.fn(*args)
 
+    def __repr__(self) -> str:
+        return getattr(self.fn, "__qualname__", repr(self.fn))
+
 
 def as_module(value: Any, name: str) -> Any:
     """`value` itself where it is an `eqx.Module` with `__call__`, else wrapped and static.

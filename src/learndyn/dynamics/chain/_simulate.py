@@ -20,7 +20,7 @@ from learndyn.dynamics._prepare import (
     times_hold,
 )
 from learndyn.dynamics._record import Rows, Run, ending, record
-from learndyn.dynamics._trajectory import Trajectory
+from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
 from learndyn.dynamics.chain._draws import steps_per_block
 from learndyn.dynamics.chain._lanes import by_lanes, lane_count
 from learndyn.dynamics.chain._loop import Row, run_chain
@@ -66,7 +66,7 @@ def simulate_chain(
     ready = choose_averages(
         problem, start.k, start.m, biases=has_biases(start, rule), averages=averages
     )
-    return _simulate(problem, rule, start, ready, ts, n, as_typed_key(key))
+    return warn_if_failed(_simulate(problem, rule, start, ready, ts, n, as_typed_key(key)))
 
 
 @eqx.filter_jit
@@ -93,7 +93,7 @@ def _simulate(
 
     rows = Rows(*by_lanes(run)((arrays, state, key, steps)))
     stopped, result = ending(rows, valid)
-    asked = Run("chain", problem, rule, start.T, start.layers, averages, ts, n)
+    asked = Run("chain", problem, rule, start.T, start.layers, averages, ts, n, key)
     alpha = jnp.where(valid, steps / n_safe, ts)
     return record(asked, rows, stopped, result, alpha=alpha)
 
