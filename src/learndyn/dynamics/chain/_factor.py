@@ -91,7 +91,8 @@ def lq_factor(x: Float[Array, "rows cols lanes"], opaque_true: Bool[Array, ""]) 
     """Columns of a lower-triangular L with L L^T = x x^T, at any rank: Householder reflections.
 
     Its diagonal is not negative, which makes it unique: a run that goes on from its overlaps
-    finds the factor with which it stopped, and so meets the same inputs. The error of each row is relative to that row's own length.
+    finds the factor with which it stopped, and so meets the same inputs. The error of each row is
+    relative to that row's own length.
     """
     rows, columns = x.shape[0], []
     # Zero columns where there are fewer columns than rows: the factor is square.
