@@ -12,6 +12,7 @@ class Result(IntEnum):
     INVALID_INPUT = 3
     SOLVER_FAILED = 4
     ERROR = 5
+    STALLED = 6
 
     @property
     def meaning(self) -> str:
@@ -28,6 +29,8 @@ _MEANINGS = {
     "increasing, or overlaps that are not symmetric and positive semi-definite",
     Result.SOLVER_FAILED: "the solver gave up for another reason",
     Result.ERROR: "the run raised an error; a sweep keeps its message in the attribute errors",
+    Result.STALLED: "the start is a critical point with a loss: its gradient is exactly zero, so "
+    "gradient flow and descent would stay there for ever",
 }
 
 DIVERGENCE_LIMIT = 1e10

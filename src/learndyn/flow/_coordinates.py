@@ -1,0 +1,111 @@
+"""In which numbers a flow is integrated: the parameters, or the dual variable."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from learndyn._types import Scalar
+from learndyn.flow.models import AbstractLinearModel, DiagonalNetwork
+
+_LARGEST_DUAL = 700.0
+"""exp(s) overflows beyond s = 709. Trial stages of a solver that go further are cut off here; the
+flow itself reaches s = log(1/alpha) + O(1), below 700 for every alpha that float64 holds."""
+
+_NEAR_START = 1.0
+"""Below this |s| the change since the start is formed by expm1, which keeps its digits; above it
+the exponentials themselves, of which one may be far larger than the other."""
+
+
+class Coordinates(NamedTuple):
+    """A flow y' = drift(y).
+
+    start: (p,) y at the first time. sizes: (p,) what an absolute tolerance is measured against.
+    relative: whether the tolerance is relative to y, too. numbers: from y to the trained numbers.
+    """
+
+    start: Float[Array, " p"]
+    sizes: Float[Array, " p"]
+    relative: bool
+    drift: Callable[[Array], Array]
+    numbers: Callable[[Array], Any]
+
+
+def parameters(numbers: Any, rates: Any, gradient: Callable[[Any], Any]) -> Coordinates:
+    """The flow of the parameters themselves: theta' = -lr dL/d theta.
+
+    numbers: the trained numbers at the start. gradient: of the loss, as a function of them.
+    """
+    start, unravel = ravel_pytree(numbers)
+    spread = lambda values: ravel_pytree(
+        jax.tree.map(lambda value, leaf: jnp.broadcast_to(value, leaf.shape), values, numbers)
+    )[0]
+    lr = spread(rates)
+    drift = lambda y: -lr * ravel_pytree(gradient(unravel(y)))[0]
+    return Coordinates(start, spread(_sizes(numbers)), True, drift, unravel)
+
+
+def dual(
+    model: DiagonalNetwork, rates: DiagonalNetwork, objective: Callable[[Any], Scalar]
+) -> Coordinates:
+    """The flow of a diagonal network in s_i' = -sqrt(lr_u lr_v) dL/dbeta_i, s = 0 at the start.
+
+    With q = sqrt(lr_u/lr_v), u + q v grows as exp(s) and u - q v shrinks as exp(-s), which is exact
+    whatever their scale (THEORY-flows, 3.1). Where a rate is 0, s' = -dL/dbeta in place of it, and
+    the other layer moves in proportion to s.
+    """
+    speed = jnp.sqrt(rates.u * rates.v)
+    both = speed > 0
+    u_per_v = jnp.sqrt(rates.u / jnp.where(both, rates.v, 1.0))
+    v_per_u = jnp.sqrt(rates.v / jnp.where(both, rates.u, 1.0))
+    pace = jnp.where(both, speed, 1.0)
+
+    def at(s: Array) -> DiagonalNetwork:
+        u = jnp.where(both, _turned(model.u, u_per_v * model.v, s), model.u + rates.u * model.v * s)
+        v = jnp.where(both, _turned(model.v, v_per_u * model.u, s), model.v + rates.v * model.u * s)
+        return DiagonalNetwork(u, v)
+
+    def drift(s: Array) -> Array:
+        point = at(s)
+        return -pace * jax.grad(lambda beta: objective(_Vector(beta)))(point.u * point.v)
+
+    start = jnp.zeros(model.u.shape)
+    return Coordinates(start, jnp.ones_like(start), False, drift, at)
+
+
+class _Vector(AbstractLinearModel):
+    """x -> beta.x."""
+
+    beta: Array
+
+    def __call__(self, x: Array) -> Array:
+        return self.beta @ x
+
+    def end_to_end(self) -> Array:
+        return self.beta[None, :]
+
+
+def _turned(start: Array, partner: Array, s: Array) -> Array:
+    """start cosh(s) + partner sinh(s), without cancellation of the two."""
+    s = jnp.clip(s, -_LARGEST_DUAL, _LARGEST_DUAL)
+    growing, shrinking = 0.5 * (start + partner), 0.5 * (start - partner)
+    small = jnp.clip(s, -_NEAR_START, _NEAR_START)
+    near = start + growing * jnp.expm1(small) + shrinking * jnp.expm1(-small)
+    far = growing * jnp.exp(s) + shrinking * jnp.exp(-s)
+    return jnp.where(jnp.abs(s) < _NEAR_START, near, far)
+
+
+def _sizes(numbers: Any) -> Any:
+    """The root mean square of every layer at the start, where it is 0 the smallest of the others.
+
+    The numbers of a layer share a size. With all layers at zero there is none: 1.
+    """
+    sizes = jax.tree.map(lambda leaf: jnp.sqrt(jnp.mean(leaf**2)), numbers)
+    known = jnp.stack(jax.tree.leaves(sizes))
+    smallest = jnp.min(jnp.where(known > 0, known, jnp.inf))
+    smallest = jnp.where(jnp.isfinite(smallest), smallest, 1.0)
+    sizes = jax.tree.map(lambda size: jnp.where(size > 0, size, smallest), sizes)
+    return jax.lax.stop_gradient(sizes)

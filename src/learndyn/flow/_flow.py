@@ -1,0 +1,165 @@
+"""Gradient flow: d theta_l/dt = -lr_l dL/d theta_l, for every layer l."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from learndyn._checks import as_count, as_float, checked_times, require_at_least, require_x64
+from learndyn._types import CountLike, RealLike, Scalar, Times
+from learndyn.flow._coordinates import Coordinates, dual, parameters
+from learndyn.flow._data import Data, Moments
+from learndyn.flow._loss import loss_function
+from learndyn.flow._objective import Objective, objective_of, require_moving
+from learndyn.flow._parameters import Rates
+from learndyn.flow._run import Run, record, warn_if_failed
+from learndyn.flow._solve import solve
+from learndyn.flow.models import DiagonalNetwork
+
+RTOL = 1e-10
+"""Default relative tolerance; `docs/reference/flow.md` has the measurements behind it."""
+
+MAX_STEPS = 200_000
+"""Default limit of solver steps: a run of ten plateaus takes some thousands."""
+
+
+def gradient_flow(
+    model: Any,
+    data: Data | Moments,
+    ts: RealLike,
+    lr: Rates = 1.0,
+    rtol: RealLike = RTOL,
+    atol: RealLike | None = None,
+    solver: diffrax.AbstractAdaptiveSolver | None = None,
+    max_steps: CountLike = MAX_STEPS,
+    *,
+    until: Callable[[Any, Scalar, Scalar], Scalar] | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+) -> Run:
+    """The model along d theta_l/dt = -lr_l dL/d theta_l, at the times ts.
+
+    model: any Equinox module that maps one input to its output; the state at ts[0]. Its float
+        arrays are trained, except those of activations; NumPy arrays count as arrays.
+    data: `Data`, or `Moments` for a model with an end-to-end matrix.
+    ts: (times,) increasing times >= 0, in units of 1/(lr times the loss's curvature).
+    lr: a number; a mapping {field: rate}; a sequence with one rate per layer, in the order of the
+        constructor's arguments; or a model of the same class with numbers for arrays. 0 freezes.
+    rtol: tolerance of the adaptive solver relative to each number.
+    atol: absolute tolerance. None: rtol times the size (root mean square) at the start of the layer
+        that a number belongs to, so that small starts are followed as exactly as large ones; a
+        layer that starts at zero takes the smallest size among the others.
+    solver: an adaptive Diffrax solver; None: Dopri8, the fastest measured.
+    max_steps: steps after which a run stops with `Result.MAX_STEPS`.
+    until: a function of (model, loss, speed) at the end of whose first change of sign the run ends
+        with success, such as `flow.at_loss(0.1)` or `flow.at_plateau(1e-3)`: `run.end` is that
+        time, found to rounding, and rows of later times are NaN.
+    adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
+
+    A diagonal network whose two rates are positive is integrated in the dual variable s,
+    s_i' = -sqrt(lr_u lr_v) dL/dbeta_i, u + v and u - v growing and shrinking as exp(s): exact at
+    starts down to 1e-150. There rtol is the absolute error of s and the relative one of beta.
+    A start at which the gradient is exactly zero while the loss is not (all weights zero, dead
+    units) would stay for ever: ValueError; traced, `Result.STALLED`. A start near a saddle leaves
+    it after the time that the flow takes, whatever the solver; one exactly on a saddle's stable
+    manifold leaves it by rounding alone, at a time that means nothing.
+
+    Returns: a `Run`. A run that fails keeps a result code and NaN in later rows, warns outside jit
+    and leaves the rest of a vmapped batch untouched.
+    Raises: ValueError for bad values, shapes, times, rates or options, or in float32.
+    Source: Kunin et al. (2024), section 2.
+    """
+    objective = objective_of(model, data, lr)
+    ts = checked_times(ts)
+    require_x64("gradient_flow", objective)
+    tolerances = _checked_tolerances(rtol, atol)
+    solver = diffrax.Dopri8() if solver is None else solver
+    _require_adaptive(solver)
+    max_steps = as_count(max_steps, "max_steps", "the solver stops after so many")
+    require_moving(objective)
+    return warn_if_failed(_flow(objective, ts, tolerances, solver, max_steps, until, adjoint))
+
+
+@eqx.filter_jit
+def _flow(
+    objective: Objective,
+    ts: Times,
+    tolerances: tuple[Array, Array | None],
+    solver: diffrax.AbstractSolver,
+    max_steps: int,
+    until: Callable | None,
+    adjoint: diffrax.AbstractAdjoint | None,
+) -> Run:
+    coordinates = _coordinates(objective)
+    solved = solve(
+        coordinates.drift,
+        coordinates.start,
+        ts,
+        _tolerances(coordinates, *tolerances),
+        _is_valid(objective, ts, tolerances),
+        solver=solver,
+        max_steps=max_steps,
+        until=None if until is None else _event(until, objective, coordinates),
+        rising=getattr(until, "rising", None),
+        adjoint=adjoint,
+    )
+    numbers = jax.vmap(coordinates.numbers)(solved.ys)
+    kind = "flow" if coordinates.relative else "dual"
+    stats = {"steps": solved.steps, "rtol": tolerances[0]}
+    return record(objective, ts, numbers, solved.result, solved.end, stats, kind)
+
+
+def _coordinates(objective: Objective) -> Coordinates:
+    model = objective.model
+    if isinstance(model, DiagonalNetwork):
+        return dual(model, objective.rates, loss_function(model, objective.data))
+    return parameters(objective.numbers, objective.rates, objective.gradient)
+
+
+def _tolerances(
+    coordinates: Coordinates, rtol: Array, atol: Array | None
+) -> tuple[Array, Float[Array, " p"]]:
+    if not coordinates.relative:
+        return jnp.zeros_like(rtol), rtol * coordinates.sizes
+    if atol is None:
+        return rtol, rtol * coordinates.sizes
+    return rtol, jnp.broadcast_to(atol, coordinates.sizes.shape)
+
+
+def _event(until: Callable, objective: Objective, coordinates: Coordinates) -> Callable:
+    def asked(y: Array) -> Scalar:
+        numbers = coordinates.numbers(y)
+        return until(objective.at(numbers), objective.loss(numbers), objective.speed(numbers))
+
+    return asked
+
+
+def _is_valid(
+    objective: Objective, ts: Times, tolerances: tuple[Array, Array | None]
+) -> Bool[Array, ""]:
+    """Whether traced input is sound, where no exception can be raised."""
+    rtol, atol = tolerances
+    ordered = jnp.all(jnp.isfinite(ts)) & jnp.all(jnp.diff(ts) > 0) & (ts[0] >= 0)
+    tolerable = jnp.isfinite(rtol) & (rtol > 0) & (True if atol is None else atol >= 0)
+    return objective.is_valid() & ordered & tolerable
+
+
+def _checked_tolerances(rtol: RealLike, atol: RealLike | None) -> tuple[Array, Array | None]:
+    rtol = as_float(rtol, "rtol")
+    require_at_least(rtol, 0.0, "rtol", "a relative tolerance", strict=True)
+    if atol is None:
+        return rtol, None
+    atol = as_float(atol, "atol")
+    require_at_least(atol, 0.0, "atol", "an absolute tolerance")
+    return rtol, atol
+
+
+def _require_adaptive(solver: diffrax.AbstractSolver) -> None:
+    if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
+        raise ValueError(
+            "solver must be an adaptive Diffrax solver, such as diffrax.Dopri8() or "
+            f"diffrax.Kvaerno5(), or None; got {solver!r}."
+        )

@@ -1,0 +1,104 @@
+"""A model, its data and its rates: what gradient flow and gradient descent have in common."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from learndyn._checks import is_concrete, require_finite
+from learndyn._results import Result
+from learndyn._types import Scalar
+from learndyn.flow._data import Data, Moments
+from learndyn.flow._loss import loss_function
+from learndyn.flow._parameters import Rates, as_model, rate_tree, rates_hold, split
+
+
+class Objective(eqx.Module):
+    """The loss of a model's trained numbers, and how fast they learn.
+
+    numbers: the trained numbers at the start. rest: of the model, so that `eqx.combine` gives it.
+    rates: a rate for every trained array.
+    """
+
+    numbers: Any
+    rest: Any
+    data: Data | Moments
+    rates: Any
+
+    @property
+    def model(self) -> Any:
+        """The model at the start."""
+        return self.at(self.numbers)
+
+    def at(self, numbers: Any) -> Any:
+        """The model with these numbers."""
+        return eqx.combine(numbers, self.rest)
+
+    def loss(self, numbers: Any) -> Scalar:
+        return loss_function(self.model, self.data)(self.at(numbers))
+
+    def gradient(self, numbers: Any) -> Any:
+        return jax.grad(self.loss)(numbers)
+
+    def speed(self, numbers: Any) -> Scalar:
+        """|d theta/dt|, the norm over all layers of rate times gradient."""
+        # Scaled by the largest entry, gradients of 1e-200 have a norm as well.
+        moves = jax.tree.map(jnp.multiply, self.rates, self.gradient(numbers))
+        entries = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(moves)])
+        largest = jnp.max(jnp.abs(entries))
+        scale = jnp.where(largest > 0, largest, 1.0)
+        return scale * jnp.linalg.norm(entries / scale)
+
+    def is_valid(self) -> Bool[Array, ""]:
+        """Whether traced input is sound, where no exception can be raised."""
+        leaves = jax.tree.leaves(eqx.filter((self.numbers, self.data), eqx.is_inexact_array))
+        finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves])
+        return jnp.all(finite) & rates_hold(self.rates)
+
+    def is_stalled(self) -> Bool[Array, ""]:
+        """Whether the start is a critical point with a loss, though some layer has a rate."""
+        floor = self.data.floor if isinstance(self.data, Moments) else 0.0
+        wanted = jnp.any(jnp.stack([rate > 0 for rate in jax.tree.leaves(self.rates)]))
+        return wanted & (self.speed(self.numbers) == 0) & (self.loss(self.numbers) > floor)
+
+
+def objective_of(model: Any, data: Data | Moments, lr: Rates) -> Objective:
+    """Model, data and rates, checked.
+
+    Raises: ValueError for a model that is none, does not fit the data or is not finite, and for bad
+        rates.
+    """
+    model = as_model(model)
+    loss_function(model, data)
+    numbers, rest = split(model)
+    require_finite(**{f"{type(model).__name__}'s parameters": _flat(numbers)})
+    return Objective(numbers, rest, data, rate_tree(lr, numbers))
+
+
+def require_moving(objective: Objective) -> None:
+    """Raises: ValueError where a concrete start would stay for ever."""
+    if is_concrete(objective) and bool(np.asarray(_is_stalled(objective))):
+        raise ValueError(
+            f"the start must not be a critical point: {Result.STALLED.meaning}. Start from small "
+            "random weights, or make dead units active."
+        )
+
+
+def with_stalls(result: Array, objective: Objective) -> Array:
+    """The result code, of a run that started at a critical point that of a stall."""
+    succeeded = result == Result.SUCCESS.value
+    return jnp.where(succeeded & objective.is_stalled(), Result.STALLED.value, result)
+
+
+@eqx.filter_jit
+def _is_stalled(objective: Objective) -> Array:
+    return objective.is_stalled()
+
+
+def _flat(numbers: Any) -> Array | None:
+    if not is_concrete(numbers):
+        return None
+    return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(numbers)])

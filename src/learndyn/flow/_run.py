@@ -1,0 +1,230 @@
+"""What gradient flow and gradient descent return."""
+
+import math
+import operator
+import warnings
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from learndyn._checks import is_concrete
+from learndyn._readable import as_table, outcome_text, value_text
+from learndyn._results import Result
+from learndyn._types import CountLike, Times
+from learndyn.flow._objective import Objective, with_stalls
+
+_DIGITS = 3
+"""Significant digits of the numbers in a run's repr: enough for a person."""
+
+
+class Run(eqx.Module):
+    """A model and its loss along gradient flow or gradient descent.
+
+    t: (times,) requested times; for descent the numbers of steps, as floats.
+    model: the model, its arrays with one more axis (times,) in front: `jax.vmap(f)(run.model)`
+        applies f to the model of every time. NaN after a run stopped early.
+    loss: (times,) as `Data` or `Moments` define it; NaN after a run stopped early.
+    speed: (times,) the norm of d theta/dt at these times, small on plateaus; for descent that of
+        the last step's gradient, times the rates.
+    result: () a `learndyn.Result` code, 0 for success.
+    end: () the last time reached: the last of t, or earlier where the run stopped.
+    stats: numbers about the run, by name: `steps`, and for flow `rtol`, `atol`.
+    kind: "flow", "dual" (flow of a diagonal network in the dual variable) or "descent".
+    ok, raise_if_failed(): whether the run ended well. Outside jit a failed run also warns.
+    A vmapped function returns a Run with batch axes in front of all arrays; `run[i]` takes one run
+    out of it, `run.at(i)` the model at one saved time.
+    """
+
+    t: Float[Array, "*batch times"]
+    loss: Float[Array, "*batch times"]
+    speed: Float[Array, "*batch times"]
+    result: Int[Array, "*batch"]
+    end: Float[Array, "*batch"]
+    stats: dict[str, Array]
+    arrays: list[Array]
+    rest: tuple[tuple[Any, ...], Any] = eqx.field(static=True)
+    kind: str = eqx.field(static=True, default="flow")
+
+    @property
+    def model(self) -> Any:
+        """The model with stacked arrays."""
+        return _joined(self.arrays, self.rest)
+
+    @property
+    def ok(self) -> bool | Bool[Array, "*batch"]:
+        """Whether the run ended well; an array, one answer per run, for a batch."""
+        good = self.result == Result.SUCCESS.value
+        return bool(good) if is_concrete(good) and good.ndim == 0 else good
+
+    def raise_if_failed(self) -> "Run":
+        """The run itself, where every run of the batch ended well.
+
+        Raises: RuntimeError otherwise; ValueError within jit, vmap or grad, where only `result` can
+        say it.
+        """
+        if not is_concrete(self.result):
+            raise ValueError(
+                "raise_if_failed() needs the outcome, which is being traced: call it outside of "
+                "jit, vmap and grad, or return `result` from the traced function."
+            )
+        if not np.all(self.ok):
+            raise RuntimeError(failure(self))
+        return self
+
+    def at(self, index: CountLike) -> Any:
+        """The model at saved time number `index`, for example -1 for the last one.
+
+        Raises: IndexError where there are fewer times; ValueError for a batch, or where that model
+        is not finite (a run that stopped earlier).
+        """
+        if self.t.ndim > 1:
+            raise ValueError("this is a batch of runs: take one out of it first, run[i].at(index).")
+        _require_there(index, self.t.shape[-1], "the run has {} saved times; got number {}.")
+        if is_concrete(self.loss) and not np.isfinite(np.asarray(self.loss[index])):
+            raise ValueError(
+                f"no model at saved time number {index}: the run stopped before, at t = "
+                f"{np.asarray(self.end):g} (result {np.asarray(self.result)}; learndyn.Result says "
+                "why)."
+            )
+        return _joined([leaf[index] for leaf in self.arrays], self.rest)
+
+    def __getitem__(self, index: Any) -> "Run":
+        """One run, or several, out of a batch: `index` acts on the leading batch axis.
+
+        Raises: ValueError for a single run; IndexError for a run that is not there.
+        """
+        if self.t.ndim < 2:
+            raise ValueError(
+                "this is a single run, so there is no run to take out of it. For the model at one "
+                "of its saved times use .at(index)."
+            )
+        _require_there(index, self.t.shape[0], "there are {} runs; got run number {}.")
+        return jax.tree.map(lambda leaf: leaf[index], self)
+
+    def __repr__(self) -> str:
+        facts = self._facts()
+        if facts is None:
+            return f"Run({self.kind}, traced)"
+        patterns = {"runs": "{} runs", "times": "{} times", "result": "{}"}
+        texts = [patterns.get(name, f"{name} {{}}").format(text) for name, text in facts.items()]
+        return f"Run({self.kind}, {', '.join(texts)})"
+
+    def _repr_html_(self) -> str:
+        return as_table("Run", {"kind": self.kind} | (self._facts() or {"result": "traced"}))
+
+    def _facts(self) -> dict[str, str] | None:
+        """What a person wants to know first; None where it is being traced."""
+        if not is_concrete(self.t, self.loss, self.result):
+            return None
+        shape, times = self.t.shape[:-1], self.t.shape[-1]
+        t, loss = np.asarray(self.t), np.asarray(self.loss).reshape(-1, times)
+        first, last = (value_text(_mean(column), _DIGITS) for column in (loss[:, 0], loss[:, -1]))
+        runs = {"runs": " x ".join(map(str, shape))} if shape else {}
+        return (
+            {"model": self.model_name}
+            | runs
+            | {
+                "times": str(times),
+                "t": f"{t.min():g} … {t.max():g}",
+                "mean loss" if shape else "loss": f"{first} → {last}",
+                "result": outcome_text(self.result),
+            }
+        )
+
+    @property
+    def model_name(self) -> str:
+        """The class of the model."""
+        return type(self.model).__name__
+
+
+def record(
+    objective: Objective,
+    t: Times,
+    numbers: Any,
+    result: Array,
+    end: Array,
+    stats: dict[str, Array],
+    kind: str,
+) -> Run:
+    """The run whose trained numbers at the times t are `numbers`, stacked; NaN where it stopped."""
+    result = with_stalls(result, objective)
+    # A start that never moves has no later rows, as any other run that failed.
+    stalled = (result == Result.STALLED.value) & (jnp.arange(t.shape[0]) > 0)
+    blank = lambda x: jnp.where(stalled.reshape(-1, *[1] * (x.ndim - 1)), jnp.nan, x)
+    numbers = jax.tree.map(blank, numbers)
+    arrays, rest = _stacked(objective.model, numbers, t.shape[0])
+    loss = jax.vmap(objective.loss)(numbers)
+    speed = jax.vmap(objective.speed)(numbers)
+    end = jnp.where(result == Result.STALLED.value, t[0], end)
+    return Run(t, loss, speed, result, end, stats, arrays, rest, kind)
+
+
+def _stacked(model: Any, numbers: Any, times: int) -> tuple[list[Array], tuple]:
+    """The arrays of a run's model, with times in front, and the rest as hashable structure."""
+    repeat = lambda x: jnp.broadcast_to(x, (times, *x.shape)) if eqx.is_array(x) else x
+    whole = jax.tree.map(
+        lambda trained, x: jax.tree.map(repeat, x) if trained is None else trained,
+        numbers,
+        model,
+        is_leaf=lambda x: x is None,
+    )
+    leaves, structure = jax.tree.flatten(whole)
+    # vmap and jit return arrays only; all else must be structure, which must be hashable.
+    arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
+    others = tuple(_HOLE if eqx.is_array(leaf) else leaf for leaf in leaves)
+    return arrays, (others, structure)
+
+
+_HOLE = "array"
+"""Stands where an array belongs among the leaves of a model; leaves are never this text."""
+
+
+def _joined(arrays: list[Array], rest: tuple[tuple[Any, ...], Any]) -> Any:
+    others, structure = rest
+    given = iter(arrays)
+    leaves = [next(given) if leaf is _HOLE else leaf for leaf in others]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def warn_if_failed(run: Run) -> Run:
+    """The run itself; a RuntimeWarning where it is not traced and did not end well."""
+    if is_concrete(run.result, run.loss, run.t) and not np.all(run.ok):
+        message = f"{failure(run)} `.result` has the code; `.raise_if_failed()` raises an error."
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    return run
+
+
+def failure(run: Run) -> str:
+    """What went wrong, in how many runs, and where the first one stopped."""
+    codes = np.atleast_1d(np.asarray(run.result)).ravel()
+    failed = np.flatnonzero(codes)
+    end = np.atleast_1d(np.asarray(run.end)).ravel()[failed[0]]
+    last = np.atleast_2d(np.asarray(run.t)).reshape(codes.size, -1)[failed[0], -1]
+    which = f"the {run.kind} run"
+    if codes.size > 1:
+        which = f"{failed.size} of {codes.size} runs failed; number {failed[0]}"
+    code = Result(int(codes[failed[0]]))
+    return (
+        f"{which} stopped at t = {end:g}, before t = {last:g} ({code.name}): {code.meaning}. What "
+        "comes later is NaN."
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean over the runs that got there; NaN where none did."""
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if there.size else math.nan
+
+
+def _require_there(index: Any, size: int, message: str) -> None:
+    """Raises: IndexError for a whole number beyond the end, where JAX would take the last one."""
+    try:
+        number = operator.index(index)
+    except TypeError:  # a slice or an array
+        return
+    if not -size <= number < size:
+        raise IndexError(message.format(size, number))

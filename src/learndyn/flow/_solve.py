@@ -1,0 +1,105 @@
+"""Solving a flow without ever raising: what may fail at run time becomes a result code."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import diffrax
+import jax.numpy as jnp
+import optimistix
+from jaxtyping import Array, Bool, Float
+
+from learndyn._results import DIVERGENCE_LIMIT, Result
+from learndyn._types import Scalar, Times
+
+_SMALLEST_STEP = 1e-14
+"""The shortest step in units of the last time: floats do not resolve shorter ones."""
+
+_ROOT = 1e-12
+"""Relative and absolute tolerance of the time at which an event happens: below it, the solver's own
+interpolation is no better."""
+
+
+class Solved(NamedTuple):
+    """Rows of a solve, NaN after it stopped; why and when it did, and how many steps it took."""
+
+    ys: Float[Array, "times p"]
+    result: Array
+    end: Scalar
+    steps: Array
+
+
+def solve(
+    drift: Callable[[Array], Array],
+    start: Float[Array, " p"],
+    ts: Times,
+    tolerances: tuple[Array, Float[Array, " p"]],
+    valid: Bool[Array, ""],
+    *,
+    solver: diffrax.AbstractSolver,
+    max_steps: int,
+    until: Callable[[Array], Scalar] | None = None,
+    rising: bool | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+) -> Solved:
+    """y' = drift(y) from `start` at ts[0], at the times ts.
+
+    tolerances: rtol and atol. valid: whether the input is sound; else all rows are NaN. until: a
+    function of y at whose change of sign the solve ends with success; rising: only where it rises
+    (True) or falls (False).
+    """
+    # Bad input must not reach the solver, which would raise or never end.
+    start = jnp.where(valid, start, 0.0)
+    ts = jnp.where(valid, ts, jnp.arange(len(ts), dtype=ts.dtype))
+    if len(ts) == 1:
+        code = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
+        rows = jnp.where(valid, start, jnp.nan)[None]
+        return Solved(rows, code, ts[0], jnp.zeros((), int))
+    rtol, atol = (jnp.where(valid, tolerance, 1.0) for tolerance in tolerances)
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, y, args: drift(y)),
+        solver,
+        t0=ts[0],
+        t1=ts[-1],
+        dt0=None,
+        y0=start,
+        saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=ts), diffrax.SubSaveAt(t1=True)]),
+        stepsize_controller=diffrax.PIDController(
+            rtol=rtol, atol=atol, dtmin=_SMALLEST_STEP * ts[-1], force_dtmin=False
+        ),
+        max_steps=max_steps,
+        event=_events(until, rising),
+        adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+        throw=False,
+    )
+    (times, last), (ys, _) = solution.ts, solution.ys
+    reached = valid & jnp.isfinite(times)
+    rows = jnp.where(reached[:, None], ys, jnp.nan)
+    code = _code(solution, until is not None, valid)
+    return Solved(rows, code, last[-1], solution.stats["num_steps"])
+
+
+def _events(until: Callable | None, rising: bool | None) -> diffrax.Event:
+    diverged = lambda t, y, args, **kwargs: ~jnp.all(jnp.abs(y) < DIVERGENCE_LIMIT)
+    if until is None:
+        return diffrax.Event([diverged])
+    asked = lambda t, y, args, **kwargs: until(y)
+    newton = optimistix.Newton(rtol=_ROOT, atol=_ROOT)
+    return diffrax.Event([diverged, asked], newton, direction=[None, rising])
+
+
+def _code(solution: diffrax.Solution, asked: bool, valid: Array) -> Array:
+    """Diffrax's outcome as a `Result` code."""
+    stopped = Result.DIVERGED.value
+    if asked:
+        diverged, _ = solution.event_mask
+        stopped = jnp.where(diverged, Result.DIVERGED.value, Result.SUCCESS.value)
+    code = jnp.asarray(Result.SOLVER_FAILED.value)
+    for theirs, ours in (
+        (diffrax.RESULTS.successful, Result.SUCCESS.value),
+        (diffrax.RESULTS.event_occurred, stopped),
+        # A step shrinks below rounding where a state runs to infinity at a finite time.
+        (diffrax.RESULTS.dt_min_reached, Result.DIVERGED.value),
+        (diffrax.RESULTS.max_steps_reached, Result.MAX_STEPS.value),
+    ):
+        code = jnp.where(solution.result == theirs, ours, code)
+    return jnp.where(valid, code, Result.INVALID_INPUT.value)

@@ -1,0 +1,63 @@
+"""Where a run may end: events of `gradient_flow(..., until=...)`.
+
+An event is a function of (model, loss, speed) whose change of sign ends the run; the attribute
+`rising` restricts it to changes upwards (True) or downwards (False).
+"""
+
+from typing import Any, ClassVar
+
+from learndyn._checks import as_float, require_at_least, require_finite
+from learndyn._readable import Readable
+from learndyn._types import RealLike, Scalar
+
+
+class AtLoss(Readable):
+    """The run ends where the loss falls to `level`, for example the mean of two plateaus: a jump.
+
+    Raises: ValueError for a level that is not finite.
+    """
+
+    rising: ClassVar[bool] = False
+    level: Scalar
+
+    def __init__(self, level: RealLike):
+        self.level = as_float(level, "level")
+        require_finite(level=self.level)
+
+    def __call__(self, model: Any, loss: Scalar, speed: Scalar) -> Scalar:
+        return loss - self.level
+
+
+class AtPlateau(Readable):
+    """The run ends where |d theta/dt| falls to `speed`: it has come onto a plateau, or to its end.
+
+    A small start is itself a plateau, which the run leaves first: only falling speed counts.
+    Raises: ValueError for a speed that is not positive and finite.
+    """
+
+    rising: ClassVar[bool] = False
+    speed: Scalar
+
+    def __init__(self, speed: RealLike):
+        self.speed = as_float(speed, "speed")
+        require_at_least(self.speed, 0.0, "speed", "a norm per time", strict=True)
+
+    def __call__(self, model: Any, loss: Scalar, speed: Scalar) -> Scalar:
+        return speed - self.speed
+
+
+class LeavesPlateau(Readable):
+    """The run ends where |d theta/dt| rises to `speed`: a plateau is over.
+
+    Raises: ValueError for a speed that is not positive and finite.
+    """
+
+    rising: ClassVar[bool] = True
+    speed: Scalar
+
+    def __init__(self, speed: RealLike):
+        self.speed = as_float(speed, "speed")
+        require_at_least(self.speed, 0.0, "speed", "a norm per time", strict=True)
+
+    def __call__(self, model: Any, loss: Scalar, speed: Scalar) -> Scalar:
+        return speed - self.speed
