@@ -3,6 +3,7 @@
 from learndyn.flow._data import Data as Data
 from learndyn.flow._data import Moments as Moments
 from learndyn.flow._data import modular_data as modular_data
+from learndyn.flow._descent import gradient_descent as gradient_descent
 from learndyn.flow._flow import gradient_flow as gradient_flow
 from learndyn.flow._loss import loss as loss
 from learndyn.flow._run import Run as Run

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from learndyn._types import Scalar
+from learndyn.flow._loss import loss_function
+from learndyn.flow._objective import Objective
 from learndyn.flow.models import AbstractLinearModel, DiagonalNetwork
 
 _LARGEST_DUAL = 700.0
@@ -24,39 +25,49 @@ class Coordinates(NamedTuple):
     """A flow y' = drift(y).
 
     start: (p,) y at the first time. sizes: (p,) what an absolute tolerance is measured against.
-    relative: whether the tolerance is relative to y, too. numbers: from y to the trained numbers.
+    kind: of the run. numbers: from y to the trained numbers. velocity: from y to theta', where
+    that is part of the state.
     """
 
+    kind: str
     start: Float[Array, " p"]
     sizes: Float[Array, " p"]
-    relative: bool
     drift: Callable[[Array], Array]
     numbers: Callable[[Array], Any]
+    velocity: Callable[[Array], Any] | None = None
 
 
-def parameters(numbers: Any, rates: Any, gradient: Callable[[Any], Any]) -> Coordinates:
-    """The flow of the parameters themselves: theta' = -lr dL/d theta.
-
-    numbers: the trained numbers at the start. gradient: of the loss, as a function of them.
-    """
-    start, unravel = ravel_pytree(numbers)
-    spread = lambda values: ravel_pytree(
-        jax.tree.map(lambda value, leaf: jnp.broadcast_to(value, leaf.shape), values, numbers)
-    )[0]
-    lr = spread(rates)
-    drift = lambda y: -lr * ravel_pytree(gradient(unravel(y)))[0]
-    return Coordinates(start, spread(_sizes(numbers)), True, drift, unravel)
+def parameters(objective: Objective) -> Coordinates:
+    """The flow of the parameters themselves: theta' = -lr dL/d theta - decay theta."""
+    start, unravel = ravel_pytree(objective.numbers)
+    drift = lambda y: ravel_pytree(objective.drift(unravel(y)))[0]
+    return Coordinates("flow", start, _sizes(objective.numbers), drift, unravel)
 
 
-def dual(
-    model: DiagonalNetwork, rates: DiagonalNetwork, objective: Callable[[Any], Scalar]
-) -> Coordinates:
+def heavy_ball(objective: Objective, mass: Array) -> Coordinates:
+    """mass theta'' + theta' = -lr dL/d theta - decay theta, from rest; y = (theta, theta')."""
+    plain = parameters(objective)
+    count = plain.start.shape[0]
+    numbers = lambda y: plain.numbers(y[:count])
+    velocity = lambda y: plain.numbers(y[count:])
+
+    def drift(y: Array) -> Array:
+        return jnp.concatenate([y[count:], (plain.drift(y[:count]) - y[count:]) / mass])
+
+    start = jnp.concatenate([plain.start, jnp.zeros(count)])
+    sizes = jnp.concatenate([plain.sizes, plain.sizes])
+    return Coordinates("heavy ball", start, sizes, drift, numbers, velocity)
+
+
+def dual(objective: Objective) -> Coordinates:
     """The flow of a diagonal network in s_i' = -sqrt(lr_u lr_v) dL/dbeta_i, s = 0 at the start.
 
     With q = sqrt(lr_u/lr_v), u + q v grows as exp(s) and u - q v shrinks as exp(-s), which is exact
     whatever their scale (THEORY-flows, 3.1). Where a rate is 0, s' = -dL/dbeta in place of it, and
     the other layer moves in proportion to s.
     """
+    model, rates = objective.model, objective.rates
+    loss = loss_function(model, objective.data)
     speed = jnp.sqrt(rates.u * rates.v)
     both = speed > 0
     u_per_v = jnp.sqrt(rates.u / jnp.where(both, rates.v, 1.0))
@@ -70,10 +81,10 @@ def dual(
 
     def drift(s: Array) -> Array:
         point = at(s)
-        return -pace * jax.grad(lambda beta: objective(_Vector(beta)))(point.u * point.v)
+        return -pace * jax.grad(lambda beta: loss(_Vector(beta)))(point.u * point.v)
 
     start = jnp.zeros(model.u.shape)
-    return Coordinates(start, jnp.ones_like(start), False, drift, at)
+    return Coordinates("dual", start, jnp.ones_like(start), drift, at)
 
 
 class _Vector(AbstractLinearModel):
@@ -98,14 +109,14 @@ def _turned(start: Array, partner: Array, s: Array) -> Array:
     return jnp.where(jnp.abs(s) < _NEAR_START, near, far)
 
 
-def _sizes(numbers: Any) -> Any:
+def _sizes(numbers: Any) -> Float[Array, " p"]:
     """The root mean square of every layer at the start, where it is 0 the smallest of the others.
 
     The numbers of a layer share a size. With all layers at zero there is none: 1.
     """
-    sizes = jax.tree.map(lambda leaf: jnp.sqrt(jnp.mean(leaf**2)), numbers)
-    known = jnp.stack(jax.tree.leaves(sizes))
-    smallest = jnp.min(jnp.where(known > 0, known, jnp.inf))
+    sizes = jnp.stack([jnp.sqrt(jnp.mean(leaf**2)) for leaf in jax.tree.leaves(numbers)])
+    smallest = jnp.min(jnp.where(sizes > 0, sizes, jnp.inf))
     smallest = jnp.where(jnp.isfinite(smallest), smallest, 1.0)
-    sizes = jax.tree.map(lambda size: jnp.where(size > 0, size, smallest), sizes)
-    return jax.lax.stop_gradient(sizes)
+    sizes = jax.lax.stop_gradient(jnp.where(sizes > 0, sizes, smallest))
+    leaves = jax.tree.leaves(numbers)
+    return jnp.concatenate([jnp.full(leaf.size, sizes[i]) for i, leaf in enumerate(leaves)])

@@ -11,9 +11,8 @@ from jaxtyping import Array, Bool, Float
 
 from learndyn._checks import as_count, as_float, checked_times, require_at_least, require_x64
 from learndyn._types import CountLike, RealLike, Scalar, Times
-from learndyn.flow._coordinates import Coordinates, dual, parameters
+from learndyn.flow._coordinates import Coordinates, dual, heavy_ball, parameters
 from learndyn.flow._data import Data, Moments
-from learndyn.flow._loss import loss_function
 from learndyn.flow._objective import Objective, objective_of, require_moving
 from learndyn.flow._parameters import Rates
 from learndyn.flow._run import Run, record, warn_if_failed
@@ -37,10 +36,12 @@ def gradient_flow(
     solver: diffrax.AbstractAdaptiveSolver | None = None,
     max_steps: CountLike = MAX_STEPS,
     *,
+    decay: RealLike = 0.0,
+    mass: RealLike | None = None,
     until: Callable[[Any, Scalar, Scalar], Scalar] | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Run:
-    """The model along d theta_l/dt = -lr_l dL/d theta_l, at the times ts.
+    """The model along d theta_l/dt = -lr_l dL/d theta_l - decay theta_l, at the times ts.
 
     model: any Equinox module that maps one input to its output; the state at ts[0]. Its float
         arrays are trained, except those of activations; NumPy arrays count as arrays.
@@ -54,14 +55,18 @@ def gradient_flow(
         layer that starts at zero takes the smallest size among the others.
     solver: an adaptive Diffrax solver; None: Dopri8, the fastest measured.
     max_steps: steps after which a run stops with `Result.MAX_STEPS`.
+    decay: of all trained numbers, per unit of time; >= 0.
+    mass: > 0: a heavy ball from rest, mass theta'' + theta' = -lr dL/d theta - decay theta;
+        `run.velocity` is theta'. None: gradient flow.
     until: a function of (model, loss, speed) at the end of whose first change of sign the run ends
         with success, such as `flow.at_loss(0.1)` or `flow.at_plateau(1e-3)`: `run.end` is that
         time, found to rounding, and rows of later times are NaN.
     adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
 
-    A diagonal network whose two rates are positive is integrated in the dual variable s,
-    s_i' = -sqrt(lr_u lr_v) dL/dbeta_i, u + v and u - v growing and shrinking as exp(s): exact at
-    starts down to 1e-150. There rtol is the absolute error of s and the relative one of beta.
+    A diagonal network without decay and mass is integrated in the dual variable s, s_i' =
+    -sqrt(lr_u lr_v) dL/dbeta_i; for equal rates u + v and u - v grow and shrink as exp(s). That is
+    exact at starts down to 1e-150. There rtol is the tolerance of s, absolute, so of beta,
+    relative, and atol is not used.
     A start at which the gradient is exactly zero while the loss is not (all weights zero, dead
     units) would stay for ever: ValueError; traced, `Result.STALLED`. A start near a saddle leaves
     it after the time that the flow takes, whatever the solver; one exactly on a saddle's stable
@@ -72,20 +77,25 @@ def gradient_flow(
     Raises: ValueError for bad values, shapes, times, rates or options, or in float32.
     Source: Kunin et al. (2024), section 2.
     """
-    objective = objective_of(model, data, lr)
+    objective = objective_of(model, data, lr, decay)
     ts = checked_times(ts)
     require_x64("gradient_flow", objective)
     tolerances = _checked_tolerances(rtol, atol)
     solver = diffrax.Dopri8() if solver is None else solver
     _require_adaptive(solver)
     max_steps = as_count(max_steps, "max_steps", "the solver stops after so many")
+    if mass is not None:
+        mass = as_float(mass, "mass")
+        require_at_least(mass, 0.0, "mass", "None is gradient flow", strict=True)
     require_moving(objective)
-    return warn_if_failed(_flow(objective, ts, tolerances, solver, max_steps, until, adjoint))
+    options = (solver, max_steps, until, adjoint)
+    return warn_if_failed(_flow(objective, mass, ts, tolerances, *options))
 
 
 @eqx.filter_jit
 def _flow(
     objective: Objective,
+    mass: Array | None,
     ts: Times,
     tolerances: tuple[Array, Array | None],
     solver: diffrax.AbstractSolver,
@@ -93,36 +103,39 @@ def _flow(
     until: Callable | None,
     adjoint: diffrax.AbstractAdjoint | None,
 ) -> Run:
-    coordinates = _coordinates(objective)
+    coordinates = _coordinates(objective, mass)
+    valid = _is_valid(objective, ts, tolerances) & (True if mass is None else mass > 0)
     solved = solve(
         coordinates.drift,
         coordinates.start,
         ts,
         _tolerances(coordinates, *tolerances),
-        _is_valid(objective, ts, tolerances),
+        valid,
         solver=solver,
         max_steps=max_steps,
         until=None if until is None else _event(until, objective, coordinates),
         rising=getattr(until, "rising", None),
         adjoint=adjoint,
     )
-    numbers = jax.vmap(coordinates.numbers)(solved.ys)
-    kind = "flow" if coordinates.relative else "dual"
+    rows = jax.vmap(coordinates.numbers)(solved.ys)
+    velocity = coordinates.velocity and jax.vmap(coordinates.velocity)(solved.ys)
     stats = {"steps": solved.steps, "rtol": tolerances[0]}
-    return record(objective, ts, numbers, solved.result, solved.end, stats, kind)
+    outcome = (solved.result, solved.end, stats, coordinates.kind)
+    return record(objective, ts, rows, *outcome, velocity)
 
 
-def _coordinates(objective: Objective) -> Coordinates:
-    model = objective.model
-    if isinstance(model, DiagonalNetwork):
-        return dual(model, objective.rates, loss_function(model, objective.data))
-    return parameters(objective.numbers, objective.rates, objective.gradient)
+def _coordinates(objective: Objective, mass: Array | None) -> Coordinates:
+    if mass is not None:
+        return heavy_ball(objective, mass)
+    if isinstance(objective.model, DiagonalNetwork) and objective.decay is None:
+        return dual(objective)
+    return parameters(objective)
 
 
 def _tolerances(
     coordinates: Coordinates, rtol: Array, atol: Array | None
 ) -> tuple[Array, Float[Array, " p"]]:
-    if not coordinates.relative:
+    if coordinates.kind == "dual":
         return jnp.zeros_like(rtol), rtol * coordinates.sizes
     if atol is None:
         return rtol, rtol * coordinates.sizes

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from learndyn._checks import is_concrete, require_finite
+from learndyn._checks import as_float, is_concrete, require_at_least, require_finite
 from learndyn._results import Result
-from learndyn._types import Scalar
+from learndyn._types import RealLike, Scalar
 from learndyn.flow._data import Data, Moments
 from learndyn.flow._loss import loss_function
 from learndyn.flow._parameters import Rates, as_model, rate_tree, rates_hold, split
@@ -20,13 +20,14 @@ class Objective(eqx.Module):
     """The loss of a model's trained numbers, and how fast they learn.
 
     numbers: the trained numbers at the start. rest: of the model, so that `eqx.combine` gives it.
-    rates: a rate for every trained array.
+    rates: a rate for every trained array. decay: of all trained numbers; None: 0.
     """
 
     numbers: Any
     rest: Any
     data: Data | Moments
     rates: Any
+    decay: Array | None = None
 
     @property
     def model(self) -> Any:
@@ -43,11 +44,17 @@ class Objective(eqx.Module):
     def gradient(self, numbers: Any) -> Any:
         return jax.grad(self.loss)(numbers)
 
+    def drift(self, numbers: Any) -> Any:
+        """-lr dL/d theta - decay theta."""
+        decay = 0.0 if self.decay is None else self.decay
+        move = lambda lr, g, theta: -lr * g - decay * theta
+        return jax.tree.map(move, self.rates, self.gradient(numbers), numbers)
+
     def speed(self, numbers: Any) -> Scalar:
-        """|d theta/dt|, the norm over all layers of rate times gradient."""
+        """The norm of the drift over all layers."""
         # Scaled by the largest entry, gradients of 1e-200 have a norm as well.
-        moves = jax.tree.map(jnp.multiply, self.rates, self.gradient(numbers))
-        entries = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(moves)])
+        leaves = jax.tree.leaves(self.drift(numbers))
+        entries = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
         largest = jnp.max(jnp.abs(entries))
         scale = jnp.where(largest > 0, largest, 1.0)
         return scale * jnp.linalg.norm(entries / scale)
@@ -56,17 +63,20 @@ class Objective(eqx.Module):
         """Whether traced input is sound, where no exception can be raised."""
         leaves = jax.tree.leaves(eqx.filter((self.numbers, self.data), eqx.is_inexact_array))
         finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves])
-        return jnp.all(finite) & rates_hold(self.rates)
+        decays = True if self.decay is None else jnp.isfinite(self.decay) & (self.decay >= 0)
+        return jnp.all(finite) & rates_hold(self.rates) & decays
 
     def is_stalled(self) -> Bool[Array, ""]:
         """Whether the start is a critical point with a loss, though some layer has a rate."""
         floor = self.data.floor if isinstance(self.data, Moments) else 0.0
+        if self.decay is not None:
+            return jnp.zeros((), bool)
         wanted = jnp.any(jnp.stack([rate > 0 for rate in jax.tree.leaves(self.rates)]))
         return wanted & (self.speed(self.numbers) == 0) & (self.loss(self.numbers) > floor)
 
 
-def objective_of(model: Any, data: Data | Moments, lr: Rates) -> Objective:
-    """Model, data and rates, checked.
+def objective_of(model: Any, data: Data | Moments, lr: Rates, decay: RealLike = 0.0) -> Objective:
+    """Model, data and rates, checked. A decay that is known to be 0 is left out.
 
     Raises: ValueError for a model that is none, does not fit the data or is not finite, and for bad
         rates.
@@ -75,7 +85,10 @@ def objective_of(model: Any, data: Data | Moments, lr: Rates) -> Objective:
     loss_function(model, data)
     numbers, rest = split(model)
     require_finite(**{f"{type(model).__name__}'s parameters": _flat(numbers)})
-    return Objective(numbers, rest, data, rate_tree(lr, numbers))
+    decay = as_float(decay, "decay")
+    require_at_least(decay, 0.0, "decay", "of the weights")
+    none = is_concrete(decay) and not np.any(np.asarray(decay))
+    return Objective(numbers, rest, data, rate_tree(lr, numbers), None if none else decay)
 
 
 def require_moving(objective: Objective) -> None:

@@ -28,12 +28,13 @@ class Run(eqx.Module):
     model: the model, its arrays with one more axis (times,) in front: `jax.vmap(f)(run.model)`
         applies f to the model of every time. NaN after a run stopped early.
     loss: (times,) as `Data` or `Moments` define it; NaN after a run stopped early.
-    speed: (times,) the norm of d theta/dt at these times, small on plateaus; for descent that of
-        the last step's gradient, times the rates.
+    speed: (times,) the norm of -lr dL/d theta - decay theta, small on plateaus.
     result: () a `learndyn.Result` code, 0 for success.
     end: () the last time reached: the last of t, or earlier where the run stopped.
     stats: numbers about the run, by name: `steps`, and for flow `rtol`, `atol`.
-    kind: "flow", "dual" (flow of a diagonal network in the dual variable) or "descent".
+    kind: "flow", "dual" (flow of a diagonal network in the dual variable), "heavy ball" or
+        "descent".
+    velocity: theta' of a heavy ball, u of descent, as a model with stacked arrays; else None.
     ok, raise_if_failed(): whether the run ended well. Outside jit a failed run also warns.
     A vmapped function returns a Run with batch axes in front of all arrays; `run[i]` takes one run
     out of it, `run.at(i)` the model at one saved time.
@@ -48,6 +49,7 @@ class Run(eqx.Module):
     arrays: list[Array]
     rest: tuple[tuple[Any, ...], Any] = eqx.field(static=True)
     kind: str = eqx.field(static=True, default="flow")
+    velocity: Any = None
 
     @property
     def model(self) -> Any:
@@ -149,8 +151,12 @@ def record(
     end: Array,
     stats: dict[str, Array],
     kind: str,
+    velocity: Any = None,
 ) -> Run:
-    """The run whose trained numbers at the times t are `numbers`, stacked; NaN where it stopped."""
+    """The run whose trained numbers at the times t are `numbers`, stacked; NaN where it stopped.
+
+    velocity: stacked like `numbers`, where it is part of the state.
+    """
     result = with_stalls(result, objective)
     # A start that never moves has no later rows, as any other run that failed.
     stalled = (result == Result.STALLED.value) & (jnp.arange(t.shape[0]) > 0)
@@ -160,7 +166,7 @@ def record(
     loss = jax.vmap(objective.loss)(numbers)
     speed = jax.vmap(objective.speed)(numbers)
     end = jnp.where(result == Result.STALLED.value, t[0], end)
-    return Run(t, loss, speed, result, end, stats, arrays, rest, kind)
+    return Run(t, loss, speed, result, end, stats, arrays, rest, kind, velocity)
 
 
 def _stacked(model: Any, numbers: Any, times: int) -> tuple[list[Array], tuple]:
