@@ -1,6 +1,6 @@
 """What a network learns from: samples, or the second moments of a population."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -25,6 +25,10 @@ moments estimated from samples lose about 1e-12, printed ones 1e-8 or less."""
 _RANK_CUT = 1e-10
 """Eigenvalues of `sxx` below this fraction of the largest one count as zero. Rounding leaves 1e-15;
 the theory of jumps cuts ranks at the same fraction."""
+
+DataLike = Any
+"""`Data` or `Moments`. What it is is checked where a model meets it, with a ValueError that says
+more than a type error would."""
 
 
 class Data(Readable):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from learndyn._checks import as_count, as_float, checked_times, require_at_least, require_x64
 from learndyn._types import CountLike, RealLike, Scalar, Times
 from learndyn.flow._coordinates import Coordinates, dual, heavy_ball, parameters
-from learndyn.flow._data import Data, Moments
+from learndyn.flow._data import DataLike
 from learndyn.flow._objective import Objective, objective_of, require_moving
 from learndyn.flow._parameters import Rates
 from learndyn.flow._run import Run, record, warn_if_failed
@@ -25,15 +25,18 @@ RTOL = 1e-10
 MAX_STEPS = 200_000
 """Default limit of solver steps: a run of ten plateaus takes some thousands."""
 
+SolverOption = Any
+"""An adaptive Diffrax solver or None, checked by `gradient_flow`."""
+
 
 def gradient_flow(
     model: Any,
-    data: Data | Moments,
+    data: DataLike,
     ts: RealLike,
     lr: Rates = 1.0,
     rtol: RealLike = RTOL,
     atol: RealLike | None = None,
-    solver: diffrax.AbstractAdaptiveSolver | None = None,
+    solver: SolverOption = None,
     max_steps: CountLike = MAX_STEPS,
     *,
     decay: RealLike = 0.0,
@@ -170,7 +173,7 @@ def _checked_tolerances(rtol: RealLike, atol: RealLike | None) -> tuple[Array, A
     return rtol, atol
 
 
-def _require_adaptive(solver: diffrax.AbstractSolver) -> None:
+def _require_adaptive(solver: SolverOption) -> None:
     if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
         raise ValueError(
             "solver must be an adaptive Diffrax solver, such as diffrax.Dopri8() or "

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from learndyn._types import Scalar
-from learndyn.flow._data import Data, Moments
+from learndyn.flow._data import Data, DataLike, Moments
 from learndyn.flow.models import AbstractLinearModel
 
 
-def loss(model: Any, data: Data | Moments) -> Scalar:
+def loss(model: Any, data: DataLike) -> Scalar:
     """Half the squared error of `model` on `data`, as `Data` and `Moments` define it.
 
     Raises: ValueError where model and data do not match.
@@ -21,7 +21,7 @@ def loss(model: Any, data: Data | Moments) -> Scalar:
     return loss_function(model, data)(model)
 
 
-def loss_function(model: Any, data: Data | Moments) -> Callable[[Any], Scalar]:
+def loss_function(model: Any, data: DataLike) -> Callable[[Any], Scalar]:
     """The loss as a function of models like this one.
 
     Raises: ValueError where model and data do not match.

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool
 from learndyn._checks import as_float, is_concrete, require_at_least, require_finite
 from learndyn._results import Result
 from learndyn._types import RealLike, Scalar
-from learndyn.flow._data import Data, Moments
+from learndyn.flow._data import Data, DataLike, Moments
 from learndyn.flow._loss import loss_function
 from learndyn.flow._parameters import Rates, as_model, rate_tree, rates_hold, split
 
@@ -20,12 +20,13 @@ class Objective(eqx.Module):
     """The loss of a model's trained numbers, and how fast they learn.
 
     numbers: the trained numbers at the start. rest: of the model, so that `eqx.combine` gives it.
-    rates: a rate for every trained array. decay: of all trained numbers; None: 0.
+    data: None where only rates and structure are asked for. rates: a rate for every trained array.
+    decay: of all trained numbers; None: 0.
     """
 
     numbers: Any
     rest: Any
-    data: Data | Moments
+    data: Data | Moments | None
     rates: Any
     decay: Array | None = None
 
@@ -75,7 +76,7 @@ class Objective(eqx.Module):
         return wanted & (self.speed(self.numbers) == 0) & (self.loss(self.numbers) > floor)
 
 
-def objective_of(model: Any, data: Data | Moments, lr: Rates, decay: RealLike = 0.0) -> Objective:
+def objective_of(model: Any, data: DataLike, lr: Rates, decay: RealLike = 0.0) -> Objective:
     """Model, data and rates, checked. A decay that is known to be 0 is left out.
 
     Raises: ValueError for a model that is none, does not fit the data or is not finite, and for bad

@@ -1,0 +1,54 @@
+"""The neural tangent kernel and its distance from another."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from learndyn._checks import as_float
+from learndyn._types import RealLike, Scalar
+from learndyn.flow._parameters import Rates, as_model, rate_tree, split
+
+
+def ntk(model: Any, x: RealLike, lr: Rates = 1.0) -> Array:
+    """The neural tangent kernel K = sum_l lr_l J_l J_l^T, with J_l = df/d theta_l.
+
+    x: (samples, d) inputs. lr: as for `gradient_flow`; under flow f' = -K dL/df, so with unequal
+    rates the kernel that learns has them folded in.
+    Returns: (samples, samples) for a scalar output; (samples, c, samples, c) for one of shape (c,).
+    Raises: ValueError for a model that is none, inputs of another shape, or bad rates.
+    Source: Kunin et al. (2024), section 2.
+    """
+    model, x = as_model(model), as_float(x, "x")
+    if x.ndim != 2:
+        raise ValueError(f"x must have shape (samples, d); got shape {x.shape}.")
+    numbers, rest = split(model)
+    rates = rate_tree(lr, numbers)
+    outputs = lambda numbers: jax.vmap(eqx.combine(numbers, rest))(x)
+    shape = eqx.filter_eval_shape(outputs, numbers).shape
+    count = jnp.zeros(shape).size
+    jacobian = jax.jacrev(outputs)(numbers)
+    weighted = jax.tree.map(lambda j, lr: lr * _gram(j, count), jacobian, rates)
+    return sum(jax.tree.leaves(weighted)).reshape(shape + shape)
+
+
+def kernel_distance(k0: RealLike, kt: RealLike) -> Scalar:
+    """1 - <K0, Kt>/(|K0| |Kt|) with Frobenius norms: 0 for proportional kernels, at most 1.
+
+    k0, kt: two kernels of the same shape, which may be any. NaN where one is zero.
+    Formed as |K0/|K0| - Kt/|Kt||**2/2, which keeps its digits down to 1e-32 (the other form loses
+    all below 1e-16).
+    Raises: ValueError for shapes that differ.
+    """
+    k0, kt = as_float(k0, "k0"), as_float(kt, "kt")
+    if k0.shape != kt.shape:
+        raise ValueError(f"k0 and kt must have the same shape; got {k0.shape} and {kt.shape}.")
+    unit = lambda k: k / jnp.sqrt(jnp.sum(k**2))
+    return 0.5 * jnp.sum((unit(k0) - unit(kt)) ** 2)
+
+
+def _gram(jacobian: Array, count: int) -> Float[Array, "count count"]:
+    rows = jacobian.reshape(count, -1)
+    return rows @ rows.T
