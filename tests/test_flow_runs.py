@@ -250,8 +250,10 @@ def test_any_equinox_module_learns(rng):
     for activation in (ld.ReLU(), ld.Erf()):
         w, v = jnp.asarray(rng.normal(size=(4, 3))), jnp.asarray(rng.normal(size=4))
         net = ld.TwoLayer(w, v, None, activation)
-        run = flow.gradient_flow(net, flow.Data(x, labels), [0.0, 1.0], rtol=1e-6)
+        run = flow.gradient_flow(net, flow.Data(x, labels), [0.0, 1.0])
         assert run.ok
+        # Where an activation bends, small tolerances would only make small steps.
+        assert run.stats["rtol"] == (1e-6 if isinstance(activation, ld.ReLU) else 1e-10)
         assert run.loss[1] < run.loss[0]
     mlp = eqx.nn.MLP(3, "scalar", 4, 1, activation=jnp.tanh, key=jax.random.key(0))
     run = flow.gradient_flow(mlp, flow.Data(x, labels), [0.0, 1.0], lr=[1.0, 0.0], rtol=1e-6)
@@ -288,7 +290,7 @@ def test_derivatives_pass_through_a_flow():
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("solver", [diffrax.Tsit5(), diffrax.Kvaerno5()])
+@pytest.mark.parametrize("solver", [diffrax.Dopri8(), diffrax.Kvaerno5()])
 def test_other_solvers_give_the_same_numbers(solver):
     run = flow.gradient_flow(linear_start(1e-4), MODAL, [0.0, 5.0], solver=solver)
     default = flow.gradient_flow(linear_start(1e-4), MODAL, [0.0, 5.0])
