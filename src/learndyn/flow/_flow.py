@@ -17,7 +17,7 @@ from learndyn.flow._objective import Objective, objective_of, require_moving
 from learndyn.flow._parameters import Rates
 from learndyn.flow._run import Run, record, warn_if_failed
 from learndyn.flow._solve import solve
-from learndyn.flow.models import DiagonalNetwork
+from learndyn.flow.models import AbstractLinearModel, DiagonalNetwork
 from learndyn.problems import regularity
 from learndyn.states import TwoLayer
 
@@ -64,7 +64,8 @@ def gradient_flow(
     atol: absolute tolerance. None: rtol times the size (root mean square) at the start of the layer
         that a number belongs to, so that small starts are followed as exactly as large ones; a
         layer that starts at zero takes the smallest size among the others.
-    solver: an adaptive Diffrax solver; None: Tsit5, measured to be the fastest on the whole.
+    solver: an adaptive Diffrax solver; None: the fastest measured, Dopri8 for linear networks in
+        their parameters, Tsit5 for all else.
     max_steps: steps after which a run stops with `Result.MAX_STEPS`.
     decay: of all trained numbers, per unit of time; >= 0.
     mass: > 0: a heavy ball from rest, mass theta'' + theta' = -lr dL/d theta - decay theta;
@@ -93,7 +94,6 @@ def gradient_flow(
     require_x64("gradient_flow", objective)
     rtol = _default_rtol(objective.model) if rtol is None else rtol
     tolerances = _checked_tolerances(rtol, atol)
-    solver = diffrax.Tsit5() if solver is None else solver
     _require_adaptive(solver)
     max_steps = as_count(max_steps, "max_steps", "the solver stops after so many")
     if mass is not None:
@@ -110,12 +110,13 @@ def _flow(
     mass: Array | None,
     ts: Times,
     tolerances: tuple[Array, Array | None],
-    solver: diffrax.AbstractSolver,
+    solver: diffrax.AbstractAdaptiveSolver | None,
     max_steps: int,
     until: Callable | None,
     adjoint: diffrax.AbstractAdjoint | None,
 ) -> Run:
     coordinates = _coordinates(objective, mass)
+    solver = _default_solver(objective, coordinates) if solver is None else solver
     valid = _is_valid(objective, ts, tolerances) & (True if mass is None else mass > 0)
     solved = solve(
         coordinates.drift,
@@ -189,8 +190,14 @@ def _checked_tolerances(rtol: RealLike, atol: RealLike | None) -> tuple[Array, A
     return rtol, atol
 
 
+def _default_solver(objective: Objective, coordinates: Coordinates) -> diffrax.AbstractSolver:
+    """The fastest measured: see the table in `docs/reference/flow.md`."""
+    is_linear = isinstance(objective.model, AbstractLinearModel)
+    return diffrax.Dopri8() if is_linear and coordinates.kind != "dual" else diffrax.Tsit5()
+
+
 def _require_adaptive(solver: SolverOption) -> None:
-    if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
+    if solver is not None and not isinstance(solver, diffrax.AbstractAdaptiveSolver):
         raise ValueError(
             "solver must be an adaptive Diffrax solver, such as diffrax.Dopri8() or "
             f"diffrax.Kvaerno5(), or None; got {solver!r}."
