@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import is_concrete
 from learndyn.averages._closed import rule_averages, takes_error_signal
 from learndyn.averages._fallback import node_averages
 from learndyn.averages._places import places
 from learndyn.averages._split import SplitQuadrature
-from learndyn.averages._types import AbstractAverages
+from learndyn.averages._types import AbstractAverages, half_square
 from learndyn.integrals import mixed
 from learndyn.integrals.piecewise_linear import Network, PiecewiseLinear, network
 from learndyn.integrals.smooth import Series, Units, series
 from learndyn.problems import (
     Problem,
+    are_same,
     derivative,
     kinked_part,
     piecewise_linear,
@@ -68,7 +68,7 @@ class MixedAverages(AbstractAverages):
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         u = state.output_weights
         units = self._units(problem, state)
-        return 0.5 * u @ mixed.second_moments(*units, state.covariance, self.series) @ u
+        return half_square(u, mixed.second_moments(*units, state.covariance, self.series))
 
     @property
     def replicates(self) -> int:
@@ -111,8 +111,7 @@ class MixedAverages(AbstractAverages):
         net = network(self.student, self.teacher, state.k, state.m)
         own, own_slope = _rest(problem.student, self.student, self.exact[0])
         other, other_slope = _rest(problem.teacher, self.teacher, self.exact[1])
-        same = eqx.tree_equal(problem.student, problem.teacher)
-        alike, b = is_concrete(same) and bool(same), None
+        alike, b = are_same(problem.student, problem.teacher), None
         if self.biases and state.b is not None and state.b_teacher is not None:
             b = jnp.concatenate([state.b, state.b_teacher])
         functions = own, other, own_slope, other_slope

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from learndyn._checks import is_concrete
 from learndyn.averages._closed import rule_averages, takes_error_signal
-from learndyn.averages._types import AbstractAverages
+from learndyn.averages._types import AbstractAverages, half_square
 from learndyn.integrals.smooth import (
     LEVELS,
     Exact,
@@ -24,6 +24,7 @@ from learndyn.integrals.smooth import (
 )
 from learndyn.problems import (
     Problem,
+    are_same,
     derivative,
     evaluate,
     parity,
@@ -84,7 +85,7 @@ class SeriesAverages(AbstractAverages):
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         u = state.output_weights
         units = self._units(problem, state)
-        return 0.5 * u @ pairs.second_moments(units, state.covariance, self.rules) @ u
+        return half_square(u, pairs.second_moments(units, state.covariance, self.rules))
 
     def levels(self) -> "SeriesAverages | None":
         if self.level is None:
@@ -113,8 +114,7 @@ class SeriesAverages(AbstractAverages):
     def _units(self, problem: Problem, state: Overlaps) -> Units:
         slopes = [eqx.Partial(derivative, g) for g in (problem.student, problem.teacher)]
         b = None if state.b is None else jnp.concatenate([state.b, state.b_teacher])
-        same = eqx.tree_equal(problem.student, problem.teacher)
-        alike = is_concrete(same) and bool(same)
+        alike = are_same(problem.student, problem.teacher)
         return Units(problem.student, problem.teacher, *slopes, state.k, alike, self.curved, b)
 
 

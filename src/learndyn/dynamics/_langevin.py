@@ -184,7 +184,7 @@ def _simulate(
         event=diffrax.Event(has_diverged),
         throw=False,
     )
-    ys = reached_rows(solution, valid)
+    ys = reached_rows(solution, y0, valid)
     result = result_code(solution.result, valid)
     stats = {"corrections": jnp.asarray(solution.solver_state)}
     solved = Solved(ys, result, stats)

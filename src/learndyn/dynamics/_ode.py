@@ -23,6 +23,7 @@ from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
+    require_fields,
     require_number,
     require_run,
     run_numbers,
@@ -139,6 +140,7 @@ def generalisation_error(
     """
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
+    require_fields(problem, state.k, state.m)
     given = {"biases": has_biases(state), "averages": averages, "reach": reach_of(state)}
     ready = choose_averages(problem, state.k, state.m, **given)
     return _generalisation_error(problem, state, ready)

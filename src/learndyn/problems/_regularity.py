@@ -194,7 +194,11 @@ _remember = functools.lru_cache(maxsize=256)(lambda measure, given: measure(*giv
 
 def remembered(measure: Callable, *args: Any) -> Any:
     """measure(*args), kept where the arguments are concrete and can be hashed."""
-    try:
-        return _remember(measure, _Arguments(args)) if is_concrete(args) else measure(*args)
-    except TypeError:
+    if not is_concrete(args):
         return measure(*args)
+    # What a measurement makes for itself must be numbers, also while something else is traced.
+    with jax.ensure_compile_time_eval():
+        try:
+            return _remember(measure, _Arguments(args))
+        except TypeError:
+            return measure(*args)

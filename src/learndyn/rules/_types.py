@@ -159,6 +159,11 @@ class AbstractRule(Readable):
         """Raises: ValueError where the rule's own parameters are not for k and m units."""
 
     @property
+    def schedules(self) -> list[Any]:
+        """The rates that are functions of alpha."""
+        return [rate for rate in (self.lr, self.lr_second, self.lr_bias) if callable(rate)]
+
+    @property
     def has_slow_momentum(self) -> bool:
         return isinstance(self.momentum, SlowMomentum)
 

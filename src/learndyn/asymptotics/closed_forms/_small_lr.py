@@ -52,7 +52,7 @@ def eg_zero_error_small_lr(
     require_unbatched([("Q", state.Q, 2)], "eg_zero_error_small_lr")
     if not is_squared(problem.loss):
         raise ValueError(f"eg_zero_error_small_lr needs squared loss; got {problem.loss}.")
-    if is_concrete(rule.weight_decay) and bool((rule.weight_decay != 0).any()):
+    if is_concrete(rule.weight_decay) and np.any(np.asarray(rule.weight_decay) != 0):
         raise ValueError(
             "eg_zero_error_small_lr needs weight_decay = 0, since decay moves the state away from "
             f"zero error; got {rule.weight_decay}. Use fixed_point."

@@ -1,0 +1,229 @@
+"""What was once wrong without a word: it is right now, or refused, or told."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import learndyn as ld
+from learndyn.problems import _problem, _regularity, out_of_range
+
+RULE = ld.SGD(lr=0.2)
+ONE = ld.Overlaps([[1.0]], [[0.1]], [[1.0]])
+TWO = ld.Overlaps(np.eye(2), 0.1 * np.eye(2), np.eye(2))
+TS = jnp.array([0.0, 1.0])
+LINEAR = ld.Problem(ld.Linear(), ld.Linear())
+
+
+class TestFields:
+    """Functions that read fields that are not there, where JAX would read another one."""
+
+    READS = {
+        "index": (lambda r: r[5], (5, 2)),
+        "negative": (lambda r: r[-3], (-3, 2)),
+        "array": (lambda r: r[jnp.array([0, 5])], (5, 2)),
+        "negative array": (lambda r: r[jnp.array([0, -3])], (-3, 2)),
+        "range": (lambda r: r[jnp.arange(3)], (2, 2)),
+        "take": (lambda r: jnp.take(r, 5), (5, 2)),
+        "at": (lambda r: r.at[4].get(), (4, 2)),
+        "at set": (lambda r: r.at[2].set(0.0).sum(), (2, 2)),
+        "axis": (lambda r: r[None, :][0, 3], (3, 2)),
+        "inside jit": (jax.jit(lambda r: r[4]), (4, 2)),
+        "inside cond": (lambda r: jax.lax.cond(r[0] > 0, lambda: r[4], lambda: r[0]), (4, 2)),
+        "where": (lambda r: jnp.where(r[0] > 0, r[4], 0.0), (4, 2)),
+        "last ones": (lambda r: r[-1] + r[-2] + r[1] + r[jnp.array([0, -2])].sum(), None),
+        "asked for": (lambda r: jnp.take(r, 5, mode="clip"), None),
+        "by value": (lambda r: r[jnp.argmax(r)], None),
+    }
+
+    @pytest.mark.parametrize("name", READS)
+    def test_constant_indices_are_looked_up(self, name):
+        read, fault = self.READS[name]
+        assert out_of_range(read, (2,)) == fault
+
+    @pytest.mark.parametrize(
+        "level",
+        [
+            lambda p: ld.solve_ode(p, RULE, TWO, TS),
+            lambda p: ld.generalisation_error(p, TWO),
+            lambda p: ld.simulate_chain(p, RULE, TWO, TS, n=20, key=jax.random.key(0)),
+            lambda p: ld.simulate_sgd(
+                p, RULE, ld.Weights(np.ones((2, 9)), np.ones((2, 9))), TS, key=jax.random.key(0)
+            ),
+        ],
+        ids=["ode", "eg", "chain", "sgd"],
+    )
+    def test_a_teacher_is_refused_at_every_level(self, level):
+        problem = ld.Problem(teacher=ld.MultiIndex(lambda rho, zeta: rho[5] + zeta))
+        with pytest.raises(ValueError, match=r"m = 2 fields.*index 5.*axis of 2"):
+            level(problem)
+
+    def test_so_is_a_rule(self):
+        def modulation(problem, sample, layers):
+            return ld.Modulation(sample.lam - sample.lam[2], sample.lam)
+
+        with pytest.raises(ValueError, match="the rule may read k = 2 fields"):
+            ld.solve_ode(ld.Problem(), ld.LocalRule(modulation, lr=0.1), TWO, TS)
+
+    def test_so_is_a_problem_with_its_own_label(self):
+        class Own(ld.Problem):
+            def label(self, rho, zeta, layers):
+                return rho[0] * rho[2]
+
+        with pytest.raises(ValueError, match="Own may read"):
+            ld.solve_ode(Own(), RULE, TWO, TS)
+
+
+class TestElementwise:
+    @pytest.mark.parametrize(
+        "mixes",
+        [
+            jax.nn.softmax,
+            lambda x: x - jnp.mean(x),
+            lambda x: x / (1e-6 + jnp.max(jnp.abs(x))),
+            jnp.cumsum,
+            lambda x: x * x[-1],
+            lambda x: jnp.sort(x),
+            lambda x: x[::-1],
+        ],
+        ids=["softmax", "mean", "max", "cumsum", "last", "sort", "turned"],
+    )
+    def test_functions_that_mix_units_are_refused(self, mixes):
+        for name in ("student", "teacher"):
+            with pytest.raises(ValueError, match=f"{name} must be elementwise"):
+                ld.Problem(**{name: mixes})
+
+    def test_also_inside_jit(self):
+        with pytest.raises(ValueError, match="mixes units"):
+            jax.jit(lambda x: ld.Problem(lambda y: y / jnp.sum(y**2), noise=x).noise)(0.1)
+
+    def test_others_pass(self):
+        for g in (jnp.sin, jax.nn.gelu, lambda x: jnp.where(x > 0, jnp.log(x), jnp.nan)):
+            ld.Problem(g, g)
+
+
+class TestFreshProcess:
+    """Measurements that nothing remembers yet are made while something else is traced."""
+
+    PROBLEMS = {
+        "smooth": lambda: ld.Problem(
+            ld.Tanh(), ld.MultiIndex(lambda rho, zeta: jnp.tanh(rho[0]) * rho[-1])
+        ),
+        "noisy": lambda: ld.Problem(
+            ld.Tanh(), ld.MultiIndex(lambda rho, zeta: jnp.tanh(rho[0]) + zeta)
+        ),
+        "kinked": lambda: ld.Problem(ld.Erf(), ld.MultiIndex(lambda rho, z: jnp.abs(rho[0]))),
+        "perceptron": lambda: ld.Problem(ld.Linear(), jnp.sin, ld.Perceptron()),
+        "own label": lambda: type(
+            "Own", (ld.Problem,), {"label": lambda self, rho, z, layers: jnp.sin(rho.sum())}
+        )(ld.Tanh(), ld.Tanh()),
+    }
+
+    @pytest.mark.parametrize("name", PROBLEMS)
+    @pytest.mark.parametrize("start", [ONE, TWO], ids=["one", "two"])
+    def test_every_problem_can_be_jitted(self, name, start):
+        problem = self.PROBLEMS[name]()
+        levels = [
+            lambda s: ld.solve_ode(problem, RULE, s, TS).eg,
+            lambda s: ld.simulate_chain(problem, RULE, s, TS, n=20, key=jax.random.key(0)).eg,
+        ]
+        for level in levels:
+            _regularity._remember.cache_clear()
+            _problem._CHECKED.clear()
+            assert jax.eval_shape(level, start).shape == (2,)
+
+    def test_a_function_alone_is_the_same_one_in_jit(self):
+        """Leaky units with the same slope have closed forms also where they are closed over."""
+        problem = ld.Problem(ld.LeakyReLU(0.1), ld.LeakyReLU(0.1))
+
+        run = jax.eval_shape(lambda s: ld.solve_ode(problem, RULE, s, TS).stats, ONE)
+        assert set(run) == set(ld.solve_ode(problem, RULE, ONE, TS).stats)
+
+
+class TestEndings:
+    def test_a_negative_schedule_is_told(self):
+        rule = ld.SGD(lr=lambda alpha: 0.5 - alpha)
+        with pytest.warns(RuntimeWarning, match="a schedule gave a learning rate"):
+            run = ld.solve_ode(ld.Problem(), rule, ONE, TS)
+        assert run.result == ld.Result.BAD_RATE
+        assert np.isfinite(run.eg[0])
+
+    def test_a_large_schedule_is_not(self):
+        with pytest.warns(RuntimeWarning, match="learning rate is too large"):
+            run = ld.solve_ode(LINEAR, ld.SGD(lr=lambda alpha: 40.0), ONE, 10 * TS)
+        assert run.result == ld.Result.DIVERGED
+
+    def test_the_first_row_is_the_start(self):
+        """A linear ODE that grows so fast that it ends within its first step."""
+        with pytest.warns(RuntimeWarning, match="DIVERGED"):
+            run = ld.solve_ode(LINEAR, ld.SGD(lr=1e8), ONE, TS)
+        np.testing.assert_array_equal(run.Q[0], ONE.Q)
+        assert run.eg[0] == pytest.approx(0.5 * (1 - 2 * 0.1 + 1), rel=1e-12)
+
+    def test_steps_that_overflow_are_made_smaller(self):
+        """Linear, both layers trained at rates at which the solver's first step overflows: its
+        error is NaN, of which Diffrax made further steps of NaN until max_steps."""
+        start = ld.Overlaps(np.eye(3), 0.1 * np.ones((3, 2)), np.eye(2))
+        rule = ld.SGD(lr=30.0, lr_second=30.0)
+        run = jax.jit(lambda s: ld.solve_ode(LINEAR, rule, s, TS, max_steps=3000))(start)
+        assert run.result != ld.Result.MAX_STEPS
+        assert np.isfinite(run.eg[0])
+
+    def test_max_steps_names_a_stiff_solver(self):
+        assert "Kvaerno5" in ld.Result.MAX_STEPS.meaning
+
+    @pytest.mark.parametrize("name", ["noise", "n", "dt", "Q"])
+    def test_langevin_with_one_time_invents_no_state(self, name):
+        def run(x):
+            given = {"noise": 0.0, "n": 50.0, "dt": 0.1, "Q": 1.0} | {name: x}
+            start = ld.Overlaps(jnp.reshape(given["Q"], (1, 1)), [[0.0]], [[1.0]])
+            problem = ld.Problem(noise=given["noise"])
+            sizes = {"n": given["n"], "dt": given["dt"], "key": jax.random.key(0)}
+            return ld.simulate_langevin(problem, RULE, start, TS[:1], **sizes)
+
+        run = jax.jit(run)(-1.0)
+        assert run.result == ld.Result.INVALID_INPUT
+        assert np.isnan(run.Q).all() and np.isnan(run.eg).all()
+
+
+class TestErrorsAreNotNegative:
+    """Noise 0 and long times: eg falls to 0 and stays there."""
+
+    @pytest.mark.parametrize(
+        "unit", [ld.Linear(), ld.ReLU(), lambda x: jnp.maximum(x, -0.3 * x)], ids=str
+    )
+    def test_in_the_ode(self, unit):
+        start = ld.Overlaps(np.eye(2), 0.9 * np.eye(2), np.eye(2))
+        ts = jnp.linspace(0.0, 300.0, 61)
+        run = ld.solve_ode(ld.Problem(unit, unit), ld.SGD(lr=0.3), start, ts)
+        assert (run.eg >= 0).all()
+        assert run.eg[-1] < 1e-9
+
+    @pytest.mark.parametrize(
+        "unit", [ld.Erf(), ld.Linear(), ld.Tanh(), jnp.abs, jax.nn.elu], ids=str
+    )
+    def test_of_states(self, unit):
+        """Student = teacher, by rounding and by what a solver leaves not quite semi-definite."""
+        problem = ld.Problem(unit, unit)
+        c = np.array([[1.0, 0.3], [0.3, 0.7]])
+        for gap in (0.0, 1e-11, -1e-11):
+            start = ld.Overlaps(c - gap * np.eye(2), c, c)
+            eg = float(ld.generalisation_error(problem, start))
+            assert 0 <= eg < 1e-10
+
+    def test_derivatives_at_zero_are_those_of_the_sum(self):
+        def eg(q):
+            return ld.generalisation_error(LINEAR, ld.Overlaps(q[None, None], [[1.0]], [[1.0]]))
+
+        assert jax.grad(eg)(jnp.asarray(1.0 - 1e-12)) == pytest.approx(0.5)
+
+    def test_what_rounding_does_not_explain_is_nan(self):
+        state = eqx.tree_at(lambda s: s.Q, ONE, jnp.array([[-1.0]]))
+        assert np.isnan(ld.generalisation_error(LINEAR, state))
+
+    def test_in_closed_forms(self):
+        curve = ld.asymptotics.ridge_curve(np.linspace(0.0, 400.0, 401), 0.3, 0.0)
+        assert (curve.eg >= 0).all()
+        exact = ld.asymptotics.ridge_finite_n(np.arange(0, 9000, 30), 20, 0.3, 0.0)
+        assert (exact.eg >= 0).all()
