@@ -1,5 +1,7 @@
 """What was once wrong without a word: it is right now, or refused, or told."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ LINEAR = ld.Problem(ld.Linear(), ld.Linear())
 class TestFields:
     """Functions that read fields that are not there, where JAX would read another one."""
 
-    READS = {
+    READS: ClassVar = {
         "index": (lambda r: r[5], (5, 2)),
         "negative": (lambda r: r[-3], (-3, 2)),
         "array": (lambda r: r[jnp.array([0, 5])], (5, 2)),
@@ -106,14 +108,10 @@ class TestElementwise:
 class TestFreshProcess:
     """Measurements that nothing remembers yet are made while something else is traced."""
 
-    PROBLEMS = {
+    PROBLEMS: ClassVar = {
         "smooth": lambda: ld.Problem(
             ld.Tanh(), ld.MultiIndex(lambda rho, zeta: jnp.tanh(rho[0]) * rho[-1])
         ),
-        "noisy": lambda: ld.Problem(
-            ld.Tanh(), ld.MultiIndex(lambda rho, zeta: jnp.tanh(rho[0]) + zeta)
-        ),
-        "kinked": lambda: ld.Problem(ld.Erf(), ld.MultiIndex(lambda rho, z: jnp.abs(rho[0]))),
         "perceptron": lambda: ld.Problem(ld.Linear(), jnp.sin, ld.Perceptron()),
         "own label": lambda: type(
             "Own", (ld.Problem,), {"label": lambda self, rho, z, layers: jnp.sin(rho.sum())}
@@ -121,17 +119,13 @@ class TestFreshProcess:
     }
 
     @pytest.mark.parametrize("name", PROBLEMS)
-    @pytest.mark.parametrize("start", [ONE, TWO], ids=["one", "two"])
-    def test_every_problem_can_be_jitted(self, name, start):
+    def test_every_problem_can_be_jitted(self, name):
         problem = self.PROBLEMS[name]()
-        levels = [
-            lambda s: ld.solve_ode(problem, RULE, s, TS).eg,
-            lambda s: ld.simulate_chain(problem, RULE, s, TS, n=20, key=jax.random.key(0)).eg,
-        ]
-        for level in levels:
-            _regularity._remember.cache_clear()
-            _problem._CHECKED.clear()
-            assert jax.eval_shape(level, start).shape == (2,)
+        _regularity._remember.cache_clear()
+        _problem._CHECKED.clear()
+        start = ONE if name == "perceptron" else TWO
+        found = jax.eval_shape(lambda s: ld.generalisation_error(problem, s), start)
+        assert found.shape == ()
 
     def test_a_function_alone_is_the_same_one_in_jit(self):
         """Leaky units with the same slope have closed forms also where they are closed over."""
@@ -184,7 +178,8 @@ class TestEndings:
 
         run = jax.jit(run)(-1.0)
         assert run.result == ld.Result.INVALID_INPUT
-        assert np.isnan(run.Q).all() and np.isnan(run.eg).all()
+        assert np.isnan(run.Q).all()
+        assert np.isnan(run.eg).all()
 
 
 class TestErrorsAreNotNegative:

@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.lax import GatherScatterMode
 
-Known = dict[Any, np.ndarray]
+Known = dict[Any, Any]
 """The variables of a program whose numbers do not depend on its arguments."""
 
 
@@ -21,14 +21,15 @@ def out_of_range(fn: Callable, *shapes: tuple[int, ...]) -> tuple[int, int] | No
     """The first constant index of `fn` that is out of range, and the size of the axis it is for.
 
     shapes: of the arguments. None: there is none. Indices that depend on the arguments, and those
-    of a mode that says what to do beyond the end ("clip"), pass.
-    Raises: whatever `fn` raises when it is traced.
+    of a mode that says what to do beyond the end ("clip"), pass, and so does what cannot be traced.
     """
     arguments = [jax.ShapeDtypeStruct(shape, jnp.result_type(float)) for shape in shapes]
-    traced = jax.make_jaxpr(lambda *x: fn(*x))(*arguments)
-    return next(
-        _faults(traced.jaxpr, dict(zip(traced.jaxpr.constvars, traced.consts, strict=True))), None
-    )
+    try:
+        traced = jax.make_jaxpr(lambda *x: fn(*x))(*arguments)
+    except Exception:  # whatever a user's function raises; where it is used it is raised again
+        return None
+    known = dict(zip(traced.jaxpr.constvars, traced.consts, strict=True))
+    return next(_faults(traced.jaxpr, known), None)
 
 
 def _faults(program: Jaxpr, known: Known) -> Iterator[tuple[int, int]]:
