@@ -222,3 +222,79 @@ class TestErrorsAreNotNegative:
         assert (curve.eg >= 0).all()
         exact = ld.asymptotics.ridge_finite_n(np.arange(0, 9000, 30), 20, 0.3, 0.0)
         assert (exact.eg >= 0).all()
+
+
+@pytest.fixture
+def single():
+    """float32 as JAX has it without x64."""
+    with jax.enable_x64(False):
+        yield
+
+
+CLOSED_FORMS = {
+    "eg_linear": lambda a: a.eg_linear(0.1, k=2),
+    "eg_linear_small_lr": lambda a: a.eg_linear_small_lr(0.1, k=2),
+    "eg_linear_curve": lambda a: a.eg_linear_curve(3.0, 1.0, 0.1, k=2),
+    "eg_linear_finite_n": lambda a: a.eg_linear_finite_n(100, 1.0, 50, 0.1, k=2),
+    "linear_variance_is_finite": lambda a: a.linear_variance_is_finite(50, 0.1, k=2),
+    "ridge": lambda a: a.ridge(0.1, 0.1),
+    "ridge_curve": lambda a: a.ridge_curve(1.0, 0.1, 0.1),
+    "ridge_finite_n": lambda a: a.ridge_finite_n(100, 50, 0.1, 0.1),
+    "critical_lr_ridge": lambda a: a.critical_lr_ridge(0.1),
+    "eg_relu": lambda a: a.eg_relu(2, 0.1),
+    "critical_lr_relu": lambda a: a.critical_lr_relu(2),
+    "eg_specialised": lambda a: a.eg_specialised(2, 1, 0.1),
+    "eg_denoising": lambda a: a.eg_denoising(m=2, z=2, lr=0.1, noise=0.1),
+}
+
+
+class TestSinglePrecision:
+    @pytest.mark.parametrize("name", CLOSED_FORMS)
+    def test_theory_refuses_it(self, name, single):
+        with pytest.raises(ValueError, match="needs float64, but JAX runs in float32"):
+            CLOSED_FORMS[name](ld.asymptotics)
+
+    def test_sgd_takes_weights_of_any_precision(self):
+        with jax.enable_x64(False):
+            weights = ld.init_weights(jax.random.key(0), n=30, k=2, m=2)
+        run = ld.simulate_sgd(ld.Problem(), RULE, weights, TS, key=jax.random.key(1))
+        assert run.Q.dtype == jnp.float64
+        assert np.isfinite(run.eg).all()
+        theory = ld.solve_ode(ld.Problem(), RULE, ld.overlaps(weights), TS)
+        assert run.eg[0] == pytest.approx(float(theory.eg[0]), rel=1e-5)
+
+    def test_overlaps_of_it_are_projected(self, rng):
+        """Three units in two dimensions: a singular covariance, rounded to float32."""
+        w = rng.normal(size=(6, 2))
+        c = (w @ w.T / 2).astype(np.float32)
+        c += np.float32(2e-7) * rng.normal(size=c.shape).astype(np.float32)
+        assert np.linalg.eigvalsh(0.5 * (c + c.T).astype(float))[0] < -1e-10 * np.trace(c)
+        state = ld.Overlaps(c[:3, :3], c[:3, 3:], c[3:, 3:])
+        assert state.Q.dtype == jnp.float64
+        whole = np.asarray(state.covariance)
+        assert np.linalg.eigvalsh(whole)[0] >= -1e-14
+        np.testing.assert_allclose(whole, c, atol=2e-6)
+        np.testing.assert_allclose(whole, whole.T, atol=1e-15)
+
+        def solved(q):
+            start = ld.Overlaps(q, c[:3, 3:], c[3:, 3:])
+            return ld.solve_ode(LINEAR, RULE, start, TS)
+
+        run = jax.jit(solved)(jnp.asarray(c[:3, :3]))
+        assert run.result == ld.Result.SUCCESS
+        np.testing.assert_allclose(run.Q[0], state.Q, atol=1e-12)
+
+    def test_overlaps_made_before_x64_are_converted(self):
+        with jax.enable_x64(False):
+            start = ld.Overlaps(np.eye(2), 0.1 * np.eye(2), np.eye(2))
+        run = ld.solve_ode(LINEAR, RULE, start, TS)
+        exact = ld.solve_ode(LINEAR, RULE, TWO, TS)
+        np.testing.assert_allclose(run.eg, exact.eg, rtol=1e-6)
+        assert ld.generalisation_error(LINEAR, start) == pytest.approx(float(exact.eg[0]), rel=1e-6)
+
+    def test_other_overlaps_are_refused_with_what_may_be_wrong(self):
+        c = np.array([[1.0, 1.0 + 1e-6], [1.0 + 1e-6, 1.0]])
+        with pytest.raises(ValueError, match="pass float32 arrays"):
+            ld.Overlaps(c[:1, :1], c[:1, 1:], c[1:, 1:])
+        with pytest.raises(ValueError, match=r"entry by entry\.$"):
+            ld.Overlaps([[1.0]], [[1.5]], [[1.0]])

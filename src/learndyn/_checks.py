@@ -63,6 +63,22 @@ def as_float(value: RealLike, name: str) -> Array:
     return array.astype(jnp.result_type(float))
 
 
+def in_single(*values: Any) -> bool:
+    """Whether one of these is an array in single or half precision, whose digits are rounded so."""
+    dtypes = [getattr(value, "dtype", None) for value in values]
+    return any(dtype in (np.float32, np.float16, jnp.bfloat16) for dtype in dtypes if dtype)
+
+
+def in_default_float(tree: Any) -> Any:
+    """`tree` with all its floats in JAX's default float type."""
+
+    def one(leaf: Any) -> Any:
+        is_float = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jnp.asarray(leaf, jnp.result_type(float)) if is_float else leaf
+
+    return jax.tree.map(one, tree)
+
+
 def _is_plain(value: Any) -> bool:
     """Whether `value` is a Python number or a NumPy array of real numbers."""
     if isinstance(value, np.ndarray | np.generic):
@@ -90,9 +106,11 @@ def require_x64(what: str, *trees: Any) -> None:
     dtypes = {getattr(leaf, "dtype", None) for leaf in jax.tree_util.tree_leaves(trees)}
     if not runs_double or dtypes & {np.dtype("float16"), np.dtype("float32")}:
         found = "one of its arguments was made" if runs_double else "JAX runs"
+        again = " Then make that argument again." if runs_double else ""
         raise ValueError(
             f"{what} needs float64, but {found} in float32. Put this line before any "
             'computation: jax.config.update("jax_enable_x64", True), or set JAX_ENABLE_X64=1.'
+            f"{again}"
         )
 
 

@@ -32,7 +32,7 @@ from learndyn.dynamics._prepare import (
 from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import Overlaps, in_double
 
 RTOL, ATOL, MAX_STEPS = 1e-9, 1e-11, 100_000
 """Tolerances at which eg is right to about 1e-8 over alpha = 1000, and a hundred times the steps
@@ -58,6 +58,7 @@ def overlap_flow(
     problem: Problem, rule: AbstractRule, start: Overlaps, *, averages: AveragesOption = None
 ) -> OverlapFlow:
     """The vector field of `ode_term`, checked and with its averages chosen."""
+    start = in_double(start)
     require_x64("the theory", problem, rule, start)
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
     ready = choose_averages(
@@ -119,7 +120,7 @@ def solve_ode(
         _checked_solver(solver),
         as_count(max_steps, "max_steps", "the solver stops after so many"),
         adjoint,
-        smallest_eigenvalue(start),
+        smallest_eigenvalue(flow.start),
     )
     run, before = _solve(flow, ts, _tolerances(flow, rtol, atol), *options), None
     while averages is None and (finer := finer_averages(run, flow.averages, before)) is not None:
@@ -138,6 +139,7 @@ def generalisation_error(
     Raises: ValueError for a batch of states (use vmap), a bad option, or in float32.
     Source: Goldt et al. (2020), Eq. (4).
     """
+    state = in_double(state)
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
     require_fields(problem, state.k, state.m)

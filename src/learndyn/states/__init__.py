@@ -8,5 +8,6 @@ from learndyn.states._networks import student as student
 from learndyn.states._networks import teacher as teacher
 from learndyn.states._states import Overlaps as Overlaps
 from learndyn.states._states import Weights as Weights
+from learndyn.states._states import in_double as in_double
 from learndyn.states._states import overlaps as overlaps
 from learndyn.states._states import require_compatible as require_compatible

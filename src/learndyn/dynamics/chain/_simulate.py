@@ -28,7 +28,7 @@ from learndyn.dynamics.chain._random import lane_seeds
 from learndyn.dynamics.chain._step import ChainSetting, ChainState
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import Overlaps, in_double
 
 
 def simulate_chain(
@@ -59,6 +59,7 @@ def simulate_chain(
     Source: Goldt et al. (2020), Eqs. (2)-(3), for the steps; `chain_step` has the equations.
     """
     ts = checked_times(ts)
+    start = in_double(start)
     require_x64("the chain", problem, rule, start)
     n = as_float(n, "n")
     require_run(problem, rule, start, _numbers(problem, rule, start, n), "simulate_chain")

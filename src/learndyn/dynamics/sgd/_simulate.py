@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Int, PRNGKeyArray
 
-from learndyn._checks import checked_times
+from learndyn._checks import checked_times, in_default_float
 from learndyn._types import RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases
 from learndyn.dynamics._prepare import as_typed_key
@@ -221,4 +221,6 @@ def _checked(
         problem, weights.k, weights.m, biases=has_biases(weights, rule), averages=averages
     )
     dtype = checked_dtype(input_dtype, weights)
+    # What was made in another precision is of the default one from here on.
+    problem, rule, weights, inputs = in_default_float((problem, rule, weights, inputs))
     return _Run(problem, rule, weights, ts, key, inputs, ready, dtype)
