@@ -1,5 +1,6 @@
 """What was once wrong without a word: it is right now, or refused, or told."""
 
+import json
 from typing import ClassVar
 
 import equinox as eqx
@@ -244,7 +245,7 @@ CLOSED_FORMS = {
     "eg_relu": lambda a: a.eg_relu(2, 0.1),
     "critical_lr_relu": lambda a: a.critical_lr_relu(2),
     "eg_specialised": lambda a: a.eg_specialised(2, 1, 0.1),
-    "eg_denoising": lambda a: a.eg_denoising(m=2, z=2, lr=0.1, noise=0.1),
+    "eg_denoising": lambda a: a.eg_denoising(m=2, z=2, v_teacher=1.0, lr=0.1),
 }
 
 
@@ -298,3 +299,86 @@ class TestSinglePrecision:
             ld.Overlaps(c[:1, :1], c[:1, 1:], c[1:, 1:])
         with pytest.raises(ValueError, match=r"entry by entry\.$"):
             ld.Overlaps([[1.0]], [[1.5]], [[1.0]])
+
+
+class TestSweeps:
+    @staticmethod
+    def sweep(level, over, ts=TS, **keywords):
+        return ld.sweep(level, ld.Problem(), RULE, ONE, ts, over=over, **keywords)
+
+    def test_an_axis_as_long_as_the_times_in_some_runs(self):
+        def level(problem, rule, start, ts, size):
+            return {"a": jnp.arange(float(size)), "b": 2.0 * jnp.arange(float(size))}
+
+        ds = self.sweep(level, {"size": [1, 2, 3]})
+        assert ds.a.dims == ("size", "a_0")
+        np.testing.assert_array_equal(ds.a.sel(size=2), [0, 1, np.nan])
+        np.testing.assert_array_equal(ds.b.sel(size=3), [0, 2, 4])
+
+    def test_names_of_the_schema_with_other_lengths(self):
+        def level(problem, rule, start, ts, size):
+            return {"eg": jnp.ones(size), "v": jnp.ones((2, size)), "b": jnp.ones((2, 2))}
+
+        ds = self.sweep(level, {"size": [1, 3]})
+        assert ds.eg.dims == ("size", "eg_0")
+        assert ds.v.dims == ("size", "alpha", "student")
+        assert np.isnan(ds.b.isel(student=2)).all()
+
+    @pytest.mark.parametrize("dim", ["alpha", "lr", "seed"])
+    def test_dimensions_that_are_taken(self, dim):
+        def level(problem, rule, start, ts, key):
+            return {"x": ((dim,), rule.lr * jnp.ones(5)), "alpha": jnp.ones(3)}
+
+        ds = self.sweep(level, {"lr": [0.1, 0.2]}, seeds=2, key=jax.random.key(0))
+        np.testing.assert_allclose(ds.x.sel(lr=0.2), 0.2)
+        assert ds.x.dims == ("lr", "seed", "x_0")
+        assert ds.alpha_used.dims == ("lr", "seed", "alpha_0")
+
+    def test_other_numbers_of_axes(self):
+        def level(problem, rule, start, ts, size):
+            return {"a": jnp.ones((size,) * (size - 1))}
+
+        with pytest.warns(RuntimeWarning, match="different numbers of axes"):
+            ds = self.sweep(level, {"size": [1, 2, 3]})
+        np.testing.assert_array_equal(ds.a.sel(size=1), [[1, np.nan, np.nan]] + 2 * [3 * [np.nan]])
+        assert (ds.a.sel(size=3) == 1).all()
+
+    def test_results_of_the_users_own(self):
+        def level(problem, rule, start, ts):
+            return {"result": 1000 * rule.lr}
+
+        ds = self.sweep(level, {"lr": [0.1, 0.5]})
+        np.testing.assert_allclose(ds.result, [100, 500])
+        assert "flag_values" not in ds.result.attrs
+
+    @pytest.mark.parametrize("values", [[0.5, 300.0], [7, 300], [-1, 2], [True, False], [1.0, 2.0]])
+    def test_results_of_the_users_own_in_a_dataset(self, values):
+        ds = ld.to_dataset({"result": np.array(values)}, ts=TS)
+        np.testing.assert_array_equal(ds.result, values)
+        assert ds.result.dtype == np.array(values).dtype
+        assert "flag_values" not in ds.result.attrs
+
+    def test_codes_stay_codes(self):
+        ds = ld.to_dataset({"result": jnp.asarray(1), "x": np.zeros(2)}, ts=TS)
+        assert ds.result.dtype == np.int8
+        assert "flag_values" in ds.result.attrs
+
+
+def test_an_own_loss_says_that_it_is_for_classification():
+    def loss(phi, y):
+        return jax.nn.softplus(-phi * y)
+
+    loss.classification = True
+
+    class Own(eqx.Module):
+        classification: ClassVar[bool] = True
+
+        def __call__(self, phi, y):
+            return loss(phi, y)
+
+    for one in (loss, Own()):
+        problem = ld.Problem(ld.Linear(), ld.Sign(), one)
+        stored = json.loads(ld.to_dataset({"x": 1.0}, problem, RULE, ts=TS).attrs["problem"])
+        assert stored["loss"]["classification"] is True
+    stored = json.loads(ld.to_dataset({"x": 1.0}, ld.Problem(), RULE, ts=TS).attrs["problem"])
+    assert stored["loss"] == {"type": "Squared"}

@@ -15,4 +15,5 @@ from learndyn.datasets._starts import read_state as read_state
 from learndyn.datasets._variables import CONSTANTS as CONSTANTS
 from learndyn.datasets._variables import SCHEMA as SCHEMA
 from learndyn.datasets._variables import Labelled as Labelled
+from learndyn.datasets._variables import are_codes as are_codes
 from learndyn.datasets._variables import labelled_arrays as labelled_arrays

@@ -96,7 +96,8 @@ def build(
         if any(name in dims for dims, _ in variables.values()) or name != "alpha"
     }
     data = {
-        name: (dims, array, describe_variable(name)) for name, (dims, array) in variables.items()
+        name: (dims, array, describe_variable(name, array))
+        for name, (dims, array) in variables.items()
     }
     return xr.Dataset(data, coords, dict(attributes))
 

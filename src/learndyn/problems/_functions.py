@@ -60,16 +60,20 @@ def are_same(one: Any, other: Any) -> bool:
 
 
 def describe(tree: Any) -> Any:
-    """`tree` as plain JSON-ready data: Modules by class and fields, callables by name and repr."""
+    """`tree` as plain JSON-ready data: Modules by class and fields, callables by name and repr.
+
+    A user's callable has its `classification` as well, where it declares one.
+    """
     if isinstance(tree, Function):
         name = getattr(tree.fn, "__qualname__", type(tree.fn).__name__)
         return {
             "callable": f"{getattr(tree.fn, '__module__', '?')}.{name}",
             "repr": _plain_repr(tree.fn),
+            **_declarations(tree.fn),
         }
     if isinstance(tree, eqx.Module):
         fields = {f.name: describe(getattr(tree, f.name)) for f in dataclasses.fields(tree)}
-        return {"type": type(tree).__name__, **fields}
+        return {"type": type(tree).__name__, **fields, **_declarations(tree)}
     if isinstance(tree, jax.core.Tracer):
         return "traced"
     if hasattr(tree, "tolist"):
@@ -79,6 +83,13 @@ def describe(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {str(key): describe(item) for key, item in tree.items()}
     return tree if isinstance(tree, str | int | float | bool | None) else _plain_repr(tree)
+
+
+def _declarations(fn: Any) -> dict[str, Any]:
+    """What a user's loss says of itself; the library's own are known by their names."""
+    own = type(fn).__module__.split(".")[0] == __name__.split(".")[0]
+    value = None if own else getattr(fn, "classification", None)
+    return {} if value is None else {"classification": bool(value)}
 
 
 def to_json(tree: Any) -> str:

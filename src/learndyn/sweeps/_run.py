@@ -74,11 +74,11 @@ def _run_together(plan: Plan, item: Item, columns: dict[str, Any]) -> tuple[Outc
     key = plan.keys if plan.seeds is None else None
     try:
         result = jax.block_until_ready(_program(plan.call, item.static, data, keys, key))
+        arrays = labelled_arrays(result, len(plan.call.ts), batch=1)
     except _NOT_TRACEABLE:
         return None, False
     except Exception:  # whatever a user's function raises; told when it is run alone
         return None, True
-    arrays = labelled_arrays(result, len(plan.call.ts), batch=1)
     kept = {
         name: Labelled(dims, array[: len(item.cells)]) for name, (dims, array) in arrays.items()
     }
