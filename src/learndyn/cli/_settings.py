@@ -95,15 +95,17 @@ def save_times(options: Any) -> np.ndarray:
     if not options.alpha_max > 0:
         raise ValueError(f"--alpha-max must be > 0; got {options.alpha_max}.")
     if options.spacing == "linear":
+        _require_unused(options, "alpha_min", "--spacing log")
         return np.linspace(0.0, options.alpha_max, options.points)
-    if not 0 < options.alpha_min < options.alpha_max:
+    alpha_min = 0.1 if options.alpha_min is None else options.alpha_min
+    if not 0 < alpha_min < options.alpha_max:
         raise ValueError(
             f"--alpha-min must lie between 0 and alpha-max = {options.alpha_max:g}; got "
-            f"{options.alpha_min:g}."
+            f"{alpha_min:g}."
         )
     if options.points == 2:
         return np.array([0.0, options.alpha_max])
-    return np.r_[0.0, np.geomspace(options.alpha_min, options.alpha_max, options.points - 1)]
+    return np.r_[0.0, np.geomspace(alpha_min, options.alpha_max, options.points - 1)]
 
 
 def _problem(options: Any) -> problems.Problem:
@@ -118,6 +120,7 @@ def _problem(options: Any) -> problems.Problem:
 def _rule(options: Any, alpha_max: float) -> AbstractRule:
     if options.momentum is not None and options.slow_momentum is not None:
         raise ValueError("give either --momentum or --slow-momentum, not both.")
+    _require_used_schedule(options)
     slow, rule = options.slow_momentum, NAMED[options.rule]
     own = _own_arguments(options, rule)
     rates = {name: getattr(options, name) for name in ("lr", "lr_second", "lr_bias")}
@@ -158,10 +161,28 @@ def _scheduled(rate: float | None, options: Any, alpha_max: float) -> Any:
     if not scale > 0:
         raise ValueError(f"--schedule-scale must be > 0; got {scale:g}.")
     if options.schedule == "power":
-        return Power(rate, scale, options.schedule_power)
-    if not options.schedule_final >= 0:
-        raise ValueError(f"--schedule-final must be >= 0; got {options.schedule_final:g}.")
-    return Cosine(rate, scale, options.schedule_final)
+        return Power(rate, scale, 0.5 if options.schedule_power is None else options.schedule_power)
+    final = options.schedule_final or 0.0
+    if not final >= 0:
+        raise ValueError(f"--schedule-final must be >= 0; got {final:g}.")
+    return Cosine(rate, scale, final)
+
+
+def _require_used_schedule(options: Any) -> None:
+    """Raises: ValueError for numbers of another schedule than the one that is asked for."""
+    if options.schedule == "constant":
+        _require_unused(options, "schedule_scale", "--schedule power or cosine")
+    if options.schedule != "power":
+        _require_unused(options, "schedule_power", "--schedule power")
+    if options.schedule != "cosine":
+        _require_unused(options, "schedule_final", "--schedule cosine")
+
+
+def _require_unused(options: Any, name: str, where: str) -> None:
+    """Raises: ValueError for an option that is given where it would be ignored."""
+    value = getattr(options, name)
+    if value is not None:
+        raise ValueError(f"--{name.replace('_', '-')} goes with {where}; got {value:g} without it.")
 
 
 def _averages(options: Any) -> Any:
@@ -181,6 +202,8 @@ def _inputs(options: Any) -> AbstractInputs | TrainingSet:
         return Gaussian()
     base = Gaussian() if options.inputs == "gaussian" else _digits(options.inputs)
     if options.train_size is None:
+        if not options.replace:
+            raise ValueError("--no-replace goes with --train-size, the size of the training set.")
         return base
     return TrainingSet(base, options.train_size, options.replace)
 
