@@ -382,3 +382,34 @@ def test_an_own_loss_says_that_it_is_for_classification():
         assert stored["loss"]["classification"] is True
     stored = json.loads(ld.to_dataset({"x": 1.0}, ld.Problem(), RULE, ts=TS).attrs["problem"])
     assert stored["loss"] == {"type": "Squared"}
+
+
+class TestSteps:
+    """Langevin runs at n so large that their eg is that of the ODE, but for the step."""
+
+    problem, rule = ld.Problem(noise=0.3), ld.SGD(lr=1.0)
+    ts = jnp.linspace(0.0, 20.0, 5)
+
+    def run(self, ts=ts, **keywords):
+        key = jax.random.key(0)
+        return ld.simulate_langevin(self.problem, self.rule, ONE, ts, n=1e12, key=key, **keywords)
+
+    def test_a_step_that_is_too_long_is_told_with_its_error(self):
+        with pytest.warns(RuntimeWarning, match=r"dt = 1 changes eg by .* % at alpha = 5"):
+            run = self.run(dt=1.0)
+        exact = ld.solve_ode(self.problem, self.rule, ONE, self.ts)
+        true = np.abs(run.eg - exact.eg)[1:]
+        told = np.asarray(run.stats["step_error"])[1:]
+        assert true[0] > 0.3 * exact.eg[1]
+        assert (told > 0.5 * true).all()
+        assert (told < 5 * true).all()
+
+    def test_by_default_it_is_short_enough(self):
+        run = self.run()
+        exact = ld.solve_ode(self.problem, self.rule, ONE, self.ts)
+        np.testing.assert_allclose(run.eg, exact.eg, rtol=0.012)
+        assert run.stats["dt"] > 1e-3
+        assert np.max(run.stats["step_error_relative"]) < 0.011
+        fewer = self.run(self.ts[jnp.array([0, 2, 4])])
+        assert fewer.stats["dt"] == run.stats["dt"]
+        np.testing.assert_allclose(fewer.eg, run.eg[jnp.array([0, 2, 4])], rtol=1e-12)
