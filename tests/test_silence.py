@@ -11,6 +11,7 @@ import pytest
 
 import learndyn as ld
 from learndyn.problems import _problem, _regularity, out_of_range
+from learndyn.sweeps import make_plan
 
 RULE = ld.SGD(lr=0.2)
 ONE = ld.Overlaps([[1.0]], [[0.1]], [[1.0]])
@@ -413,3 +414,43 @@ class TestSteps:
         fewer = self.run(self.ts[jnp.array([0, 2, 4])])
         assert fewer.stats["dt"] == run.stats["dt"]
         np.testing.assert_allclose(fewer.eg, run.eg[jnp.array([0, 2, 4])], rtol=1e-12)
+
+
+class TestAsIfRunAlone:
+    """Which values a sweep compiles for, and which are data of one program."""
+
+    @pytest.mark.parametrize(
+        ("problem", "over", "together"),
+        [
+            (ld.Problem(), {"noise": [0.1, 0.2]}, True),
+            (ld.Problem(ld.LeakyReLU(0.1), ld.LeakyReLU(0.1)), {"noise": [0.1, 0.2]}, True),
+            (ld.Problem(ld.LeakyReLU(0.1), ld.ReLU()), {"student.slope": [0.0, 0.3]}, False),
+            (
+                ld.Problem(ld.LeakyReLU(0.1), ld.LeakyReLU(0.1)),
+                {"teacher.slope": [0.2, 0.1]},
+                False,
+            ),
+            (
+                ld.Problem(ld.Linear(), ld.Sign(0.1), ld.Perceptron()),
+                {"teacher.flip": [0, 0.2]},
+                True,
+            ),
+            (ld.Problem(ld.Linear(), ld.Tanh(), ld.Perceptron()), {"noise": [0.0, 0.1]}, False),
+        ],
+        ids=["erf", "leaky", "student", "teacher", "flip", "perceptron"],
+    )
+    def test_numbers_that_decide_about_averages_are_compiled(self, problem, over, together):
+        plan = make_plan(
+            ld.solve_ode, problem, RULE, ONE, TS,
+            over=over, seeds=None, key=None, chunk=None, cost=None, keywords={},
+        )  # fmt: skip
+        assert len(plan.items) == (1 if together else 2)
+
+    def test_a_swept_slope(self):
+        problem = ld.Problem(ld.LeakyReLU(0.1), ld.LeakyReLU(0.1))
+        ds = ld.sweep(ld.solve_ode, problem, RULE, ONE, TS, over={"student.slope": [0.1, 0.2]})
+        for slope in (0.1, 0.2):
+            one = ld.solve_ode(ld.Problem(ld.LeakyReLU(slope), ld.LeakyReLU(0.1)), RULE, ONE, TS)
+            found = ds.sel({"student.slope": slope})
+            np.testing.assert_allclose(found.eg, one.eg, rtol=1e-12)
+            assert (found.averages_error == 0).all()

@@ -217,7 +217,7 @@ class Sgd(Common):
 
 @dataclass(frozen=True)
 class Chain(Common):
-    """Exactly the law of SGD with Gaussian inputs at any N, at a cost that N does not change."""
+    """The law of SGD with Gaussian inputs at any N >= k + m, at a cost that N does not change."""
 
     ensemble: EnsembleOptions = field(default_factory=EnsembleOptions)
 

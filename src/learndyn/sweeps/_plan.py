@@ -12,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 
 from learndyn._checks import checked_times
 from learndyn._types import RealLike
+from learndyn.sweeps._averages import as_if_alone
 from learndyn.sweeps._axes import Axis, find_axis, start_axis
 from learndyn.sweeps._call import (
     Call,
@@ -94,7 +95,8 @@ def make_plan(
         takes_key(level) and key is not None,
     )
     _check_values(axes, problem, rule)
-    axes = _traceable(call, axes, keys if seeds is None else keys[0])
+    one_key = keys if seeds is None else keys[0]
+    axes = as_if_alone(call, _traceable(call, axes, one_key), one_key)
     items = make_items(axes, seeds, chunk, cost)
     return Plan(call, axes, seeds, key, keys, items)
 

@@ -1,6 +1,7 @@
 """Run items: many runs in one compiled program, and one by one where that is impossible."""
 
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from learndyn.datasets import Labelled, labelled_arrays
+from learndyn.dynamics import level_of
 from learndyn.sweeps._axes import are_numbers
 from learndyn.sweeps._call import Call
 from learndyn.sweeps._items import Item
@@ -75,7 +77,8 @@ def _run_together(plan: Plan, item: Item, columns: dict[str, Any]) -> tuple[Outc
     try:
         result = jax.block_until_ready(_program(plan.call, item.static, data, keys, key))
         arrays = labelled_arrays(result, len(plan.call.ts), batch=1)
-    except _NOT_TRACEABLE:
+    except _NOT_TRACEABLE as error:
+        _warn_of_loop(plan, error)
         return None, False
     except Exception:  # whatever a user's function raises; told when it is run alone
         return None, True
@@ -83,6 +86,18 @@ def _run_together(plan: Plan, item: Item, columns: dict[str, Any]) -> tuple[Outc
         name: Labelled(dims, array[: len(item.cells)]) for name, (dims, array) in arrays.items()
     }
     return Outcome(item.cells, kept, {}), True
+
+
+def _warn_of_loop(plan: Plan, error: Exception) -> None:
+    """A level of the library is slow run by run: something of the user's keeps it from tracing."""
+    if level_of(plan.call.level) is not None:
+        warnings.warn(
+            f"the runs of this sweep go one by one and not side by side, because something cannot "
+            f"be traced: {type(error).__name__}: {str(error).splitlines()[0]} Write the functions "
+            "of problem, rule and start with jax.numpy.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _run_alone(plan: Plan, cell: int) -> Outcome:

@@ -53,10 +53,15 @@ def sweep(
         from n and the rates, made for all runs at once.
     keywords: passed on to level (and to start, where it has parameters of these names).
 
-    What can be traced is vmapped, the rest (sizes, activations) is looped over; a function
+    What can be traced is vmapped, the rest (sizes, activations) is looped over, and so are numbers
+    that decide which averages are taken, such as the slope of an activation; a function
     that cannot be traced at all is called run by run. Sizes that differ are padded with NaN.
+    An axis that is as long as ts in some runs alone is no axis of times.
     A run that diverges or raises has NaN and its own code in `result` (5: raised; the message
-    is in the attribute `errors`, and a warning says so); all others are as if run alone.
+    is in the attribute `errors`, and a warning says so); all others are as if run alone, to
+    rounding, but for two things that a run alone does with numbers that here are traced:
+    `solve_ode` is not repeated with finer averages (`averages_error` says how good they are), and a
+    start that is made by a function of a key does not tell how far its fields reach.
 
     Raises: ValueError for names that do not exist, empty grids, seeds that nothing takes,
     keywords that nobody knows, and bad values; the run's own error where every run raises.

@@ -44,7 +44,8 @@ def simulate_chain(
     """One run of SGD on fresh Gaussian inputs in n dimensions, through its overlaps alone.
 
     The joint law of a batch's fields and inner products depends on the weights only through
-    Q, R, T, so (Q, R, v, b) is a Markov chain: exactly that of SGD on weights, at any n.
+    Q, R, T, so (Q, R, v, b) is a Markov chain: exactly that of SGD on weights, at any
+    n >= k + m (2 k + m with momentum).
 
     start: the state at ts[0]; with momentum, at rest. ts: (times,) increasing times
         alpha = steps / n, dimensionless; a time is met at step round(alpha n), and the
