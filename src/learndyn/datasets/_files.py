@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from learndyn.datasets._build import to_dataset
 from learndyn.datasets._provenance import SCHEMA_VERSION
+from learndyn.dynamics import Fluctuations, Trajectory
+from learndyn.states import Overlaps, Weights
 
 if TYPE_CHECKING:
     import xarray
@@ -19,8 +22,14 @@ _JSON = "json:"
 _NETCDF = (".nc", ".nc4", ".h5", ".netcdf")
 
 
-def save(dataset: "xarray.Dataset", path: str | os.PathLike[str]) -> Path:
+def save(
+    dataset: "xarray.Dataset | Trajectory | Fluctuations | Weights | Overlaps",
+    path: str | os.PathLike[str],
+) -> Path:
     """Write `dataset`: NetCDF for a path ending in .nc, Zarr for .zarr. Replaces what is there.
+
+    A trajectory is written as its dataset, `to_dataset(trajectory)`. `Weights` and `Overlaps` go
+    to a path ending in .npz, bit for bit, from which `read_state` gives them back.
 
     The file appears when it is complete, so an interrupted run leaves no half of one.
     Attributes that the formats cannot hold (None, booleans, dicts, lists) are kept as JSON;
@@ -30,6 +39,10 @@ def save(dataset: "xarray.Dataset", path: str | os.PathLike[str]) -> Path:
     these; ImportError where Zarr is not installed.
     """
     path = Path(path)
+    if isinstance(dataset, Weights | Overlaps):
+        return _save_state(dataset, path)
+    if isinstance(dataset, Trajectory | Fluctuations):
+        dataset = to_dataset(dataset)
     kind = _kind(path)
     encoded = dataset.copy()
     encoded.attrs = _encode(dataset.attrs)
@@ -73,6 +86,21 @@ def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     return dataset
 
 
+def _save_state(state: Weights | Overlaps, path: Path) -> Path:
+    """The arrays of a state under their names; None is left out."""
+    if path.suffix != ".npz":
+        raise ValueError(f"a state's path must end in .npz; got {str(path)!r}.")
+    arrays = {name: np.asarray(x) for name, x in vars(state).items() if x is not None}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    try:
+        np.savez(partial, **arrays)
+        partial.replace(path)
+    finally:
+        _remove(partial)
+    return path
+
+
 def _require_schema(dataset: "xarray.Dataset", path: Path) -> None:
     """Raises: ValueError for a schema of a later version."""
     schema = int(dataset.attrs.get("schema", 0))
@@ -89,6 +117,8 @@ def _kind(path: Path) -> str:
         return "netcdf"
     if path.suffix == ".zarr":
         return "zarr"
+    if path.suffix == ".npz":
+        raise ValueError(f"{str(path)!r} holds a state, not a dataset: use ld.read_state.")
     raise ValueError(
         f"a dataset's path must end in .nc (NetCDF) or .zarr (Zarr); got {str(path)!r}."
     )

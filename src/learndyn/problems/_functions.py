@@ -73,7 +73,7 @@ def describe(tree: Any) -> Any:
         }
     if isinstance(tree, eqx.Module):
         fields = {f.name: describe(getattr(tree, f.name)) for f in dataclasses.fields(tree)}
-        return {"type": type(tree).__name__, **fields, **_declarations(tree)}
+        return {**_named(type(tree)), **fields, **_declarations(tree)}
     if isinstance(tree, jax.core.Tracer):
         return "traced"
     if hasattr(tree, "tolist"):
@@ -90,6 +90,13 @@ def _declarations(fn: Any) -> dict[str, Any]:
     own = type(fn).__module__.split(".")[0] == __name__.split(".")[0]
     value = None if own else getattr(fn, "classification", None)
     return {} if value is None else {"classification": bool(value)}
+
+
+def _named(kind: type) -> dict[str, str]:
+    """The name of a class, and where to find those that are not this library's own."""
+    own = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    place = {} if own else {"module": f"{kind.__module__}.{kind.__qualname__}"}
+    return {"type": kind.__name__, **place}
 
 
 def to_json(tree: Any) -> str:

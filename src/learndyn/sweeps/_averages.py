@@ -12,12 +12,13 @@ import jax
 import numpy as np
 
 from learndyn.averages import choose_averages, has_biases, reach_of
+from learndyn.datasets import with_value
 from learndyn.dynamics import level_of
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps, Weights
 from learndyn.sweeps._axes import Axis, are_numbers
-from learndyn.sweeps._call import Call, StartFunction, with_value
+from learndyn.sweeps._call import Call, StartFunction
 
 
 def as_if_alone(call: Call, axes: list[Axis], key: Any) -> list[Axis]:

@@ -12,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 
 from learndyn._checks import checked_times
 from learndyn._types import RealLike
+from learndyn.datasets import with_value
 from learndyn.sweeps._averages import as_if_alone
 from learndyn.sweeps._axes import Axis, find_axis, start_axis
 from learndyn.sweeps._call import (
@@ -22,7 +23,6 @@ from learndyn.sweeps._call import (
     requires_key,
     start_function,
     takes_key,
-    with_value,
 )
 from learndyn.sweeps._items import Item, grid_shape, make_items, values_at
 

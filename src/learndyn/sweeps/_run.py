@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from learndyn.datasets import Labelled, labelled_arrays
-from learndyn.dynamics import level_of
+from learndyn.dynamics import FAILED_RUN, level_of
 from learndyn.sweeps._axes import are_numbers
 from learndyn.sweeps._call import Call
 from learndyn.sweeps._items import Item
@@ -103,7 +103,10 @@ def _warn_of_loop(plan: Plan, error: Exception) -> None:
 def _run_alone(plan: Plan, cell: int) -> Outcome:
     cells = np.array([cell])
     try:
-        result = plan.call(plan.values(cell), plan.key_of(cell))
+        with warnings.catch_warnings():
+            # The dataset's `result` tells how each run ended, here as in a compiled program.
+            warnings.filterwarnings("ignore", FAILED_RUN, RuntimeWarning)
+            result = plan.call(plan.values(cell), plan.key_of(cell))
         arrays = labelled_arrays(result, len(plan.call.ts))
     except Exception as error:  # whatever a user's function raises
         return Outcome(cells, {}, {cell: error})

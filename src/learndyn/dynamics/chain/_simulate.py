@@ -124,10 +124,12 @@ def _prepared(
 
 
 def _triangular_root(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """Lower-triangular L with L L^T = c to rounding, whatever its rank."""
+    """Lower-triangular L >= 0 on its diagonal with L L^T = c to rounding, whatever its rank."""
     # A root by eigenvalues exists at any rank; QR turns its transpose into a triangular factor.
     values, vectors = jnp.linalg.eigh(c)
-    return jnp.linalg.qr((vectors * jnp.sqrt(jnp.maximum(values, 0.0))).T, mode="r").T
+    root = jnp.linalg.qr((vectors * jnp.sqrt(jnp.maximum(values, 0.0))).T, mode="r").T
+    # The sign of every column is free; with this one a run that goes on finds its own frame.
+    return root * jnp.where(jnp.diagonal(root) < 0, -1.0, 1.0)
 
 
 def _numbers(
