@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import learndyn as ld
+from learndyn._checks import is_concrete
 from learndyn.problems import _problem, _regularity, out_of_range
 from learndyn.sweeps import make_plan
 
@@ -446,11 +447,27 @@ class TestAsIfRunAlone:
         )  # fmt: skip
         assert len(plan.items) == (1 if together else 2)
 
-    def test_a_swept_slope(self):
-        problem = ld.Problem(ld.LeakyReLU(0.1), ld.LeakyReLU(0.1))
-        ds = ld.sweep(ld.solve_ode, problem, RULE, ONE, TS, over={"student.slope": [0.1, 0.2]})
-        for slope in (0.1, 0.2):
-            one = ld.solve_ode(ld.Problem(ld.LeakyReLU(slope), ld.LeakyReLU(0.1)), RULE, ONE, TS)
-            found = ds.sel({"student.slope": slope})
+    def test_a_parameter_of_ones_own(self):
+        """Piecewise linear units are known by value, so a swept slope must be one."""
+
+        class Leaky(eqx.Module):
+            a: jax.Array
+
+            def __call__(self, x):
+                return jnp.maximum(x, self.a * x)
+
+        problem = ld.Problem(Leaky(jnp.asarray(0.1)), ld.ReLU())
+        ds = ld.sweep(ld.solve_ode, problem, RULE, ONE, TS, over={"student.a": [0.1, 0.2]})
+        for a in (0.1, 0.2):
+            one = ld.solve_ode(ld.Problem(Leaky(jnp.asarray(a)), ld.ReLU()), RULE, ONE, TS)
+            found = ds.sel({"student.a": a})
             np.testing.assert_allclose(found.eg, one.eg, rtol=1e-12)
             assert (found.averages_error == 0).all()
+
+    def test_numbers_stay_numbers_inside_jit(self):
+        def known(x):
+            problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.2)
+            assert is_concrete(problem, rule)
+            return x
+
+        jax.jit(known)(1.0)

@@ -47,6 +47,14 @@ def as_float(value: RealLike, name: str) -> Array:
 
     Raises: ValueError where it is not a real number or array of real numbers.
     """
+    if is_concrete(value):
+        # A number stays a number while something else is traced: averages are chosen by it.
+        with jax.ensure_compile_time_eval():
+            return _as_float(value, name)
+    return _as_float(value, name)
+
+
+def _as_float(value: RealLike, name: str) -> Array:
     if _is_plain(value):
         # NumPy converts in a microsecond; each conversion by JAX starts a compiled program.
         return jnp.asarray(np.asarray(value, jax.dtypes.canonicalize_dtype(float)))
