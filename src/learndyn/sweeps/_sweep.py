@@ -3,9 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import PRNGKeyArray
-
-from learndyn._types import RealLike
+from learndyn._types import KeyLike, RealLike
 from learndyn.sweeps._assemble import assemble
 from learndyn.sweeps._plan import make_plan
 from learndyn.sweeps._run import run
@@ -21,9 +19,9 @@ def sweep(
     start: Any,
     ts: RealLike,
     *,
-    over: Mapping[str, Any] | None = None,
+    over: Mapping[str, Any] | Any = None,
     seeds: int | None = None,
-    key: PRNGKeyArray | None = None,
+    key: KeyLike | None = None,
     progress: bool | None = None,
     chunk: int | None = None,
     cost: Callable[[dict[str, Any]], float] | None = None,
@@ -67,7 +65,7 @@ def sweep(
         rule,
         start,
         ts,
-        over=over or {},
+        over={} if over is None else over,
         seeds=seeds,
         key=key,
         chunk=chunk,

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Int, PRNGKeyArray
 
-from learndyn._checks import checked_times
-from learndyn._types import RealLike, Times
+from learndyn._checks import as_key, checked_times
+from learndyn._types import KeyLike, RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases
 from learndyn.dynamics._record import Rows, Run, ending, record
 from learndyn.dynamics._trajectory import Trajectory
@@ -22,19 +22,26 @@ from learndyn.dynamics.sgd._loop import Carry, first_carry, run_steps
 from learndyn.dynamics.sgd._measure import Measurement, Row
 from learndyn.dynamics.sgd._step import LearningState, Parameters, initial_state, sgd_step
 from learndyn.dynamics.sgd._stream import AbstractStream, make_stream
-from learndyn.inputs import AbstractInputs, Gaussian, InputsLike, TrainingSet, base_of
+from learndyn.inputs import AbstractInputs, InputsLike, TrainingSet, as_distribution, base_of
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Weights, overlaps
+from learndyn.states import (
+    ProblemLike,
+    RuleLike,
+    Weights,
+    WeightsLike,
+    overlaps,
+    require_arguments,
+)
 
 
 def simulate_sgd(
-    problem: Problem,
-    rule: AbstractRule,
-    weights: Weights,
+    problem: ProblemLike,
+    rule: RuleLike,
+    weights: WeightsLike,
     ts: RealLike,
     *,
-    key: PRNGKeyArray,
+    key: KeyLike,
     inputs: InputsLike = None,
     input_dtype: DTypeLike | None = None,
     averages: AbstractNodes | AbstractAverages | str | None = None,
@@ -61,14 +68,14 @@ def simulate_sgd(
 
 
 def simulate_sgd_in_parts(
-    problem: Problem,
-    rule: AbstractRule,
-    weights: Weights,
+    problem: ProblemLike,
+    rule: RuleLike,
+    weights: WeightsLike,
     ts: RealLike,
     report: Callable[[float], None],
     *,
     parts: int,
-    key: PRNGKeyArray,
+    key: KeyLike,
     inputs: InputsLike = None,
     input_dtype: DTypeLike | None = None,
     averages: AbstractNodes | AbstractAverages | str | None = None,
@@ -165,18 +172,19 @@ def _result(run: _Run, saved: Row) -> Trajectory:
 
 
 def _checked(
-    problem: Problem,
-    rule: AbstractRule,
-    weights: Weights,
+    problem: ProblemLike,
+    rule: RuleLike,
+    weights: WeightsLike,
     ts: RealLike,
-    key: PRNGKeyArray,
+    key: KeyLike,
     inputs: InputsLike,
     input_dtype: DTypeLike | None,
     averages: AbstractNodes | AbstractAverages | str | None,
 ) -> _Run:
     """The run that these arguments of `simulate_sgd` describe."""
-    inputs = Gaussian() if inputs is None else inputs
-    ts = checked_times(ts)
+    require_arguments("simulate_sgd", problem=problem, rule=rule, weights=weights, ts=ts)
+    inputs = as_distribution(inputs)
+    ts, key = checked_times(ts), as_key(key)
     require_valid(problem, rule, weights, ts, inputs)
     ready = choose_averages(
         problem, weights.k, weights.m, biases=has_biases(weights, rule), averages=averages
