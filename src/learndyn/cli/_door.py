@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from learndyn.cli._command import run
     try:
         return run(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"learndyn: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 

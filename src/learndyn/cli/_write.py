@@ -1,6 +1,5 @@
 """The files of a run: NetCDF for numbers, PNG for a person."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,7 @@ def write(datasets: dict[str, Any], settings: Settings) -> list[Path]:
 
 
 def _draw(datasets: dict[str, Any], path: Path) -> list[Path]:
-    try:
-        import learndyn.plot as plot
+    import learndyn.plot as plot
 
-        experiment = next((ds for name, ds in datasets.items() if name != "ode"), None)
-        return [plot.save(plot.overview(datasets.get("ode"), experiment), path)]
-    except ImportError:
-        print("no figure: it needs matplotlib (pip install 'learndyn[plot]')", file=sys.stderr)
-        return []
+    experiment = next((ds for name, ds in datasets.items() if name != "ode"), None)
+    return [plot.save(plot.overview(datasets.get("ode"), experiment), path)]

@@ -8,6 +8,7 @@ from learndyn.datasets._build import build as build
 from learndyn.datasets._build import overlaps_at as overlaps_at
 from learndyn.datasets._build import to_dataset as to_dataset
 from learndyn.datasets._files import load as load
+from learndyn.datasets._files import require_writable as require_writable
 from learndyn.datasets._files import save as save
 from learndyn.datasets._provenance import provenance as provenance
 from learndyn.datasets._provenance import seed_attribute as seed_attribute

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learndyn._checks import as_float, brief, is_concrete
+from learndyn._checks import as_float, brief, is_concrete, require_extra
 from learndyn._types import RealLike
 from learndyn.inputs._types import AbstractInputs, require_size
 
@@ -127,6 +127,7 @@ def digits(whiten: bool = False) -> Images:
     Three of the 64 pixels (0, 32 and 39) never change and are left out.
     Raises: ImportError where scikit-learn is not installed (the extra `images`).
     """
+    require_extra("sklearn", "images", "the digits of scikit-learn")
     from sklearn.datasets import load_digits
 
     x, _ = load_digits(return_X_y=True)

@@ -61,7 +61,7 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    level: Callable[..., Any],
+    level: Any,
     problem: Any,
     rule: Any,
     start: Any,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    level: Callable[..., Any],
+    level: Callable[..., Any] | Any,
     problem: Any,
     rule: Any,
     start: Any,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from learndyn._checks import require_extra
 from learndyn.rules import Family
 
 
@@ -24,12 +25,9 @@ class Optimised(eqx.Module):
 
 def require_optax() -> ModuleType:
     """Optax, which nothing else needs."""
-    try:
-        import optax
-    except ImportError as error:
-        raise ImportError(
-            "optimal_schedule needs Optax: pip install 'learndyn[optimise]'."
-        ) from error
+    require_extra("optax", "optimise", "optimal_schedule")
+    import optax
+
     return optax
 
 
