@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from learndyn._progress import is_shown
 from learndyn.cli._settings import Settings
 from learndyn.datasets import to_dataset
 from learndyn.dynamics import Level, solve_ode
@@ -190,7 +191,7 @@ def _elapsed_time(name: str, shown: bool) -> Iterator[None]:
 
 
 def _shows_progress(settings: Settings) -> bool:
-    return sys.stderr.isatty() if settings.progress is None else settings.progress
+    return is_shown(settings.progress)
 
 
 def _as_overlaps(start: Weights | Overlaps) -> Overlaps:
