@@ -88,7 +88,7 @@ class TestArguments:
         [
             ((PROBLEM, 0.2, START), "rule must be a learning rule; got 0.2. For example rule = ld"),
             ((PROBLEM, ld.SGD, START), "got the class SGD. Did you mean SGD(...)?"),
-            ((PROBLEM, [RULE, RULE], START), "got a list of 2 entries. For one run for each"),
+            ((PROBLEM, [RULE, RULE], START), "For one run for each of them use ld.sweep, or jax.vmap."),
             ((ld.Erf(), RULE, START), "problem must be a Problem; got Erf(). For example"),
             ((PROBLEM, RULE, np.eye(3)), "got an array of shape (3, 3) and dtype float64"),
             ((PROBLEM, RULE, None), "start must be Overlaps, or Weights; got None"),
@@ -349,9 +349,11 @@ class TestFiles:
         with pytest.raises((ValueError, OSError), match=r"cannot read '.*x.zarr': "):
             ld.load(tmp_path / "x.zarr")
 
-    def test_a_trajectory_is_no_dataset(self, dataset, tmp_path):
-        with pytest.raises(ValueError, match=said("Write ld.save(ld.to_dataset(run), path).")):
-            ld.save(START, tmp_path / "x.nc")
+    def test_what_cannot_be_saved(self, dataset, tmp_path):
+        with pytest.raises(ValueError, match=said("in this order: save(dataset, path).")):
+            ld.save(str(tmp_path / "x.nc"), dataset)
+        with pytest.raises(ValueError, match="must be a dataset, a trajectory or a state; got Pro"):
+            ld.save(PROBLEM, tmp_path / "x.nc")
         with pytest.raises(ValueError, match="trajectory must be a Trajectory"):
             ld.to_dataset(PROBLEM)
 

@@ -83,7 +83,8 @@ def to_dataset(
         if "alpha" in dims and array.shape[len(sizes) + dims.index("alpha")] != len(ts):
             raise ValueError(f"{name} has shape {array.shape}, but there are {len(ts)} times ts.")
     named = {name: Labelled((*over, *dims), array) for name, (dims, array) in variables.items()}
-    notes = provenance(problem, rule, level=level, n=n, seed=seed) | dict(attributes or {})
+    origin = provenance(problem, rule, level=level, n=n, seed=seed, key=known.key)
+    notes = origin | dict(attributes or {})
     return build(named, {**over, "alpha": ts}, notes)
 
 
@@ -133,6 +134,7 @@ class _Known(NamedTuple):
     rule: Any = None
     level: str | None = None
     n: int | None = None
+    key: jax.Array | None = None
 
 
 def _known(result: Any, batch: int) -> _Known:
@@ -146,7 +148,8 @@ def _known(result: Any, batch: int) -> _Known:
     whole = None
     if n is not None and np.ndim(n) == 0 and float(n).is_integer():
         whole = int(n)
-    return _Known(problem, rule, result.level or None, whole)
+    key = result.key
+    return _Known(problem, rule, result.level or None, whole, None if np.ndim(key) else key)
 
 
 def _once(leaf: Any, batch: int) -> Any:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learndyn._checks import brief, require_extra
+from learndyn.datasets._build import to_dataset
 from learndyn.datasets._provenance import SCHEMA_VERSION
+from learndyn.dynamics import Fluctuations, Trajectory
+from learndyn.states import Overlaps, Weights
 
 if TYPE_CHECKING:
     import xarray
@@ -22,19 +25,31 @@ _JSON = "json:"
 _NETCDF = (".nc", ".nc4", ".h5", ".netcdf")
 
 
-def save(dataset: "xarray.Dataset | Any", path: str | os.PathLike[str]) -> Path:
+def save(
+    dataset: "xarray.Dataset | Trajectory | Fluctuations | Weights | Overlaps | Any",
+    path: str | os.PathLike[str] | Any,
+) -> Path:
     """Write `dataset`: NetCDF for a path ending in .nc, Zarr for .zarr. Replaces what is there.
+
+    A trajectory is written as its dataset, `to_dataset(trajectory)`. `Weights` and `Overlaps` go
+    to a path ending in .npz, bit for bit, from which `read_state` gives them back.
 
     The file appears when it is complete, so an interrupted run leaves no half of one.
     Attributes that the formats cannot hold (None, booleans, dicts, lists) are kept as JSON;
     `load` gives them back.
 
-    Returns: the path. Raises: ValueError for anything but a dataset, another ending, or an
+    Returns: the path. Raises: ValueError for anything else, another ending, or an
     attribute that is none of these; OSError where no file can be written there; ImportError where
     Zarr is not installed.
     """
-    _require_dataset(dataset)
+    if isinstance(dataset, Trajectory | Fluctuations):
+        dataset = to_dataset(dataset)
+    is_state = isinstance(dataset, Weights | Overlaps)
+    if not is_state:
+        _require_dataset(dataset)
     path = require_writable(path)
+    if is_state:
+        return _save_state(dataset, path)
     kind = _kind(path)
     encoded = dataset.copy()
     encoded.attrs = _encode(dataset.attrs)
@@ -75,6 +90,20 @@ def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
         dataset[name].attrs = _decode(dataset[name].attrs)
     _require_schema(dataset, path)
     return dataset
+
+
+def _save_state(state: Weights | Overlaps, path: Path) -> Path:
+    """The arrays of a state under their names; None is left out."""
+    if path.suffix != ".npz":
+        raise ValueError(f"a state's path must end in .npz; got {str(path)!r}.")
+    arrays = {name: np.asarray(x) for name, x in vars(state).items() if x is not None}
+    partial = _partial(path)
+    try:
+        np.savez(partial, **arrays)
+        partial.replace(path)
+    finally:
+        _remove(partial)
+    return path
 
 
 def _require_schema(dataset: "xarray.Dataset", path: Path) -> None:
@@ -149,8 +178,8 @@ def _require_dataset(value: Any) -> None:
 
     if not isinstance(value, xr.Dataset):
         raise ValueError(
-            f"save: dataset must be an xarray.Dataset; got {brief(value)}. Write "
-            "ld.save(ld.to_dataset(run), path)."
+            f"save: what is saved must be a dataset, a trajectory or a state; got {brief(value)}. "
+            "The arguments are, in this order: save(dataset, path)."
         )
 
 
@@ -160,6 +189,8 @@ def _kind(path: Path) -> str:
     if path.suffix == ".zarr":
         require_extra("zarr", "sweep", "the format .zarr")
         return "zarr"
+    if path.suffix == ".npz":
+        raise ValueError(f"{str(path)!r} holds a state, not a dataset: use ld.read_state.")
     raise ValueError(
         f"a dataset's path must end in .nc (NetCDF) or .zarr (Zarr); got {str(path)!r}."
     )

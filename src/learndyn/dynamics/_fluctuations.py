@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from learndyn._checks import checked_times
 from learndyn._numerics.linear_algebra import symmetric_from_triu, triu
+from learndyn._readable import ReadableResult
 from learndyn._results import Result
 from learndyn._types import CountLike, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages
@@ -24,11 +25,11 @@ from learndyn.dynamics._ode import (
     overlap_flow,
 )
 from learndyn.dynamics._overlap_flow import OverlapFlow
-from learndyn.dynamics._trajectory import Trajectory
+from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
 from learndyn.states import ProblemLike, RuleLike, StateLike, as_overlaps, require_arguments
 
 
-class Spread(eqx.Module):
+class Spread(ReadableResult):
     """Standard deviations of sqrt(n) times each quantity about the ODE, shaped like it."""
 
     Q: Float[Array, "*batch times k k"]
@@ -38,7 +39,7 @@ class Spread(eqx.Module):
     eg: Float[Array, "*batch times"]
 
 
-class Fluctuations(eqx.Module):
+class Fluctuations(ReadableResult):
     """The Gaussian process that sqrt(n) (m - m_ode) tends to.
 
     alpha: (times,). std: standard deviations; divide by sqrt(n) for one run's error bar.
@@ -90,7 +91,9 @@ def fluctuations(
     max_steps = checked_max_steps(max_steps)
     flow = overlap_flow(problem, rule, start, averages=averages)
     nodes = noise_averages(problem, rule, start, noise_nodes)
-    return _fluctuations(flow, nodes, ts, (rtol, atol), max_steps)
+    found = _fluctuations(flow, nodes, ts, (rtol, atol), max_steps)
+    warn_if_failed(found.mean)
+    return found
 
 
 class _WithCovariance(eqx.Module):

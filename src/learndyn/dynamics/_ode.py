@@ -28,7 +28,7 @@ from learndyn.dynamics._prepare import (
     run_numbers,
     smallest_eigenvalue,
 )
-from learndyn.dynamics._trajectory import Trajectory
+from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import (
@@ -135,7 +135,7 @@ def solve_ode(
         flow = eqx.tree_at(lambda flow: flow.averages, flow, finer)
         run, before = _solve(flow, ts, _tolerances(flow, rtol, atol), *options), run
     warn_of_averages(run)
-    return run
+    return warn_if_failed(run)
 
 
 def generalisation_error(

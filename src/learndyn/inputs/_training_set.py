@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from learndyn._readable import Readable
 from learndyn.inputs._gaussian import Gaussian
 from learndyn.inputs._images import Images
 from learndyn.inputs._types import AbstractInputs, as_inputs
 
 
-class TrainingSet(eqx.Module):
+class TrainingSet(Readable):
     """p samples drawn once from `base`, label noise included, then used for training.
 
     base: the distribution; of `Images`, p different rows are taken.

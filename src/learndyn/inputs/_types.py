@@ -3,19 +3,19 @@
 import abc
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from learndyn._checks import brief
+from learndyn._readable import Readable
 
 TEST_SAMPLES = 10_000
 """Samples on which averages over a distribution that can only be sampled are taken."""
 
 
-class AbstractInputs(eqx.Module):
+class AbstractInputs(Readable):
     """A distribution of inputs x in n dimensions.
 
     A distribution of your own needs `sample` alone: whatever is averaged over it (the second

@@ -19,6 +19,9 @@ class Function(eqx.Module):
     def __call__(self, *args: Any) -> Any:
         return self.fn(*args)
 
+    def __repr__(self) -> str:
+        return getattr(self.fn, "__qualname__", repr(self.fn))
+
 
 def as_module(value: Any, name: str) -> Any:
     """`value` itself where it is an `eqx.Module` with `__call__`, else wrapped and static.
@@ -101,7 +104,7 @@ def describe(tree: Any) -> Any:
         }
     if isinstance(tree, eqx.Module):
         fields = {f.name: describe(getattr(tree, f.name)) for f in dataclasses.fields(tree)}
-        return {"type": type(tree).__name__, **fields}
+        return {**_named(type(tree)), **fields}
     if isinstance(tree, jax.core.Tracer):
         return "traced"
     if hasattr(tree, "tolist"):
@@ -111,6 +114,13 @@ def describe(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {str(key): describe(item) for key, item in tree.items()}
     return tree if isinstance(tree, str | int | float | bool | None) else _plain_repr(tree)
+
+
+def _named(kind: type) -> dict[str, str]:
+    """The name of a class, and where to find those that are not this library's own."""
+    own = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    place = {} if own else {"module": f"{kind.__module__}.{kind.__qualname__}"}
+    return {"type": kind.__name__, **place}
 
 
 def to_json(tree: Any) -> str:

@@ -16,12 +16,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, is_concrete, require_at_least
+from learndyn._readable import Readable
 from learndyn._types import RealLike, Scalar, ScalarFunction
 from learndyn.problems import _activations, _losses
 from learndyn.problems._functions import Function, as_module, called, unusable
 
 
-class MultiIndex(eqx.Module):
+class MultiIndex(Readable):
     """A teacher y = f(rho, zeta): any function of its m centred fields and a N(0, 1) number.
 
     f takes rho of shape (m,) and a scalar zeta and returns a scalar. It makes its own noise,
@@ -73,7 +74,7 @@ class FieldGradient(NamedTuple):
     dv: Float[Array, " k"]
 
 
-class Problem(eqx.Module):
+class Problem(Readable):
     """A teacher-student problem: a pure function of the local fields.
 
     student: activation of the student's units, any elementwise callable.

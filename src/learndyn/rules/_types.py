@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_count, as_float, brief, is_concrete, require_at_least
+from learndyn._readable import Readable
 from learndyn._types import CountLike, RealLike, Scalar, Schedule
 from learndyn.problems import Layers, Problem, as_module, called
 
@@ -63,7 +64,7 @@ class FieldAverages(NamedTuple):
         )
 
 
-class SlowMomentum(eqx.Module):
+class SlowMomentum(Readable):
     """Momentum so slow that it matters at large n: 1 - beta = gamma / n, lr likewise / n.
 
     A step at input dimension n uses beta = 1 - gamma/n and the rate lr * gamma / n; then the
@@ -85,7 +86,7 @@ class Rates(NamedTuple):
     b: Scalar | None
 
 
-class AbstractRule(eqx.Module):
+class AbstractRule(Readable):
     """A learning rule on fresh samples or fresh batches: what a subclass makes of a sample.
 
         w_i <- w_i - (lr/sqrt n) F_i x - (lr weight_decay/n) w_i,

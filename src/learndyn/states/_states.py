@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, brief, is_concrete, require_finite, require_shape
+from learndyn._readable import Readable
 from learndyn._types import RealLike
 from learndyn.problems import Layers, Problem
 from learndyn.states._checks import (
@@ -19,7 +19,7 @@ from learndyn.states._checks import (
 )
 
 
-class Overlaps(eqx.Module):
+class Overlaps(Readable):
     """The macroscopic state: Q_ik = w_i.w_k/n, R_in = w_i.w*_n/n, T_nm = w*_n.w*_m/n.
 
     Q: (k, k), R: (k, m), T: (m, m), dimensionless, with [[Q, R], [R^T, T]] positive
@@ -93,7 +93,7 @@ class Overlaps(eqx.Module):
         return jnp.concatenate([self.v, -self.v_teacher], axis=-1)
 
 
-class Weights(eqx.Module):
+class Weights(Readable):
     """The microscopic state of student and teacher.
 
     w: (k, n), w_teacher: (m, n); v, v_teacher, b, b_teacher as in `Overlaps`.

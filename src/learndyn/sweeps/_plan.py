@@ -11,6 +11,7 @@ import numpy as np
 
 from learndyn._checks import as_key, brief, checked_times
 from learndyn._types import KeyLike, RealLike
+from learndyn.datasets import with_value
 from learndyn.dynamics import level_of
 from learndyn.states import require_arguments
 from learndyn.sweeps._axes import Axis, find_axis, start_axis
@@ -22,7 +23,6 @@ from learndyn.sweeps._call import (
     requires_key,
     start_function,
     takes_key,
-    with_value,
 )
 from learndyn.sweeps._items import Item, grid_shape, make_items, values_at
 

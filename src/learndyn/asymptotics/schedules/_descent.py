@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn._checks import require_extra
+from learndyn._readable import ReadableResult
 from learndyn.rules import Family
 
 
-class Optimised(eqx.Module):
+class Optimised(ReadableResult):
     """A schedule, the objective it reaches (final eg, or its mean over time), and the path.
 
     history: the objective at each step of the search; NaN where a run diverged.

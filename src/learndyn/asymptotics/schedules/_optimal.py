@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from learndyn._checks import as_count, as_float, is_concrete, require_at_least
 from learndyn._progress import is_shown, progress_bar
+from learndyn._readable import ReadableResult
 from learndyn._types import CountLike, RealLike
 from learndyn.asymptotics.schedules._descent import Optimised, descend, require_optax
 from learndyn.averages import AbstractAverages, AbstractNodes
@@ -46,7 +47,7 @@ _POINTS = 64
 """Gauss-Legendre nodes of the mean over time: an exit that takes a tenth of it has a few."""
 
 
-class OptimalSchedule(eqx.Module):
+class OptimalSchedule(ReadableResult):
     """The best schedule, and the best of two simpler families at the same horizon.
 
     schedule: log-linear between its knots; value: its objective. constant, inverse_time: the

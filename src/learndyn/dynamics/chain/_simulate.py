@@ -19,7 +19,7 @@ from learndyn.dynamics._prepare import (
     times_hold,
 )
 from learndyn.dynamics._record import Rows, Run, ending, record
-from learndyn.dynamics._trajectory import Trajectory
+from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
 from learndyn.dynamics.chain._draws import steps_per_block
 from learndyn.dynamics.chain._lanes import by_lanes, lane_count
 from learndyn.dynamics.chain._loop import Row, run_chain
@@ -74,7 +74,7 @@ def simulate_chain(
     ready = choose_averages(
         problem, start.k, start.m, biases=has_biases(start, rule), averages=averages
     )
-    return _simulate(problem, rule, start, ready, ts, n, key)
+    return warn_if_failed(_simulate(problem, rule, start, ready, ts, n, key))
 
 
 @eqx.filter_jit
@@ -101,7 +101,7 @@ def _simulate(
 
     rows = Rows(*by_lanes(run)((arrays, state, key, steps)))
     stopped, result = ending(rows, valid)
-    asked = Run("chain", problem, rule, start.T, start.layers, averages, ts, n)
+    asked = Run("chain", problem, rule, start.T, start.layers, averages, ts, n, key)
     alpha = jnp.where(valid, steps / n_safe, ts)
     return record(asked, rows, stopped, result, alpha=alpha)
 
@@ -130,10 +130,12 @@ def _prepared(
 
 
 def _triangular_root(c: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """Lower-triangular L with L L^T = c to rounding, whatever its rank."""
+    """Lower-triangular L >= 0 on its diagonal with L L^T = c to rounding, whatever its rank."""
     # A root by eigenvalues exists at any rank; QR turns its transpose into a triangular factor.
     values, vectors = jnp.linalg.eigh(c)
-    return jnp.linalg.qr((vectors * jnp.sqrt(jnp.maximum(values, 0.0))).T, mode="r").T
+    root = jnp.linalg.qr((vectors * jnp.sqrt(jnp.maximum(values, 0.0))).T, mode="r").T
+    # The sign of every column is free; with this one a run that goes on finds its own frame.
+    return root * jnp.where(jnp.diagonal(root) < 0, -1.0, 1.0)
 
 
 def _numbers(
