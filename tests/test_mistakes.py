@@ -88,7 +88,7 @@ class TestArguments:
         [
             ((PROBLEM, 0.2, START), "rule must be a learning rule; got 0.2. For example rule = ld"),
             ((PROBLEM, ld.SGD, START), "got the class SGD. Did you mean SGD(...)?"),
-            ((PROBLEM, [RULE, RULE], START), "For one run for each of them use ld.sweep, or jax.vmap."),
+            ((PROBLEM, [RULE, RULE], START), "For one run for each of them use ld.sweep"),
             ((ld.Erf(), RULE, START), "problem must be a Problem; got Erf(). For example"),
             ((PROBLEM, RULE, np.eye(3)), "got an array of shape (3, 3) and dtype float64"),
             ((PROBLEM, RULE, None), "start must be Overlaps, or Weights; got None"),

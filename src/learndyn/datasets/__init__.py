@@ -14,6 +14,7 @@ from learndyn.datasets._files import save as save
 from learndyn.datasets._origins import problem_of as problem_of
 from learndyn.datasets._origins import rule_of as rule_of
 from learndyn.datasets._origins import with_value as with_value
+from learndyn.datasets._provenance import key_of as key_of
 from learndyn.datasets._provenance import provenance as provenance
 from learndyn.datasets._provenance import seed_attribute as seed_attribute
 from learndyn.datasets._starts import read_state as read_state

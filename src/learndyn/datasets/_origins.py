@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _SWEPT_NAMES = {"student_activation": "student", "teacher_activation": "teacher"}
 
+_TRACED = "traced"
+"""What `describe` writes for a number inside jit, vmap or grad."""
+
 
 def problem_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> Problem:
     """The problem of a dataset, read back from its attribute.
@@ -57,12 +60,23 @@ def _read(dataset: "xarray.Dataset", kind: str, known: Iterable[Callable]) -> An
     stored = json.loads(dataset.attrs[kind])
     named = {thing.__qualname__.rpartition(".")[2]: thing for thing in known}
     tree = _built(stored, named)
-    if describe(tree) != stored:
+    if not _agree(describe(tree), stored):
         raise ValueError(
             f"the {kind} cannot be read back: stored is {stored}, but these names and numbers now "
             f"make {describe(tree)}. Were numbers traced, or has a class or function changed?"
         )
     return _with_swept(dataset, tree)
+
+
+def _agree(found: Any, stored: Any) -> bool:
+    """Whether two descriptions are the same, to the rounding of JAX's default float type."""
+    if isinstance(stored, dict):
+        return found.keys() == stored.keys() and all(_agree(found[x], stored[x]) for x in stored)
+    if isinstance(stored, list):
+        return len(found) == len(stored) and all(map(_agree, found, stored))
+    if not _is_numeric(stored):
+        return found == stored
+    return bool(np.isclose(found, stored, rtol=jnp.finfo(float).eps, atol=0.0, equal_nan=True))
 
 
 def _with_swept(dataset: "xarray.Dataset", tree: Any) -> Any:
@@ -91,6 +105,11 @@ def _built(stored: Any, known: dict[str, Any]) -> Any:
     if isinstance(stored, list):
         items = [_built(item, known) for item in stored]
         return tuple(items) if any(isinstance(x, eqx.Module) for x in items) else items
+    if stored == _TRACED:
+        raise ValueError(
+            "a number was being traced when the dataset was made, and is not in it: make the "
+            "problem or rule yourself."
+        )
     if not isinstance(stored, dict):
         return stored
     if "callable" in stored:

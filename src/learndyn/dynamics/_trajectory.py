@@ -1,5 +1,6 @@
 """What every level of description returns."""
 
+import math
 import operator
 import warnings
 from typing import Any
@@ -16,6 +17,9 @@ from learndyn._types import CountLike
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps, Weights
+
+FAILED_RUN = r".*What comes later is NaN"
+"""A regular expression for the warning of a run that failed."""
 
 _DIGITS = 3
 """Of the numbers in a trajectory's repr."""
@@ -224,10 +228,10 @@ class Trajectory(eqx.Module):
         )
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
+def _mean(values: np.ndarray) -> float:
     """The mean over the runs that got there; NaN where none did."""
     there = values[np.isfinite(values)]
-    return there.mean() if there.size else np.asarray(np.nan)
+    return float(there.mean()) if there.size else math.nan
 
 
 def warn_if_failed(run: Trajectory) -> Trajectory:

@@ -1,5 +1,6 @@
 """Run items: many runs in one compiled program, and one by one where that is impossible."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from jaxtyping import Array
 
 from learndyn._progress import progress_bar
 from learndyn.datasets import Labelled, labelled_arrays
+from learndyn.dynamics import FAILED_RUN
 from learndyn.sweeps._axes import are_numbers
 from learndyn.sweeps._call import Call
 from learndyn.sweeps._items import Item
@@ -85,7 +87,10 @@ def _run_together(plan: Plan, item: Item, columns: dict[str, Any]) -> tuple[Outc
 def _run_alone(plan: Plan, cell: int) -> Outcome:
     cells = np.array([cell])
     try:
-        result = plan.call(plan.values(cell), plan.key_of(cell))
+        with warnings.catch_warnings():
+            # The dataset's `result` tells how each run ended, here as in a compiled program.
+            warnings.filterwarnings("ignore", FAILED_RUN, RuntimeWarning)
+            result = plan.call(plan.values(cell), plan.key_of(cell))
         arrays = labelled_arrays(result, len(plan.call.ts))
     except Exception as error:  # whatever a user's function raises
         return Outcome(cells, {}, {cell: error})
