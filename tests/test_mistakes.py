@@ -213,6 +213,34 @@ class TestFunctions:
             ld.Problem(student="relu")
 
 
+class TestDerivatives:
+    """Simulations have forward ones; reverse ones name them."""
+
+    @staticmethod
+    def eg(lr):
+        return ld.simulate_sgd(PROBLEM, ld.SGD(lr=lr), WEIGHTS, TS, key=KEY).eg[-1]
+
+    @pytest.mark.parametrize("derivative", [jax.grad, jax.jacrev, lambda f: jax.grad(jax.jit(f))])
+    def test_reverse(self, derivative):
+        words = "simulate_sgd has forward derivatives only; got a reverse one"
+        with pytest.raises(ValueError, match=words):
+            derivative(self.eg)(0.2)
+
+    def test_forward(self):
+        step = 1e-5
+        expected = (self.eg(0.2 + step) - self.eg(0.2 - step)) / (2 * step)
+        np.testing.assert_allclose(jax.jacfwd(self.eg)(0.2), expected, rtol=1e-6)
+
+    @pytest.mark.nightly
+    def test_reverse_of_langevin(self):
+        def eg(lr):
+            rule = ld.SGD(lr=lr)
+            return ld.simulate_langevin(PROBLEM, rule, START, TS, n=20, key=KEY, dt=0.25).eg[-1]
+
+        with pytest.raises(ValueError, match="simulate_langevin has forward derivatives only"):
+            jax.grad(eg)(0.2)
+
+
 class TestInputs:
     @pytest.mark.parametrize("table", [np.ones((4, 20)), [[1.0] * 20] * 4])
     def test_a_table_names_its_class(self, table):
@@ -442,8 +470,11 @@ class TestCtrlC:
         given |= {"env": dict(os.environ) | CPU}
         arguments = [sys.executable, "-m", "learndyn", *command.split(), "--progress", "on"]
         with subprocess.Popen(arguments, **given) as process:
-            while "solving" not in (told := process.stderr.read(20)):
-                assert told, "the command ended by itself"
+            told = ""
+            while "solving" not in told:
+                more = process.stderr.read(1)
+                assert more, f"the command ended by itself: {told}"
+                told += more
             process.send_signal(signal.SIGINT)
             told = process.stderr.read()
         assert process.returncode == 130

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, as_key, checked_times, require_unbatched
+from learndyn._numerics.forward_only import forward_only
 from learndyn._numerics.linear_algebra import psd_cholesky, psd_solve_lower
 from learndyn._results import Result
 from learndyn._types import KeyLike, PRNGKey, RealLike, Times
@@ -184,7 +185,7 @@ def _simulate(
         event=diffrax.Event(has_diverged),
         throw=False,
     )
-    ys = reached_rows(solution, valid)
+    ys = forward_only(reached_rows(solution, valid), "simulate_langevin")
     result = result_code(solution.result, valid)
     stats = {"corrections": jnp.asarray(solution.solver_state)}
     solved = Solved(ys, result, stats)

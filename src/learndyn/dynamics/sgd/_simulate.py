@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Int, PRNGKeyArray
 
 from learndyn._checks import as_key, checked_times
+from learndyn._numerics.forward_only import forward_only
 from learndyn._types import KeyLike, RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases
 from learndyn.dynamics._record import Rows, Run, ending, record
@@ -79,7 +80,7 @@ def simulate_sgd(
     Returns: a `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at
     the measured overlaps where the inputs are Gaussian, else over all images (or test
     inputs). Inputs that are not white add Q_field, R_field, T_field, a training set adds
-    `stats["train_error"]`, the mean loss over it. Not differentiable in reverse.
+    `stats["train_error"]`, the mean loss over it. Forward derivatives only.
     Raises: ValueError for bad values, shapes, times or options.
     Source: Goldt et al. 2020, Eqs. (2)-(3); `sgd_step` has the equations.
     """
@@ -195,6 +196,7 @@ def _moving(run: _Run, velocity: Gradient | None) -> _Run:
 
 def _result(run: _Run, carry: Carry) -> Trajectory:
     """The trajectory that the saved rows make, with the state at its end."""
+    carry = forward_only(carry, "simulate_sgd")
     saved = carry.rows
     valid = run.times_valid & are_valid_values(run.problem, run.rule, run.weights, run.inputs)
     weights, k = run.weights, run.weights.k
