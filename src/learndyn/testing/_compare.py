@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 _FALSE_ALARM = 0.01
 """How often a true theory is called wrong: one comparison in a hundred."""
 
-_NODES, _RTOL = QuasiMonteCarlo(points=256, replicates=2, symmetric=True), 1e-4
-"""For the scatter, of which one digit would do: C(T) of an erf committee is off by 0.2 %."""
+_NODES, _RTOL = QuasiMonteCarlo(points=2048, replicates=2, symmetric=True), 1e-4
+"""For the scatter, of which one digit would do: at K = M = 4 that of eg is right to 3 %, those of Q
+and R to 8 %, in a fifth of the time that `fluctuations` takes by default."""
 
 _SOLVER = 100.0
 """Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance."""
