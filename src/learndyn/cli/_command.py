@@ -53,14 +53,17 @@ class Command:
 
     def keep(self) -> str:
         """Write what is finished after an interruption, and say what that is."""
+        nothing = "nothing was finished, so nothing is written"
+        if self.settings is None:
+            return nothing
         datasets, runs = dict(self.kept.datasets), ""
         ensemble = self.kept.ensemble()
         if self.level not in datasets and ensemble is not None:
             datasets[self.level] = with_origin(ensemble, self.options, self.settings)
             assert self.kept.plan is not None
             runs = f"{self.kept.finished} of {self.kept.plan.cells} runs were finished; "
-        if self.settings is None or not datasets:
-            return "nothing was finished, so nothing is written"
+        if not datasets:
+            return nothing
         paths = write(datasets, self.settings._replace(png=False), self.level)
         return f"{runs}wrote {', '.join(map(str, paths))}"
 
