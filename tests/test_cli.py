@@ -284,7 +284,7 @@ class TestInitFile:
         (["ode", "--schedule", "cosine", "--schedule-power", "1"], "goes with --schedule power"),
         (["ode", "--schedule-final", "0.1"], "--schedule-final goes with --schedule cosine"),
         (["sgd", "--no-replace"], "--no-replace goes with --train-size"),
-        (["ode", "--init-file", "absent.csv"], "does not exist"),
+        (["ode", "--init-file", "absent.csv"], "there is no such file"),
         (["ode", "--init-file", "bad.txt"], "read from .nc, .npz or .csv"),
         (["ode", "--init-file", "bad.csv"], "positive semi-definite"),
         (["ode", "--init-file", "holes.csv"], "Q has no finite entry [0, 1]"),

@@ -68,7 +68,7 @@ BAD = {
         lambda: ld.Problem(student=ld.MultiIndex(lambda rho, zeta: rho[0])),
         "teachers only",
     ),
-    "NumPy function": (lambda: ld.Problem(student=np.tanh), "write it with jax.numpy"),
+    "NumPy function": (lambda: ld.Problem(student=np.tanh), "Write it with jax.numpy"),
     "not elementwise": (lambda: ld.Problem(student=jnp.sum), r"elementwise.*shape \(\)"),
     "no floats": (lambda: ld.Problem(teacher=lambda x: x > 0), "return floats.*bool"),
     "loss of one": (lambda: ld.Problem(loss=lambda phi: phi**2), "phi, y"),

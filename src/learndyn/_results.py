@@ -12,7 +12,8 @@ class Result(IntEnum):
     INVALID_INPUT = 3
     SOLVER_FAILED = 4
     ERROR = 5
-    BAD_RATE = 6
+    NOT_RUN = 6
+    BAD_RATE = 7
 
     @property
     def meaning(self) -> str:
@@ -31,6 +32,7 @@ _MEANINGS = {
     "increasing, or overlaps that are not symmetric and positive semi-definite",
     Result.SOLVER_FAILED: "the solver gave up for another reason",
     Result.ERROR: "the run raised an error; a sweep keeps its message in the attribute errors",
+    Result.NOT_RUN: "the sweep was interrupted before this run",
     Result.BAD_RATE: "a schedule gave a learning rate that was negative or NaN",
 }
 

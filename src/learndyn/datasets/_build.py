@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from learndyn._checks import is_concrete
+from learndyn._checks import brief, is_concrete
 from learndyn._types import RealLike
 from learndyn.datasets._provenance import provenance
 from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
@@ -35,7 +35,7 @@ _LONG_NAMES = {
 
 
 def to_dataset(
-    trajectory: Trajectory | Fluctuations | Mapping[str, Any],
+    trajectory: Trajectory | Fluctuations | Mapping[str, Any] | Any,
     problem: Problem | None = None,
     rule: Any = None,
     *,
@@ -60,6 +60,11 @@ def to_dataset(
 
     Raises: ValueError where axes and `over` disagree, or times differ between runs without ts.
     """
+    if not isinstance(trajectory, Trajectory | Fluctuations | Mapping):
+        raise ValueError(
+            f"to_dataset: trajectory must be a Trajectory, Fluctuations or a dict of arrays; got "
+            f"{brief(trajectory)}. Give what ld.solve_ode or another level returns."
+        )
     over = {name: np.asarray(_listed(values)) for name, values in (over or {}).items()}
     known = _known(trajectory, len(over))
     problem, rule = problem or known.problem, rule or known.rule

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, checked_times, require_unbatched
+from learndyn._checks import as_float, as_key, checked_times, require_unbatched
+from learndyn._numerics.forward_only import forward_only
 from learndyn._numerics.linear_algebra import psd_cholesky, psd_solve_lower
 from learndyn._results import Result
-from learndyn._types import PRNGKey, RealLike, Times
+from learndyn._types import KeyLike, PRNGKey, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages, QuasiMonteCarlo
 from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
 from learndyn.dynamics._integrate import (
@@ -25,12 +26,10 @@ from learndyn.dynamics._integrate import (
 )
 from learndyn.dynamics._ode import AveragesOption, overlap_flow
 from learndyn.dynamics._overlap_flow import OverlapFlow
-from learndyn.dynamics._prepare import Number, as_typed_key, require_number
+from learndyn.dynamics._prepare import Number, require_number
 from learndyn.dynamics._step_errors import chosen_step, relative_errors, step_errors, warn_of_step
 from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
-from learndyn.problems import Problem
-from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import ProblemLike, RuleLike, StateLike, as_overlaps, require_arguments
 
 _NODES = QuasiMonteCarlo(points=256, replicates=2, symmetric=True)
 """Enough for the noise's strength: C(T) of an erf committee is off by 0.2 % with these."""
@@ -40,13 +39,13 @@ _ON_GRID = 1e-6
 
 
 def simulate_langevin(
-    problem: Problem,
-    rule: AbstractRule,
-    start: Overlaps,
+    problem: ProblemLike,
+    rule: RuleLike,
+    start: StateLike,
     ts: RealLike,
     *,
     n: RealLike,
-    key: PRNGKey,
+    key: KeyLike,
     dt: RealLike | None = None,
     averages: AveragesOption = None,
     noise_nodes: AbstractNodes | None = None,
@@ -65,18 +64,20 @@ def simulate_langevin(
         eg at every saved time that comes from the step, measured without noise by half steps; and
         `step_error_relative`, over eg (or over 1/1000 of its largest value). Where that is above
         2 % there is a RuntimeWarning, but not inside jit.
-    Raises: ValueError as `solve_ode`, for n < 1, dt <= 0, or `SlowMomentum`.
+    Raises: ValueError as `solve_ode`, for n < 1, dt <= 0, a key that is none, or
+    `SlowMomentum`.
     Source: exact to first order in n^(-1/2); f and D as in `solve_ode` and `fluctuations`.
     """
+    require_arguments("simulate_langevin", problem=problem, rule=rule, start=start, ts=ts)
     require_no_slow_momentum(rule, "simulate_langevin")
-    ts = checked_times(ts)
+    ts, key, start = checked_times(ts), as_key(key), as_overlaps(start)
     n, dt = as_float(n, "n"), None if dt is None else as_float(dt, "dt")
     require_unbatched([("n", n, 0), ("dt", dt, 0)], "simulate_langevin")
     for number in _numbers(n, dt):
         require_number(number)
     flow = overlap_flow(problem, rule, start, averages=averages)
     nodes = noise_averages(problem, rule, start, noise_nodes, default=_NODES)
-    run = _simulate(flow, nodes, ts, n, as_typed_key(key), dt)
+    run = _simulate(flow, nodes, ts, n, key, dt)
     warn_of_step(run)
     return warn_if_failed(run)
 
@@ -195,7 +196,7 @@ def _simulate(
         event=diffrax.Event(has_diverged),
         throw=False,
     )
-    ys = reached_rows(solution, y0, valid)
+    ys = forward_only(reached_rows(solution, y0, valid), "simulate_langevin")
     result = result_code(solution.result, valid)
     eg, error = step_errors(safe, ts_safe, dt)
     stats |= {"step_error": error, "step_error_relative": relative_errors(eg, error)}

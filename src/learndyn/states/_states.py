@@ -1,10 +1,19 @@
 """The two states of learning: weights in n dimensions, and the overlaps that matter."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, in_single, is_concrete, require_finite, require_shape
+from learndyn._checks import (
+    as_float,
+    brief,
+    in_single,
+    is_concrete,
+    require_finite,
+    require_shape,
+)
 from learndyn._readable import Readable
 from learndyn._types import RealLike
 from learndyn.problems import Layers, Problem
@@ -155,8 +164,17 @@ class Weights(Readable):
         return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
 
 
-def overlaps(weights: Weights) -> Overlaps:
-    """The order parameters of `weights` (Goldt et al. 2020, Eq. (5))."""
+def overlaps(weights: Weights | Any) -> Overlaps:
+    """The order parameters of `weights` (Goldt et al. 2020, Eq. (5)).
+
+    Raises: ValueError for anything else than `Weights`.
+    """
+    if not isinstance(weights, Weights):
+        raise ValueError(
+            f"overlaps: weights must be Weights; got {brief(weights)}. Make them with "
+            "ld.Weights(w, w_teacher) or ld.init_weights; order parameters that are known already "
+            "go into ld.Overlaps(Q, R, T)."
+        )
     w, w_teacher, n = weights.w, weights.w_teacher, weights.n
     q = jnp.einsum("...in,...kn->...ik", w, w) / n
     r = jnp.einsum("...in,...kn->...ik", w, w_teacher) / n
