@@ -41,7 +41,8 @@ def assemble(plan: Plan, outcomes: Iterable[Outcome]) -> "xarray.Dataset":
         codes[np.concatenate([outcome.cells for outcome in finished])] = Result.SUCCESS.value
         flat["result"] = Labelled((), codes)
     reached = np.concatenate([outcome.cells for outcome in outcomes])
-    flat["result"].array[np.setdiff1d(np.arange(plan.cells), reached)] = Result.NOT_RUN.value
+    if are_codes(flat["result"].array):  # a user's own numbers of that name are NaN there
+        flat["result"].array[np.setdiff1d(np.arange(plan.cells), reached)] = Result.NOT_RUN.value
     variables = {
         name: _without_idle_dims(plan, name, dims, array.reshape((*plan.shape, *array.shape[1:])))
         for name, (dims, array) in flat.items()
