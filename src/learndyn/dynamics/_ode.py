@@ -17,7 +17,14 @@ from learndyn._checks import (
     require_x64,
 )
 from learndyn._types import CountLike, RealLike, Times
-from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases, reach_of
+from learndyn.averages import (
+    AbstractAverages,
+    AbstractNodes,
+    choose_averages,
+    has_biases,
+    reach_of,
+    teacher_of,
+)
 from learndyn.dynamics._aligned_flow import aligned_flow
 from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
@@ -67,6 +74,7 @@ def overlap_flow(
         biases=has_biases(start, rule),
         averages=averages,
         reach=reach_of(start),
+        teacher=teacher_of(start),
     )
     return OverlapFlow(problem, rule, ready, start)
 
@@ -139,8 +147,9 @@ def generalisation_error(
     """
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
-    given = {"biases": has_biases(state), "averages": averages, "reach": reach_of(state)}
-    ready = choose_averages(problem, state.k, state.m, **given)
+    given = {"biases": has_biases(state), "averages": averages}
+    near = {"reach": reach_of(state), "teacher": teacher_of(state)}
+    ready = choose_averages(problem, state.k, state.m, **given, **near)
     return _generalisation_error(problem, state, ready)
 
 
