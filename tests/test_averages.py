@@ -251,7 +251,7 @@ def test_nodes_are_fixed_and_normal():
 
 @pytest.mark.parametrize("rule", [QuasiMonteCarlo, MonteCarlo])
 def test_reported_errors_are_honest(rule):
-    """The largest true error, over the largest standard error, in ten different sets of nodes."""
+    """The largest true error, over the largest that is told, in ten different sets of nodes."""
     closed, plain = ld.Problem(noise=0.3), ld.Problem(erf, erf, noise=0.3)
     exact = averages_of(chosen(closed, STATE), closed, STATE)[0]
     ratios = []
@@ -261,9 +261,8 @@ def test_reported_errors_are_honest(rule):
         pairs = zip(sampled(found, STATE)[:2], sampled(exact, STATE)[:2], strict=True)
         true = max(np.abs(ours - theirs).max() for ours, theirs in pairs)
         ratios.append(true / float(averages_error(plain, RULE, STATE, nodes)))
-    # Of four replicates: a standard error of three degrees of freedom, and so long tails.
-    assert 0.3 < np.median(ratios) < 1.5
-    assert max(ratios) < 8
+    assert 0.1 < np.median(ratios)
+    assert max(ratios) <= 1
 
 
 def test_closed_forms_report_no_error():
@@ -282,6 +281,6 @@ def test_lattices_report_their_errors_too(steepness, rule):
     exact = piecewise_averages(np.array([0.8, 0.35, 1.1, 0.0]), *recipe)
     true = np.abs(np.concatenate([x.ravel() for x in sampled(found, ONE)]) - exact).max()
     reported = float(averages_error(problem, RULE, ONE, nodes))
-    assert true < 4 * reported + 1e-11
+    assert true <= reported + 1e-13
     if rule is None:
         assert true < 1e-3

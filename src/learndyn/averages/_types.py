@@ -1,6 +1,7 @@
 """What every way of averaging hands to the dynamics."""
 
 import abc
+import math
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -34,6 +35,12 @@ class AbstractAverages(eqx.Module):
         """Coarser, these and finer averages in arrays with a leading axis of three, where one
         compiled program serves them all; else None."""
         return None
+
+    @property
+    def falls(self) -> float:
+        """The factor by which errors fall from the next coarser averages to these, where the next
+        finer ones alone may agree by chance; infinite where they do not."""
+        return math.inf
 
     @property
     def replicates(self) -> int:

@@ -102,8 +102,8 @@ def solve_ode(
         With one student unit, one teacher field and labels that are signs, S = Q - R**2/T, from
         which eg follows, is held to rtol alone, so that eg keeps its digits however small it gets.
         Where the averages are over nodes and the integrand jumps, both are raised to a
-        hundredth of the averages' relative error, where both errors are alike; finer, a solver
-        would chase single nodes. `stats` has the values used.
+        five-hundredth of the bound on the averages' relative error, where both errors are alike;
+        finer, a solver would chase single nodes. `stats` has the values used.
     solver: an adaptive Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
     max_steps: accepted and rejected steps after which a run stops with `Result.MAX_STEPS`.
     jump_ts: times at which a learning-rate schedule jumps, in any order.
