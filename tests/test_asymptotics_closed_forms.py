@@ -1,5 +1,6 @@
 """Closed forms of the literature against their digits, the ODE, and direct recursions."""
 
+from fractions import Fraction
 from itertools import pairwise
 
 import equinox as eqx
@@ -12,6 +13,7 @@ from scipy.stats import norm
 
 import learndyn as ld
 from learndyn import asymptotics
+from learndyn.asymptotics.closed_forms._ridge import _geometric
 
 SPECIALISED = [  # m, l, lr, eg / noise**2
     (2, 0, 0.05, 0.00939090589422),
@@ -88,6 +90,25 @@ def test_small_rates_of_the_specialised_error():
     close(ratio, 1.022, abs=5e-4)
     ratio = asymptotics.eg_specialised(2, 3, 0.01) / asymptotics.eg_specialised_small_lr(2, 3, 0.01)
     close(ratio, 1.0136, abs=5e-5)
+
+
+@pytest.mark.parametrize("b", [0.9, -0.7, 0.9 + 1e-4])
+@pytest.mark.parametrize("gap", [0.0, 1e-15, 3e-12, 1e-9, 1e-5, 0.01])
+@pytest.mark.parametrize("steps", [0, 1, 2, 40, 2000])
+def test_sums_of_two_geometric_factors(b, gap, steps):
+    """Against exact fractions; the plain quotient is off by 1e-4 at a gap of 3e-12."""
+    a = b + gap
+    x, y = Fraction(a), Fraction(b)
+    # The sum for gaps of a float's last digits, where the fractions' own quotient is exact.
+    exact = (x**steps - y**steps) / (x - y) if x != y else steps * y ** max(steps - 1, 0)
+    found = float(_geometric(jnp.asarray(a), jnp.asarray(b), jnp.asarray(float(steps))))
+    assert found == pytest.approx(float(exact), rel=1e-12, abs=1e-80)
+
+
+def test_geometric_sums_of_zeros():
+    zero = jnp.zeros(())
+    assert [float(_geometric(zero, zero, jnp.asarray(n))) for n in (0.0, 1.0, 2.0)] == [0, 1, 0]
+    assert float(_geometric(zero, jnp.ones(()), jnp.asarray(5.0))) == 1
 
 
 @pytest.mark.parametrize(

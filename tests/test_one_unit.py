@@ -238,6 +238,16 @@ def test_what_pieces_cannot_follow_goes_to_other_nodes():
         assert not isinstance(found, AbstractOneUnit)
 
 
+def test_finer_averages_have_twice_the_nodes_in_a_piece():
+    problem = ld.Problem(ld.Linear(), ld.Sign(), ld.Hinge())
+    found = choose_averages(problem, 1, 1, rule=RULE, biases=False)
+    orders = []
+    while found is not None:
+        orders.append(found.order)
+        found = found.finer(1, 1)
+    assert orders == [12, 24, 48]
+
+
 def test_finer_and_coarser_averages_say_the_error():
     problem = learner(own_adatron, ld.Sign(0.2))
     found = choose_averages(problem, 1, 1, rule=RULE, biases=False)

@@ -6,7 +6,7 @@ import numpy as np
 
 from learndyn._checks import is_concrete
 from learndyn.averages._beyond_constant import beyond_constant
-from learndyn.averages._closed import closed_form, has_closed_form
+from learndyn.averages._closed import ClosedForm, closed_form, has_closed_form
 from learndyn.averages._fallback import node_averages
 from learndyn.averages._mixed import mixed_averages
 from learndyn.averages._nodes import NodeAverages
@@ -47,8 +47,10 @@ def choose_averages(
     """
     if isinstance(averages, AbstractAverages):
         return averages
-    if averages == "closed" or (averages is None and has_closed_form(problem, rule, biases=biases)):
+    if averages == "closed":
         return closed_form(problem, rule, biases=biases)
+    if averages is None and has_closed_form(problem, rule, biases=biases):
+        return ClosedForm()
     found = None
     if averages is None:
         sizes = {"k": k, "m": m, "rule": rule, "biases": biases}
