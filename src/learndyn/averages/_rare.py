@@ -39,6 +39,9 @@ met by 400 of the four replicates, and its averages are then right to 5 % or bet
 _VARIANCE, _RARE = 0.7, 0.3
 """A label's event is rare where so much of the variance comes from so small a probability."""
 
+_NOISES = (-2.0, -1.0, 0.0, 1.0, 2.0)
+"""Label noise at which a field counts as meeting the event: stronger noise has 5 %."""
+
 _SAME = 1e-9
 """Relative difference up to which two deviations of a label are one value."""
 
@@ -77,13 +80,22 @@ def label_nodes(label: MultiIndex, dims: int, symmetry: Symmetry, teacher: Teach
 
 
 def _label_nodes(label: MultiIndex, dims: int, symmetry: Symmetry, teacher: Teacher) -> Label:
-    labels = _labels(label, symmetry, teacher)
-    pilot = QuasiMonteCarlo(_PILOT, 2).nodes(dims)[0]
-    y = labels(pilot.reshape(-1, dims))
-    is_rare, probability = _rare_event(y)
+    labels, noise = _labels(label, symmetry, teacher), symmetry.k + symmetry.m
+    pilot = QuasiMonteCarlo(_PILOT, 2).nodes(dims)[0].reshape(-1, dims)
+    y = labels(pilot)
+    is_rare = _rare_event(y)
+
+    def meets(z: np.ndarray) -> np.ndarray:
+        # Fields at which other noise brings the event about, too: eg is over all of it.
+        others = [np.insert(z[:, :noise], noise, zeta, axis=1) for zeta in _NOISES]
+        every = [z, *(others if dims > noise else [])]
+        return np.any([is_rare(labels(one)) for one in every], axis=0)
+
+    met = meets(pilot)
+    probability = float(met.mean())
     if not 0 < probability < _RARE:
         return Label(float(y.mean()), None)
-    usual = float(y[~is_rare(y)].mean())
+    usual = float(y[~met].mean())
     images = symmetry.images(dims)
     common = _power(_SHARE / len(images))
     large = _power(min(_LARGEST, _SHARE / len(images) / probability))
@@ -91,7 +103,7 @@ def _label_nodes(label: MultiIndex, dims: int, symmetry: Symmetry, teacher: Teac
     for replicate in range(_REPLICATES):
         one = lambda points, seed: QuasiMonteCarlo(points, 2, seed).nodes(dims)[0][0]
         rough, fine = one(common, 2 * replicate), one(large, 2 * replicate + 1)
-        sets.append(_stratified(rough, fine, lambda z: is_rare(labels(z))))
+        sets.append(_stratified(rough, fine, meets))
     return Label(usual, _with_images(_padded(sets), images))
 
 
@@ -112,15 +124,13 @@ def _labels(label: MultiIndex, symmetry: Symmetry, teacher: Teacher) -> Callable
     return at
 
 
-def _rare_event(y: np.ndarray) -> tuple[Callable, float]:
-    """The labels farthest from the mean that have most of the variance: whether one is of them, and
-    their probability."""
+def _rare_event(y: np.ndarray) -> Callable:
+    """Whether labels are of those farthest from the mean that have most of the variance."""
     mean = y.mean()
     squares = np.sort((y - mean) ** 2)[::-1]
     cumulative = np.cumsum(squares)
     least = squares[np.searchsorted(cumulative, _VARIANCE * cumulative[-1])] * (1 - _SAME)
-    is_rare = lambda y: (y - mean) ** 2 >= max(least, 1e-300)
-    return is_rare, float(is_rare(y).mean())
+    return lambda y: (y - mean) ** 2 >= max(least, 1e-300)
 
 
 def _stratified(rough: np.ndarray, fine: np.ndarray, is_rare: Callable) -> Nodes:
