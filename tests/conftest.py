@@ -22,12 +22,12 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    # XLA's older code generator for CPUs, its modules in one piece, with fewer passes: most of
-    # these tests' time is compilation, of which that needs half. Read when the first program is
-    # compiled. Other versions may not know these flags.
+    # XLA's older code generator for CPUs, its modules in one piece, without LLVM's optimisations:
+    # most of these tests' time is compilation, of which that needs a third. Read when the first
+    # program is compiled. Other versions may not know these flags.
     QUICKLY = (
         "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
-        "--xla_backend_optimization_level=1"
+        "--xla_backend_optimization_level=0"
     )
     os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')}".strip()
 
