@@ -272,7 +272,7 @@ class TestInitFile:
         (["ode", "--nodes", "10"], "--nodes goes with"),
         (["ode", "--student", "tanh", "--averages", "closed"], "closed-form averages exist"),
         (["ode", "--output", "run.txt"], "must end in .nc"),
-        (["ode", "--init-file", "absent.csv"], "does not exist"),
+        (["ode", "--init-file", "absent.csv"], "there is no such file"),
         (["ode", "--init-file", "bad.txt"], "read from .nc, .npz or .csv"),
         (["ode", "--init-file", "bad.csv"], "positive semi-definite"),
         (["ode", "--init-file", "holes.csv"], "Q has no finite entry [0, 1]"),

@@ -68,7 +68,7 @@ BAD = {
         lambda: ld.Problem(student=ld.MultiIndex(lambda rho, zeta: rho[0])),
         "teachers only",
     ),
-    "NumPy function": (lambda: ld.Problem(student=np.tanh), "write it with jax.numpy"),
+    "NumPy function": (lambda: ld.Problem(student=np.tanh), "Write it with jax.numpy"),
     "not elementwise": (lambda: ld.Problem(student=jnp.sum), r"elementwise.*shape \(\)"),
     "no floats": (lambda: ld.Problem(teacher=lambda x: x > 0), "return floats.*bool"),
     "loss of one": (lambda: ld.Problem(loss=lambda phi: phi**2), "phi, y"),
@@ -325,7 +325,11 @@ def test_description_is_json_and_the_same_in_every_process():
     assert found["loss"]["callable"].endswith("test_problem.huber")
     assert found["teacher"]["type"] == "MultiIndex"
     assert describe(ld.Problem(noise=[0.1, 0.2]))["noise"] == [0.1, 0.2]
-    assert describe(Slope(jnp.array(0.25))) == {"type": "Slope", "a": 0.25}
+    assert describe(Slope(jnp.array(0.25))) == {
+        "type": "Slope",
+        "module": f"{__name__}.Slope",
+        "a": 0.25,
+    }
     halved = describe(ld.Problem(student=functools.partial(jnp.multiply, 0.5)))["student"]
     assert "0.5" in halved["repr"]
     assert "0x" not in halved["repr"] + describe(huber)

@@ -101,6 +101,6 @@ def test_description_is_json():
     found = json.loads(to_json(rule))
     assert found == describe(rule)
     assert found["batch_size"] == 4
-    assert found["lr"] == {"type": "Decay", "scale": 10.0}
+    assert found["lr"] == {"type": "Decay", "module": f"{__name__}.Decay", "scale": 10.0}
     assert found["momentum"] == {"type": "SlowMomentum", "gamma": 2.0}
     assert found["lr_second"] is None

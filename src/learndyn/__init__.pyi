@@ -12,9 +12,12 @@ from . import rules as rules
 from . import testing as testing
 from ._results import Result as Result
 from ._version import __version__ as __version__
+from .datasets import continue_run as continue_run
 from .datasets import load as load
 from .datasets import overlaps_at as overlaps_at
+from .datasets import problem_of as problem_of
 from .datasets import read_state as read_state
+from .datasets import rule_of as rule_of
 from .datasets import save as save
 from .datasets import to_dataset as to_dataset
 from .dynamics import Fluctuations as Fluctuations
@@ -59,4 +62,6 @@ from .states import overlaps as overlaps
 from .states import student as student
 from .states import teacher as teacher
 from .states import weights_from_overlaps as weights_from_overlaps
+from .sweeps import Interrupted as Interrupted
 from .sweeps import sweep as sweep
+from .testing import compare as compare

@@ -12,6 +12,7 @@ class Result(IntEnum):
     INVALID_INPUT = 3
     SOLVER_FAILED = 4
     ERROR = 5
+    NOT_RUN = 6
 
     @property
     def meaning(self) -> str:
@@ -28,6 +29,7 @@ _MEANINGS = {
     "increasing, or overlaps that are not symmetric and positive semi-definite",
     Result.SOLVER_FAILED: "the solver gave up for another reason",
     Result.ERROR: "the run raised an error; a sweep keeps its message in the attribute errors",
+    Result.NOT_RUN: "the sweep was interrupted before this run",
 }
 
 DIVERGENCE_LIMIT = 1e10

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn import problems
+from learndyn._checks import require_extra
 from learndyn.averages import GaussHermite, MonteCarlo, QuasiMonteCarlo
 from learndyn.cli._start import initial_state
+from learndyn.datasets import require_writable
 from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, digits
 from learndyn.rules import NAMED, AbstractRule, SlowMomentum
 from learndyn.states import Overlaps, Weights
@@ -66,8 +69,11 @@ class Settings(NamedTuple):
 def settings_from(options: Any, level: str) -> Settings:
     """Build and check everything that can be checked before a run.
 
-    Raises: ValueError for options that do not go together.
+    Raises: ValueError for options that do not go together; OSError where a file cannot be read or
+    written; ImportError for an extra that is not installed.
     """
+    png = _can_draw(options.output)
+    output = _output(options.output.output, level, png)
     key = jax.random.key(options.start.seed)
     inputs = _inputs(getattr(options, "experiment", None))
     size = getattr(getattr(inputs, "base", inputs), "n", None)
@@ -81,8 +87,8 @@ def settings_from(options: Any, level: str) -> Settings:
         _averages(options.averages),
         n,
         jax.random.fold_in(key, 1),
-        _output(options.output.output, level),
-        options.output.png,
+        output,
+        png,
         {"auto": None, "on": True, "off": False}[options.output.progress],
         {"options": json.dumps(dataclasses.asdict(options), default=str)},
     )
@@ -179,25 +185,29 @@ def _averages(options: Any) -> Any:
 def _inputs(options: Any) -> AbstractInputs | TrainingSet:
     if options is None:
         return Gaussian()
-    base = Gaussian() if options.inputs == "gaussian" else _digits(options.inputs)
+    whiten = options.inputs == "digits-whitened"
+    base = Gaussian() if options.inputs == "gaussian" else digits(whiten=whiten)
     if options.train_size is None:
         return base
     return TrainingSet(base, options.train_size, options.replace)
 
 
-def _digits(name: str) -> AbstractInputs:
+def _can_draw(options: Any) -> bool:
+    """Whether a figure is wanted and possible; said before the run where it is not possible."""
+    if not options.png:
+        return False
     try:
-        return digits(whiten=name == "digits-whitened")
-    except ImportError:
-        raise ValueError(
-            "--inputs digits needs scikit-learn: pip install 'learndyn[images]'."
-        ) from None
+        require_extra("matplotlib", "plot", "the figure")
+    except ImportError as error:
+        print(f"no figure: {error} Or leave it out: --no-png.", file=sys.stderr)
+        return False
+    return True
 
 
-def _output(path: Path | None, level: str) -> Path:
+def _output(path: Path | None, level: str, png: bool) -> Path:
     path = Path(f"learndyn-{level}.nc") if path is None else path
     if path.suffix != ".nc":
         raise ValueError(f"--output must end in .nc, for NetCDF; got {str(path)!r}.")
-    if path.is_dir() or (path.parent.exists() and not path.parent.is_dir()):
-        raise ValueError(f"--output {str(path)!r} cannot be written: a folder is in the way.")
+    for file in (path, path.with_suffix(".png")) if png else (path,):
+        require_writable(file)
     return path

@@ -7,8 +7,14 @@ simulates without datasets should not wait for it.
 from learndyn.datasets._build import build as build
 from learndyn.datasets._build import overlaps_at as overlaps_at
 from learndyn.datasets._build import to_dataset as to_dataset
+from learndyn.datasets._continue import continue_run as continue_run
 from learndyn.datasets._files import load as load
+from learndyn.datasets._files import require_writable as require_writable
 from learndyn.datasets._files import save as save
+from learndyn.datasets._origins import problem_of as problem_of
+from learndyn.datasets._origins import rule_of as rule_of
+from learndyn.datasets._origins import with_value as with_value
+from learndyn.datasets._provenance import key_of as key_of
 from learndyn.datasets._provenance import provenance as provenance
 from learndyn.datasets._provenance import seed_attribute as seed_attribute
 from learndyn.datasets._starts import read_state as read_state

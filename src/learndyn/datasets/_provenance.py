@@ -29,8 +29,12 @@ def provenance(
     level: str | None = None,
     n: int | None = None,
     seed: Any = None,
+    key: jax.Array | None = None,
 ) -> dict[str, Any]:
-    """Attributes of a dataset as strings and numbers; what is not known is left out."""
+    """Attributes of a dataset as strings and numbers; what is not known is left out.
+
+    seed: what the user began with. key: that of the run itself, from which it can go on.
+    """
     from learndyn._version import __version__
 
     attributes = {
@@ -39,6 +43,7 @@ def provenance(
         "level": level,
         "n": None if n is None else int(n),
         "seed": None if seed is None else seed_attribute(seed),
+        "key": None if key is None else _words(key),
         "schema": SCHEMA_VERSION,
         "creation_library": "learndyn",
         "creation_library_version": __version__,
@@ -61,13 +66,27 @@ def seed_attribute(seed: Any) -> int | str:
         return int(seed)
     if not isinstance(seed, jax.Array):
         raise ValueError(f"seed must be an integer or a JAX random key; got {seed!r}.")
-    is_key = jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
-    kind = str(jax.random.key_impl(seed)) if is_key else "raw"
-    words = np.asarray(jax.random.key_data(seed) if is_key else seed).ravel()
+    kind, *words = _words(seed).split()
     if kind == "fry" or "threefry" in kind:
         # jax.random.key(seed) puts a seed below 2**32 into the second word.
-        if len(words) == 2 and words[0] == 0:
+        if len(words) == 2 and words[0] == "0":
             return int(words[1])
+    return " ".join([kind, *words])
+
+
+def key_of(attributes: dict[Any, Any]) -> jax.Array | None:
+    """The random key of the run that has these attributes; None where they name none."""
+    if "key" not in attributes:
+        return None
+    kind, *words = str(attributes["key"]).split()
+    return jax.random.wrap_key_data(jnp.asarray([int(x) for x in words], jnp.uint32), impl=kind)
+
+
+def _words(key: jax.Array) -> str:
+    """The generator of a key and its words."""
+    is_key = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    kind = str(jax.random.key_impl(key)) if is_key else "raw"
+    words = np.asarray(jax.random.key_data(key) if is_key else key).ravel()
     return " ".join([kind, *map(str, words)])
 
 

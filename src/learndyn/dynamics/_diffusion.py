@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from learndyn._checks import brief
 from learndyn.averages import (
     AbstractNodes,
     GaussHermite,
@@ -37,7 +38,10 @@ def noise_averages(
     if nodes is None and _is_linear(problem, rule) and start.k + start.m <= _MAX_EXACT_DIMS:
         nodes = GaussHermite(3)
     if nodes is not None and not isinstance(nodes, AbstractNodes):
-        raise ValueError(f"noise averages need a set of nodes, not {nodes!r}.")
+        raise ValueError(
+            "noise_nodes must be a set of nodes such as ld.averages.QuasiMonteCarlo(), or None; "
+            f"got {brief(nodes)}."
+        )
     return choose_nodes(problem, start.k, start.m, nodes=nodes or default, **sizes)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import diffrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import Times
@@ -162,14 +162,17 @@ def trajectory_from(
     ys: Float[Array, "times p"] | None = None,
     n: Array | None = None,
     eg: Times | None = None,
+    key: Key[Array, ""] | None = None,
 ) -> Trajectory:
     """The trajectory of a solve.
 
     ys: the coordinates at ts; None: all that was solved for. eg: None: from the overlaps at ts.
+    key: None where nothing is drawn.
     """
     ys = solved.ys if ys is None else ys
     states = jax.vmap(flow.unpack)(ys)
-    run = Run(level, flow.problem, flow.rule, flow.start.T, flow.start.layers, flow.averages, ts, n)
+    given = (flow.problem, flow.rule, flow.start.T, flow.start.layers, flow.averages, ts, n, key)
+    run = Run(level, *given)
     rows = Rows(states.Q, states.R, states.v, states.b)
     return record(run, rows, jnp.isnan(ys[:, 0]), solved.result, stats=solved.stats, eg=eg)
 

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, checked_times, require_unbatched
+from learndyn._checks import as_float, as_key, checked_times, require_unbatched
+from learndyn._numerics.forward_only import forward_only
 from learndyn._numerics.linear_algebra import psd_cholesky, psd_solve_lower
 from learndyn._results import Result
-from learndyn._types import PRNGKey, RealLike, Times
+from learndyn._types import KeyLike, PRNGKey, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages, QuasiMonteCarlo
 from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
 from learndyn.dynamics._integrate import (
@@ -26,23 +27,24 @@ from learndyn.dynamics._integrate import (
 from learndyn.dynamics._ode import AveragesOption, overlap_flow
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import Number, require_number
-from learndyn.dynamics._trajectory import Trajectory
-from learndyn.problems import Problem
-from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
+from learndyn.states import ProblemLike, RuleLike, StateLike, as_overlaps, require_arguments
 
 _NODES = QuasiMonteCarlo(points=256, replicates=2, symmetric=True)
 """Enough for the noise's strength: C(T) of an erf committee is off by 0.2 % with these."""
 
+_ON_GRID = 1e-6
+"""Steps by which rounding may move a time that lies on the grid of steps."""
+
 
 def simulate_langevin(
-    problem: Problem,
-    rule: AbstractRule,
-    start: Overlaps,
+    problem: ProblemLike,
+    rule: RuleLike,
+    start: StateLike,
     ts: RealLike,
     *,
     n: RealLike,
-    key: PRNGKey,
+    key: KeyLike,
     dt: RealLike,
     averages: AveragesOption = None,
     noise_nodes: AbstractNodes | None = None,
@@ -56,18 +58,20 @@ def simulate_langevin(
     span, Q - R T^-1 R^T, are set to 0, and `stats["corrections"]` counts the steps at which.
     start, ts, averages: as for `solve_ode`. noise_nodes: nodes for D; None chooses.
 
-    Raises: ValueError as `solve_ode`, for n < 1, dt <= 0, or `SlowMomentum`.
+    Raises: ValueError as `solve_ode`, for n < 1, dt <= 0, a key that is none, or
+    `SlowMomentum`.
     Source: exact to first order in n^(-1/2); f and D as in `solve_ode` and `fluctuations`.
     """
+    require_arguments("simulate_langevin", problem=problem, rule=rule, start=start, ts=ts)
     require_no_slow_momentum(rule, "simulate_langevin")
-    ts = checked_times(ts)
+    ts, key, start = checked_times(ts), as_key(key), as_overlaps(start)
     n, dt = as_float(n, "n"), as_float(dt, "dt")
     require_unbatched([("n", n, 0), ("dt", dt, 0)], "simulate_langevin")
     for number in _numbers(n, dt):
         require_number(number)
     flow = overlap_flow(problem, rule, start, averages=averages)
     nodes = noise_averages(problem, rule, start, noise_nodes, default=_NODES)
-    return _simulate(flow, nodes, ts, n, key, dt)
+    return warn_if_failed(_simulate(flow, nodes, ts, n, key, dt))
 
 
 def _numbers(n: Array, dt: Array) -> list[Number]:
@@ -86,9 +90,15 @@ class _StepNoise(diffrax.AbstractPath):
     key: PRNGKey
     size: int = eqx.field(static=True)
 
+    @property
+    def first(self) -> Float[Array, ""]:
+        """The index of the first step, counted from alpha = 0, so that a run that goes on takes
+        the numbers of one that never stopped. A shortened last step has used up its own."""
+        return jnp.ceil(self.t0 / self.dt - _ON_GRID)
+
     def evaluate(self, t0: Any, t1: Any = None, left: bool = True, **kwargs: Any) -> Array:
         # The step's index, not its time, decides: rounding of t0 cannot change the numbers.
-        index = jnp.round((t0 - self.t0) / self.dt).astype(jnp.uint32)
+        index = (jnp.round((t0 - self.t0) / self.dt) + self.first).astype(jnp.uint32)
         normal = jax.random.normal(jax.random.fold_in(self.key, index), (self.size,))
         return normal * jnp.sqrt(t1 - t0)
 
@@ -162,7 +172,7 @@ def _simulate(
     if len(ts) == 1:
         result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
         solved = Solved(jnp.where(valid, y0, jnp.nan)[None], result, stats)
-        return trajectory_from(flow, ts, solved, level="langevin", n=n)
+        return trajectory_from(flow, ts, solved, level="langevin", n=n, key=key)
     solution = diffrax.diffeqsolve(
         terms,
         _ProjectedEuler(flow),
@@ -175,7 +185,8 @@ def _simulate(
         event=diffrax.Event(has_diverged),
         throw=False,
     )
-    ys = reached_rows(solution, valid)
+    ys = forward_only(reached_rows(solution, valid), "simulate_langevin")
     result = result_code(solution.result, valid)
     stats = {"corrections": jnp.asarray(solution.solver_state)}
-    return trajectory_from(flow, ts, Solved(ys, result, stats), level="langevin", n=n)
+    solved = Solved(ys, result, stats)
+    return trajectory_from(flow, ts, solved, level="langevin", n=n, key=key)

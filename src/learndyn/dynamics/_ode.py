@@ -28,10 +28,17 @@ from learndyn.dynamics._prepare import (
     run_numbers,
     smallest_eigenvalue,
 )
-from learndyn.dynamics._trajectory import Trajectory
+from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import (
+    Overlaps,
+    ProblemLike,
+    RuleLike,
+    StateLike,
+    as_overlaps,
+    require_arguments,
+)
 
 RTOL, ATOL, MAX_STEPS = 1e-9, 1e-11, 100_000
 """Tolerances at which eg is right to about 1e-8 over alpha = 1000, and a hundred times the steps
@@ -43,14 +50,15 @@ SolverOption = diffrax.AbstractAdaptiveSolver | Any
 
 
 def ode_term(
-    problem: Problem, rule: AbstractRule, start: Overlaps, *, averages: AveragesOption = None
+    problem: ProblemLike, rule: RuleLike, start: StateLike, *, averages: AveragesOption = None
 ) -> diffrax.ODETerm:
     """The ODE as a `diffrax.ODETerm`, for users of Diffrax.
 
     Its `vector_field` is an `OverlapFlow`: `vector_field.pack(start)` is the initial y and
     `vector_field.unpack(y)` the overlaps. Options and errors as for `solve_ode`.
     """
-    return diffrax.ODETerm(overlap_flow(problem, rule, start, averages=averages))
+    require_arguments("ode_term", problem=problem, rule=rule, start=start)
+    return diffrax.ODETerm(overlap_flow(problem, rule, as_overlaps(start), averages=averages))
 
 
 def overlap_flow(
@@ -72,9 +80,9 @@ def overlap_flow(
 
 
 def solve_ode(
-    problem: Problem,
-    rule: AbstractRule,
-    start: Overlaps,
+    problem: ProblemLike,
+    rule: RuleLike,
+    start: StateLike,
     ts: RealLike,
     *,
     averages: AveragesOption = None,
@@ -87,7 +95,8 @@ def solve_ode(
 ) -> Trajectory:
     """Overlaps and generalisation error in the limit n -> infinity.
 
-    start: the state at ts[0]. ts: (times,) increasing times alpha = steps / n, dimensionless.
+    start: the state at ts[0]: overlaps, or weights, whose overlaps are then used.
+    ts: (times,) increasing times alpha = steps / n, dimensionless.
     averages: how to average over the fields (see `learndyn.averages`); None chooses.
     rtol, atol: tolerances of the adaptive solver. rtol = None: 1e-9, or, where averages are
         smooth but not exact, a hundredth of their relative error: 1e-7 at the default level.
@@ -111,12 +120,13 @@ def solve_ode(
     Raises: ValueError for bad values, shapes, times or options, or in float32.
     Source: Goldt et al. (2020), Eq. (9); `OverlapFlow` has the equations.
     """
-    ts = checked_times(ts)
+    require_arguments("solve_ode", problem=problem, rule=rule, start=start, ts=ts)
+    ts, start = checked_times(ts), as_overlaps(start)
     flow = overlap_flow(problem, rule, start, averages=averages)
     options = (
         _checked_jumps(jump_ts),
         _checked_solver(solver),
-        as_count(max_steps, "max_steps", "the solver stops after so many"),
+        checked_max_steps(max_steps),
         adjoint,
         smallest_eigenvalue(start),
     )
@@ -125,18 +135,21 @@ def solve_ode(
         flow = eqx.tree_at(lambda flow: flow.averages, flow, finer)
         run, before = _solve(flow, ts, _tolerances(flow, rtol, atol), *options), run
     warn_of_averages(run)
-    return run
+    return warn_if_failed(run)
 
 
 def generalisation_error(
-    problem: Problem, state: Overlaps, *, averages: AveragesOption = None
+    problem: ProblemLike, state: StateLike, *, averages: AveragesOption = None
 ) -> Float[Array, ""]:
     """eg at `state`: half the mean squared difference from the noiseless teacher, or, for
     classification losses, the probability that student and teacher have opposite signs.
 
+    state: overlaps, or weights, whose overlaps are then used: the inputs are white and Gaussian.
     Raises: ValueError for a batch of states (use vmap), a bad option, or in float32.
     Source: Goldt et al. (2020), Eq. (4).
     """
+    require_arguments("generalisation_error", problem=problem, state=state)
+    state = as_overlaps(state)
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
     given = {"biases": has_biases(state), "averages": averages, "reach": reach_of(state)}
@@ -183,7 +196,11 @@ def _solve(
 
 def _tolerances(flow: OverlapFlow, rtol: RealLike | None, atol: RealLike) -> tuple[Array, Array]:
     """rtol: None: the default one, or that of the averages where those are less exact."""
-    rtol = max(RTOL, flow.averages.rtol) if rtol is None else rtol
+    return checked_tolerances(max(RTOL, flow.averages.rtol) if rtol is None else rtol, atol)
+
+
+def checked_tolerances(rtol: RealLike, atol: RealLike) -> tuple[Array, Array]:
+    """Two numbers that a solver can hold. Raises: ValueError for others."""
     rtol, atol = as_float(rtol, "rtol"), as_float(atol, "atol")
     for name, value in (("rtol", rtol), ("atol", atol)):
         if value.ndim:
@@ -191,6 +208,11 @@ def _tolerances(flow: OverlapFlow, rtol: RealLike | None, atol: RealLike) -> tup
     for number in tolerance_numbers(rtol, atol):
         require_number(number)
     return rtol, atol
+
+
+def checked_max_steps(max_steps: CountLike) -> int:
+    """Raises: ValueError for anything but an integer >= 1."""
+    return as_count(max_steps, "max_steps", "the solver stops after so many")
 
 
 def _checked_jumps(jump_ts: RealLike | None) -> Array | None:

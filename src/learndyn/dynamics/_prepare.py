@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float
 
 from learndyn._checks import asymmetry, is_concrete, psd_slack, require_unbatched, shown
 from learndyn._types import Times
@@ -160,13 +160,6 @@ def require_countable(ts: Times, n: Any, most: float, hint: str = "") -> None:
         raise ValueError(
             f"a run can have fewer than {most:.3g} steps; got ts[-1] * n = {steps:.3g}.{hint}"
         )
-
-
-def as_typed_key(key: PRNGKeyArray) -> Key[Array, ""]:
-    """Keys of both of JAX's styles, as the newer one."""
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key
-    return jax.random.wrap_key_data(key)
 
 
 def _is_bound(value: float | Array) -> bool:

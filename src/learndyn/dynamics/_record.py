@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import Times
@@ -30,7 +30,8 @@ class Rows(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a run was asked to do. averages: for eg. n: None where it is infinite."""
+    """What a run was asked to do. averages: for eg. n: None where it is infinite. key: None where
+    nothing is drawn. inputs: the kind of distribution; "" for the default one."""
 
     level: str
     problem: Problem
@@ -40,6 +41,8 @@ class Run(NamedTuple):
     averages: AbstractAverages
     ts: Times
     n: Array | None = None
+    key: Key[Array, ""] | None = None
+    inputs: str = ""
 
 
 def record(
@@ -81,7 +84,7 @@ def record(
         level=run.level,
         n=run.n,
         ts=run.ts,
-        given=Given.of(run.problem, run.rule),
+        given=Given.of(run.problem, run.rule, run.key, run.inputs),
     )
 
 

@@ -1,34 +1,55 @@
 """What every level of description returns."""
 
+import math
 import operator
+import warnings
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from learndyn._checks import is_concrete
+from learndyn._readable import as_table, outcome_text, value_text
+from learndyn._results import Result
 from learndyn._types import CountLike
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import Overlaps, Weights
+
+FAILED_RUN = r".*What comes later is NaN"
+"""A regular expression for the warning of a run that failed."""
+
+_DIGITS = 3
+"""Of the numbers in a trajectory's repr."""
 
 
 class Given(eqx.Module):
     """A problem and a rule, their numbers as data, and functions and words as structure.
 
     So they may leave compiled and vmapped programs, whatever a user's modules hold.
+    words: of the random key, and kind, its generator; None where nothing was drawn. inputs: the
+    kind of distribution; "" for the default one.
     """
 
     numbers: Any
+    words: UInt32[Array, "*batch words"] | None
     rest: Any = eqx.field(static=True)
+    kind: str = eqx.field(static=True)
+    inputs: str = eqx.field(static=True)
 
     @staticmethod
-    def of(problem: Problem, rule: AbstractRule) -> "Given":
+    def of(
+        problem: Problem, rule: AbstractRule, key: Key[Array, ""] | None = None, inputs: str = ""
+    ) -> "Given":
         # vmap and jit return arrays only; all else must be structure.
         is_number = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, np.ndarray)
-        return Given(*eqx.partition((problem, rule), is_number))
+        numbers, rest = eqx.partition((problem, rule), is_number)
+        if key is None:
+            return Given(numbers, None, rest, "", inputs)
+        # NumPy and most of JAX's own functions refuse keys, which is why their words are held.
+        return Given(numbers, jax.random.key_data(key), rest, str(jax.random.key_impl(key)), inputs)
 
     @property
     def both(self) -> tuple[Problem, AbstractRule]:
@@ -45,7 +66,11 @@ class Trajectory(eqx.Module):
         where the inputs' covariance Omega is not 1; else None.
     result: a `Result` code, 0 for success. stats: numbers about the run, by name.
     level: "ode", "chain", "sgd", "langevin" or "". n: input dimension, None where it is infinite.
-    ts: (times,) the requested times. problem, rule: what was run.
+    ts: (times,) the requested times. problem, rule, key: what was run (key: None where nothing is
+        drawn).
+    weights: the last `Weights` of SGD, NaN after a run stopped early; None at other levels.
+    velocity: that of SGD with momentum at the end, else None.
+    ok, raise_if_failed(): whether it ended well. Outside jit a run that does not also warns.
     A vmapped function returns one with batch axes in front of all numbers, those of problem and
     rule included; `run[i]` takes one run out of it.
     """
@@ -68,6 +93,8 @@ class Trajectory(eqx.Module):
     n: Array | None = None
     ts: Float[Array, "*batch times"] | None = None
     given: Given | None = None
+    weights: Weights | None = None
+    velocity: Any = None
 
     @property
     def problem(self) -> Problem | None:
@@ -78,6 +105,89 @@ class Trajectory(eqx.Module):
     def rule(self) -> AbstractRule | None:
         """The rule by which was learned; None for a trajectory made by hand."""
         return None if self.given is None else self.given.both[1]
+
+    @property
+    def key(self) -> Key[Array, "*batch"] | None:
+        """The random key of the run; None where nothing is drawn."""
+        if self.given is None or self.given.words is None:
+            return None
+        return jax.random.wrap_key_data(self.given.words, impl=self.given.kind)
+
+    @property
+    def ok(self) -> bool | Bool[Array, "*batch"]:
+        """Whether the run reached its last time; an array, one answer per run, for a batch."""
+        good = self.result == Result.SUCCESS.value
+        return bool(good) if is_concrete(good) and good.ndim == 0 else good
+
+    def raise_if_failed(self) -> "Trajectory":
+        """The trajectory itself, where every run of it reached its last time.
+
+        Raises: RuntimeError otherwise; ValueError within jit, vmap or grad, where only `result`
+        can tell.
+        """
+        if not is_concrete(self.result):
+            raise ValueError(
+                "raise_if_failed() needs the outcome, which is being traced: call it outside of "
+                "jit, vmap and grad, or return `result` from the traced function."
+            )
+        if not np.all(self.ok):
+            raise RuntimeError(self._failure())
+        return self
+
+    def __repr__(self) -> str:
+        facts = self._facts()
+        if facts is None:
+            return f"Trajectory({self.level or 'by hand'}, traced)"
+        patterns = {
+            "runs": "{} runs",
+            "times": "{} times",
+            "result": "{}",
+            "k": "k={}",
+            "m": "m={}",
+        }
+        texts = [patterns.get(name, f"{name} {{}}").format(text) for name, text in facts.items()]
+        return f"Trajectory({', '.join(texts)})"
+
+    def _repr_html_(self) -> str:
+        asked = {"problem": self.problem, "rule": self.rule, "n": self.n}
+        given = {name: value_text(x, _DIGITS) for name, x in asked.items() if x is not None}
+        facts = self._facts() or {"result": "traced"}
+        return as_table("Trajectory", {"level": self.level or "by hand"} | facts | given)
+
+    def _facts(self) -> dict[str, str] | None:
+        """What a person wants to know first; None where it is being traced."""
+        if not is_concrete(self.alpha, self.eg, self.result):
+            return None
+        shape, times = self.alpha.shape[:-1], self.alpha.shape[-1]
+        alpha = np.asarray(self.alpha)
+        eg = np.asarray(self.eg).reshape(-1, times)
+        first, last = (value_text(_mean(column), _DIGITS) for column in (eg[:, 0], eg[:, -1]))
+        runs = {"runs": " x ".join(map(str, shape))} if shape else {}
+        return runs | {
+            "times": str(times),
+            "alpha": f"{alpha.min():g} … {alpha.max():g}",
+            "k": str(self.R.shape[-2]),
+            "m": str(self.R.shape[-1]),
+            "mean eg" if shape else "eg": f"{first} → {last}",
+            "result": outcome_text(self.result),
+        }
+
+    def _failure(self) -> str:
+        """What went wrong, in how many runs, and where the first one stopped."""
+        codes = np.atleast_1d(np.asarray(self.result)).ravel()
+        failed = np.flatnonzero(codes)
+        rows = np.isfinite(np.asarray(self.Q)[..., 0, 0]).reshape(codes.size, -1)
+        times = np.asarray(self.alpha).reshape(rows.shape)[failed[0]]
+        reached = rows[failed[0]].sum()
+        where = "at its start" if reached == 0 else f"after alpha = {times[reached - 1]:g}"
+        which = f"the {self.level} run"
+        if codes.size > 1:
+            which = f"{failed.size} of {codes.size} runs failed; number {failed[0]}"
+        code = Result(int(codes[failed[0]]))
+        return (
+            f"{which} stopped {where}, before alpha = {times[-1]:g} ({code.name}): {code.meaning}. "
+            "What comes later is NaN."
+        )
 
     def __getitem__(self, index: Any) -> "Trajectory":
         """One run, or several, out of a batch: `index` acts on the leading batch axis.
@@ -116,6 +226,20 @@ class Trajectory(eqx.Module):
             b,
             self.b_teacher,
         )
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean over the runs that got there; NaN where none did."""
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if there.size else math.nan
+
+
+def warn_if_failed(run: Trajectory) -> Trajectory:
+    """The run itself; a RuntimeWarning where it is not traced and did not end well."""
+    if is_concrete(run.result, run.Q, run.alpha) and not np.all(run.ok):
+        message = f"{run._failure()} `.result` has the code; `.raise_if_failed()` raises an error."
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    return run
 
 
 def _require_there(index: Any, size: int, message: str) -> None:

@@ -11,6 +11,7 @@ from learndyn.problems._activations import Tanh as Tanh
 from learndyn.problems._activations import derivative as derivative
 from learndyn.problems._functions import Function as Function
 from learndyn.problems._functions import as_module as as_module
+from learndyn.problems._functions import called as called
 from learndyn.problems._functions import declared as declared
 from learndyn.problems._functions import describe as describe
 from learndyn.problems._functions import to_json as to_json

@@ -17,13 +17,14 @@ from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, is_concrete, shown
 from learndyn._numerics.special import scaled_erf, scaled_erf_derivative
+from learndyn._readable import Readable
 from learndyn._types import RealLike, ScalarFunction
 from learndyn.integrals import erf, linear, relu
 from learndyn.integrals.leaky_relu import LeakyReLUIntegrals
 from learndyn.problems._regularity import SMOOTH, Regularity, slope_of
 
 
-class AbstractActivation(eqx.Module):
+class AbstractActivation(Readable):
     """An elementwise function g. `derivative` is automatic unless a class knows better.
 
     A class declares what is known of its g; whatever it leaves out is measured or done without.

@@ -8,18 +8,18 @@ import abc
 from collections.abc import Callable
 from typing import ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from learndyn._readable import Readable
 from learndyn._types import Scalar, ScalarFunction
 from learndyn.integrals import half_planes
 from learndyn.problems._functions import declared
 from learndyn.problems._regularity import SMOOTH, Regularity
 
 
-class AbstractLoss(eqx.Module):
+class AbstractLoss(Readable):
     """A loss (phi, y) -> number; `slope` is its derivative with respect to phi, 0 at a kink.
 
     A class declares what is known of it; whatever it leaves out is measured.

@@ -16,12 +16,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, is_concrete, require_at_least
+from learndyn._readable import Readable
 from learndyn._types import RealLike, Scalar, ScalarFunction
 from learndyn.problems import _activations, _losses
-from learndyn.problems._functions import Function, as_module
+from learndyn.problems._functions import Function, as_module, called, unusable
 
 
-class MultiIndex(eqx.Module):
+class MultiIndex(Readable):
     """A teacher y = f(rho, zeta): any function of its m centred fields and a N(0, 1) number.
 
     f takes rho of shape (m,) and a scalar zeta and returns a scalar. It makes its own noise,
@@ -34,7 +35,8 @@ class MultiIndex(eqx.Module):
         self.f = as_module(f, "MultiIndex's f")
 
     def __call__(self, rho: Float[Array, " m"], zeta: Scalar) -> Scalar:
-        y = jnp.asarray(self.f(rho, zeta))
+        must = "MultiIndex's f must be a function (rho, zeta) -> number"
+        y = jnp.asarray(called(self.f, must, rho, zeta))
         if y.size != 1:
             raise ValueError(
                 "MultiIndex's f must return one number for one sample, rho of shape (m,) and a "
@@ -72,7 +74,7 @@ class FieldGradient(NamedTuple):
     dv: Float[Array, " k"]
 
 
-class Problem(eqx.Module):
+class Problem(Readable):
     """A teacher-student problem: a pure function of the local fields.
 
     student: activation of the student's units, any elementwise callable.
@@ -215,8 +217,8 @@ def _require_shapes(fn: Any, name: str, what: str, *shapes: tuple[int, ...]) -> 
         output = jax.eval_shape(lambda *x: fn(*x), *inputs)
     except Exception as error:
         raise ValueError(
-            f"{name} must be {what} and work on JAX arrays (write it with jax.numpy); got {fn}, "
-            f"which raised {type(error).__name__} for shapes {shapes}."
+            f"{name} must be {what} and work on JAX arrays of shape {shapes[0]}; got "
+            f"{unusable(fn, error)}"
         ) from error
     shape, dtype = getattr(output, "shape", None), getattr(output, "dtype", None)
     if shape != shapes[0] or dtype is None or not jnp.issubdtype(dtype, jnp.floating):

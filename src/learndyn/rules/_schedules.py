@@ -1,14 +1,14 @@
 """Families of learning-rate schedules: positive functions of alpha whose leaves are free."""
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, is_concrete, require_at_least, require_finite
+from learndyn._readable import Readable
 from learndyn._types import RealLike
 
 
-class ConstantRate(eqx.Module):
+class ConstantRate(Readable):
     """lr(alpha) = exp(log_lr)."""
 
     log_lr: Float[Array, ""]
@@ -20,7 +20,7 @@ class ConstantRate(eqx.Module):
         return jnp.exp(self.log_lr)
 
 
-class InverseTimeRate(eqx.Module):
+class InverseTimeRate(Readable):
     """lr(alpha) = lr / (1 + alpha / time): constant at first, then as 1/alpha."""
 
     log_lr: Float[Array, ""]
@@ -33,7 +33,7 @@ class InverseTimeRate(eqx.Module):
         return jnp.exp(self.log_lr) / (1 + alpha * jnp.exp(-self.log_time))
 
 
-class PiecewiseRate(eqx.Module):
+class PiecewiseRate(Readable):
     """log lr(alpha), linear between knots: log_lr (knots,) at the times alpha (knots,).
 
     Constant outside them. The times must increase.

@@ -1,5 +1,11 @@
 """The two states of learning, weights and overlaps: where runs start and what they reach."""
 
+from learndyn.states._arguments import ProblemLike as ProblemLike
+from learndyn.states._arguments import RuleLike as RuleLike
+from learndyn.states._arguments import StateLike as StateLike
+from learndyn.states._arguments import WeightsLike as WeightsLike
+from learndyn.states._arguments import as_overlaps as as_overlaps
+from learndyn.states._arguments import require_arguments as require_arguments
 from learndyn.states._checks import concrete_covariance as concrete_covariance
 from learndyn.states._initial import init_weights as init_weights
 from learndyn.states._initial import weights_from_overlaps as weights_from_overlaps

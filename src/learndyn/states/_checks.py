@@ -21,7 +21,7 @@ def unit_counts(q: Array, t: Array) -> tuple[int, int]:
     if q.ndim < 2 or t.ndim < 2 or q.shape[-1] < 1 or t.shape[-1] < 1:
         raise ValueError(
             "Q and T must be square matrices with k, m >= 1 units; got shapes "
-            f"{q.shape} and {t.shape}."
+            f"{q.shape} and {t.shape}. For one unit write [[1.0]]."
         )
     return q.shape[-1], t.shape[-1]
 

@@ -1,11 +1,13 @@
 """The two states of learning: weights in n dimensions, and the overlaps that matter."""
 
-import equinox as eqx
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, is_concrete, require_finite, require_shape
+from learndyn._checks import as_float, brief, is_concrete, require_finite, require_shape
+from learndyn._readable import Readable
 from learndyn._types import RealLike
 from learndyn.problems import Layers, Problem
 from learndyn.states._checks import (
@@ -17,7 +19,7 @@ from learndyn.states._checks import (
 )
 
 
-class Overlaps(eqx.Module):
+class Overlaps(Readable):
     """The macroscopic state: Q_ik = w_i.w_k/n, R_in = w_i.w*_n/n, T_nm = w*_n.w*_m/n.
 
     Q: (k, k), R: (k, m), T: (m, m), dimensionless, with [[Q, R], [R^T, T]] positive
@@ -91,7 +93,7 @@ class Overlaps(eqx.Module):
         return jnp.concatenate([self.v, -self.v_teacher], axis=-1)
 
 
-class Weights(eqx.Module):
+class Weights(Readable):
     """The microscopic state of student and teacher.
 
     w: (k, n), w_teacher: (m, n); v, v_teacher, b, b_teacher as in `Overlaps`.
@@ -150,8 +152,17 @@ class Weights(eqx.Module):
         return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
 
 
-def overlaps(weights: Weights) -> Overlaps:
-    """The order parameters of `weights` (Goldt et al. 2020, Eq. (5))."""
+def overlaps(weights: Weights | Any) -> Overlaps:
+    """The order parameters of `weights` (Goldt et al. 2020, Eq. (5)).
+
+    Raises: ValueError for anything else than `Weights`.
+    """
+    if not isinstance(weights, Weights):
+        raise ValueError(
+            f"overlaps: weights must be Weights; got {brief(weights)}. Make them with "
+            "ld.Weights(w, w_teacher) or ld.init_weights; order parameters that are known already "
+            "go into ld.Overlaps(Q, R, T)."
+        )
     w, w_teacher, n = weights.w, weights.w_teacher, weights.n
     q = jnp.einsum("...in,...kn->...ik", w, w) / n
     r = jnp.einsum("...in,...kn->...ik", w, w_teacher) / n

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 def assemble(plan: Plan, outcomes: Iterable[Outcome]) -> "xarray.Dataset":
     """The dataset of all outcomes, in any order. Cells that raised or are missing hold NaN.
 
-    Raises: the first error where no cell came out.
+    Raises: the first error where every cell that was run raised; ValueError for no outcomes.
     """
     outcomes = list(outcomes)
     errors = {cell: error for outcome in outcomes for cell, error in outcome.errors.items()}
     finished = [outcome for outcome in outcomes if outcome.arrays]
+    if not outcomes:
+        raise ValueError("there is nothing to assemble: no run of the sweep was finished.")
     if not finished:
         raise errors[min(errors)]
     _warn(plan, errors)
@@ -40,6 +42,8 @@ def assemble(plan: Plan, outcomes: Iterable[Outcome]) -> "xarray.Dataset":
         codes = np.full(plan.cells, Result.ERROR.value, np.int8)
         codes[np.concatenate([outcome.cells for outcome in finished])] = Result.SUCCESS.value
         flat["result"] = Labelled((), codes)
+    reached = np.concatenate([outcome.cells for outcome in outcomes])
+    flat["result"].array[np.setdiff1d(np.arange(plan.cells), reached)] = Result.NOT_RUN.value
     variables = {
         name: _without_idle_dims(plan, name, dims, array.reshape((*plan.shape, *array.shape[1:])))
         for name, (dims, array) in flat.items()

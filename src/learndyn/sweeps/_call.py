@@ -1,6 +1,5 @@
 """How one run of a sweep is called."""
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,6 +7,8 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+
+from learndyn.datasets import with_value
 
 _GIVEN = 4
 """Leading arguments of a level: problem, rule, start, ts."""
@@ -79,14 +80,6 @@ class Call(eqx.Module):
         if known is not None:
             return name in known
         return name not in self.start_names
-
-
-def with_value(tree: Any, path: tuple[str, ...], value: Any) -> Any:
-    """`tree` rebuilt with another value at path, so that constructors check it."""
-    name, *rest = path
-    if rest:
-        value = with_value(getattr(tree, name), tuple(rest), value)
-    return dataclasses.replace(tree, **{name: value})
 
 
 def level_keywords(level: Callable[..., Any]) -> list[str] | None:

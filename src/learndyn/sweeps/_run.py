@@ -1,6 +1,6 @@
 """Run items: many runs in one compiled program, and one by one where that is impossible."""
 
-import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from learndyn._progress import progress_bar
 from learndyn.datasets import Labelled, labelled_arrays
+from learndyn.dynamics import FAILED_RUN
 from learndyn.sweeps._axes import are_numbers
 from learndyn.sweeps._call import Call
 from learndyn.sweeps._items import Item
@@ -39,14 +41,11 @@ def run(plan: Plan, items: Iterable[Item], *, progress: bool | None = None) -> I
 
     A program that raises is repeated run by run, so that only the runs at fault are lost.
     """
-    from tqdm import tqdm
-
     items = list(items)
-    hidden = not (sys.stderr.isatty() if progress is None else progress)
     total = sum(len(item.cells) for item in items)
     together = any(item.size > 1 for item in items)
     columns = _columns(plan) if together else {}
-    with tqdm(total=total, unit="run", desc="sweep", disable=hidden) as bar:
+    with progress_bar(progress, total=total, unit="run", title="sweep") as bar:
         for item in items:
             outcome, together = _run_together(plan, item, columns) if together else (None, False)
             if outcome is not None:
@@ -88,7 +87,10 @@ def _run_together(plan: Plan, item: Item, columns: dict[str, Any]) -> tuple[Outc
 def _run_alone(plan: Plan, cell: int) -> Outcome:
     cells = np.array([cell])
     try:
-        result = plan.call(plan.values(cell), plan.key_of(cell))
+        with warnings.catch_warnings():
+            # The dataset's `result` tells how each run ended, here as in a compiled program.
+            warnings.filterwarnings("ignore", FAILED_RUN, RuntimeWarning)
+            result = plan.call(plan.values(cell), plan.key_of(cell))
         arrays = labelled_arrays(result, len(plan.call.ts))
     except Exception as error:  # whatever a user's function raises
         return Outcome(cells, {}, {cell: error})

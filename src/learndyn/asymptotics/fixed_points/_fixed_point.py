@@ -1,7 +1,7 @@
 """Fixed points of the ODE by root finding, differentiable, whatever directions are neutral."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from learndyn._checks import as_count, is_concrete, require_at_least
 from learndyn._numerics.pseudo_inverse import NEUTRAL, decompose, pseudo_solve
+from learndyn._readable import ReadableResult
 from learndyn._results import Result
 from learndyn._types import CountLike, RealLike
 from learndyn.asymptotics.fixed_points._flow import (
@@ -52,7 +53,7 @@ _OUTSIDE = 1e-7
 are within the accuracy with which a search reaches singular overlaps."""
 
 
-class FixedPoint(eqx.Module):
+class FixedPoint(ReadableResult):
     """Where the ODE rests.
 
     state: the overlaps, NaN where none was found; eg: their generalisation error.
@@ -71,6 +72,8 @@ class FixedPoint(eqx.Module):
     singular_values: Float[Array, " p"]
     directions: Float[Array, "p p"]
     flow: OverlapFlow
+
+    unshown: ClassVar[tuple[str, ...]] = ("singular_values", "directions", "flow")
 
     def neutral_directions(self) -> list[Direction]:
         """The neutral directions as changes of Q, R, v, b. Not under jit: they are counted."""

@@ -1,11 +1,12 @@
 """The dynamics near a state, to first order in the independent coordinates."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
+from learndyn._readable import ReadableResult
 from learndyn.asymptotics.fixed_points._flow import (
     AveragesOption,
     drift,
@@ -28,7 +29,7 @@ class Direction(NamedTuple):
     b: Float[Array, " k"] | None
 
 
-class Linearisation(eqx.Module):
+class Linearisation(ReadableResult):
     """dy/dalpha = drift + jacobian (y - y0), y the upper triangle of Q row by row, R, then v and
     b where trained, then the velocities' order parameters where momentum is slow.
 
@@ -43,6 +44,8 @@ class Linearisation(eqx.Module):
     eigenvectors: Complex[Array, "p p"]
     coordinates: tuple[str, ...] = eqx.field(static=True)
     flow: OverlapFlow
+
+    unshown: ClassVar[tuple[str, ...]] = ("eigenvectors", "flow")
 
     def direction(self, change: Float[Array, " p"]) -> Direction:
         """A vector in the coordinates as changes of Q, R, v and b (momenta are left out)."""

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from learndyn._checks import is_concrete
 from learndyn._numerics.pseudo_inverse import decompose, pseudo_solve, secular_part
+from learndyn._readable import ReadableResult
 from learndyn.asymptotics.fixed_points._flow import (
     AT_REST,
     AveragesOption,
@@ -39,7 +40,7 @@ _TINY = 1e-300
 """Keeps a division by zero away where the parameter changes nothing."""
 
 
-class Response(eqx.Module):
+class Response(ReadableResult):
     """d/dp of a fixed point and of functions of it, with p the parameter.
 
     Q, R, v, b: responses of the overlaps, of least norm where directions are neutral. eg: response

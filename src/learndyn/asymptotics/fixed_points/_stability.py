@@ -1,5 +1,7 @@
 """Which fixed points attract, and up to which learning rate."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ from jaxtyping import Array, Bool, Complex, Float, Int
 
 from learndyn._checks import is_concrete
 from learndyn._numerics.matrix_pencil import largest_stable_rate
+from learndyn._readable import ReadableResult
 from learndyn.asymptotics.fixed_points._continuation import follow
 from learndyn.asymptotics.fixed_points._flow import (
     AT_REST,
@@ -30,7 +33,7 @@ _MARGINAL = 1e-7
 neutral eigenvalues meet, a rounding of 1e-15 of the matrix moves them by its square root."""
 
 
-class Stability(eqx.Module):
+class Stability(ReadableResult):
     """Growth and decay near a fixed point, per unit alpha.
 
     stable: whether no perturbation grows (neutral ones may stay). growth: the largest real
@@ -44,6 +47,8 @@ class Stability(eqx.Module):
     neutral: Int[Array, ""]
     eigenvalues: Complex[Array, " p"]
     eigenvectors: Complex[Array, "p p"]
+
+    unshown: ClassVar[tuple[str, ...]] = ("eigenvectors",)
 
 
 def stability(

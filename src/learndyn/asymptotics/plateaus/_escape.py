@@ -9,6 +9,7 @@ import scipy.special
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_count, as_float, is_concrete, require_at_least
+from learndyn._readable import ReadableResult
 from learndyn._types import CountLike, RealLike
 from learndyn.asymptotics.fixed_points._flow import (
     AveragesOption,
@@ -39,7 +40,7 @@ _TIMES, _PATIENCE = 4001, 30.0
 1 / rate, after the modes could have reached amplitude 1."""
 
 
-class EscapeTimes(eqx.Module):
+class EscapeTimes(ReadableResult):
     """Times at which eg falls to a fraction of its value on the plateau, started on it exactly.
 
     n: (sizes,). mean, std: (sizes,) over runs, in units of alpha. rate: growth of the fastest

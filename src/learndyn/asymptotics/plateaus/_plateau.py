@@ -14,6 +14,7 @@ from learndyn._checks import (
     require_unbatched,
     require_x64,
 )
+from learndyn._readable import ReadableResult
 from learndyn._types import CountLike, RealLike
 from learndyn.asymptotics._states import symmetric_state
 from learndyn.asymptotics.reduced._flow import ReducedFlow
@@ -39,7 +40,7 @@ _FAR = 0.02
 mean over nodes is taken, as rounding would grow."""
 
 
-class Plateau(eqx.Module):
+class Plateau(ReadableResult):
     """The symmetric fixed point: Q_ii = q, Q_ik = c, R_in = r, and how it is left.
 
     eg: its generalisation error. rate: growth of specialisation per unit alpha, rate_over_lr

@@ -20,6 +20,7 @@ from learndyn._checks import (
     require_unbatched,
     require_x64,
 )
+from learndyn._readable import ReadableResult
 from learndyn._types import CountLike, RealLike, Times
 from learndyn.asymptotics.reduced import _ansatz
 from learndyn.asymptotics.reduced._ansatz import Ansatz, Plan, Terms
@@ -29,7 +30,7 @@ from learndyn.problems import Problem, declared, is_squared
 from learndyn.rules import AbstractRule, require_gradient
 
 
-class ReducedTrajectory(eqx.Module):
+class ReducedTrajectory(ReadableResult):
     """alpha: (times,); state: the overlaps, each (times,); eg: (times,); NaN after a run stopped.
 
     result: a `Result` code, 0 for success. steps: how many the solver took.

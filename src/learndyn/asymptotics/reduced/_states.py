@@ -2,12 +2,12 @@
 
 from typing import ClassVar
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float
+from learndyn._readable import ReadableResult
 from learndyn._types import RealLike
 from learndyn.asymptotics.closed_forms._erf_committee import as_units
 from learndyn.asymptotics.reduced import _ansatz
@@ -15,7 +15,7 @@ from learndyn.asymptotics.reduced._ansatz import Ansatz
 from learndyn.states import Overlaps
 
 
-class SpecialisedOverlaps(eqx.Module):
+class SpecialisedOverlaps(ReadableResult):
     """Overlaps of a committee with k = m + l units, m of them paired with the teacher's; T = 1.
 
     Q: a specialised unit with itself; C: two of them. R: one with its teacher; S: with another's.
@@ -98,7 +98,7 @@ class SpecialisedOverlaps(eqx.Module):
         return min(np.linalg.eigvalsh(np.array(block))[0] for block in [*blocks, whole])
 
 
-class SymmetricOverlaps(eqx.Module):
+class SymmetricOverlaps(ReadableResult):
     """Overlaps of k students that are alike with m teachers that are alike; T = 1.
 
     Q: a student with itself; C: two students; R: a student with any teacher. k, m: the sizes, which

@@ -90,13 +90,15 @@ def rank_one_update(
 def lq_factor(x: Float[Array, "rows cols lanes"], opaque_true: Bool[Array, ""]) -> list[Column]:
     """Columns of a lower-triangular L with L L^T = x x^T, at any rank: Householder reflections.
 
-    The error of each row is relative to that row's own length.
+    Its diagonal is not negative, which makes it unique: a run that goes on from its overlaps
+    finds the factor with which it stopped, and so meets the same inputs. The error of each row is
+    relative to that row's own length.
     """
     rows, columns = x.shape[0], []
     # Zero columns where there are fewer columns than rows: the factor is square.
     x = jnp.pad(x, ((0, 0), (0, max(rows - x.shape[1], 0)), (0, 0)))
 
-    def reflection(x: Array) -> tuple[Array, Array, Array]:
+    def reflection(x: Array) -> tuple[Array, Array, Array, Array]:
         # Householder's reflection, which maps the first row onto its first axis
         first = x[0]
         norm = jnp.sqrt(inner(first, first))
@@ -104,16 +106,17 @@ def lq_factor(x: Float[Array, "rows cols lanes"], opaque_true: Bool[Array, ""]) 
         tail = jnp.abs(first[0]) + norm
         axis = jnp.concatenate([jnp.copysign(tail, first[:1]), first[1:]])
         scale = 1.0 / jnp.maximum(norm * tail, _SMALLEST)
-        return axis, scale * inner(x[1:], axis[None]), -jnp.copysign(norm, first[0])
+        sign = -jnp.copysign(1.0, first[0])  # that of the first entry's image
+        return axis, scale * inner(x[1:], axis[None]), norm, sign
 
     def reflected(x: Array, axis: Array, weight: Array) -> Array:
         return x[1:] - weight[:, None] * axis
 
     for j in range(rows):
-        axis, weight, diagonal = apart(opaque_true, reflection, x)
+        axis, weight, norm, sign = apart(opaque_true, reflection, x)
         # The rows below, reflected; the first row is done.
         x = apart(opaque_true, reflected, x, axis, weight)
-        zeros = jnp.zeros((j, *diagonal.shape), x.dtype)
-        columns.append(jnp.concatenate([zeros, diagonal[None], x[:, 0]]))
+        zeros = jnp.zeros((j, *norm.shape), x.dtype)
+        columns.append(jnp.concatenate([zeros, norm[None], sign * x[:, 0]]))
         x = x[:, 1:]
     return columns

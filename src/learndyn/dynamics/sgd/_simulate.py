@@ -1,17 +1,19 @@
 """SGD on weights: the experiment."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Int, PRNGKeyArray
 
-from learndyn._checks import checked_times
-from learndyn._types import RealLike, Times
+from learndyn._checks import as_key, checked_times
+from learndyn._numerics.forward_only import forward_only
+from learndyn._types import KeyLike, RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases
 from learndyn.dynamics._record import Rows, Run, ending, record
-from learndyn.dynamics._trajectory import Trajectory
+from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
 from learndyn.dynamics.sgd._checks import (
     are_valid_times,
     are_valid_values,
@@ -19,25 +21,47 @@ from learndyn.dynamics.sgd._checks import (
     require_valid,
 )
 from learndyn.dynamics.sgd._loop import Carry, first_carry, run_steps
-from learndyn.dynamics.sgd._measure import Measurement, Row
-from learndyn.dynamics.sgd._step import LearningState, Parameters, initial_state, sgd_step
+from learndyn.dynamics.sgd._measure import Measurement
+from learndyn.dynamics.sgd._step import (
+    Gradient,
+    LearningState,
+    Parameters,
+    initial_state,
+    sgd_step,
+)
 from learndyn.dynamics.sgd._stream import AbstractStream, make_stream
-from learndyn.inputs import AbstractInputs, Gaussian, InputsLike, TrainingSet, base_of
+from learndyn.inputs import (
+    AbstractInputs,
+    Gaussian,
+    InputsLike,
+    TrainingSet,
+    as_distribution,
+    base_of,
+)
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Weights, overlaps
+from learndyn.states import (
+    ProblemLike,
+    RuleLike,
+    Weights,
+    WeightsLike,
+    overlaps,
+    require_arguments,
+)
 
 
 def simulate_sgd(
-    problem: Problem,
-    rule: AbstractRule,
-    weights: Weights,
+    problem: ProblemLike,
+    rule: RuleLike,
+    weights: WeightsLike,
     ts: RealLike,
     *,
-    key: PRNGKeyArray,
+    key: KeyLike,
     inputs: InputsLike = None,
     input_dtype: DTypeLike | None = None,
     averages: AbstractNodes | AbstractAverages | str | None = None,
+    velocity: Gradient | None = None,
+    keep_weights: bool = True,
 ) -> Trajectory:
     """SGD on weights in n dimensions: fresh samples, fresh batches or a finite training set.
 
@@ -49,26 +73,31 @@ def simulate_sgd(
     input_dtype: float type in which inputs are drawn; None: that of the weights. float32
         draws are faster (each is an exact float64 number; their law is N(0, 1) to 1e-7).
     averages: how to take the Gaussian averages in eg; see `learndyn.averages`.
+    velocity: the trajectory's `velocity` of an earlier run with momentum; None: at rest.
+    keep_weights: whether the trajectory has the last `weights` (and, with momentum, the last
+        `velocity`), from which `continue_run` goes on; False saves their memory in large batches.
 
     Returns: a `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at
     the measured overlaps where the inputs are Gaussian, else over all images (or test
     inputs). Inputs that are not white add Q_field, R_field, T_field, a training set adds
-    `stats["train_error"]`, the mean loss over it. Not differentiable in reverse.
+    `stats["train_error"]`, the mean loss over it. Forward derivatives only.
     Raises: ValueError for bad values, shapes, times or options.
     Source: Goldt et al. 2020, Eqs. (2)-(3); `sgd_step` has the equations.
     """
-    return _simulate(_checked(problem, rule, weights, ts, key, inputs, input_dtype, averages))
+    run = _checked(problem, rule, weights, ts, key, inputs, input_dtype, averages)
+    done = _simulate(_moving(run, velocity))
+    return warn_if_failed(done if keep_weights else replace(done, weights=None, velocity=None))
 
 
 def simulate_sgd_in_parts(
-    problem: Problem,
-    rule: AbstractRule,
-    weights: Weights,
+    problem: ProblemLike,
+    rule: RuleLike,
+    weights: WeightsLike,
     ts: RealLike,
     report: Callable[[float], None],
     *,
     parts: int,
-    key: PRNGKeyArray,
+    key: KeyLike,
     inputs: InputsLike = None,
     input_dtype: DTypeLike | None = None,
     averages: AbstractNodes | AbstractAverages | str | None = None,
@@ -84,7 +113,7 @@ def simulate_sgd_in_parts(
     # Without a last step: the run ends with its last row.
     carry = _continue(run, carry, jnp.asarray(jnp.iinfo(last.dtype).max, last.dtype))
     report(1.0)
-    return _finish(run, carry.rows)
+    return warn_if_failed(_finish(run, carry))
 
 
 class _Run(eqx.Module):
@@ -98,6 +127,7 @@ class _Run(eqx.Module):
     inputs: AbstractInputs | TrainingSet
     averages: AbstractAverages
     dtype: jnp.dtype = eqx.field(static=True)
+    velocity: Gradient | None = None
 
     @property
     def times_valid(self) -> Bool[Array, ""]:
@@ -122,7 +152,7 @@ class _Run(eqx.Module):
 def _simulate(run: _Run) -> Trajectory:
     measure, stream = run.measured_stream()
     carry = first_carry(measure, stream, _start(run), run.steps)
-    return _result(run, run_steps(run.advance, measure, stream, carry, run.steps).rows)
+    return _result(run, run_steps(run.advance, measure, stream, carry, run.steps))
 
 
 @eqx.filter_jit
@@ -140,17 +170,34 @@ def _continue(run: _Run, carry: Carry, stop: Int[Array, ""]) -> Carry:
 
 
 @eqx.filter_jit
-def _finish(run: _Run, rows: Row) -> Trajectory:
-    return _result(run, rows)
+def _finish(run: _Run, carry: Carry) -> Trajectory:
+    return _result(run, carry)
 
 
 def _start(run: _Run) -> LearningState:
     weights = run.weights
-    return initial_state(run.rule, Parameters(weights.w, weights.v, weights.b))
+    at_rest = initial_state(run.rule, Parameters(weights.w, weights.v, weights.b))
+    return at_rest if run.velocity is None else at_rest._replace(velocity=run.velocity)
 
 
-def _result(run: _Run, saved: Row) -> Trajectory:
-    """The trajectory that the saved rows make."""
+def _moving(run: _Run, velocity: Gradient | None) -> _Run:
+    """The run with this velocity at its start. Raises: ValueError where it does not fit."""
+    if velocity is None:
+        return run
+    at_rest = jax.eval_shape(_start, run).velocity
+    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+    if shapes(at_rest) != shapes(velocity):
+        raise ValueError(
+            "velocity must be that of a run of the same rule and sizes, with shapes "
+            f"{shapes(at_rest)} (None: the rule has no momentum); got {shapes(velocity)}."
+        )
+    return eqx.tree_at(lambda run: run.velocity, run, velocity, is_leaf=lambda x: x is None)
+
+
+def _result(run: _Run, carry: Carry) -> Trajectory:
+    """The trajectory that the saved rows make, with the state at its end."""
+    carry = forward_only(carry, "simulate_sgd")
+    saved = carry.rows
     valid = run.times_valid & are_valid_values(run.problem, run.rule, run.weights, run.inputs)
     weights, k = run.weights, run.weights.k
     q, r = saved.overlaps[:, :k, :k], saved.overlaps[:, :k, k:]
@@ -158,25 +205,33 @@ def _result(run: _Run, saved: Row) -> Trajectory:
     stopped, result = ending(rows, valid)
     n = jnp.asarray(weights.n)
     t = overlaps(weights).T
-    asked = Run("sgd", run.problem, run.rule, t, weights.layers, run.averages, run.ts, n)
+    inputs = "" if isinstance(run.inputs, Gaussian) else type(run.inputs).__name__
+    given = (run.problem, run.rule, t, weights.layers, run.averages, run.ts, n)
+    asked = Run("sgd", *given, run.key, inputs)
     alpha = jnp.where(run.times_valid, run.steps / weights.n, run.ts)
     stats = {} if saved.train_error is None else {"train_error": saved.train_error}
-    return record(asked, rows, stopped, result, alpha=alpha, stats=stats, eg=saved.eg)
+    done = record(asked, rows, stopped, result, alpha=alpha, stats=stats, eg=saved.eg)
+    # As all that a failed run leaves, its last state is NaN.
+    end = jax.tree.map(lambda x: jnp.where(stopped[-1], jnp.nan, x), carry.state)
+    moved = (end.parameters.w, weights.w_teacher, end.parameters.v, weights.v_teacher)
+    last = Weights(*moved, end.parameters.b, weights.b_teacher)
+    return replace(done, weights=last, velocity=end.velocity)
 
 
 def _checked(
-    problem: Problem,
-    rule: AbstractRule,
-    weights: Weights,
+    problem: ProblemLike,
+    rule: RuleLike,
+    weights: WeightsLike,
     ts: RealLike,
-    key: PRNGKeyArray,
+    key: KeyLike,
     inputs: InputsLike,
     input_dtype: DTypeLike | None,
     averages: AbstractNodes | AbstractAverages | str | None,
 ) -> _Run:
     """The run that these arguments of `simulate_sgd` describe."""
-    inputs = Gaussian() if inputs is None else inputs
-    ts = checked_times(ts)
+    require_arguments("simulate_sgd", problem=problem, rule=rule, weights=weights, ts=ts)
+    inputs = as_distribution(inputs)
+    ts, key = checked_times(ts), as_key(key)
     require_valid(problem, rule, weights, ts, inputs)
     ready = choose_averages(
         problem, weights.k, weights.m, biases=has_biases(weights, rule), averages=averages

@@ -1,0 +1,150 @@
+"""Runs that go on from where they ended."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from learndyn._checks import checked_times, is_concrete
+from learndyn._types import RealLike
+from learndyn.datasets._build import overlaps_at
+from learndyn.datasets._origins import problem_of, rule_of
+from learndyn.datasets._provenance import key_of
+from learndyn.dynamics import LEVELS, Level, Trajectory
+from learndyn.problems import Problem
+from learndyn.rules import AbstractRule
+from learndyn.states import Overlaps, Weights
+
+if TYPE_CHECKING:
+    import xarray
+
+_SAME_TIME = 1e-9
+"""Relative difference of times that rounding makes, by linspace, say."""
+
+
+def continue_run(
+    run: "Trajectory | xarray.Dataset",
+    ts: RealLike,
+    key: PRNGKeyArray | None = None,
+    **options: Any,
+) -> Trajectory:
+    """The run goes on from its last time, by the same problem and rule at the same level.
+
+    run: a trajectory, or a dataset of one run. ts: (times,) increasing, from the run's last time
+        on: ts[0] is that time. key: None: the run's own, with which it goes on as if it had never
+        stopped: SGD bit for bit, the chain and Langevin (with the same dt, at a time on its grid
+        of steps) with the same random numbers, to round-off; the ODE to its tolerance.
+    options: of the level, as the run had them: `inputs` of SGD, `dt` of Langevin, `averages`,
+        `rtol`.
+
+    Returns: the `Trajectory` at ts alone; its first row is the last one of `run`.
+    Raises: ValueError where the run failed, where ts begins elsewhere, and where what the run
+        needs is not kept: weights (by datasets), velocities (by all but SGD's trajectories),
+        a key, inputs that are not the default ones.
+
+    >>> more = ld.continue_run(sgd, jnp.linspace(300.0, 600.0, 301))
+    """
+    given = _of_trajectory(run) if isinstance(run, Trajectory) else _of_dataset(run)
+    ts = checked_times(ts)
+    level = _level(given)
+    _require_start(given, ts)
+    _require_inputs(given, options)
+    keywords = dict(options)
+    if level.random:
+        keywords["key"] = _key(given, key)
+    if level.name in ("chain", "langevin"):
+        keywords["n"] = given.n
+    if given.velocity is not None:
+        keywords["velocity"] = given.velocity
+    return level.function(given.problem, given.rule, given.end, ts, **keywords)
+
+
+class _Stopped(NamedTuple):
+    """A run where it stopped: all that the next one needs."""
+
+    level: str
+    problem: Problem | None
+    rule: AbstractRule | None
+    end: Weights | Overlaps | None
+    last: Any
+    n: Any
+    key: Any = None
+    velocity: Any = None
+    inputs: str = ""
+
+
+def _of_trajectory(run: Trajectory) -> _Stopped:
+    run = run.raise_if_failed() if is_concrete(run.result) else run
+    end = run.weights if run.level == "sgd" else run.at(-1)
+    times = run.alpha if run.ts is None else run.ts
+    inputs = "" if run.given is None else run.given.inputs
+    rest = (times[-1], run.n, run.key, run.velocity, inputs)
+    return _Stopped(run.level, run.problem, run.rule, end, *rest)
+
+
+def _of_dataset(run: "xarray.Dataset") -> _Stopped:
+    last = float(run["alpha"].values[-1])
+    end = None if run.attrs.get("level") == "sgd" else overlaps_at(run, last)
+    n = run["n"].item() if "n" in run.coords else run.attrs.get("n")
+    given = (problem_of(run), rule_of(run), end, last, n, key_of(run.attrs))
+    return _Stopped(str(run.attrs.get("level", "")), *given)
+
+
+def _level(given: _Stopped) -> Level:
+    """The level that can go on. Raises: ValueError where something that it needs is missing."""
+    level = LEVELS.get(given.level)
+    if level is None or given.problem is None or given.rule is None:
+        raise ValueError(
+            "only a run of one of the levels can go on, one that knows its problem and rule; got "
+            f"level {given.level!r}. Use what solve_ode or a simulation returns."
+        )
+    if given.end is None:
+        raise ValueError(
+            "SGD goes on from weights, which a dataset does not hold and a trajectory leaves out "
+            "with keep_weights=False. Continue the trajectory, or save its .weights with "
+            "ld.save(run.weights, 'end.npz')."
+        )
+    if given.rule.momentum is not None and given.velocity is None and _needs_velocity(given):
+        raise ValueError(
+            "a run with momentum goes on from its velocity, which only the trajectory of "
+            f"simulate_sgd keeps; this is a run of {level.function.__name__}. Solve it over all "
+            "times at once."
+        )
+    return level
+
+
+def _needs_velocity(given: _Stopped) -> bool:
+    """Whether the level follows velocities: the ODE's limit of constant momentum is a rate."""
+    assert given.rule is not None
+    return given.level in ("sgd", "chain") or given.rule.has_slow_momentum
+
+
+def _require_start(given: _Stopped, ts: Any) -> None:
+    """Raises: ValueError where ts does not begin at the run's last time."""
+    if not is_concrete(given.last, ts):
+        return
+    last, first = float(given.last), float(np.asarray(ts)[0])
+    steps = 1.0 if given.n is None else float(given.n)
+    same_step = given.n is not None and round(last * steps) == round(first * steps)
+    if not same_step and abs(last - first) > _SAME_TIME * max(1.0, abs(last)):
+        raise ValueError(
+            f"ts must begin where the run ended, at alpha = {last:g}; got ts[0] = {first:g}."
+        )
+
+
+def _require_inputs(given: _Stopped, options: dict[str, Any]) -> None:
+    """Raises: ValueError where the run had inputs of its own, which it does not keep."""
+    if given.inputs and "inputs" not in options:
+        raise ValueError(
+            f"the run drew its inputs from {given.inputs}, which it does not keep: give them again "
+            "as inputs=..."
+        )
+
+
+def _key(given: _Stopped, key: PRNGKeyArray | None) -> Any:
+    if key is None and given.key is None:
+        raise ValueError(
+            "this run does not know its random key: give one, key=jax.random.key(1), say. The "
+            "same key as before goes on with the same random numbers."
+        )
+    return given.key if key is None else key

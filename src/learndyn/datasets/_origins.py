@@ -1,0 +1,162 @@
+"""Problems and rules out of the datasets that were made with them."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from learndyn import inputs, problems, rules
+from learndyn.problems import Function, Problem, describe
+from learndyn.rules import AbstractRule
+
+if TYPE_CHECKING:
+    import xarray
+
+_SWEPT_NAMES = {"student_activation": "student", "teacher_activation": "teacher"}
+
+_TRACED = "traced"
+"""What `describe` writes for a number inside jit, vmap or grad."""
+
+
+def problem_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> Problem:
+    """The problem of a dataset, read back from its attribute.
+
+    known: functions and classes of your own, found by name. Those of modules that are imported
+        already are found without it; lambdas and functions within functions are not.
+    Numbers that were swept are those of the run: choose one first, dataset.isel(noise=0), say.
+
+    Raises: ValueError where the dataset holds none, or runs of several problems, or where what is
+    read back is not what was stored.
+
+    >>> ld.problem_of(ld.to_dataset(theory)) == theory.problem
+    """
+    return _read(dataset, "problem", known)
+
+
+def rule_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> AbstractRule:
+    """The learning rule of a dataset, read back from its attribute; otherwise as `problem_of`."""
+    return _read(dataset, "rule", known)
+
+
+def with_value(tree: Any, path: tuple[str, ...], value: Any) -> Any:
+    """`tree` rebuilt with another value at path, so that constructors check it."""
+    name, *rest = path
+    if rest:
+        value = with_value(getattr(tree, name), tuple(rest), value)
+    return dataclasses.replace(tree, **{name: value})
+
+
+def _read(dataset: "xarray.Dataset", kind: str, known: Iterable[Callable]) -> Any:
+    if kind not in dataset.attrs:
+        raise ValueError(
+            f"the dataset has no attribute {kind!r}: give it to ld.to_dataset when you make one of "
+            f"a dict of arrays. It has {sorted(dataset.attrs)}."
+        )
+    stored = json.loads(dataset.attrs[kind])
+    named = {thing.__qualname__.rpartition(".")[2]: thing for thing in known}
+    tree = _built(stored, named)
+    if not _agree(describe(tree), stored):
+        raise ValueError(
+            f"the {kind} cannot be read back: stored is {stored}, but these names and numbers now "
+            f"make {describe(tree)}. Were numbers traced, or has a class or function changed?"
+        )
+    return _with_swept(dataset, tree)
+
+
+def _agree(found: Any, stored: Any) -> bool:
+    """Whether two descriptions are the same, to the rounding of JAX's default float type."""
+    if isinstance(stored, dict):
+        return found.keys() == stored.keys() and all(_agree(found[x], stored[x]) for x in stored)
+    if isinstance(stored, list):
+        return len(found) == len(stored) and all(map(_agree, found, stored))
+    if not _is_numeric(stored):
+        return found == stored
+    return bool(np.isclose(found, stored, rtol=jnp.finfo(float).eps, atol=0.0, equal_nan=True))
+
+
+def _with_swept(dataset: "xarray.Dataset", tree: Any) -> Any:
+    """`tree` with the numbers of this run in place of those that the sweep began with."""
+    for dim in str(dataset.attrs.get("swept", "")).split():
+        path = tuple(_SWEPT_NAMES.get(dim, dim).split("."))
+        if not hasattr(tree, path[0]) or dim not in dataset.coords:
+            continue
+        if dataset[dim].ndim:
+            raise ValueError(
+                f"the dataset holds runs along {dim!r}; choose one first, for example "
+                f"dataset.isel({{{dim!r}: 0}})."
+            )
+        value = dataset[dim].item()
+        if isinstance(value, str):
+            raise ValueError(
+                f"{dim!r} was swept over {value!r} and others, of which the dataset has the names "
+                "alone: make this problem or rule yourself."
+            )
+        tree = with_value(tree, path, value)
+    return tree
+
+
+def _built(stored: Any, known: dict[str, Any]) -> Any:
+    """The inverse of `describe`."""
+    if isinstance(stored, list):
+        items = [_built(item, known) for item in stored]
+        return tuple(items) if any(isinstance(x, eqx.Module) for x in items) else items
+    if stored == _TRACED:
+        raise ValueError(
+            "a number was being traced when the dataset was made, and is not in it: make the "
+            "problem or rule yourself."
+        )
+    if not isinstance(stored, dict):
+        return stored
+    if "callable" in stored:
+        return Function(_found(stored["callable"], known))
+    if "type" not in stored:
+        return {name: _built(item, known) for name, item in stored.items()}
+    fields = {name: _built(item, known) for name, item in stored.items()}
+    return _module(_found(stored.get("module", stored["type"]), known), fields)
+
+
+def _module(kind: type, fields: dict[str, Any]) -> Any:
+    """A module of these fields, whatever its constructor takes."""
+    module = object.__new__(kind)
+    for field in dataclasses.fields(kind):
+        value = fields[field.name]
+        is_data = not field.metadata.get("static", False)
+        if is_data and _is_numeric(value):
+            value = jnp.asarray(value, float)
+        elif not is_data and isinstance(value, list):
+            value = tuple(value)
+        object.__setattr__(module, field.name, value)
+    return module
+
+
+def _is_numeric(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and np.asarray(value).dtype.kind in "if"
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _found(name: str, known: dict[str, Any]) -> Any:
+    """What has this name: given by the user, of this library, or in a module that is imported."""
+    module, _, last = name.rpartition(".")
+    if last in known:
+        return known[last]
+    for room in (problems, rules, inputs):
+        if not module and hasattr(room, name):
+            return getattr(room, name)
+    # Nothing is imported because a file says so: the longest imported module, then attributes.
+    parts = name.split(".")
+    for count in range(len(parts) - 1, 0, -1):
+        found = sys.modules.get(".".join(parts[:count]))
+        for part in parts[count:] if found is not None else ():
+            found = getattr(found, part, None)
+        if callable(found):
+            return found
+    raise ValueError(
+        f"nothing imported is called {name!r}, which the dataset names. Import its module first, "
+        f"or give the function or class itself: known=[{last.strip('<>')}]."
+    )

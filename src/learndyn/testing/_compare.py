@@ -1,0 +1,177 @@
+"""One call from a theory and an experiment to a verdict."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from learndyn.averages import QuasiMonteCarlo
+from learndyn.datasets import overlaps_at, problem_of, rule_of, to_dataset
+from learndyn.dynamics import Fluctuations, Trajectory
+from learndyn.dynamics import fluctuations as fluctuations_of
+from learndyn.testing._statistics import z_limit
+
+if TYPE_CHECKING:
+    import xarray
+
+_FALSE_ALARM = 0.01
+"""How often a true theory is called wrong: one comparison in a hundred."""
+
+_NODES, _RTOL = QuasiMonteCarlo(points=2048, replicates=2, symmetric=True), 1e-4
+"""For the scatter, of which one digit would do: at K = M = 4 that of eg is right to 3 %, those of Q
+and R to 8 %, in a fifth of the time that `fluctuations` takes by default."""
+
+_SOLVER = 100.0
+"""Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance."""
+
+
+def compare(
+    theory: "Trajectory | Fluctuations | xarray.Dataset",
+    experiment: "Trajectory | xarray.Dataset",
+    fluctuations: Fluctuations | None = None,
+) -> "xarray.Dataset":
+    """Does an experiment agree with the ODE, in units of the scatter that theory predicts for it?
+
+    theory: what `solve_ode` returns, its dataset, or `Fluctuations`, which hold both.
+    experiment: one run, or several, of SGD, the chain or Langevin at the same times: a trajectory
+        (with one batch axis, called seed) or a dataset.
+    fluctuations: of the theory; None: they are solved for here, which takes a few seconds.
+
+    z = difference / scatter, with the scatter of a single run, std / sqrt n, and the error of the
+    ODE's solution added in quadrature. What theory leaves out, a bias of order 1/n and scatter
+    beyond the linear, is not in it: expect "differ" at small n or after a chance event that was
+    decided long before, as of which unit learns what.
+
+    Returns: a dataset on the requested times with difference_<name>, scatter_<name> and z_<name>
+        of Q, R, eg and the trained ones of v and b. Attributes: `verdict`, "agree" where every |z|
+        is below `limit`, which a true theory exceeds somewhere at most once in a hundred
+        comparisons (Bonferroni), else "differ"; `largest_z`, and `worst`, where it is. A run that
+        failed where the theory did not differs.
+    Raises: ValueError where the theory is not the ODE's, the experiment has no n, or their times
+        or sizes differ.
+    Source: the central limit behind Theorem 1 of Goldt et al. (2020).
+
+    >>> ld.compare(theory, sgd).verdict
+    """
+    if isinstance(theory, Fluctuations):
+        theory, fluctuations = theory.mean, theory
+    predicted, measured = _as_dataset(theory), _as_dataset(experiment)
+    _require_comparable(predicted, measured)
+    if fluctuations is None:
+        fluctuations = _fluctuations(predicted)
+    spread = to_dataset(fluctuations)
+    _require_times(spread["alpha"].values, predicted["alpha"].values, "the fluctuations")
+    n = measured["n"] if "n" in measured.coords else float(measured.attrs["n"])
+    found = {}
+    for name in _names(predicted, measured, spread):
+        difference = measured[name] - predicted[name]
+        scatter = np.hypot(spread[f"{name}_std"] / np.sqrt(n), _solver_error(predicted, name))
+        z = difference / scatter
+        # A run that stopped where theory goes on differs by all.
+        z = z.where(np.isnan(measured[name]) == np.isnan(predicted[name]), math.inf)
+        found |= {f"difference_{name}": difference, f"scatter_{name}": scatter, f"z_{name}": z}
+    return _judged(found)
+
+
+def _judged(found: dict[str, Any]) -> "xarray.Dataset":
+    """The dataset with its verdict."""
+    import xarray as xr
+
+    scores = {name: abs(z) for name, z in found.items() if name.startswith("z_")}
+    limit = z_limit(sum(int(z.notnull().sum()) for z in scores.values()), _FALSE_ALARM)
+    largest = {name: float(z.max()) for name, z in scores.items()}
+    worst = max(largest, key=largest.__getitem__)
+    place = scores[worst].where(scores[worst].notnull(), -1.0).argmax(...)
+    verdict = "agree" if largest[worst] < limit else "differ"
+    at = ", ".join(_position(scores[worst], str(dim), int(i)) for dim, i in place.items())
+    attributes = {"verdict": verdict, "largest_z": largest[worst], "limit": limit}
+    titles = {"difference": "experiment - theory", "scatter": "predicted scatter of one run"}
+    for name, array in found.items():
+        kind, _, quantity = name.partition("_")
+        title = titles.get(kind, "difference / scatter")
+        array.attrs = {"long_name": f"{title}, {quantity}", "units": "1"}
+    return xr.Dataset(found, attrs=attributes | {"worst": f"{worst[2:]} at {at}"})
+
+
+def _position(scores: "xarray.DataArray", dim: str, index: int) -> str:
+    """A place along a dimension; units, which have no coordinate, are counted from 1."""
+    place = scores[dim][index].item() if dim in scores.coords else index + 1
+    return f"{dim} = {place:g}" if isinstance(place, int | float) else f"{dim} = {place}"
+
+
+def _as_dataset(result: Any) -> "xarray.Dataset":
+    """A trajectory's dataset, its one batch axis called seed; a dataset as it is."""
+    if not isinstance(result, Trajectory):
+        if not hasattr(result, "data_vars"):
+            raise ValueError(
+                "compare takes trajectories or datasets: compare(theory, experiment); got "
+                f"{type(result).__name__}."
+            )
+        return result
+    batch = result.alpha.shape[:-1]
+    if len(batch) > 1:
+        raise ValueError(
+            f"the trajectory has {len(batch)} batch axes; name them: "
+            "ld.compare(theory, ld.to_dataset(run, over={...}))."
+        )
+    return to_dataset(result, over={"seed": range(batch[0])} if batch else None)
+
+
+def _require_comparable(theory: "xarray.Dataset", experiment: "xarray.Dataset") -> None:
+    """Raises: ValueError where one cannot be held against the other."""
+    if theory.attrs.get("level") != "ode":
+        raise ValueError(
+            "theory must be a run of the ODE, what solve_ode returns; got level "
+            f"{theory.attrs.get('level')!r}. Is it the experiment, given first?"
+        )
+    if "n" not in experiment.attrs and "n" not in experiment.coords:
+        raise ValueError(
+            "experiment must have an input dimension n, on which its scatter depends; got level "
+            f"{experiment.attrs.get('level')!r}. Give a run of simulate_sgd, simulate_chain or "
+            "simulate_langevin."
+        )
+    for name in ("alpha", "Q", "R"):
+        if name not in theory.variables or name not in experiment.variables:
+            raise ValueError(f"theory and experiment must both have {name}.")
+    _require_times(experiment["alpha"].values, theory["alpha"].values, "the experiment")
+    for dim in ("student", "teacher"):
+        if theory.sizes[dim] != experiment.sizes[dim]:
+            raise ValueError(
+                f"theory and experiment must have as many {dim} units; got {theory.sizes[dim]} "
+                f"and {experiment.sizes[dim]}."
+            )
+
+
+def _require_times(given: np.ndarray, wanted: np.ndarray, whose: str) -> None:
+    """Raises: ValueError for other times."""
+    if given.shape != wanted.shape or not np.array_equal(given, wanted):
+        raise ValueError(
+            f"the times of {whose} must be those of the theory, {wanted.size} from "
+            f"{wanted[0]:g} to {wanted[-1]:g}; got {given.size} from {given[0]:g} to "
+            f"{given[-1]:g}. Run both with the same ts."
+        )
+
+
+def _fluctuations(theory: "xarray.Dataset") -> Fluctuations:
+    ts = theory["alpha"].values
+    start = overlaps_at(theory, float(ts[0]))
+    problem, rule = problem_of(theory), rule_of(theory)
+    return fluctuations_of(problem, rule, start, ts, noise_nodes=_NODES, rtol=_RTOL)
+
+
+def _names(*datasets: "xarray.Dataset") -> list[str]:
+    """What is compared: what every dataset has and what the theory lets fluctuate."""
+    theory, experiment, spread = datasets
+    there = [name for name in ("Q", "R", "v", "b", "eg") if name in theory and name in experiment]
+    return [name for name in there if name in "QReg" or bool((spread[f"{name}_std"] > 0).any())]
+
+
+def _solver_error(theory: "xarray.Dataset", name: str) -> Any:
+    """How far the solution of the ODE may be from the ODE."""
+    error = abs(theory[name]) * 0.0
+    for tolerance, scale in (("rtol", abs(theory[name])), ("atol", 1.0)):
+        if tolerance in theory:
+            error = error + _SOLVER * float(theory[tolerance]) * scale
+    if name == "eg" and "averages_error_eg" in theory:
+        error = error + theory["averages_error_eg"]
+    return error
