@@ -6,6 +6,8 @@ measured; the errors of node averages are those of 4 x 4096 quasi-Monte Carlo po
 
 import functools
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -269,10 +271,19 @@ def test_closed_forms_report_no_error():
     assert averages_error(ld.Problem(), RULE, STATE, chosen(ld.Problem(), STATE)) == 0
 
 
+class Steep(eqx.Module):
+    """tanh(gain x), in one program for all gains."""
+
+    gain: jax.Array
+
+    def __call__(self, x):
+        return jnp.tanh(self.gain * x)
+
+
 @pytest.mark.parametrize("steepness", [1.0, 2.5, 6.0])
 @pytest.mark.parametrize("rule", [None, Trapezoid(64), GaussHermite(64)])
 def test_lattices_report_their_errors_too(steepness, rule):
-    problem = ld.Problem(lambda x: jnp.tanh(steepness * x), ld.Tanh())
+    problem = ld.Problem(Steep(jnp.asarray(steepness)), ld.Tanh())
     nodes = chosen(problem, ONE, rule)
     found = averages_of(nodes, problem, ONE)[0]
     student = (lambda x: np.tanh(steepness * x), lambda x: steepness * TANH[1](steepness * x))

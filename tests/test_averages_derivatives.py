@@ -80,6 +80,7 @@ DERIVATIVES = {
 }
 
 
+@eqx.filter_jit
 def jacobian(averages, problem, p):
     def vector(p):
         q, r, t, b = p[:, None]
@@ -87,7 +88,7 @@ def jacobian(averages, problem, p):
         found = averages.field_averages(problem, RULE, state)
         return jnp.concatenate([x.ravel() for x in sampled(found, state)])
 
-    return jax.jit(jax.jacfwd(vector))(p)
+    return jax.jacfwd(vector)(p)
 
 
 @pytest.mark.parametrize("name", DERIVATIVES)
@@ -164,7 +165,12 @@ NEAR = np.array([[1.0, 0.3], [0.3, 0.8 + 1e-9]])
 def drift_jacobian(problem, state, averages=None):
     rule = ld.SGD(lr=0.4, lr_second=0.3)
     flow = ld.ode_term(problem, rule, state, averages=averages).vector_field
-    return jax.jit(jax.jacfwd(lambda y: flow(0.0, y, None)))(flow.pack(state))
+    return forward(flow, flow.pack(state))
+
+
+@eqx.filter_jit
+def forward(flow, y):
+    return jax.jacfwd(lambda y: flow(0.0, y, None))(y)
 
 
 @pytest.mark.parametrize(
@@ -207,8 +213,17 @@ def test_reverse_and_second_derivatives_of_smooth_averages():
 # Labels that jump in several fields, against Gaussian tails
 
 
+class AllAbove(eqx.Module):
+    """1 where all fields are above a threshold, in one program for all thresholds."""
+
+    threshold: jax.Array
+
+    def __call__(self, rho, zeta):
+        return 1.0 * jnp.all(rho > self.threshold)
+
+
 def all_above(threshold):
-    return ld.MultiIndex(lambda rho, zeta: 1.0 * jnp.all(rho > threshold))
+    return ld.MultiIndex(AllAbove(jnp.asarray(threshold)))
 
 
 def error_slopes(problem, state):
