@@ -114,7 +114,7 @@ def committee():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_schedule_is_what_the_ode_says(committee):
     ts = jnp.linspace(0.0, 30.0, 2001)
     run = ld.solve_ode(ERF, ld.SGD(lr=committee.schedule), PAIR, ts)
@@ -123,7 +123,7 @@ def test_the_schedule_is_what_the_ode_says(committee):
     assert committee.history[-1] <= committee.history[0]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_neighbour_is_better(committee):
     @eqx.filter_jit
     @eqx.filter_vmap

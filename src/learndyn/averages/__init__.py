@@ -1,5 +1,6 @@
 """Gaussian averages of functions of local fields: the right-hand side of every theory."""
 
+from learndyn.averages._beyond_constant import BeyondConstant as BeyondConstant
 from learndyn.averages._choose import choose_averages as choose_averages
 from learndyn.averages._choose import choose_nodes as choose_nodes
 from learndyn.averages._choose import has_biases as has_biases
@@ -23,6 +24,7 @@ from learndyn.averages._quadrature import GaussHermite as GaussHermite
 from learndyn.averages._quadrature import MonteCarlo as MonteCarlo
 from learndyn.averages._quadrature import QuasiMonteCarlo as QuasiMonteCarlo
 from learndyn.averages._quadrature import Trapezoid as Trapezoid
+from learndyn.averages._rare import teacher_of as teacher_of
 from learndyn.averages._roots import field_root as field_root
 from learndyn.averages._samples import at_rest as at_rest
 from learndyn.averages._samples import clean_teacher_output as clean_teacher_output

@@ -27,11 +27,17 @@ from learndyn.problems import (
 from learndyn.rules import AbstractRule, FieldAverages
 from learndyn.states import Overlaps
 
-_FINE, _COARSE, _COARSEST = (256, 2000), (128, 700), (64, 240)
+_SERIES, _COARSER, _FINER = (256, 2000), (128, 700), (512, 5600)
 """Orders of the series for what is left of a unit without its kinks, and nodes for its
-coefficients; and those of two coarser series, whose differences tell the error. Where a second
-derivative jumps between two nodes the error falls like 1/nodes**2, times a number that depends on
-where: with eight times the error, a difference rarely is the smaller one by chance."""
+coefficients; and those of the next coarser and finer series, whose differences tell the error.
+Where a second derivative jumps between two nodes the error falls like 1/nodes**2, times a number
+that depends on where: with eight times the error, a difference rarely is the smaller one by
+chance."""
+
+
+_FALLS = 20.0
+"""By so much at most errors are taken to fall from the coarser series: by 8 on average where a
+second derivative jumps. An agreement with the finer series by chance is then not believed."""
 
 
 class MixedAverages(AbstractAverages):
@@ -52,7 +58,8 @@ class MixedAverages(AbstractAverages):
     curved: bool = eqx.field(static=True)
     biases: bool = eqx.field(static=True)
     series: Series
-    coarser: tuple[Series, Series]
+    coarser: Series
+    finer_series: Series
     products: AbstractAverages | None
 
     def field_averages(
@@ -75,16 +82,19 @@ class MixedAverages(AbstractAverages):
         return 0 if self.products is None else self.products.replicates
 
     def replicate(self, index: Array) -> "MixedAverages":
-        """One replicate of the nodes, with the coarse series, whose error is then seen as well."""
+        """One replicate of the nodes, with the coarser series, whose error is then seen as well."""
         assert self.products is not None, "without nodes there are no replicates"
-        return self._with(self.coarser[0], self.products.replicate(index))
+        return self._with(self.coarser, self.products.replicate(index))
 
     def neighbours(self) -> "tuple[MixedAverages, MixedAverages] | None":
         both = None if self.products is None else self.products.neighbours()
         if both is None:
             return None
-        # Of products the second is finer; of the series it is coarser, and so no finer one is made.
-        return self._with(self.coarser[1], both[0]), self._with(self.coarser[0], both[1])
+        return self._with(self.coarser, both[0]), self._with(self.finer_series, both[1])
+
+    @property
+    def falls(self) -> float:
+        return _FALLS
 
     @property
     def holds_at_singular(self) -> bool:
@@ -103,6 +113,7 @@ class MixedAverages(AbstractAverages):
             self.biases,
             terms,
             self.coarser,
+            self.finer_series,
             products,
         )
 
@@ -149,11 +160,8 @@ def mixed_averages(
         products = _one_unit_products(problem, k, m, rule)
         sizes = {"rule": rule, "biases": biases, "reach": reach}
         products = products or node_averages(problem, k, m, **sizes)
-    fine, coarse, coarsest = (
-        jax.tree.map(jnp.asarray, series(*size)) for size in (_FINE, _COARSE, _COARSEST)
-    )
-    coarser = coarse, coarsest
-    return MixedAverages(student, teacher, exact, curved, biases, fine, coarser, products)
+    all_series = [jax.tree.map(jnp.asarray, series(*x)) for x in (_SERIES, _COARSER, _FINER)]
+    return MixedAverages(student, teacher, exact, curved, biases, *all_series, products)
 
 
 def _one_unit_products(

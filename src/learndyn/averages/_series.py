@@ -14,7 +14,7 @@ from learndyn.averages._types import AbstractAverages, half_square
 from learndyn.integrals.smooth import (
     LEVELS,
     Exact,
-    Level,
+    Lattices,
     Rules,
     Units,
     made,
@@ -179,7 +179,7 @@ def _values_and_slopes(g: Any, reach: float) -> np.ndarray:
     return evaluate(both, reach * _FINE_GRID)
 
 
-def _lattice_error(level: Level, table: np.ndarray) -> float:
+def _lattice_error(level: Lattices, table: np.ndarray) -> float:
     """Largest relative error of a level's lattices on <g> and <g'**2>, off their centres."""
     exact_weight = _density(_FINE_GRID)
     rules = made(level, half=False)
@@ -205,9 +205,7 @@ def _same_parity(*units: Any) -> bool:
     return of_student is not None and of_student == of_teacher
 
 
-def _work(level: Level, k: int, m: int, even: bool) -> float:
+def _work(level: Lattices, k: int, m: int, even: bool) -> float:
     """Values of units that one evaluation takes."""
-    rules = made(level, even)
-    on_plane = len(rules.plane[0]) * len(rules.given_plane.xi)
-    on_line = len(rules.line[0]) * len(rules.given_line.xi)
+    on_plane, on_line = level.counts(even)
     return k * (k - 1) / 2 * (k + m - 2) * on_plane + k * (k + m - 1) * on_line

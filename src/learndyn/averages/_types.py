@@ -1,6 +1,7 @@
 """What every way of averaging hands to the dynamics."""
 
 import abc
+import math
 
 import equinox as eqx
 import jax
@@ -30,7 +31,7 @@ def half_square(u: Float[Array, " d"], moments: Float[Array, "d d"]) -> Float[Ar
 
 
 def not_negative(
-    value: Float[Array, "*shape"], size: Float[Array, "*shape"]
+    value: Float[Array, "*shape"], size: Float[Array, "*shape"] | float
 ) -> Float[Array, "*shape"]:
     """`value`, a mean square; 0 where it is negative by rounding. size: of the terms of its sum."""
     # The value alone is lifted: linearisations about eg = 0 need the derivatives of the sum.
@@ -61,6 +62,12 @@ class AbstractAverages(eqx.Module):
         """Coarser, these and finer averages in arrays with a leading axis of three, where one
         compiled program serves them all; else None."""
         return None
+
+    @property
+    def falls(self) -> float:
+        """The factor by which errors fall from the next coarser averages to these, where the next
+        finer ones alone may agree by chance; infinite where they do not."""
+        return math.inf
 
     @property
     def replicates(self) -> int:

@@ -12,6 +12,7 @@ from learndyn.averages import (
     choose_nodes,
     has_biases,
     is_linear_in_error,
+    reach_of,
 )
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.problems import Problem, declared, is_squared
@@ -34,6 +35,7 @@ def noise_averages(
     closed forms. Linear networks need only polynomials of degree 4: three nodes a direction.
     """
     sizes = {"rule": rule, "biases": has_biases(start, rule)}
+    sizes |= {"reach": reach_of(start)}
     # Gauss-Hermite with three nodes integrates polynomials up to degree 5 exactly.
     if nodes is None and _is_linear(problem, rule) and start.k + start.m <= _MAX_EXACT_DIMS:
         nodes = GaussHermite(3)

@@ -24,9 +24,10 @@ from learndyn.dynamics._prepare import (
 from learndyn.dynamics._record import Rows, Run, record
 from learndyn.dynamics._trajectory import Trajectory
 
-_CAP = 0.01
-"""Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance, so
-this fraction of the averages' error keeps both alike. Finer only counts single nodes."""
+_CAP = 2e-3
+"""Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance, so this
+fraction of the bound on the averages' error, six standard errors, keeps both alike. Finer only
+counts single nodes."""
 
 _NOTHING = 1e-250
 """Absolute tolerance of what is held to a relative one alone. Not 0: a coordinate that stays 0 has

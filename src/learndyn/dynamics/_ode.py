@@ -17,7 +17,14 @@ from learndyn._checks import (
     require_x64,
 )
 from learndyn._types import CountLike, RealLike, Times
-from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases, reach_of
+from learndyn.averages import (
+    AbstractAverages,
+    AbstractNodes,
+    choose_averages,
+    has_biases,
+    reach_of,
+    teacher_of,
+)
 from learndyn.dynamics._aligned_flow import aligned_flow
 from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
@@ -77,6 +84,7 @@ def overlap_flow(
         biases=has_biases(start, rule),
         averages=averages,
         reach=reach_of(start),
+        teacher=teacher_of(start),
     )
     return OverlapFlow(problem, rule, ready, start)
 
@@ -105,8 +113,8 @@ def solve_ode(
         With one student unit, one teacher field and labels that are signs, S = Q - R**2/T, from
         which eg follows, is held to rtol alone, so that eg keeps its digits however small it gets.
         Where the averages are over nodes and the integrand jumps, both are raised to a
-        hundredth of the averages' relative error, where both errors are alike; finer, a solver
-        would chase single nodes. `stats` has the values used.
+        five-hundredth of the bound on the averages' relative error, where both errors are alike;
+        finer, a solver would chase single nodes. `stats` has the values used.
     solver: an adaptive Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
     max_steps: accepted and rejected steps after which a run stops with `Result.MAX_STEPS`.
     jump_ts: times at which a learning-rate schedule jumps, in any order.
@@ -155,8 +163,9 @@ def generalisation_error(
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
     require_fields(problem, state.k, state.m)
-    given = {"biases": has_biases(state), "averages": averages, "reach": reach_of(state)}
-    ready = choose_averages(problem, state.k, state.m, **given)
+    given = {"biases": has_biases(state), "averages": averages}
+    near = {"reach": reach_of(state), "teacher": teacher_of(state)}
+    ready = choose_averages(problem, state.k, state.m, **given, **near)
     return _generalisation_error(problem, state, ready)
 
 

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from learndyn.averages import choose_averages, has_biases, reach_of
+from learndyn.averages import choose_averages, has_biases, reach_of, teacher_of
 from learndyn.datasets import with_value
 from learndyn.dynamics import level_of
 from learndyn.problems import Problem
@@ -49,6 +49,7 @@ def _checked(call: Call, rule: Any, axis: Axis, axes: list[Axis], key: Any) -> A
             rule=rule,
             biases=has_biases(state, call.rule),
             reach=None if rule is None else reach_of(state),
+            teacher=None if rule is None else teacher_of(state),
         )
         arrays, rest = eqx.partition(averages, eqx.is_array)
         return jax.tree.structure(rest), [x.shape for x in jax.tree.leaves(arrays)]

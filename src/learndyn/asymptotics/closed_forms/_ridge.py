@@ -156,10 +156,22 @@ def _error(m: Array, q: Array, rho: Array) -> Array:
 
 def _geometric(a: Array, b: Array, steps: Array) -> Array:
     """sum_{s < steps} a**(steps - 1 - s) b**s = (a**steps - b**steps) / (a - b)."""
-    # At a = b the quotient is 0/0: the limit is taken where they agree to rounding.
-    equal = jnp.abs(a - b) < 1e-12
-    quotient = (a**steps - b**steps) / jnp.where(equal, 1.0, a - b)
-    return jnp.where(equal, steps * b ** jnp.maximum(steps - 1, 0), quotient)
+    a, b = jnp.broadcast_arrays(a, b)
+    large, small = (
+        jnp.where(jnp.abs(a) > jnp.abs(b), a, b),
+        jnp.where(jnp.abs(a) > jnp.abs(b), b, a),
+    )
+    # Where a is near b, both differences cancel: expm1(steps d) / expm1(d), with d = log(a/b) <= 0.
+    near = small * large > 0.5 * large**2
+    d = jnp.log1p(jnp.where(near, (small - large) / jnp.where(near, large, 1.0), 0.0))
+    some = d < 0
+    ratio = jnp.where(some, jnp.expm1(steps * d) / jnp.where(some, jnp.expm1(d), 1.0), steps)
+    close = large ** jnp.maximum(steps - 1, 0) * ratio
+    # Both may be 0, and then the sum is its first term, 0**(steps - 1).
+    none = (large == 0) & (small == 0)
+    far = (large**steps - small**steps) / jnp.where(near | none, 1.0, large - small)
+    far = jnp.where(none & (steps == 1), 1.0, far)
+    return jnp.where(near, close, far)
 
 
 def _start(m_start: RealLike, q_start: RealLike, rho: Array) -> tuple[Array, Array]:
