@@ -159,6 +159,6 @@ def _with_images(nodes: Nodes, images: list[tuple[np.ndarray, np.ndarray]]) -> N
     return np.concatenate(sets, axis=1), np.tile(weight / len(images), len(images))
 
 
-def _power(number: float) -> int:
+def _power(number: float | int) -> int:
     """The nearest power of two, where Sobol's nodes are even, and at least 16."""
     return 2 ** max(4, round(math.log2(number)))
