@@ -1,6 +1,7 @@
 """Averages of additive networks with squared loss, of units with kinks that are not linear between
 them, or are so in the student or the teacher alone."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -36,8 +37,9 @@ chance."""
 
 
 _FALLS = 20.0
-"""By so much at most errors are taken to fall from the coarser series: by 8 on average where a
-second derivative jumps. An agreement with the finer series by chance is then not believed."""
+"""By so much at most errors are taken to fall from the coarser series where a second derivative
+jumps, by 8 on average: an agreement with the finer series by chance is then not believed. Errors of
+units that are smooth between their kinks fall faster."""
 
 
 class MixedAverages(AbstractAverages):
@@ -48,7 +50,7 @@ class MixedAverages(AbstractAverages):
 
     student, teacher: the piecewise linear parts of the units, with all their kinks.
     exact: whether student and teacher are piecewise linear themselves. curved: whether the student
-    has a continuous second derivative but for its kinks.
+    has a continuous second derivative but for its kinks. bends: whether that of any unit jumps.
     biases: whether there are any; if not, those of a state are taken for 0.
     """
 
@@ -56,6 +58,7 @@ class MixedAverages(AbstractAverages):
     teacher: PiecewiseLinear = eqx.field(static=True)
     exact: tuple[bool, bool] = eqx.field(static=True)
     curved: bool = eqx.field(static=True)
+    bends: bool = eqx.field(static=True)
     biases: bool = eqx.field(static=True)
     series: Series
     coarser: Series
@@ -94,7 +97,7 @@ class MixedAverages(AbstractAverages):
 
     @property
     def falls(self) -> float:
-        return _FALLS
+        return _FALLS if self.bends else math.inf
 
     @property
     def holds_at_singular(self) -> bool:
@@ -110,6 +113,7 @@ class MixedAverages(AbstractAverages):
             self.teacher,
             self.exact,
             self.curved,
+            self.bends,
             self.biases,
             terms,
             self.coarser,
@@ -155,13 +159,15 @@ def mixed_averages(
         piecewise_linear(problem.teacher) is not None,
     )
     curved = exact[0] or not regularity(problem.student).bends
+    bends = not curved or bool(not exact[1] and regularity(problem.teacher).bends)
     products = None
     if rule is not None:
         products = _one_unit_products(problem, k, m, rule)
         sizes = {"rule": rule, "biases": biases, "reach": reach}
         products = products or node_averages(problem, k, m, **sizes)
     all_series = [jax.tree.map(jnp.asarray, series(*x)) for x in (_SERIES, _COARSER, _FINER)]
-    return MixedAverages(student, teacher, exact, curved, biases, *all_series, products)
+    known = (student, teacher, exact, curved, bends, biases)
+    return MixedAverages(*known, *all_series, products)
 
 
 def _one_unit_products(
