@@ -60,7 +60,7 @@ class BeyondConstant(AbstractAverages):
             Phi=rest.Phi + own.Phi,
             h=rest.h + own.h,
             f=rest.f + own.f,
-            fields=rest.fields + fields,
+            fields=rest.with_fields(state.covariance) + fields,
         )
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:

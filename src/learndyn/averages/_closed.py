@@ -103,7 +103,7 @@ def _integrals(problem: Problem, k: int) -> Any:
         declares = declared(problem.student, "integrals")
         if declares is not None:
             return declares
-    scales = [error_function(g) for g in (problem.student, problem.teacher)]
-    if None in scales:
+    student, teacher = error_function(problem.student), error_function(problem.teacher)
+    if student is None or teacher is None:
         return None
-    return Rescaled(erf, *scales, k)
+    return Rescaled(erf, student, teacher, k)

@@ -133,8 +133,8 @@ def _lattice(problem: Problem, m: int, dims: int, reach: float | None) -> Abstra
         few = Trapezoid(math.ceil(1 + 17.0 * math.sqrt(2) / lattice.spacing))
         how = {"scale": max(1.0, reach or 1.0), "tolerance": _RESOLVED}
     one = [nodes.nodes(1) for nodes in (few, Trapezoid(8 * few.points))]
-    lines = [(z[0, :, 0], weight) for z, weight in one]
-    return lattice if is_resolved(problem, *lines, m, **how) else None
+    rough, fine = ((z[0, :, 0], weight) for z, weight in one)
+    return lattice if is_resolved(problem, rough, fine, m, **how) else None
 
 
 def _neighbours(nodes: AbstractNodes, dims: int) -> tuple[Nodes | None, Nodes | None]:

@@ -165,9 +165,21 @@ def mixed_averages(
         products = _one_unit_products(problem, k, m, rule)
         sizes = {"rule": rule, "biases": biases, "reach": reach}
         products = products or node_averages(problem, k, m, **sizes)
-    all_series = [jax.tree.map(jnp.asarray, series(*x)) for x in (_SERIES, _COARSER, _FINER)]
-    known = (student, teacher, exact, curved, bends, biases)
-    return MixedAverages(*known, *all_series, products)
+    terms, coarser, finer = (
+        jax.tree.map(jnp.asarray, series(*x)) for x in (_SERIES, _COARSER, _FINER)
+    )
+    return MixedAverages(
+        student=student,
+        teacher=teacher,
+        exact=exact,
+        curved=curved,
+        bends=bends,
+        biases=biases,
+        series=terms,
+        coarser=coarser,
+        finer_series=finer,
+        products=products,
+    )
 
 
 def _one_unit_products(

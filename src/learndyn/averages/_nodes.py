@@ -211,7 +211,9 @@ def _still_average(
     root = field_root(state, student_first=False)
     still_root = jax.lax.stop_gradient(root.first), jax.lax.stop_gradient(root.first_inverse)
     rho = z[:, k:] @ still_root[0].T
-    shift = None if state.b_teacher is None else state.b_teacher - frozen.b_teacher
+    shift = None
+    if state.b_teacher is not None:
+        shift = state.b_teacher - jax.lax.stop_gradient(state.b_teacher)
     weight = weight * (1 + _score(z[:, k:], still_root[1], state.T - frozen.T, shift))
     layers = state.layers._replace(b_teacher=frozen.b_teacher)
     # The label stays with rho + b_teacher, of which the centred field is a part.

@@ -112,10 +112,19 @@ class SeriesAverages(AbstractAverages):
         return 0.0 if self.level is None else _RTOL * _ERROR ** -(self.level - _DEFAULT)
 
     def _units(self, problem: Problem, state: Overlaps) -> Units:
-        slopes = [eqx.Partial(derivative, g) for g in (problem.student, problem.teacher)]
-        b = None if state.b is None else jnp.concatenate([state.b, state.b_teacher])
-        alike = are_same(problem.student, problem.teacher)
-        return Units(problem.student, problem.teacher, *slopes, state.k, alike, self.curved, b)
+        b = None
+        if state.b is not None and state.b_teacher is not None:
+            b = jnp.concatenate([state.b, state.b_teacher])
+        return Units(
+            student=problem.student,
+            teacher=problem.teacher,
+            student_slope=eqx.Partial(derivative, problem.student),
+            teacher_slope=eqx.Partial(derivative, problem.teacher),
+            k=state.k,
+            are_alike=are_same(problem.student, problem.teacher),
+            is_curved=self.curved,
+            b=b,
+        )
 
 
 def at_level(level: int | Exact, *, even: bool, curved: bool = True) -> SeriesAverages:
@@ -146,9 +155,9 @@ def series_averages(
         return None
     even = not biases and _same_parity(*units)
     curved = not smooth[0].bends
-    degrees = [polynomial_degree(g) for g in units]
-    if None not in degrees:
-        return at_level(Exact(max(1, *degrees)), even=even, curved=curved)
+    own, other = (polynomial_degree(g) for g in units)
+    if own is not None and other is not None:
+        return at_level(Exact(max(1, own, other)), even=even, curved=curved)
     first = _DEFAULT
     affordable = [
         level

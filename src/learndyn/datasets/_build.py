@@ -149,8 +149,8 @@ def _known(result: Any, batch: int) -> _Known:
     whole = None
     if n is not None and np.ndim(n) == 0 and float(n).is_integer():
         whole = int(n)
-    key = result.key
-    return _Known(problem, rule, result.level or None, whole, None if np.ndim(key) else key)
+    key = None if result.key is None or np.ndim(result.key) else result.key
+    return _Known(problem, rule, result.level or None, whole, key)
 
 
 def _once(leaf: Any, batch: int) -> Any:

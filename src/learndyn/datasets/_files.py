@@ -96,7 +96,7 @@ def _save_state(state: Weights | Overlaps, path: Path) -> Path:
     """The arrays of a state under their names; None is left out."""
     if path.suffix != ".npz":
         raise ValueError(f"a state's path must end in .npz; got {str(path)!r}.")
-    arrays = {name: np.asarray(x) for name, x in vars(state).items() if x is not None}
+    arrays = {name: x for name, x in vars(state).items() if x is not None}
     partial = _partial(path)
     try:
         np.savez(partial, **arrays)

@@ -1,5 +1,6 @@
 """The two states of learning, weights and overlaps: where runs start and what they reach."""
 
+from learndyn.states._arguments import OverlapsLike as OverlapsLike
 from learndyn.states._arguments import ProblemLike as ProblemLike
 from learndyn.states._arguments import RuleLike as RuleLike
 from learndyn.states._arguments import StateLike as StateLike

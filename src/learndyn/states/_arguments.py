@@ -16,6 +16,9 @@ RuleLike = AbstractRule | Any
 StateLike = Overlaps | Weights | Any
 """`Overlaps`, or the `Weights` that have them, likewise."""
 
+OverlapsLike = Overlaps | Any
+"""`Overlaps` alone, likewise."""
+
 WeightsLike = Weights | Any
 """`Weights`, likewise."""
 

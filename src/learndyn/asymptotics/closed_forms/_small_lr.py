@@ -175,6 +175,6 @@ def _split_squared_slope(
 ) -> Float[Array, " k"]:
     """<g'(lambda_k + b_k)**2> in pieces, between which g' is smooth."""
     scale = jnp.sqrt(jnp.where(norms > 0, norms, 1.0))[:, None]
-    x, weight = split_rule((kinks - shift[:, None]) / scale, _ORDER)
+    x, weight = split_rule((jnp.asarray(kinks) - shift[:, None]) / scale, _ORDER)
     fields = shift[:, None] + jnp.sqrt(norms)[:, None] * x
     return jnp.sum(derivative(g, fields) ** 2 * weight, axis=1)

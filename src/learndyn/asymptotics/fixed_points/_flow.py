@@ -10,7 +10,7 @@ from learndyn.averages import AbstractAverages, AbstractNodes
 from learndyn.dynamics import OverlapFlow, ode_term
 from learndyn.problems import Problem, regularity
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps, ProblemLike, RuleLike, StateLike, require_arguments
+from learndyn.states import Overlaps, OverlapsLike, ProblemLike, RuleLike, require_arguments
 
 AveragesOption = AbstractNodes | AbstractAverages | str | None
 
@@ -29,7 +29,7 @@ error of 1e-8 or so, and rounding, 1e-16 over this, is no larger."""
 def fixed_flow(
     problem: ProblemLike,
     rule: RuleLike,
-    state: StateLike,
+    state: OverlapsLike,
     *,
     function: str,
     averages: AveragesOption = None,
