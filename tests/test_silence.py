@@ -189,7 +189,9 @@ class TestErrorsAreNotNegative:
     """Noise 0 and long times: eg falls to 0 and stays there."""
 
     @pytest.mark.parametrize(
-        "unit", [ld.Linear(), ld.ReLU(), lambda x: jnp.maximum(x, -0.3 * x)], ids=str
+        "unit",
+        [ld.Linear(), ld.ReLU(), lambda x: jnp.maximum(x, -0.3 * x)],
+        ids=lambda g: getattr(g, "__name__", str(g)),
     )
     def test_in_the_ode(self, unit):
         start = ld.Overlaps(np.eye(2), 0.9 * np.eye(2), np.eye(2))
@@ -199,7 +201,9 @@ class TestErrorsAreNotNegative:
         assert run.eg[-1] < 1e-9
 
     @pytest.mark.parametrize(
-        "unit", [ld.Erf(), ld.Linear(), ld.Tanh(), jnp.abs, jax.nn.elu], ids=str
+        "unit",
+        [ld.Erf(), ld.Linear(), ld.Tanh(), jnp.abs, jax.nn.elu],
+        ids=lambda g: getattr(g, "__name__", str(g)),
     )
     def test_of_states(self, unit):
         """Student = teacher, by rounding and by what a solver leaves not quite semi-definite."""
