@@ -174,8 +174,11 @@ def test_failed_runs_leave_the_rest_of_a_batch_alone():
     assert batch.result.tolist() == expected
     assert np.isnan(batch.loss[jnp.array([1, 3])]).all()
     np.testing.assert_array_equal(np.isnan(batch.loss[2]), [False, True, True])
+    sound = jax.vmap(one)(jnp.array([0.3, 0.3, 0.3, 0.3, 0.5]), jnp.ones(5))
+    assert sound.ok.all()
     for i in (0, 4):
-        np.testing.assert_allclose(batch.loss[i], one(starts[i], 1.0).loss, rtol=1e-12)
+        np.testing.assert_array_equal(batch.loss[i], sound.loss[i])
+        np.testing.assert_array_equal(batch.model.w[i], sound.model.w[i])
     with pytest.raises(RuntimeError, match="3 of 5 runs failed; number 1"):
         batch.raise_if_failed()
 
@@ -209,6 +212,13 @@ def test_frozen_networks_and_perfect_starts_stay_where_they_are():
     np.testing.assert_array_equal(frozen.model.w[0], frozen.model.w[1])
     perfect = flow.gradient_flow(NEURON, flow.Data(X, 0.3 * X @ NEURON.w), TIMES)
     np.testing.assert_allclose(perfect.model.w[1], NEURON.w, rtol=1e-14)
+
+
+def test_a_start_that_never_moves_is_refused_within_jit_as_well():
+    with pytest.raises(ValueError, match="critical point"):
+        jax.jit(lambda t: flow.gradient_flow(flow.LinearNeuron(0.0, np.zeros(3)), DATA, t).loss)(
+            jnp.array([0.0, 1.0])
+        )
 
 
 def test_one_time_is_the_start():

@@ -150,17 +150,17 @@ def _require_population(sxx: Array, syx: Array) -> None:
     """Concrete moments must be those of some population."""
     if not is_concrete(sxx, syx):
         return
-    sxx, syx = np.asarray(sxx), np.asarray(syx)
-    if np.abs(sxx - sxx.T).max() > asymmetry(sxx.dtype) * (1 + np.abs(sxx).max()):
+    inputs, labels = np.asarray(sxx), np.asarray(syx)
+    if np.abs(inputs - inputs.T).max() > asymmetry(sxx.dtype) * (1 + np.abs(inputs).max()):
         raise ValueError("sxx must be symmetric, a second moment E[x x^T]; got one that is not.")
-    values, vectors = np.linalg.eigh(sxx)
-    if values[0] < -psd_slack(sxx.dtype) * np.trace(sxx):
+    values, vectors = np.linalg.eigh(inputs)
+    if values[0] < -psd_slack(sxx.dtype) * np.trace(inputs):
         raise ValueError(
             f"sxx must be positive semi-definite; its smallest eigenvalue is {values[0]:g}."
         )
     null = vectors[:, values <= _RANK_CUT * values[-1]]
-    outside = np.linalg.norm(syx @ null)
-    if outside > _OUT_OF_RANGE * np.linalg.norm(syx):
+    outside = np.linalg.norm(labels @ null)
+    if outside > _OUT_OF_RANGE * np.linalg.norm(labels):
         raise ValueError(
             "syx must lie in the range of sxx: labels cannot depend on directions in which inputs "
             f"do not vary, and the loss would have no lower bound; a part of norm {outside:g} lies "

@@ -116,7 +116,7 @@ def _flow(
     adjoint: diffrax.AbstractAdjoint | None,
 ) -> Run:
     coordinates = _coordinates(objective, mass)
-    solver = _default_solver(objective, coordinates) if solver is None else solver
+    chosen = _default_solver(objective, coordinates) if solver is None else solver
     valid = _is_valid(objective, ts, tolerances) & (True if mass is None else mass > 0)
     solved = solve(
         coordinates.drift,
@@ -124,7 +124,7 @@ def _flow(
         ts,
         _tolerances(coordinates, *tolerances),
         valid,
-        solver=solver,
+        solver=chosen,
         max_steps=max_steps,
         until=None if until is None else _event(until, objective, coordinates),
         rising=getattr(until, "rising", None),

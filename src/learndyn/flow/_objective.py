@@ -94,7 +94,12 @@ def objective_of(model: Any, data: DataLike, lr: Rates, decay: RealLike = 0.0) -
 
 def require_moving(objective: Objective) -> None:
     """Raises: ValueError where a concrete start would stay for ever."""
-    if is_concrete(objective) and bool(np.asarray(_is_stalled(objective))):
+    if not is_concrete(objective):
+        return
+    # Within an outer jit a concrete start is looked at while that is compiled.
+    with jax.ensure_compile_time_eval():
+        is_stalled = _is_stalled(objective)
+    if is_concrete(is_stalled) and bool(np.asarray(is_stalled)):
         raise ValueError(
             f"the start must not be a critical point: {Result.STALLED.meaning}. Start from small "
             "random weights, or make dead units active."

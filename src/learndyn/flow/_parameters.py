@@ -90,8 +90,8 @@ def layers(numbers: Any) -> list[Any]:
 
 def _with_floats(model: TwoLayer) -> TwoLayer:
     """Weights that are whole numbers are meant as weights."""
-    weights = [None if x is None else as_float(x, "weights") for x in (model.w, model.v, model.b)]
-    return TwoLayer(*weights, model.activation)
+    b = None if model.b is None else as_float(model.b, "b")
+    return TwoLayer(as_float(model.w, "w"), as_float(model.v, "v"), b, model.activation)
 
 
 def _spread(lr: Any, numbers: Any, path: str) -> Any:

@@ -1,7 +1,7 @@
 """Solving a flow without ever raising: what may fail at run time becomes a result code."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import diffrax
 import jax.numpy as jnp
@@ -71,11 +71,17 @@ def solve(
         adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         throw=False,
     )
-    (times, last), (ys, _) = solution.ts, solution.ys
+    times, last, ys = *_saved(solution.ts), _saved(solution.ys)[0]
     reached = valid & jnp.isfinite(times)
     rows = jnp.where(reached[:, None], ys, jnp.nan)
     code = _code(solution, until is not None, valid)
     return Solved(rows, code, last[-1], solution.stats["num_steps"])
+
+
+def _saved(pair: Any) -> tuple[Array, Array]:
+    """What Diffrax keeps for two ways of saving, or of two events."""
+    first, second = pair
+    return first, second
 
 
 def _events(until: Callable | None, rising: bool | None) -> diffrax.Event:
@@ -91,7 +97,7 @@ def _code(solution: diffrax.Solution, asked: bool, valid: Array) -> Array:
     """Diffrax's outcome as a `Result` code."""
     stopped = Result.DIVERGED.value
     if asked:
-        diverged, _ = solution.event_mask
+        diverged, _ = _saved(solution.event_mask)
         stopped = jnp.where(diverged, Result.DIVERGED.value, Result.SUCCESS.value)
     code = jnp.asarray(Result.SOLVER_FAILED.value)
     for theirs, ours in (

@@ -57,7 +57,7 @@ def _unit_balances(model: TwoLayer, rates: TwoLayer) -> Array:
             "a TwoLayer network has a conserved quantity where its activation is homogeneous, g(c "
             f"x) = c**k g(x) for c > 0; {model.activation!r} is not."
         )
-    biases = 0.0 if model.b is None else model.b**2 / rates.b
+    biases = 0.0 if model.b is None or rates.b is None else model.b**2 / rates.b
     return degree * model.v**2 / rates.v - jnp.sum(model.w**2, axis=1) / rates.w - biases
 
 

@@ -179,7 +179,8 @@ def _over_rates(objective: Objective, symmetry: Any, numbers: Any) -> Any:
 
 
 def _dot(a: Any, b: Any) -> Array:
-    return sum(jnp.sum(x * y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return jnp.sum(jnp.stack([jnp.sum(x * y) for x, y in pairs]))
 
 
 def _degree(quantity: Callable[[Any], Any], numbers: Any) -> int:

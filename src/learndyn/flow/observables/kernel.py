@@ -31,7 +31,7 @@ def ntk(model: Any, x: RealLike, lr: Rates = 1.0) -> Array:
     count = jnp.zeros(shape).size
     jacobian = jax.jacrev(outputs)(numbers)
     weighted = jax.tree.map(lambda j, lr: lr * _gram(j, count), jacobian, rates)
-    return sum(jax.tree.leaves(weighted)).reshape(shape + shape)
+    return jnp.sum(jnp.stack(jax.tree.leaves(weighted)), axis=0).reshape(shape + shape)
 
 
 def kernel_distance(k0: RealLike, kt: RealLike) -> Scalar:

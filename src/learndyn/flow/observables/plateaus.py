@@ -46,7 +46,7 @@ def _curve(run: Run, levels: RealLike) -> tuple[Array, Array, Array]:
     levels = as_float(levels, "levels")
     if levels.ndim != 1 or levels.shape[0] < 2:
         raise ValueError(f"levels must have shape (jumps + 1,), jumps >= 1; got {levels.shape}.")
-    if is_concrete(levels) and (np.diff(np.asarray(levels)) >= 0).any():
+    if is_concrete(levels) and not np.all(np.asarray(levels[1:] < levels[:-1])):
         raise ValueError(f"levels must decrease, as the loss does; got {levels.tolist()}.")
     return run.t, run.loss, levels
 
