@@ -133,9 +133,7 @@ def _by_layer(lr: Any, numbers: Any, path: str) -> Any:
         raise ValueError(
             f"{path} must have one rate for each of the {len(found)} layers; got {len(lr)}."
         )
-    rates = [
-        _spread(r, part, f"{path}[{i}]") for i, (r, part) in enumerate(zip(lr, found, strict=True))
-    ]
+    rates = [_spread(lr[i], part, f"{path}[{i}]") for i, part in enumerate(found)]
     flat = [leaf for rate in rates for leaf in jax.tree.leaves(rate)]
     return jax.tree.unflatten(jax.tree.structure(numbers), flat)
 
