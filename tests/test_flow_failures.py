@@ -49,7 +49,12 @@ def test_bad_data_and_models_are_refused(make, message):
         (NEURON, flow.Data(X, Y[:, None]), "shape of one label"),
         (flow.LinearNetwork([np.ones((2, 3)), np.ones((1, 2))]), DATA, "shape of one label"),
         (flow.LinearNeuron(0.3, [0.2, -0.5]), DATA, "one input of shape"),
-        (flow.LinearNetwork([np.ones((2, 3)), np.ones((1, 4))]), DATA, "one input of shape"),
+        (flow.LinearNetwork([np.ones((2, 3)), np.ones((1, 4))]), DATA, "can be multiplied"),
+        (flow.LinearNetwork([np.ones(3)]), DATA, "matrices"),
+        (flow.DiagonalNetwork(np.ones(3), np.ones(2)), DATA, "same shape"),
+        (flow.LinearNeuron([1.0, 2.0], [0.2, -0.5, 0.1]), DATA, r"a \(\) and w"),
+        (flow.ModularAddition(np.ones((2, 3)), np.ones((2, 3)), np.ones((1, 3))), DATA,
+         "hidden, p"),
         (NEURON, flow.Moments(np.eye(3), np.ones((2, 3))), "end-to-end"),
         (ld.TwoLayer(jnp.ones((2, 3)), jnp.ones(2), None, ld.Erf()), flow.Moments(np.eye(3), Y[:3]),
          "go with models"),
@@ -79,7 +84,7 @@ def test_models_that_do_not_fit_are_refused(run, model, data, message):
         ([1.0, 1.0, 1.0], "2 layers"),
         (flow.DiagonalNetwork(1.0, 1.0), "LinearNeuron"),
         (flow.LinearNeuron(1.0, -1.0), r"lr\.w"),
-        ("fast", "layers"),
+        ("fast", "real number"),
     ],
 )
 def test_bad_rates_are_refused(lr, message):

@@ -36,6 +36,12 @@ def test_kernels_of_several_outputs_have_four_axes(rng):
     np.testing.assert_allclose(flat, flat.T, rtol=1e-12)
 
 
+def test_kernels_need_inputs_that_the_model_takes():
+    for x in (X[0], X[:, :2]):
+        with pytest.raises(ValueError, match="shape"):
+            flow.ntk(flow.LinearNeuron(1.0, X[0]), x)
+
+
 def test_kernel_distance_keeps_its_digits():
     k0, turn = jnp.eye(2), jnp.array([[0.0, 1.0], [1.0, 0.0]])
     for small in (1e-1, 1e-9):

@@ -56,12 +56,7 @@ def _require_outputs(model: Any, data: Data) -> None:
             f"one data set at a time: x must have 2 axes and y 1 or 2; got shapes {x.shape} and "
             f"{y.shape}. For a batch use jax.vmap or eqx.filter_vmap."
         )
-    try:
-        output = eqx.filter_eval_shape(lambda model, x: model(x), model, x[0])
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"the model must take one input of shape {x.shape[1:]}, a row of x; {error}"
-        ) from error
+    output = output_of(model, x)
     if getattr(output, "shape", None) != y.shape[1:]:
         raise ValueError(
             f"the model's output must have the shape of one label, {y.shape[1:]} for y of shape "
@@ -72,16 +67,26 @@ def _require_outputs(model: Any, data: Data) -> None:
         raise ValueError(f"the model's output must be real; it has dtype {output.dtype}.")
 
 
+def output_of(model: Any, x: Array) -> Any:
+    """Shape and dtype of the model's output for a row of x.
+
+    Raises: ValueError where it does not take one.
+    """
+    try:
+        return eqx.filter_eval_shape(lambda model, x: model(x), model, x[0])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the model must take one input of shape {x.shape[1:]}, a row of x; {error}"
+        ) from error
+
+
 def _require_matrix(model: Any, data: Moments) -> None:
     if not isinstance(model, AbstractLinearModel):
         raise ValueError(
             "Moments go with models that have an end-to-end matrix (LinearNeuron, LinearNetwork, "
             f"DiagonalNetwork); got {type(model).__name__}. Pass samples, flow.Data(x, y)."
         )
-    try:
-        shape = eqx.filter_eval_shape(lambda model: model.end_to_end(), model).shape
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"the layers of the model do not fit together: {error}") from error
+    shape = eqx.filter_eval_shape(lambda model: model.end_to_end(), model).shape
     if shape != data.syx.shape:
         raise ValueError(
             "the end-to-end matrix must have the shape (c, d) of syx, "

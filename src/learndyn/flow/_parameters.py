@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from learndyn._checks import as_float, require_at_least
+from learndyn.flow.models import require_layers
 from learndyn.problems import AbstractActivation
 from learndyn.states import TwoLayer
 
@@ -21,8 +22,8 @@ Rates = Any
 def as_model(model: Any) -> Any:
     """The model with JAX arrays in place of NumPy's.
 
-    Raises: ValueError where it is no callable Equinox module, where it has complex parameters, or
-        none that could be trained.
+    Raises: ValueError where it is no callable Equinox module, where its layers do not fit together,
+        where it has complex parameters, or none that could be trained.
     """
     if not isinstance(model, eqx.Module) or not callable(model):
         raise ValueError(
@@ -32,6 +33,7 @@ def as_model(model: Any) -> Any:
     model = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, model)
     if isinstance(model, TwoLayer):
         model = _with_floats(model)
+    require_layers(model)
     leaves = jax.tree.leaves(eqx.filter(model, eqx.is_array))
     if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in leaves):
         raise ValueError("the model's parameters must be real; got complex ones.")
@@ -101,7 +103,7 @@ def _spread(lr: Any, numbers: Any, path: str) -> Any:
         return _by_name(lr, numbers, path)
     if isinstance(lr, eqx.Module):
         return _by_prefix(lr, numbers, path)
-    if isinstance(lr, Sequence) or np.ndim(lr) > 0:
+    if (isinstance(lr, Sequence) and not isinstance(lr, str)) or np.ndim(lr) > 0:
         return _by_layer(lr, numbers, path)
     rate = as_float(lr, path)
     require_at_least(rate, 0.0, path, "a learning rate; 0 freezes a layer")

@@ -6,7 +6,8 @@ compared where a model meets data.
 """
 
 import abc
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -123,3 +124,33 @@ class ModularAddition(Readable):
     def __call__(self, x: Float[Array, " two_p"]) -> Float[Array, " p"]:
         first, second = jnp.split(x, [self.u.shape[-1]])
         return (self.u @ first + self.v @ second) ** 2 @ self.w
+
+
+def require_layers(model: Any) -> None:
+    """Raises: ValueError where the layers of one of these networks do not have fitting shapes."""
+    for kind, (fits, wanted) in _LAYERS.items():
+        if isinstance(model, kind) and not fits(model):
+            raise ValueError(
+                f"{kind.__name__} must have {wanted}; got {model!r}. Batches go through jax.vmap."
+            )
+
+
+def _chained(model: LinearNetwork) -> bool:
+    shapes = [w.shape for w in model.weights]
+    matrices = all(len(shape) == 2 for shape in shapes)
+    return matrices and all(a[0] == b[1] for a, b in itertools.pairwise(shapes))
+
+
+_LAYERS: dict[type, tuple[Callable[[Any], bool], str]] = {
+    LinearNeuron: (lambda model: model.a.ndim == 0 and model.w.ndim == 1, "a () and w (d,)"),
+    LinearNetwork: (_chained, "matrices w1 (h1, d), w2 (h2, h1), ... that can be multiplied"),
+    DiagonalNetwork: (
+        lambda model: model.u.ndim == 1 and model.u.shape == model.v.shape,
+        "u and v of the same shape (d,)",
+    ),
+    ModularAddition: (
+        lambda model: model.u.ndim == 2 and model.u.shape == model.v.shape == model.w.shape,
+        "u, v and w of the same shape (hidden, p)",
+    ),
+}
+"""For each network, whether its layers fit together, and how they should."""

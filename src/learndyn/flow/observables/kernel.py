@@ -1,5 +1,6 @@
 """The neural tangent kernel and its distance from another."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float
 
 from learndyn._checks import as_float
 from learndyn._types import RealLike, Scalar
+from learndyn.flow._loss import output_of
 from learndyn.flow._parameters import Rates, as_model, rate_tree, split
 
 
@@ -27,8 +29,8 @@ def ntk(model: Any, x: RealLike, lr: Rates = 1.0) -> Array:
     numbers, rest = split(model)
     rates = rate_tree(lr, numbers)
     outputs = lambda numbers: jax.vmap(eqx.combine(numbers, rest))(x)
-    shape = eqx.filter_eval_shape(outputs, numbers).shape
-    count = jnp.zeros(shape).size
+    shape = x.shape[:1] + output_of(model, x).shape
+    count = math.prod(shape)
     jacobian = jax.jacrev(outputs)(numbers)
     weighted = jax.tree.map(lambda j, lr: lr * _gram(j, count), jacobian, rates)
     return jnp.sum(jnp.stack(jax.tree.leaves(weighted)), axis=0).reshape(shape + shape)
