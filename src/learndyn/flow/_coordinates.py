@@ -63,8 +63,8 @@ def dual(objective: Objective) -> Coordinates:
     """The flow of a diagonal network in s_i' = -sqrt(lr_u lr_v) dL/dbeta_i, s = 0 at the start.
 
     With q = sqrt(lr_u/lr_v), u + q v grows as exp(s) and u - q v shrinks as exp(-s), which is exact
-    whatever their scale (THEORY-flows, 3.1). Where a rate is 0, s' = -dL/dbeta in place of it, and
-    the other layer moves in proportion to s.
+    whatever their scale (Woodworth et al. 2020). Where a rate is 0, s' = -dL/dbeta in place of it,
+    and the other layer moves in proportion to s.
     """
     model, rates = objective.model, objective.rates
     loss = loss_function(model, objective.data)

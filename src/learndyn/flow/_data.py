@@ -116,7 +116,7 @@ def modular_data(x: RealLike) -> Data:
     x: (p,) with mean zero, as the theory asks; p >= 2.
     Returns: `Data` with x (p**2, 2p) and y (p**2, p).
     Raises: ValueError for another shape or a mean that is not zero.
-    Source: Kunin et al. (2025), section 6.
+    Source: Kunin et al. (2025), Alternating gradient flows.
     """
     x = as_float(x, "x")
     if x.ndim != 1 or x.shape[0] < 2:

@@ -87,7 +87,7 @@ def gradient_flow(
     Returns: a `Run`. A run that fails keeps a result code and NaN in later rows, warns outside jit
     and leaves the rest of a vmapped batch untouched.
     Raises: ValueError for bad values, shapes, times, rates or options, or in float32.
-    Source: Kunin et al. (2024), section 2.
+    Source: Kunin et al. (2024), Get rich quick.
     """
     objective = objective_of(model, data, lr, decay)
     ts = checked_times(ts)

@@ -33,7 +33,7 @@ class LinearNeuron(AbstractLinearModel):
     """One linear neuron, f(x) = a w.x: two layers with one hidden unit.
 
     a: () output weight. w: (d,) input weights. Dimensionless.
-    Under flow lr_w a**2 - lr_a |w|**2 is conserved (THEORY, delta).
+    Under flow delta = lr_w a**2 - lr_a |w|**2 is conserved (Kunin et al. 2024).
     Raises: ValueError for complex numbers or what is no number.
     """
 

@@ -49,7 +49,7 @@ def conserved(model: Any, symmetry: Any = None, lr: Rates = 1.0, *, data: DataLi
         the class's quantities, |theta|**2/(2 lr) for `Scale`.
     Raises: ValueError for a class of which nothing is known, a symmetry that changes the loss, or
         one without a conserved quantity (rotations), whose Jacobian is not symmetric.
-    Source: THEORY-flows 2.1, 4.4, 6.4; Kunin et al. (2021).
+    Source: Kunin et al. (2021), Neural mechanics.
     """
     model = as_model(model)
     numbers, rest = split(model)
@@ -65,7 +65,8 @@ def conserved(model: Any, symmetry: Any = None, lr: Rates = 1.0, *, data: DataLi
 def under_decay(h: Any, t: RealLike, decay: RealLike, degree: int = 2) -> Any:
     """h after a time t of flow with decay: exp(-degree decay t) h.
 
-    h: as `conserved` gives it. degree: 2, or 1 for `Translation`. Source: THEORY-flows 6.4.
+    h: as `conserved` gives it. degree: 2, or 1 for `Translation`.
+    Source: Kunin et al. (2021), Neural mechanics.
     """
     factor = jnp.exp(-degree * as_float(decay, "decay") * as_float(t, "t"))
     return jax.tree.map(lambda value: value * factor, h)
@@ -90,7 +91,7 @@ def after_step(
     velocity: u, a model as in `run.velocity` at one time; None: 0. The rest as for
     `gradient_descent` and `conserved`.
     Raises: ValueError as those do, and for a symmetry that is neither constant nor linear.
-    Source: THEORY-flows 6.4.
+    Source: the square of the step, expanded; for scale symmetry Kunin et al. (2021).
     """
     momentum, decay = as_float(momentum, "momentum"), as_float(decay, "decay")
     conserved(model, symmetry, lr, data=data)
@@ -119,7 +120,8 @@ def inertial_charge(
     run: of `gradient_flow(..., mass=mass)` with these data and rates, without decay. The integral
     is Hermite's rule over saved times, so its error falls as the fourth power of their spacing.
     Returns: as `conserved`, with an axis of times in front.
-    Raises: ValueError for a run without velocity, or a batch. Source: THEORY-flows 6.4.
+    Raises: ValueError for a run without velocity, or a batch.
+    Source: Tanaka & Kunin (2021), Noether's learning dynamics.
     """
     mass = as_float(mass, "mass")
     require_at_least(mass, 0.0, "mass", "of the heavy ball", strict=True)

@@ -21,7 +21,7 @@ def ntk(model: Any, x: RealLike, lr: Rates = 1.0) -> Array:
     rates the kernel that learns has them folded in.
     Returns: (samples, samples) for a scalar output; (samples, c, samples, c) for one of shape (c,).
     Raises: ValueError for a model that is none, inputs of another shape, or bad rates.
-    Source: Kunin et al. (2024), section 2.
+    Source: Kunin et al. (2024), Get rich quick.
     """
     model, x = as_model(model), as_float(x, "x")
     if x.ndim != 2:
