@@ -1,0 +1,7 @@
+"""Gradient flow of finite networks, and what theory says of it."""
+
+from learndyn.flow.neuron._closed_form import linear_neuron as linear_neuron
+from learndyn.flow.neuron._closed_form import linear_neuron_data as linear_neuron_data
+from learndyn.flow.neuron._implicit_bias import ImplicitBias as ImplicitBias
+from learndyn.flow.neuron._implicit_bias import implicit_bias as implicit_bias
+from learndyn.flow.neuron._preconditioner import preconditioner as preconditioner
