@@ -1,6 +1,7 @@
 """Gradient flow of finite networks, and what theory says of it."""
 
 from learndyn.flow.jumps._diagonal import diagonal_jumps as diagonal_jumps
+from learndyn.flow.jumps._linear import linear_jumps as linear_jumps
 from learndyn.flow.jumps._result import Jumps as Jumps
 from learndyn.flow.neuron._closed_form import linear_neuron as linear_neuron
 from learndyn.flow.neuron._closed_form import linear_neuron_data as linear_neuron_data
