@@ -1,5 +1,6 @@
 """Gradient flow of finite networks, and what theory says of it."""
 
+from learndyn.flow.jumps._alternating import alternating as alternating
 from learndyn.flow.jumps._diagonal import diagonal_jumps as diagonal_jumps
 from learndyn.flow.jumps._linear import linear_jumps as linear_jumps
 from learndyn.flow.jumps._result import Jumps as Jumps
