@@ -190,3 +190,18 @@ def test_bad_input_is_refused():
     ]:
         with pytest.raises(ValueError, match=message):
             flow.linear_jumps(sxx, syx)
+
+
+@pytest.mark.parametrize(("sxx", "syx", "times", "levels"), PUBLISHED)
+def test_greedy_low_rank_learning_has_the_same_plateaus(sxx, syx, times, levels):
+    found, expected = flow.greedy_low_rank(sxx, syx), flow.linear_jumps(sxx, syx)
+    np.testing.assert_allclose(found.maps, expected.maps, atol=1e-9)
+    np.testing.assert_allclose(found.loss, levels, atol=1e-10)
+    assert np.isnan(found.times).all()
+
+
+def test_greedy_low_rank_learning_respects_blocks():
+    found = flow.greedy_low_rank(np.diag([3.0, 1.0]), np.diag([3.0, 2.0]))
+    np.testing.assert_allclose(found.loss, [3.5, 2.0, 0.0], atol=1e-12)
+    with pytest.raises(ValueError, match="size"):
+        flow.greedy_low_rank(np.eye(2), np.eye(2), size=0.0)

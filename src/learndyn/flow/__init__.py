@@ -2,6 +2,7 @@
 
 from learndyn.flow.jumps._alternating import alternating as alternating
 from learndyn.flow.jumps._diagonal import diagonal_jumps as diagonal_jumps
+from learndyn.flow.jumps._greedy import greedy_low_rank as greedy_low_rank
 from learndyn.flow.jumps._linear import linear_jumps as linear_jumps
 from learndyn.flow.jumps._linear_start import LinearTimes as LinearTimes
 from learndyn.flow.jumps._linear_start import linear_jump_times as linear_jump_times

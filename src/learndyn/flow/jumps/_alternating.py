@@ -14,6 +14,7 @@ from learndyn.flow.jumps._phases import (
     Plateau,
     Sleepers,
     Speed,
+    Stalled,
     limits,
     maximise_utility,
     minimise_cost,
@@ -66,7 +67,8 @@ def alternating(
     Error: 1e-9 in times for norms above 1e-6 of the start; small components below 1e-16 of the
         direction are lost, so a neuron that must turn round needs |theta(0)|² > 1e-14.
     Cost: some seconds for compilation once per neuron, and about one per jump; on the host, not
-        traceable. Plateaus that lie at infinity are left when the flow has become flat.
+        traceable. Plateaus that lie at infinity are left when the flow has become flat; a phase
+        that stalls, as ReLU neurons do at a kink that attracts them, ends the sequence (`stopped`).
     Raises: ValueError for a neuron that is not homogeneous, degree < 2, shapes, zero or too large
         starts, complex or infinite input, float32.
     Source: Kunin et al., Alternating gradient flows (2025). Conjectured to be the limit of gradient
@@ -99,24 +101,30 @@ class _Run:
 
     def run(self, max_jumps: int) -> Jumps:
         """Both phases in turn until nothing is left, or until `max_jumps`."""
-        rows, times, ties = [self._row()], [], []
-        stopped = "max_jumps reached"
-        while len(times) < max_jumps:
-            found = self._utility_phase()
-            if found is None:
-                stopped = "no positive utility"
-                break
-            ties.append(found.sum() > 1)
-            times.append(self.time)
+        self.rows, self.times, self.ties = [self._row()], [], []
+        try:
+            stopped = self._jump_until(max_jumps)
+        except Stalled:
+            stopped = "a phase stalled, for example at a kink"
+        return self._result(stopped)
+
+    def _jump_until(self, max_jumps: int) -> str:
+        """Jump after jump; why there are no more."""
+        while len(self.times) < max_jumps:
+            wakes = self._utility_phase()
+            if wakes is None:
+                return "no positive utility"
+            time, tied = self.time, wakes.sum() > 1
             before = self.net.loss(self.theta)[0]
-            while found is not None and found.any():
-                self._cost_phase(found, before)
-                found = self._overdue()
-            rows.append(self._row())
+            while wakes.any():
+                self._cost_phase(wakes, before)
+                wakes = self._overdue()
+            self.times.append(time)
+            self.ties.append(tied)
+            self.rows.append(self._row())
             if np.abs(self.theta).max() > _DIVERGED * self.threshold:
-                stopped = "the plateau lies at infinity"
-                break
-        return self._result(rows, times, ties, stopped)
+                return "the plateau lies at infinity"
+        return "max_jumps reached"
 
     def _row(self) -> tuple[float, Thetas, Any, Any]:
         loss = self.net.loss(self.theta)[0]
@@ -152,10 +160,8 @@ class _Run:
         self.clustered |= bool(joins.any())
         return joins
 
-    def _overdue(self) -> Bool[np.ndarray, " neurons"] | None:
+    def _overdue(self) -> Bool[np.ndarray, " neurons"]:
         """Neurons at their limit whose utility is positive on the new plateau wake at once."""
-        if self.awake.all():
-            return None
         speed = self._speed()
         value = speed.slopes(speed.pack())[0]
         ready = self.state.utility >= self.state.limit * (1 - _TOGETHER)
@@ -189,16 +195,16 @@ class _Run:
                 return
             size /= 2
 
-    def _result(self, rows: Any, times: Any, ties: Any, stopped: str) -> Jumps:
-        loss, theta, awake, utility = (np.array(column) for column in zip(*rows, strict=True))
+    def _result(self, stopped: str) -> Jumps:
+        loss, theta, awake, utility = (np.array(column) for column in zip(*self.rows, strict=True))
         alpha = float(np.exp(np.mean(np.log(self.state.norms))))
         return Jumps(
-            times=np.array(times, float) / unit_of_time(alpha, self.net.degree),
+            times=np.array(self.times, float) / unit_of_time(alpha, self.net.degree),
             loss=loss,
             parameters=theta,
             active=awake,
             utility=utility,
-            ties=np.array(ties, bool),
+            ties=np.array(self.ties, bool),
             clustered=self.clustered,
             degree=self.net.degree,
             alpha=alpha,

@@ -38,17 +38,17 @@ class Network(NamedTuple):
     def residual(self, theta: Thetas) -> Float[np.ndarray, "samples c"]:
         return self.data.y - self.outputs(theta).sum(0)
 
-    def utility(self, theta: Thetas, residual: Any) -> tuple[Float[np.ndarray, " neurons"], Thetas]:
+    def utility(self, theta: np.ndarray, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         value, slope = self.programs.utility(
             theta, self.data.x, self.aux, self.data.weight * residual
         )
         return np.asarray(value), np.asarray(slope)
 
-    def loss(self, theta: Thetas) -> tuple[float, Thetas]:
+    def loss(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = self.programs.loss(theta, self.data.x, self.aux, self.data.y)
         return self.data.weight * float(value), self.data.weight * np.asarray(slope)
 
-    def hessian(self, theta: Thetas) -> Float[np.ndarray, "q q"]:
+    def hessian(self, theta: np.ndarray) -> np.ndarray:
         second = self.programs.hessian(theta, self.data.x, self.aux, self.data.y)
         return self.data.weight * np.asarray(second).reshape(theta.size, theta.size)
 

@@ -1,5 +1,6 @@
 """The two phases of alternating gradient flows: utility maximisation and cost minimisation."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,15 @@ _STILL = 1e-10
 """Utilities and their slopes below this, over the largest at the start, are rounding."""
 
 
+_MAX_EVALUATIONS = 100_000
+"""Evaluations of the right-hand side in one phase. Smooth neurons take 1e3 to 1e4; a neuron that is
+drawn to a kink, as ReLU neurons with negative utility are, chatters there and never ends."""
+
+
+class Stalled(Exception):
+    """A phase used up its evaluations."""
+
+
 class Sleepers(NamedTuple):
     """The state of the utility phase: unit directions, accumulated utility S, at what S they jump.
 
@@ -61,7 +71,8 @@ class Speed:
     """Directions and accumulated utilities of neurons that sleep, with a frozen residual.
 
     Equation: d theta/dt = |theta|^(degree - 2) (I - theta thetaᵀ) grad U, dS/dt = degree U, at the
-    unit vector theta.
+    unit vector theta. States are flat: directions, then accumulated utilities. Their annotations
+    name no shapes, because checks of shapes would take longer than the numbers.
     """
 
     def __init__(
@@ -74,24 +85,28 @@ class Speed:
     ) -> None:
         self.net, self.state, self.asleep, self.residual = net, state, asleep, residual
         self.shape = state.direction.shape
+        self.evaluations = 0
         # Trial steps of the solver may go beyond the jump.
         self.least = 0.5 * threshold ** (2.0 - net.degree)
 
-    def pack(self) -> Float[np.ndarray, " q"]:
+    def pack(self) -> np.ndarray:
         return np.append(self.state.direction.ravel(), self.state.utility)
 
-    def unpack(self, z: Float[np.ndarray, " q"]) -> tuple[Thetas, Float[np.ndarray, " neurons"]]:
+    def unpack(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         theta = z[: -len(self.asleep)].reshape(self.shape)
         return theta / np.linalg.norm(theta, axis=1, keepdims=True), z[-len(self.asleep) :]
 
-    def slopes(self, z: Float[np.ndarray, " q"]) -> tuple[Float[np.ndarray, " neurons"], Thetas]:
+    def slopes(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """U and its gradient on the sphere, zero for neurons that are awake."""
         theta, _ = self.unpack(z)
         value, slope = self.net.utility(theta, self.residual)
         across = slope - np.sum(slope * theta, 1, keepdims=True) * theta
         return value * self.asleep, across * self.asleep[:, None]
 
-    def __call__(self, t: float, z: Float[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
+    def __call__(self, t: float, z: np.ndarray) -> np.ndarray:
+        self.evaluations += 1
+        if self.evaluations > _MAX_EVALUATIONS:
+            raise Stalled
         value, across = self.slopes(z)
         degree = self.net.degree
         if degree > 2:
@@ -99,19 +114,19 @@ class Speed:
             across = across / np.maximum(inverse, self.least)[:, None]
         return np.append(across.ravel(), degree * value)
 
-    def ahead(self, z: Float[np.ndarray, " q"]) -> Float[np.ndarray, " neurons"]:
+    def ahead(self, z: np.ndarray) -> np.ndarray:
         """Accumulated utility beyond the limit: the first jump is where one of them crosses 0."""
         beyond = z[-len(self.asleep) :] - self.state.limit
         return np.where(self.asleep, beyond, -np.inf)
 
 
-def maximise_utility(speed: Speed, scale: float) -> tuple[float, Float[np.ndarray, " q"]] | None:
+def maximise_utility(speed: Speed, scale: float) -> tuple[float, np.ndarray] | None:
     """Time until the first jump and the state there; None if no neuron ever jumps.
 
     scale: of utilities at the start.
     """
 
-    def crossing(t: float, z: Float[np.ndarray, " q"]) -> float:
+    def crossing(t: float, z: np.ndarray) -> float:
         return float(np.max(speed.ahead(z)))
 
     crossing.terminal, crossing.direction = True, 1.0  # type: ignore[attr-defined]
@@ -133,9 +148,7 @@ def maximise_utility(speed: Speed, scale: float) -> tuple[float, Float[np.ndarra
         elapsed, z = until, run.y[:, -1]
 
 
-def _land(
-    speed: Speed, z: Float[np.ndarray, " q"], begun: float, end: float
-) -> tuple[float, Float[np.ndarray, " q"]]:
+def _land(speed: Speed, z: np.ndarray, begun: float, end: float) -> tuple[float, np.ndarray]:
     """The state at the jump by full steps: the solver's interpolation is less exact."""
     if end > begun:
         options = {"method": "DOP853", "rtol": _UTILITY_RTOL, "atol": 1e-16}
@@ -162,18 +175,20 @@ def minimise_cost(
 
     theta: of those neurons alone. floor: norms at which they fall asleep.
     """
-    shape = theta.shape
+    shape, evaluations = theta.shape, itertools.count()
 
-    def field(t: float, z: Float[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
+    def field(t: float, z: np.ndarray) -> np.ndarray:
+        if next(evaluations) > _MAX_EVALUATIONS:
+            raise Stalled
         return -net.loss(z.reshape(shape))[1].ravel()
 
-    def jacobian(t: float, z: Float[np.ndarray, " q"]) -> Float[np.ndarray, "q q"]:
+    def jacobian(t: float, z: np.ndarray) -> np.ndarray:
         return -net.hessian(z.reshape(shape))
 
-    def flat(t: float, z: Float[np.ndarray, " q"]) -> float:
+    def flat(t: float, z: np.ndarray) -> float:
         return float(np.abs(field(t, z)).max() - _FLAT * scale)
 
-    def falls(t: float, z: Float[np.ndarray, " q"]) -> float:
+    def falls(t: float, z: np.ndarray) -> float:
         return float(np.min(np.linalg.norm(z.reshape(shape), axis=1) / floor - 1))
 
     for event in (flat, falls):
