@@ -113,13 +113,13 @@ def test_modular_addition():
 
 def test_relu_neuron_turns_to_where_its_utility_is_largest():
     x, y = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.5]]), np.array([1.0, 2.0, -0.5])
-    start = np.array([[3e-4, 1e-4, np.sqrt(1e-7)], [-2e-4, 1e-4, -np.sqrt(5e-8)]])
+    start = np.array([[3e-4, 1e-4, np.sqrt(1e-7)]])
     found = flow.alternating(relu, 2, (x, y), start, max_jumps=1)
     # Its own sector of activation: maximum at the mean of y x over the samples that it sees
-    pull = np.mean([y[0] * x[0], y[1] * x[1]], axis=0)
+    pull = (y[0] * x[0] + y[1] * x[1]) / 3
     assert found.stopped == "max_jumps reached"
-    assert found.active[1].tolist() == [True, False]
-    np.testing.assert_allclose(found.loss[1], (0.5**2) / 6, atol=0.02)
+    # It fits the first two samples, and the third is left.
+    np.testing.assert_allclose(found.loss[1], 0.5**2 / 6, rtol=1e-9)
     # The norm grows at the rate |pull| once the neuron points there.
     growth = np.log(1 / np.linalg.norm(start[0])) / np.linalg.norm(pull)
     waited = found.times[0] * np.log(1 / found.alpha)

@@ -223,9 +223,7 @@ def _samples(data: Any) -> Samples:
     )
 
 
-def _norms(
-    start: Float[np.ndarray, "neurons p"], threshold: float
-) -> Float[np.ndarray, " neurons"]:
+def _norms(start: np.ndarray, threshold: float) -> Float[np.ndarray, " neurons"]:
     if start.ndim != 2 or not start.size:
         raise ValueError(f"start must have shape (neurons, p); got {start.shape}.")
     norms = np.linalg.norm(start, axis=1)
