@@ -34,7 +34,7 @@ def tests(session: nox.Session) -> None:
     # One file stays in one process, so that its tests share compiled programs. At most four:
     # each process compiles and holds its own programs.
     workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadfile")
-    session.run("pytest", *workers, *session.posargs, env=cpu() | one_thread())
+    session.run("pytest", *workers, *session.posargs, env=cpu() | one_thread() | stored())
 
 
 @nox.session(default=False)
@@ -234,14 +234,18 @@ def one_thread() -> dict[str, str]:
     return defaults(NPROC="1")
 
 
-def cached() -> dict[str, str]:
-    """Keep compiled programs between runs; run-time checks would keep JAX from doing so."""
+def stored() -> dict[str, str]:
+    """Keep compiled programs between runs, but for those with run-time checks."""
     return defaults(
         JAX_COMPILATION_CACHE_DIR=str(CACHE / "jax"),
         # All of them: a thousand small ones take a minute together.
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
-        EQX_ON_ERROR="nan",
     )
+
+
+def cached() -> dict[str, str]:
+    """Keep all compiled programs between runs; run-time checks would keep JAX from doing so."""
+    return stored() | defaults(EQX_ON_ERROR="nan")
 
 
 def defaults(**values: str) -> dict[str, str]:

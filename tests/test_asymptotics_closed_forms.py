@@ -1,13 +1,19 @@
 """Closed forms of the literature against their digits, the ODE, and direct recursions."""
 
+from fractions import Fraction
+from itertools import pairwise
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
 
 import learndyn as ld
 from learndyn import asymptotics
+from learndyn.asymptotics.closed_forms._ridge import _geometric
 
 SPECIALISED = [  # m, l, lr, eg / noise**2
     (2, 0, 0.05, 0.00939090589422),
@@ -84,6 +90,51 @@ def test_small_rates_of_the_specialised_error():
     close(ratio, 1.022, abs=5e-4)
     ratio = asymptotics.eg_specialised(2, 3, 0.01) / asymptotics.eg_specialised_small_lr(2, 3, 0.01)
     close(ratio, 1.0136, abs=5e-5)
+
+
+@pytest.mark.parametrize("b", [0.9, -0.7, 0.9 + 1e-4])
+@pytest.mark.parametrize("gap", [0.0, 1e-15, 3e-12, 1e-9, 1e-5, 0.01])
+@pytest.mark.parametrize("steps", [0, 1, 2, 40, 2000])
+def test_sums_of_two_geometric_factors(b, gap, steps):
+    """Against exact fractions; the plain quotient is off by 1e-4 at a gap of 3e-12."""
+    a = b + gap
+    x, y = Fraction(a), Fraction(b)
+    # The sum for gaps of a float's last digits, where the fractions' own quotient is exact.
+    exact = (x**steps - y**steps) / (x - y) if x != y else steps * y ** max(steps - 1, 0)
+    found = float(_geometric(jnp.asarray(a), jnp.asarray(b), jnp.asarray(float(steps))))
+    assert found == pytest.approx(float(exact), rel=1e-12, abs=1e-80)
+
+
+def test_geometric_sums_of_zeros():
+    zero = jnp.zeros(())
+    assert [float(_geometric(zero, zero, jnp.asarray(n))) for n in (0.0, 1.0, 2.0)] == [0, 1, 0]
+    assert float(_geometric(zero, jnp.ones(()), jnp.asarray(5.0))) == 1
+
+
+@pytest.mark.parametrize(
+    ("activation", "slope", "kinks"),
+    [
+        (lambda x: jnp.clip(x, -1, 1), lambda x: 1.0 * (np.abs(x) < 1), (-1, 1)),
+        (
+            jax.nn.selu,
+            lambda x: 1.0507009873554805 * np.where(x > 0, 1.0, 1.6732632423543772 * np.exp(x)),
+            (0,),
+        ),
+        (lambda x: jnp.where(x > 0.3, x, jnp.tanh(x)), None, (0.3,)),
+    ],
+    ids=["hard tanh", "selu", "half a tanh"],
+)
+@pytest.mark.parametrize("bias", [0.0, 0.2])
+def test_small_rate_with_kinks(activation, slope, kinks, bias):
+    """Against SciPy's adaptive quadrature; Gauss and Hermite's 96 nodes are off by up to 5 %."""
+    slope = slope or (lambda x: np.where(x > 0.3, 1.0, 1 / np.cosh(x) ** 2))
+    density = lambda x: norm.pdf(x - bias, scale=1.2**0.5)
+    ends = [-12, *kinks, 12]
+    pieces = [quad(lambda x: slope(x) ** 2 * density(x), *pair)[0] for pair in pairwise(ends)]
+    state = ld.Overlaps([[1.2]], [[1.2]], [[1.2]], b=[bias], b_teacher=[bias])
+    problem = ld.Problem(activation, activation, noise=0.2)
+    found = asymptotics.eg_zero_error_small_lr(problem, ld.SGD(lr=0.03), state)
+    assert float(found) == pytest.approx(0.03 * 0.04 / 4 * sum(pieces), rel=1e-10)
 
 
 def test_small_rates_of_every_zero_error_state():

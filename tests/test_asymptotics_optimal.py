@@ -9,6 +9,8 @@ import scipy.optimize
 
 import learndyn as ld
 from learndyn import asymptotics
+from learndyn.asymptotics.schedules._descent import descend
+from learndyn.rules import ConstantRate
 
 NOISE = 0.3
 LINEAR = ld.Problem(ld.Linear(), ld.Linear(), noise=NOISE)
@@ -112,7 +114,7 @@ def committee():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_schedule_is_what_the_ode_says(committee):
     ts = jnp.linspace(0.0, 30.0, 2001)
     run = ld.solve_ode(ERF, ld.SGD(lr=committee.schedule), PAIR, ts)
@@ -121,7 +123,7 @@ def test_the_schedule_is_what_the_ode_says(committee):
     assert committee.history[-1] <= committee.history[0]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_neighbour_is_better(committee):
     @eqx.filter_jit
     @eqx.filter_vmap
@@ -175,3 +177,16 @@ def test_bad_calls_of_the_local_rate():
             asymptotics.PiecewiseRate(times, [0.1, 0.01])
     with pytest.raises(ValueError, match="finite"):
         asymptotics.PiecewiseRate([0.0, np.nan], [0.1, 0.01])
+
+
+def test_a_search_shown_in_parts_is_the_same_search():
+    def objective(schedule):
+        return (schedule.log_lr - 1.0) ** 2
+
+    told, start = [], ConstantRate(0.1)
+    whole = descend(objective, start, 50, jnp.asarray(0.1))
+    parts = descend(objective, start, 50, jnp.asarray(0.1), told.append)
+    assert told == [5] * 10  # the most parts of equal length, up to 20
+    np.testing.assert_allclose(parts.history, whole.history, rtol=1e-12)
+    np.testing.assert_allclose(parts.schedule.log_lr, whole.schedule.log_lr, rtol=1e-12)
+    assert abs(parts.schedule.log_lr - 1.0) < 1.1  # it began 3.3 away

@@ -272,7 +272,19 @@ class TestInitFile:
         (["ode", "--nodes", "10"], "--nodes goes with"),
         (["ode", "--student", "tanh", "--averages", "closed"], "closed-form averages exist"),
         (["ode", "--output", "run.txt"], "must end in .nc"),
-        (["ode", "--init-file", "absent.csv"], "does not exist"),
+        (["ode", "--k", "7", "--init-file", "two.csv"], "has k = 2 units, but --k 7 was asked"),
+        (["ode", "--m", "3", "--init-file", "two.csv"], "has m = 1 units, but --m 3 was asked"),
+        (["ode", "--v", "1", "--init-file", "two.csv"], "--v would be ignored"),
+        (["ode", "--init", "informed", "--init-file", "two.csv"], "--init would be ignored"),
+        (["ode", "--orthonormal-teacher", "--init-file", "two.csv"], "--orthonormal-teacher would"),
+        (["ode", "--init-alpha", "3", "--init-file", "two.csv"], "a time of an .nc file"),
+        (["ode", "--init-alpha", "3"], "a time of --init-file, which is not given"),
+        (["ode", "--alpha-min", "0.5"], "--alpha-min goes with --spacing log"),
+        (["ode", "--schedule-scale", "5"], "--schedule-scale goes with --schedule power or"),
+        (["ode", "--schedule", "cosine", "--schedule-power", "1"], "goes with --schedule power"),
+        (["ode", "--schedule-final", "0.1"], "--schedule-final goes with --schedule cosine"),
+        (["sgd", "--no-replace"], "--no-replace goes with --train-size"),
+        (["ode", "--init-file", "absent.csv"], "there is no such file"),
         (["ode", "--init-file", "bad.txt"], "read from .nc, .npz or .csv"),
         (["ode", "--init-file", "bad.csv"], "positive semi-definite"),
         (["ode", "--init-file", "holes.csv"], "Q has no finite entry [0, 1]"),
@@ -293,6 +305,8 @@ def test_usage_errors_exit_with_2_and_a_message(arguments, message, folder, caps
         "header.csv": "a,b\n1,2\n",
         "word.csv": "name,i,j,value\nQ,0,0,one\n",
         "part.csv": "name,i,j,value\nQ,0,0,1\n",
+        "two.csv": "name,i,j,value\nQ,0,0,1\nQ,1,1,1\nQ,0,1,0\nQ,1,0,0\n"
+        "R,0,0,0\nR,1,0,0\nT,0,0,1\n",
     }
     for name, content in files.items():
         (folder / name).write_text(content)

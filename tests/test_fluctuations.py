@@ -105,6 +105,25 @@ def test_diffusion_with_biases_against_plain_monte_carlo():
     assert np.abs((got - expected) / scale).max() < 0.02  # five standard errors
 
 
+@pytest.mark.parametrize(
+    ("m", "threshold", "norm", "expected"),
+    [
+        (1, 9.0, 36.0, (12.82267, 10.01551, 0.26176)),
+        pytest.param(4, 0.0, 1.0, (0.371709, 0.288531, 0.281981), marks=pytest.mark.nightly),
+    ],
+)
+def test_fluctuations_with_a_label_that_jumps_where_no_one_looks(m, threshold, norm, expected):
+    """Values of an integration by Gauss and Legendre's rule, split at the thresholds, in NumPy. If
+    the jump is not seen, the Jacobian lacks <rho dy/drho> and spreads are off by 40 %."""
+    label = ld.MultiIndex(lambda rho, zeta: 1.0 * jnp.all(rho > threshold))
+    start = ld.Overlaps([[norm]], np.full((1, m), 0.2 * norm), norm * np.eye(m))
+    fl = ld.fluctuations(ld.Problem(ld.Linear(), label), ld.SGD(lr=0.4), start, [0.0, 2.0])
+    covariance = np.asarray(fl.covariance[-1])
+    std = np.sqrt(np.diag(covariance))
+    found = std[0], std[1], covariance[0, 1] / (std[0] * std[1])
+    np.testing.assert_allclose(found, expected, rtol=0.01)
+
+
 def test_constant_momentum_is_a_larger_rate():
     plain = ld.fluctuations(LINEAR, ld.SGD(lr=0.4), NEAR, LANGEVIN_TS)
     heavy = ld.fluctuations(LINEAR, ld.SGD(lr=0.1, momentum=0.75), NEAR, LANGEVIN_TS)

@@ -1,5 +1,7 @@
 """Units with kinks where student and teacher are not both piecewise linear."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,16 @@ import pytest
 from scipy.special import roots_legendre
 
 import learndyn as ld
-from learndyn.averages import MixedAverages, averages_error, choose_averages, is_exact
+from learndyn.averages import (
+    MixedAverages,
+    averages_error,
+    cancelling,
+    choose_averages,
+    estimated,
+    is_exact,
+    sampled,
+)
+from learndyn.integrals.smooth import series
 from learndyn.problems import kinked_part
 
 RULE = ld.SGD(lr=0.5)
@@ -251,3 +262,40 @@ def test_slopes_without_limits_are_no_kinks(g):
     assert not isinstance(
         choose_averages(ld.Problem(g, jnp.tanh), 1, 1, rule=RULE, biases=False), MixedAverages
     )
+
+
+@pytest.mark.parametrize(
+    ("units", "count"),
+    [
+        ((jax.nn.selu, jnp.tanh), 10),
+        pytest.param((jax.nn.hard_swish, jax.nn.hard_swish), 40, marks=pytest.mark.nightly),
+        pytest.param((jnp.tanh, jax.nn.relu), 40, marks=pytest.mark.nightly),
+    ],
+)
+def test_reported_errors_bound_the_true_ones(units, count):
+    """One unit each, overlaps of 1e-3 to 1e3, against series of four times the nodes."""
+    problem, rng = ld.Problem(*units), np.random.default_rng(count)
+    averages = choose_averages(problem, 1, 1, rule=RULE, biases=False)
+    finest = jax.tree.map(jnp.asarray, series(1024, 8000))
+    products = dataclasses.replace(averages.products, order=64)
+    exact = dataclasses.replace(averages, series=finest, products=products)
+
+    @eqx.filter_jit
+    def both(state):
+        of = lambda a: [*sampled(a.field_averages(problem, RULE, state), state)]
+        return of(exact), estimated(averages, of, cancelling(state))
+
+    ratios, unresolved = [], 0
+    for _ in range(count):
+        q, t = 10 ** rng.uniform(-3, 3, 2)
+        r = rng.uniform(-1, 1) * np.sqrt(q * t)
+        values, estimate = both(ld.Overlaps([[q]], [[r]], [[t]], [0.8], [1.0]))
+        pairs = zip(values, estimate.values, strict=True)
+        true = max(float(np.abs(x - y).max()) for x, y in pairs)
+        told = float(np.max(estimate.errors))
+        if estimate.resolved:
+            assert true <= told
+            ratios.append(told / max(true, 1e-300))
+        unresolved += not bool(estimate.resolved) and max(q, t) < 5
+    assert np.median(ratios) < 10
+    assert unresolved == 0

@@ -4,11 +4,15 @@ import ast
 import functools
 import importlib
 import inspect
+import os
+import signal
+import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from validation import mutants
+from validation.mutants.__main__ import finished
 
 import learndyn
 
@@ -78,3 +82,23 @@ def test_the_claims_that_are_to_notice_a_fault_exist(name):
 def test_the_test_itself_sees_what_is_gone(name):
     owner = importlib.import_module("learndyn.dynamics.chain._step")
     assert not is_used(owner, name)
+
+
+def test_ctrl_c_keeps_the_mutants_that_were_tried():
+    tried = []
+
+    def attempt(one):
+        tried.append(one)
+        if one == "second":
+            time.sleep(0.2)  # until the first one has been noted
+            os.kill(os.getpid(), signal.SIGINT)  # heard by the main thread
+            time.sleep(0.2)
+        return {"mutant": one}
+
+    assert finished(["first", "second", "third"], attempt, jobs=1) == [{"mutant": "first"}]
+    assert tried == ["first", "second"]
+
+
+def test_all_mutants_are_tried_without_an_interruption():
+    rows = finished(["first", "second"], lambda one: {"mutant": one}, jobs=2)
+    assert sorted(row["mutant"] for row in rows) == ["first", "second"]

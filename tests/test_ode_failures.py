@@ -64,12 +64,12 @@ def test_every_fate_in_one_batch():
 def test_rates_that_become_invalid_stop_at_once():
     rule = ld.SGD(lr=lambda alpha: 1.0 - alpha)
     run = ld.solve_ode(ld.Problem(), rule, START, TS)
-    assert run.result == ld.Result.DIVERGED
+    assert run.result == ld.Result.BAD_RATE
     assert np.isfinite(run.Q[:2]).all()
     assert np.isnan(run.Q[2:]).all()
     assert run.stats["steps"] < 500
     never = ld.solve_ode(ld.Problem(), ld.SGD(lr=lambda alpha: jnp.nan), START, TS)
-    assert never.result == ld.Result.DIVERGED
+    assert never.result == ld.Result.BAD_RATE
     assert never.stats["steps"] < 100
 
 

@@ -11,7 +11,7 @@ from scipy.stats import norm, qmc
 import learndyn as ld
 from learndyn.averages._piecewise_linear import PiecewiseLinearAverages, _resolution
 from learndyn.integrals import relu
-from learndyn.integrals.piecewise_linear import PiecewiseLinear, first_layer, squared_error
+from learndyn.integrals.piecewise_linear import PiecewiseLinear, first_layer, second_moments
 from learndyn.integrals.piecewise_linear.conditioned import Resolution
 from learndyn.integrals.piecewise_linear.steps import step_averages
 from learndyn.problems import piecewise_linear
@@ -151,7 +151,7 @@ U = jnp.array([1.0, 1.0, -1.0, -1.0])
 def two_of_each(g, teacher, c, b=None, u=U, resolution=RULE_OF_LEVEL_0):
     """The averages of two students and two teachers, and eg."""
     found = first_layer(g, teacher, c, b, u, 2, jnp.zeros(()), resolution)
-    return found, 0.5 * squared_error(g, teacher, c, b, u, 2)
+    return found, 0.5 * u @ second_moments(g, teacher, c, b, 2) @ u
 
 
 @eqx.filter_jit
@@ -159,7 +159,7 @@ def without_products(g):
     """G and eg at the covariance C, by the formulas for any knots."""
     b = jnp.zeros(4)
     found = first_layer(g, g, C, b, U, 2, jnp.zeros(()), Resolution(2, 2, 2))
-    return found.G, 0.5 * squared_error(g, g, C, b, U, 2)
+    return found.G, 0.5 * U @ second_moments(g, g, C, b, 2) @ U
 
 
 REFERENCE = {

@@ -152,6 +152,14 @@ class TestLearningCurve:
         assert ax.get_ylabel() == "exit"
         assert ax.get_yscale() == "linear"  # it has negative values
 
+    def test_an_error_of_zero_leaves_the_axis_logarithmic(self):
+        for rest in (0.0, -3.5e-11):  # files of earlier versions have such values
+            ds = run()
+            ds["eg"][30:] = rest
+            ax = plot.learning_curve(ds)
+            assert ax.get_yscale() == "log"
+            assert ax.get_ylim()[0] > 1e-6
+
     def test_what_cannot_be_drawn_is_refused(self):
         with pytest.raises(ValueError, match="nothing to draw"):
             plot.learning_curve()

@@ -92,6 +92,12 @@ def everything(averages, problem, state):
 
 
 @eqx.filter_jit
+def fields_and_error(averages, problem, state):
+    eg = averages.generalisation_error(problem, state)
+    return averages.field_averages(problem, RULE, state), eg
+
+
+@eqx.filter_jit
 def both(averages, problem, state):
     of = lambda a: [
         *sampled(a.field_averages(problem, RULE, state), state),
@@ -157,23 +163,23 @@ def test_reported_errors_bound_the_true_ones(count):
             assert max(pair_errors) < 1e-9
     assert np.median(ratios) < 10
     large, failed = np.array(unresolved).T
-    assert failed[large < 5].mean() < 0.05  # 0.038 of 1000 states
+    assert failed[large < 5].mean() < 0.01
     assert failed[large > 100].mean() > 0.9
 
 
 def test_permutations_and_signs_to_rounding():
     problem, averages = ld.Problem(jnp.tanh, jnp.tanh), at_level(LEVEL, even=True)
     state = ld.Overlaps(C[:2, :2], C[:2, 2:], C[2:, 2:], [1.0, 0.7], [1.0, 0.9])
-    found = averages.field_averages(problem, RULE, state)
+    found, _ = fields_and_error(averages, problem, state)
     swap, turn = np.array([1, 0]), np.array([-1.0, 1.0])
     swapped = ld.Overlaps(C[:2, :2][swap][:, swap], C[:2, 2:][swap], C[2:, 2:], [0.7, 1], [1, 0.9])
     turned = ld.Overlaps(
         turn[:, None] * C[:2, :2] * turn, turn[:, None] * C[:2, 2:], C[2:, 2:], [-1, 0.7], [1, 0.9]
     )
-    exchanged = averages.field_averages(problem, RULE, swapped)
+    exchanged, _ = fields_and_error(averages, problem, swapped)
     np.testing.assert_allclose(exchanged.Phi, found.Phi[swap][:, swap], rtol=0, atol=5e-16)
     np.testing.assert_allclose(exchanged.G[:, :2], found.G[swap][:, swap], rtol=0, atol=5e-16)
-    reversed_ = averages.field_averages(problem, RULE, turned)
+    reversed_, _ = fields_and_error(averages, problem, turned)
     np.testing.assert_allclose(reversed_.Phi, turn[:, None] * found.Phi * turn, atol=5e-16)
 
 
@@ -210,7 +216,7 @@ def test_polynomials_are_exact():
     state = ld.Overlaps(C[:2, :2], C[:2, 2:], C[2:, 2:], [1.0, 0.7], [1.0, 0.9])
     averages = choose_averages(problem, 2, 2, rule=RULE, biases=False)
     assert averages.level is None
-    found = averages.field_averages(problem, RULE, state)
+    found, eg = fields_and_error(averages, problem, state)
     x, w = np.polynomial.hermite_e.hermegauss(8)
     z = np.stack(np.meshgrid(x, x, x, x), -1).reshape(-1, 4)
     weight = np.prod(np.meshgrid(w, w, w, w), axis=0).ravel() / w.sum() ** 4
@@ -221,7 +227,6 @@ def test_polynomials_are_exact():
     phi = (signal.T * weight) @ signal + 0.09 * (slope.T * weight) @ slope
     np.testing.assert_allclose(found.Phi, phi, rtol=1e-12)
     np.testing.assert_allclose(found.G @ C, (signal.T * weight) @ f, rtol=1e-12, atol=1e-12)
-    eg = averages.generalisation_error(problem, state)
     assert float(eg) == pytest.approx(0.5 * weight @ error**2, rel=1e-12)
 
 
@@ -299,15 +304,15 @@ def test_a_rescaled_erf_has_the_closed_form_of_rescaled_fields():
     state = ld.Overlaps(C[:2, :2], C[:2, 2:], C[2:, 2:], [1.0, 0.7], [1.0, 0.9])
     averages = choose_averages(problem, 2, 2, rule=RULE, biases=False)
     assert isinstance(averages, ClosedForm)
-    found = averages.field_averages(problem, RULE, state)
+    found, own_eg = fields_and_error(averages, problem, state)
     nodes = choose_averages(problem, 2, 2, rule=RULE, biases=False, averages=QuasiMonteCarlo())
-    expected = nodes.field_averages(problem, RULE, state)
+    expected, _ = fields_and_error(nodes, problem, state)
     np.testing.assert_allclose(found.Phi, expected.Phi, rtol=0.02)
     np.testing.assert_allclose(found.G @ C, expected.with_fields(jnp.asarray(C)), atol=0.02)
     np.testing.assert_allclose(found.h, expected.h, rtol=0.02)
     scaled = ld.Overlaps(2.25 * C[:2, :2], 1.5 * C[:2, 2:], C[2:, 2:], [-2.0, -1.4], [1.0, 0.9])
     eg = ld.generalisation_error(ld.Problem(), scaled)
-    assert float(ld.generalisation_error(problem, state)) == pytest.approx(float(eg), rel=1e-13)
+    assert float(own_eg) == pytest.approx(float(eg), rel=1e-13)
 
 
 def test_a_doubled_squared_loss_learns_twice_as_fast():

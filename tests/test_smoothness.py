@@ -9,7 +9,7 @@ from own_losses import huber_loss as huber
 
 import learndyn as ld
 from learndyn.problems import AbstractActivation, gradient_jumps, is_smooth
-from learndyn.problems._regularity import measured_regularity
+from learndyn.problems._regularity import jump_places, measured_regularity
 
 
 def hard_tanh(x):
@@ -93,6 +93,11 @@ def test_jumps_of_teachers(function, expected):
 )
 def test_jumps_of_losses(function, expected):
     assert gradient_jumps(ld.Problem(ld.Erf(), ld.Erf(), function), 2) is expected
+
+
+@pytest.mark.parametrize("place", [7.999, 8.001, 8.006, 8.0125, 8.03, 32.01, 32.04, -8.005])
+def test_jumps_where_one_window_of_the_scan_ends(place):
+    assert jump_places(lambda x: jnp.where(x > place, 1.0, 0.0), ()) == pytest.approx([place])
 
 
 def test_what_cannot_be_known_counts_as_a_jump():

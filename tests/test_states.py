@@ -144,7 +144,6 @@ def test_theory_in_single_precision_is_refused():
         problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.1)
     double = ld.Overlaps(I2, 0.1 * I2, I2)
     for args in (
-        (ld.Problem(), ld.SGD(lr=0.1), single),
         (problem, ld.SGD(lr=0.1), double),
         (ld.Problem(), rule, double),
     ):

@@ -434,7 +434,7 @@ class TestItems:
         ds = assemble(plan, run(plan, plan.items[1:]))
         lost = np.isnan(ds.seen_lr.values)
         assert lost.sum() == 3
-        assert (ds.result.values[lost] == ld.Result.ERROR).all()
+        assert (ds.result.values[lost] == ld.Result.NOT_RUN).all()
         assert (ds.result.values[~lost] == 0).all()
 
 

@@ -102,7 +102,11 @@ def pytest_report_teststatus(
 _CARD = pytest.StashKey[Any]()
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+INTERRUPTED = 130
+"""The exit code of a run that Ctrl-C ended: 128 + SIGINT, as shells have it."""
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """The report; a run whose true claims might fail too often has failed itself."""
     from learndyn import claims
 
@@ -110,6 +114,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     option, progress = config.getoption, config.stash[_PROGRESS]
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        session.exitstatus = INTERRUPTED
     run = {"profile": option("--profile"), "seed": option("--seed")}
     run |= {"device": provenance()["device"], "sources": config.stash[_SOURCES]}
     card = claims.build(
@@ -120,8 +126,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         broken=sorted(progress.broken),
     )
     config.stash[_CARD] = card
-    if card is not None and claims.alarm(card) > claims.BUDGET:
+    if session.exitstatus != INTERRUPTED and card is not None and _fails_too_often(card):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _fails_too_often(card: Any) -> bool:
+    from learndyn import claims
+
+    return claims.alarm(card) > claims.BUDGET
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -62,5 +62,6 @@ from .states import overlaps as overlaps
 from .states import student as student
 from .states import teacher as teacher
 from .states import weights_from_overlaps as weights_from_overlaps
+from .sweeps import Interrupted as Interrupted
 from .sweeps import sweep as sweep
 from .testing import compare as compare

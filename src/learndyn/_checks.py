@@ -4,6 +4,7 @@ Only concrete values are checked here. A traced value cannot raise; functions th
 traced values turn bad ones into NaN and a result code instead.
 """
 
+import importlib.util
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -13,9 +14,13 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
-from learndyn._types import CountLike, RealLike
+from learndyn._types import CountLike, KeyLike, RealLike
+
+_LONGEST_REPR = 60
+"""The longest repr, in characters, that a message shows; beyond it a message shows the kind of
+thing, because tables of numbers hide the sentence around them."""
 
 _PSD_SLACK = {64: 1e-10, 32: 1e-5}
 """How negative an eigenvalue of a covariance may be, over its trace, by bits of the float type.
@@ -47,6 +52,14 @@ def as_float(value: RealLike, name: str) -> Array:
 
     Raises: ValueError where it is not a real number or array of real numbers.
     """
+    if is_concrete(value):
+        # A number stays a number while something else is traced: averages are chosen by it.
+        with jax.ensure_compile_time_eval():
+            return _as_float(value, name)
+    return _as_float(value, name)
+
+
+def _as_float(value: RealLike, name: str) -> Array:
     if _is_plain(value):
         # NumPy converts in a microsecond; each conversion by JAX starts a compiled program.
         return jnp.asarray(np.asarray(value, jax.dtypes.canonicalize_dtype(float)))
@@ -61,6 +74,22 @@ def as_float(value: RealLike, name: str) -> Array:
             f"{name} must be real; got dtype {array.dtype}. Pass a float or an array of floats."
         )
     return array.astype(jnp.result_type(float))
+
+
+def in_single(*values: Any) -> bool:
+    """Whether one of these is an array in single or half precision, whose digits are rounded so."""
+    dtypes = [getattr(value, "dtype", None) for value in values]
+    return any(dtype in (np.float32, np.float16, jnp.bfloat16) for dtype in dtypes if dtype)
+
+
+def in_default_float(tree: Any) -> Any:
+    """`tree` with all its floats in JAX's default float type."""
+
+    def one(leaf: Any) -> Any:
+        is_float = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jnp.asarray(leaf, jnp.result_type(float)) if is_float else leaf
+
+    return jax.tree.map(one, tree)
 
 
 def _is_plain(value: Any) -> bool:
@@ -82,6 +111,40 @@ def as_count(value: CountLike, name: str, why: str, lower: int = 1) -> int:
     return count
 
 
+def as_key(key: KeyLike, name: str = "key") -> Key[Array, ""]:
+    """`key` as one JAX random key of the newer style; the older one is an array of uint32.
+
+    Raises: ValueError for anything else, such as an integer, and for several keys.
+    """
+    typed = _typed_key(key)
+    if typed is None:
+        meant = key if isinstance(key, int | np.integer) and not isinstance(key, bool) else 0
+        raise ValueError(
+            f"{name} must be a JAX random key; got {brief(key)}. Write "
+            f"{name}=jax.random.key({int(meant)})."
+        )
+    if typed.ndim:
+        raise ValueError(
+            f"{name} must be one random key; got keys of shape {typed.shape}. For one run for each "
+            "key use jax.vmap over them, or seeds= in learndyn.sweep."
+        )
+    return typed
+
+
+def _typed_key(key: KeyLike) -> Array | None:
+    """Keys of both of JAX's styles as the newer one; None for anything else."""
+    if not isinstance(key, jax.Array | np.ndarray):
+        return None
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return jnp.asarray(key)
+    if key.dtype != np.uint32:
+        return None
+    try:
+        return jax.random.wrap_key_data(jnp.asarray(key))
+    except TypeError:  # an array of another shape
+        return None
+
+
 def require_x64(what: str, *trees: Any) -> None:
     """Theory in single precision is silently wrong near convergence, so it is refused, and so
     are trees that were built before double precision was switched on.
@@ -90,9 +153,11 @@ def require_x64(what: str, *trees: Any) -> None:
     dtypes = {getattr(leaf, "dtype", None) for leaf in jax.tree_util.tree_leaves(trees)}
     if not runs_double or dtypes & {np.dtype("float16"), np.dtype("float32")}:
         found = "one of its arguments was made" if runs_double else "JAX runs"
+        again = " Then make that argument again." if runs_double else ""
         raise ValueError(
             f"{what} needs float64, but {found} in float32. Put this line before any "
             'computation: jax.config.update("jax_enable_x64", True), or set JAX_ENABLE_X64=1.'
+            f"{again}"
         )
 
 
@@ -145,7 +210,8 @@ def checked_times(ts: RealLike) -> Array:
     ts = as_float(ts, "ts")
     if ts.ndim != 1 or ts.shape[0] < 1:
         raise ValueError(
-            f"ts must be a one-dimensional array of at least one time; got shape {ts.shape}."
+            f"ts must be a one-dimensional array of at least one time; got shape {ts.shape}. For "
+            "example jnp.linspace(0.0, 100.0, 201)."
         )
     if is_concrete(ts):
         values = np.asarray(ts)
@@ -155,6 +221,31 @@ def checked_times(ts: RealLike) -> Array:
                 f"{shown(values)}. Sort it and drop repeated times, for example with numpy.unique."
             )
     return ts
+
+
+def brief(value: Any) -> str:
+    """What arrived, in a few words: arrays by shape, the rest by its repr where that is short."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, jax.Array | np.ndarray) and np.ndim(value):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    text = repr(value)
+    if len(text) <= _LONGEST_REPR and "\n" not in text:
+        return text
+    if isinstance(value, list | tuple | dict):
+        return f"a {type(value).__name__} of {len(value)} entries"
+    return f"{type(value).__name__}(...)"
+
+
+def require_extra(module: str, extra: str, what: str) -> None:
+    """Raises: ImportError where `module`, which `extra` of learndyn brings, is not installed.
+
+    what: what needs it.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(
+            f'{what} needs {module}, which is not installed: pip install "learndyn[{extra}]".'
+        )
 
 
 def shown(value: np.ndarray) -> str:

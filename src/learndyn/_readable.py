@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -111,5 +112,7 @@ def _array_text(value: Any, digits: int) -> str:
     array = np.asarray(value)
     if array.dtype.kind != "f":
         return str(array.tolist())
-    number = {"float_kind": lambda x: f"{x:.{digits}g}"}
-    return " ".join(np.array2string(array, separator=", ", formatter=number).split())
+    text = np.array2string(
+        array, separator=", ", formatter={"float_kind": lambda x: f"{x:.{digits}g}"}
+    )
+    return " ".join(text.split())

@@ -12,6 +12,8 @@ class Result(IntEnum):
     INVALID_INPUT = 3
     SOLVER_FAILED = 4
     ERROR = 5
+    NOT_RUN = 6
+    BAD_RATE = 7
 
     @property
     def meaning(self) -> str:
@@ -23,11 +25,15 @@ _MEANINGS = {
     Result.SUCCESS: "the run reached its last time",
     Result.DIVERGED: "the state grew beyond bounds or became NaN, or time could not resolve how "
     "fast it moved: the learning rate is too large",
-    Result.MAX_STEPS: "the solver used up max_steps: raise it, or loosen rtol",
+    Result.MAX_STEPS: "the solver used up max_steps: raise it, loosen rtol, or, where the problem "
+    "is stiff (small steps though little happens), choose a solver for stiff problems, such as "
+    "solver=diffrax.Kvaerno5()",
     Result.INVALID_INPUT: "a traced input was invalid: NaN, a negative noise or rate, times not "
     "increasing, or overlaps that are not symmetric and positive semi-definite",
     Result.SOLVER_FAILED: "the solver gave up for another reason",
     Result.ERROR: "the run raised an error; a sweep keeps its message in the attribute errors",
+    Result.NOT_RUN: "the sweep was interrupted before this run",
+    Result.BAD_RATE: "a schedule gave a learning rate that was negative or NaN",
 }
 
 DIVERGENCE_LIMIT = 1e10

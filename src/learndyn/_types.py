@@ -21,6 +21,9 @@ whose ValueError says more than a type error would."""
 CountLike = Any
 """A Python integer, checked by `as_count`."""
 
+KeyLike = Any
+"""A JAX random key, in either of JAX's two styles, checked by `as_key`."""
+
 ScalarFunction = Any
 """A function that JAX can trace: elementwise for activations, of (phi, y) for losses. Checked
 by `as_module` and where it is first used."""

@@ -26,6 +26,10 @@ NOTICED = 5 * STATED
 printed for it."""
 
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+
 class Ended(NamedTuple):
     """How a run ended.
 
@@ -38,7 +42,7 @@ class Ended(NamedTuple):
 
 
 def main() -> int:
-    """Returns 1 where the stated rate is refuted, else 0."""
+    """Returns 1 where the stated rate is refuted, 130 after Ctrl-C, else 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="how many runs")
     parser.add_argument("--first", type=int, default=1000, help="the first seed")
@@ -46,7 +50,11 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "false_alarms")
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
-    runs = [run(seed, options.profile, options.output / str(seed)) for seed in seeds]
+    try:
+        runs = [run(seed, options.profile, options.output / str(seed)) for seed in seeds]
+    except KeyboardInterrupt:
+        print(f"interrupted: what is finished is in {options.output}; run it again to go on.")
+        return INTERRUPTED
     alarms = sum(bool(one.failed) or one.over_budget for one in runs)
     found = stats.binomtest(alarms, options.seeds, STATED, alternative="greater")
     interval = stats.binomtest(alarms, options.seeds).proportion_ci(0.95)

@@ -3,10 +3,12 @@
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import xarray as xr
@@ -14,14 +16,19 @@ from validation.lab.sources import shared_sources
 from validation.mutants import Mutant, load
 
 from learndyn import claims
+from learndyn._progress import progress_bar
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = shared_sources()
 """Digest of the code that faults are put into: attempts on other code say nothing about this."""
 
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+
 def main() -> int:
-    """Returns how many mutants got away."""
+    """Returns 0; 1 where a mutant got away; 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="only these")
     parser.add_argument("--profile", default="standard", help="size of the claims")
@@ -33,18 +40,43 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown mutants {sorted(unknown)}; there are {sorted(mutants)}")
     chosen = [mutants[name] for name in options.names or mutants]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        rows = list(pool.map(lambda one: attempt(one, options.output, options.profile), chosen))
+    rows = finished(chosen, lambda one: attempt(one, options.output, options.profile), options.jobs)
+    interrupted = len(rows) < len(chosen)
     path = options.output / "mutants.nc"
-    before = _stored(path) if options.names else {}  # tried earlier on the same code
+    # tried earlier on the same code
+    before = _stored(path) if options.names or interrupted else {}
     found = before | {row["mutant"]: row for row in rows}
+    if not found:
+        print("interrupted: no mutant was tried to its end, so nothing is written.")
+        return INTERRUPTED
     to_dataset([found[name] for name in mutants if name in found]).to_netcdf(
         path, engine="h5netcdf"
     )
     claims.build(options.output)
     caught = sum(row["caught"] for row in rows)
-    print(f"{caught} of {len(rows)} mutants caught.")
-    return len(rows) - caught
+    stopped = f"interrupted: {len(rows)} of {len(chosen)} mutants were tried; " * interrupted
+    print(f"{stopped}{caught} of {len(rows)} mutants caught.")
+    return INTERRUPTED if interrupted else min(len(rows) - caught, 1)
+
+
+def finished(chosen: list[Mutant], attempt: Callable[[Mutant], dict], jobs: int) -> list[dict]:
+    """The rows of all mutants; where Ctrl-C comes in between, of those that were finished.
+
+    Its processes hear Ctrl-C as well and end; no further one is started.
+    """
+    rows = []
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        tried = [pool.submit(attempt, one) for one in chosen]
+        with progress_bar(None, total=len(chosen), unit="mutant", title="mutants") as bar:
+            for one in as_completed(tried):
+                rows.append(one.result())
+                bar.update(1)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return rows
 
 
 def attempt(mutant: Mutant, output: Path, profile: str) -> dict:
@@ -75,6 +107,7 @@ def attempt(mutant: Mutant, output: Path, profile: str) -> dict:
         "sources": SOURCES,
     }
     word = f"caught by {row['by']}" if row["caught"] else "GOT AWAY"
+    word = "interrupted" if run.returncode in (INTERRUPTED, -signal.SIGINT) else word
     print(f"{mutant.name}: {word} ({row['seconds']:.0f} s)", flush=True)
     return row
 
@@ -113,4 +146,4 @@ def to_dataset(rows: list[dict]) -> xr.Dataset:
 
 
 if __name__ == "__main__":
-    sys.exit(min(main(), 1))
+    sys.exit(main())

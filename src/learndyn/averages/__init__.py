@@ -1,5 +1,6 @@
 """Gaussian averages of functions of local fields: the right-hand side of every theory."""
 
+from learndyn.averages._beyond_constant import BeyondConstant as BeyondConstant
 from learndyn.averages._choose import choose_averages as choose_averages
 from learndyn.averages._choose import choose_nodes as choose_nodes
 from learndyn.averages._choose import has_biases as has_biases
@@ -23,7 +24,9 @@ from learndyn.averages._quadrature import GaussHermite as GaussHermite
 from learndyn.averages._quadrature import MonteCarlo as MonteCarlo
 from learndyn.averages._quadrature import QuasiMonteCarlo as QuasiMonteCarlo
 from learndyn.averages._quadrature import Trapezoid as Trapezoid
+from learndyn.averages._rare import teacher_of as teacher_of
 from learndyn.averages._roots import field_root as field_root
+from learndyn.averages._samples import at_rest as at_rest
 from learndyn.averages._samples import clean_teacher_output as clean_teacher_output
 from learndyn.averages._samples import is_linear_in_error as is_linear_in_error
 from learndyn.averages._samples import needs_zeta_node as needs_zeta_node
@@ -31,4 +34,5 @@ from learndyn.averages._series import SeriesAverages as SeriesAverages
 from learndyn.averages._series import at_level as at_level
 from learndyn.averages._symmetry import SymmetryWarning as SymmetryWarning
 from learndyn.averages._types import AbstractAverages as AbstractAverages
+from learndyn.averages._types import not_negative as not_negative
 from learndyn.rules import FieldAverages as FieldAverages

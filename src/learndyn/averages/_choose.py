@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 
 from learndyn._checks import is_concrete
-from learndyn.averages._closed import closed_form, has_closed_form
+from learndyn.averages._beyond_constant import beyond_constant
+from learndyn.averages._closed import ClosedForm, closed_form, has_closed_form
 from learndyn.averages._fallback import node_averages
 from learndyn.averages._mixed import mixed_averages
 from learndyn.averages._nodes import NodeAverages
 from learndyn.averages._piecewise_linear import piecewise_linear_averages
 from learndyn.averages._quadrature import AbstractNodes
+from learndyn.averages._rare import Teacher
 from learndyn.averages._series import series_averages
 from learndyn.averages._split import one_unit_averages
 from learndyn.averages._types import AbstractAverages
@@ -28,6 +30,7 @@ def choose_averages(
     biases: bool,
     averages: AbstractNodes | AbstractAverages | str | Any = None,
     reach: float | None = None,
+    teacher: Teacher | None = None,
 ) -> AbstractAverages:
     """Averages ready for `problem` and `rule` with k student and m teacher units.
 
@@ -38,13 +41,16 @@ def choose_averages(
     `MonteCarlo` objects are used as given, with a `SymmetryWarning` where they do not keep the
     problem's symmetries.
     reach: the largest standard deviation of a field to expect (see `reach_of`); None: 1.
+    teacher: near which state rare events of a label are looked for (see `teacher_of`).
 
     Raises: ValueError for an unknown option, or "closed" where there is no closed form.
     """
     if isinstance(averages, AbstractAverages):
         return averages
-    if averages == "closed" or (averages is None and has_closed_form(problem, rule, biases=biases)):
+    if averages == "closed":
         return closed_form(problem, rule, biases=biases)
+    if averages is None and has_closed_form(problem, rule, biases=biases):
+        return ClosedForm()
     found = None
     if averages is None:
         sizes = {"k": k, "m": m, "rule": rule, "biases": biases}
@@ -54,7 +60,10 @@ def choose_averages(
         found = found or mixed_averages(problem, **sizes, reach=reach)
     if found is not None:
         return found
-    return choose_nodes(problem, k, m, rule=rule, biases=biases, nodes=averages, reach=reach)
+    nodes = choose_nodes(problem, k, m, rule=rule, biases=biases, nodes=averages, reach=reach)
+    if averages is not None:
+        return nodes
+    return beyond_constant(problem, k, m, nodes, rule=rule, biases=biases, teacher=teacher) or nodes
 
 
 def choose_nodes(

@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import is_concrete
-from learndyn.averages._types import AbstractAverages
+from learndyn.averages._types import AbstractAverages, half_square
 from learndyn.integrals import erf
 from learndyn.integrals.rescaled import Rescaled
-from learndyn.problems import Layers, Problem, declared, error_function, squared_scale
+from learndyn.problems import Layers, Problem, are_same, declared, error_function, squared_scale
 from learndyn.rules import AbstractRule, FieldAverages
 from learndyn.states import Overlaps
 
@@ -31,7 +29,7 @@ class ClosedForm(AbstractAverages):
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         u = state.output_weights
-        return 0.5 * u @ _integrals(problem, state.k).pair(state.covariance) @ u
+        return half_square(u, _integrals(problem, state.k).pair(state.covariance))
 
 
 def has_closed_form(problem: Problem, rule: AbstractRule | None = None, *, biases: bool) -> bool:
@@ -101,12 +99,11 @@ def _integrals(problem: Problem, k: int) -> Any:
 
     k: number of student units, the first fields.
     """
-    same = eqx.tree_equal(problem.student, problem.teacher)
-    if is_concrete(same) and same:
+    if are_same(problem.student, problem.teacher):
         declares = declared(problem.student, "integrals")
         if declares is not None:
             return declares
-    scales = [error_function(g) for g in (problem.student, problem.teacher)]
-    if None in scales:
+    student, teacher = error_function(problem.student), error_function(problem.teacher)
+    if student is None or teacher is None:
         return None
-    return Rescaled(erf, *scales, k)
+    return Rescaled(erf, student, teacher, k)

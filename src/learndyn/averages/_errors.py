@@ -21,8 +21,23 @@ _SHRINKS = 1 / 3
 """Where the difference from finer averages is not smaller by this than that from coarser ones,
 neither has begun to converge."""
 
+_NEGLIGIBLE = 5e-5
+"""Differences below this share of a quantity need not shrink: their signs change from level to
+level, and twice the larger one was never below the true error."""
+
+_COARSE = 0.02
+"""Where the largest difference is above this share of the largest quantity, that it has become
+smaller is chance."""
+
 _UNRESOLVED = 2e-3
 """A misfit beyond which differences between levels are chance."""
+
+_STANDARD_ERRORS = 6.0
+"""Times the standard error of four replicates: three degrees of freedom have long tails. Of 1800
+random states with overlaps of 1e-3 to 1e3 none has a larger error than is told."""
+
+_COMMON = 0.5
+"""Share of the mean relative error of all quantities that each has at least."""
 
 _ROUNDING = 1e-13
 """Relative: sums over 1e4 nodes lose two or three digits."""
@@ -54,15 +69,18 @@ def estimated(
     size: of the largest terms that may cancel in a quantity. misfit: `averages.misfit(...)`.
 
     Levels: twice the difference from the next finer one, and rounding. Where two successive
-    differences do not shrink by 3 the rule is unresolved, and the larger of them is told.
-    Replicates: their standard error. Exact averages: 0.
+    differences do not shrink by 3, twice the larger of them; the rule is then unresolved, unless
+    both are negligible.
+    Replicates: six times their standard error. Exact averages: 0.
     """
     levels, neighbours = averages.levels(), averages.neighbours()
     if levels is not None:
         each = jax.lax.map(of, levels)
-        return _from_levels([[x[i] for x in each] for i in range(3)], size, misfit)
+        found = [[x[i] for x in each] for i in range(3)]
+        return _from_levels(found, size, misfit, averages.falls)
     if neighbours is not None:
-        return _from_levels([of(a) for a in (neighbours[0], averages, neighbours[1])], size, misfit)
+        found = [of(a) for a in (neighbours[0], averages, neighbours[1])]
+        return _from_levels(found, size, misfit, averages.falls)
     values = of(averages)
     if averages.replicates:
         return Estimate(values, _scatter(averages, of, values), jnp.asarray(True))
@@ -75,36 +93,46 @@ def is_exact(averages: AbstractAverages) -> bool:
     return not (has_levels or averages.replicates)
 
 
-def _from_levels(levels: list[list[Array]], size: Array | float, misfit: Array | float) -> Estimate:
+def _from_levels(
+    levels: list[list[Array]], size: Array | float, misfit: Array | float, falls: float
+) -> Estimate:
     coarser, values, finer = levels
     errors, resolved = [], jnp.asarray(misfit < _UNRESOLVED)
+    seen, largest = jnp.zeros(()), jnp.zeros(())
     for rough, value, fine in zip(coarser, values, finer, strict=True):
-        rounding = _ROUNDING * jnp.max(jnp.abs(value)) + _CANCELLATION * size
+        scale = jnp.max(jnp.abs(value))
+        rounding = _ROUNDING * scale + _CANCELLATION * size
         before, after = jnp.max(jnp.abs(rough - value)), jnp.max(jnp.abs(value - fine))
         converges = after <= jnp.maximum(_SHRINKS * before, rounding)
-        told = jnp.where(converges, _SAFETY * after, jnp.maximum(before, _SAFETY * after))
+        after = jnp.maximum(after, before / falls)
+        told = _SAFETY * jnp.where(converges, after, jnp.maximum(before, after))
         # What levels agree on may still be known to be wrong.
-        wrong = jnp.where(after > rounding, _SAFETY * misfit * jnp.max(jnp.abs(value)), 0.0)
+        wrong = jnp.where(after > rounding, _SAFETY * misfit * scale, 0.0)
         errors.append(jnp.maximum(told, wrong) + rounding)
-        resolved &= converges
-    return Estimate(values, errors, resolved)
+        resolved &= converges | (told <= _NEGLIGIBLE * scale)
+        seen, largest = jnp.maximum(seen, after - rounding), jnp.maximum(largest, scale)
+    return Estimate(values, errors, resolved & (seen <= _COARSE * largest))
 
 
 def _scatter(
     averages: AbstractAverages, of: Quantities, values: list[Array]
 ) -> list[Float[Array, ""]]:
-    """Standard errors from independent replicates of the nodes, and by how much their mean differs
-    from the averages where replicates are coarser in other ways; NaN where there is but one."""
+    """A bound from the standard errors over independent replicates of the nodes, and by how much
+    their mean differs from the averages where replicates are coarser in other ways; NaN where there
+    is but one."""
     replicates = averages.replicates
     if replicates < 2:
         return [jnp.full((), jnp.nan) for _ in values]
     each = jax.lax.map(lambda i: of(averages.replicate(i)), jnp.arange(replicates))
-    return [_one_scatter(x, value) for x, value in zip(each, values, strict=True)]
-
-
-def _one_scatter(each: Float[Array, "replicates ..."], value: Array) -> Float[Array, ""]:
-    standard = jnp.std(each, axis=0, ddof=1) / np.sqrt(len(each))
-    return jnp.max(standard + jnp.abs(jnp.mean(each, axis=0) - value))
+    sizes = jnp.stack([jnp.max(jnp.abs(value)) for value in values])
+    standard = jnp.stack([jnp.max(jnp.std(x, axis=0, ddof=1)) for x in each]) / np.sqrt(replicates)
+    # A few replicates may agree by chance, but all quantities come from the same nodes.
+    common = jnp.mean(standard / jnp.where(sizes > 0, sizes, jnp.inf))
+    standard = jnp.maximum(standard, _COMMON * common * sizes)
+    off = [
+        jnp.max(jnp.abs(jnp.mean(x, axis=0) - value)) for x, value in zip(each, values, strict=True)
+    ]
+    return list(_STANDARD_ERRORS * standard + jnp.stack(off))
 
 
 def sampled(averages: FieldAverages, state: Overlaps) -> list[Array]:
@@ -114,8 +142,10 @@ def sampled(averages: FieldAverages, state: Overlaps) -> list[Array]:
 
 
 def cancelling(state: Overlaps) -> Float[Array, ""]:
-    """The size of what may cancel in averages at `state`, where units are of order 1."""
-    return jnp.sum(jnp.abs(state.output_weights)) ** 2
+    """The size of what may cancel in averages at `state`, where outputs are of order 1 or of the
+    order of their fields."""
+    scales = jnp.sqrt(jnp.maximum(jnp.diagonal(state.covariance), 1.0))
+    return (jnp.abs(state.output_weights) @ scales) ** 2
 
 
 @eqx.filter_jit

@@ -35,9 +35,9 @@ _LATTICES = {
 quasi-Monte Carlo. For tanh in four and five dimensions, overlaps of 1, averages are right to 1e-4
 and 4e-3 of the largest."""
 
-_USUAL, _RARE = 4096, 8192
-"""Sobol nodes in each of four replicates, and for indices that jump, where few nodes may meet the
-event: derivatives are then right to 6 % for one of probability 0.01 in four fields."""
+_USUAL, _JUMPING = 4096, 8192
+"""Sobol nodes in each of four replicates, and for indices that jump: derivatives are then right to
+2 % for an event of probability 0.1 in six fields."""
 
 _RESOLVED = 0.1
 """Relative error of <g'**4> on a line of a lattice of four or five dimensions above which
@@ -85,8 +85,8 @@ def node_averages(
 
 
 def _default_nodes(problem: Problem, m: int) -> QuasiMonteCarlo:
-    rare = problem.has_multi_index_teacher and label_jumps(problem, m)
-    return QuasiMonteCarlo(_RARE if rare else _USUAL, symmetric=True)
+    jumps = problem.has_multi_index_teacher and label_jumps(problem, m)
+    return QuasiMonteCarlo(_JUMPING if jumps else _USUAL, symmetric=True)
 
 
 def reach_of(state: Overlaps) -> float | None:
@@ -133,8 +133,8 @@ def _lattice(problem: Problem, m: int, dims: int, reach: float | None) -> Abstra
         few = Trapezoid(math.ceil(1 + 17.0 * math.sqrt(2) / lattice.spacing))
         how = {"scale": max(1.0, reach or 1.0), "tolerance": _RESOLVED}
     one = [nodes.nodes(1) for nodes in (few, Trapezoid(8 * few.points))]
-    lines = [(z[0, :, 0], weight) for z, weight in one]
-    return lattice if is_resolved(problem, *lines, m, **how) else None
+    rough, fine = ((z[0, :, 0], weight) for z, weight in one)
+    return lattice if is_resolved(problem, rough, fine, m, **how) else None
 
 
 def _neighbours(nodes: AbstractNodes, dims: int) -> tuple[Nodes | None, Nodes | None]:

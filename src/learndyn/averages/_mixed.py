@@ -1,6 +1,7 @@
 """Averages of additive networks with squared loss, of units with kinks that are not linear between
 them, or are so in the student or the teacher alone."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -8,17 +9,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import is_concrete
 from learndyn.averages._closed import rule_averages, takes_error_signal
 from learndyn.averages._fallback import node_averages
 from learndyn.averages._places import places
 from learndyn.averages._split import SplitQuadrature
-from learndyn.averages._types import AbstractAverages
+from learndyn.averages._types import AbstractAverages, half_square
 from learndyn.integrals import mixed
 from learndyn.integrals.piecewise_linear import Network, PiecewiseLinear, network
 from learndyn.integrals.smooth import Series, Units, series
 from learndyn.problems import (
     Problem,
+    are_same,
     derivative,
     kinked_part,
     piecewise_linear,
@@ -27,11 +28,18 @@ from learndyn.problems import (
 from learndyn.rules import AbstractRule, FieldAverages
 from learndyn.states import Overlaps
 
-_FINE, _COARSE, _COARSEST = (256, 2000), (128, 700), (64, 240)
+_SERIES, _COARSER, _FINER = (256, 2000), (128, 700), (512, 5600)
 """Orders of the series for what is left of a unit without its kinks, and nodes for its
-coefficients; and those of two coarser series, whose differences tell the error. Where a second
-derivative jumps between two nodes the error falls like 1/nodes**2, times a number that depends on
-where: with eight times the error, a difference rarely is the smaller one by chance."""
+coefficients; and those of the next coarser and finer series, whose differences tell the error.
+Where a second derivative jumps between two nodes the error falls like 1/nodes**2, times a number
+that depends on where: with eight times the error, a difference rarely is the smaller one by
+chance."""
+
+
+_FALLS = 20.0
+"""By so much at most errors are taken to fall from the coarser series where a second derivative
+jumps, by 8 on average: an agreement with the finer series by chance is then not believed. Errors of
+units that are smooth between their kinks fall faster."""
 
 
 class MixedAverages(AbstractAverages):
@@ -42,7 +50,7 @@ class MixedAverages(AbstractAverages):
 
     student, teacher: the piecewise linear parts of the units, with all their kinks.
     exact: whether student and teacher are piecewise linear themselves. curved: whether the student
-    has a continuous second derivative but for its kinks.
+    has a continuous second derivative but for its kinks. bends: whether that of any unit jumps.
     biases: whether there are any; if not, those of a state are taken for 0.
     """
 
@@ -50,9 +58,11 @@ class MixedAverages(AbstractAverages):
     teacher: PiecewiseLinear = eqx.field(static=True)
     exact: tuple[bool, bool] = eqx.field(static=True)
     curved: bool = eqx.field(static=True)
+    bends: bool = eqx.field(static=True)
     biases: bool = eqx.field(static=True)
     series: Series
-    coarser: tuple[Series, Series]
+    coarser: Series
+    finer_series: Series
     products: AbstractAverages | None
 
     def field_averages(
@@ -68,23 +78,26 @@ class MixedAverages(AbstractAverages):
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         u = state.output_weights
         units = self._units(problem, state)
-        return 0.5 * u @ mixed.second_moments(*units, state.covariance, self.series) @ u
+        return half_square(u, mixed.second_moments(*units, state.covariance, self.series))
 
     @property
     def replicates(self) -> int:
         return 0 if self.products is None else self.products.replicates
 
     def replicate(self, index: Array) -> "MixedAverages":
-        """One replicate of the nodes, with the coarse series, whose error is then seen as well."""
+        """One replicate of the nodes, with the coarser series, whose error is then seen as well."""
         assert self.products is not None, "without nodes there are no replicates"
-        return self._with(self.coarser[0], self.products.replicate(index))
+        return self._with(self.coarser, self.products.replicate(index))
 
     def neighbours(self) -> "tuple[MixedAverages, MixedAverages] | None":
         both = None if self.products is None else self.products.neighbours()
         if both is None:
             return None
-        # Of products the second is finer; of the series it is coarser, and so no finer one is made.
-        return self._with(self.coarser[1], both[0]), self._with(self.coarser[0], both[1])
+        return self._with(self.coarser, both[0]), self._with(self.finer_series, both[1])
+
+    @property
+    def falls(self) -> float:
+        return _FALLS if self.bends else math.inf
 
     @property
     def holds_at_singular(self) -> bool:
@@ -100,9 +113,11 @@ class MixedAverages(AbstractAverages):
             self.teacher,
             self.exact,
             self.curved,
+            self.bends,
             self.biases,
             terms,
             self.coarser,
+            self.finer_series,
             products,
         )
 
@@ -111,8 +126,7 @@ class MixedAverages(AbstractAverages):
         net = network(self.student, self.teacher, state.k, state.m)
         own, own_slope = _rest(problem.student, self.student, self.exact[0])
         other, other_slope = _rest(problem.teacher, self.teacher, self.exact[1])
-        same = eqx.tree_equal(problem.student, problem.teacher)
-        alike, b = is_concrete(same) and bool(same), None
+        alike, b = are_same(problem.student, problem.teacher), None
         if self.biases and state.b is not None and state.b_teacher is not None:
             b = jnp.concatenate([state.b, state.b_teacher])
         functions = own, other, own_slope, other_slope
@@ -145,16 +159,27 @@ def mixed_averages(
         piecewise_linear(problem.teacher) is not None,
     )
     curved = exact[0] or not regularity(problem.student).bends
+    bends = not curved or bool(not exact[1] and regularity(problem.teacher).bends)
     products = None
     if rule is not None:
         products = _one_unit_products(problem, k, m, rule)
         sizes = {"rule": rule, "biases": biases, "reach": reach}
         products = products or node_averages(problem, k, m, **sizes)
-    fine, coarse, coarsest = (
-        jax.tree.map(jnp.asarray, series(*size)) for size in (_FINE, _COARSE, _COARSEST)
+    terms, coarser, finer = (
+        jax.tree.map(jnp.asarray, series(*x)) for x in (_SERIES, _COARSER, _FINER)
     )
-    coarser = coarse, coarsest
-    return MixedAverages(student, teacher, exact, curved, biases, fine, coarser, products)
+    return MixedAverages(
+        student=student,
+        teacher=teacher,
+        exact=exact,
+        curved=curved,
+        bends=bends,
+        biases=biases,
+        series=terms,
+        coarser=coarser,
+        finer_series=finer,
+        products=products,
+    )
 
 
 def _one_unit_products(

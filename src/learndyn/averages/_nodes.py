@@ -13,7 +13,7 @@ from learndyn.averages._closed import ClosedForm
 from learndyn.averages._roots import field_root
 from learndyn.averages._samples import labels, modulations, sum_errors, sum_fields
 from learndyn.averages._types import AbstractAverages
-from learndyn.problems import Layers, Problem
+from learndyn.problems import Layers, Problem, regularity
 from learndyn.rules import AbstractRule, FieldAverages, Modulation
 from learndyn.states import Overlaps
 
@@ -22,11 +22,12 @@ Sum = Callable[..., Any]
 """(problem, rule, fields, centred fields, zeta, weight, layers) -> a tree of averages."""
 
 Nodes = tuple[Array, Array]
-"""(replicates, points, dims) and (points,)."""
+"""(replicates, points, dims) and (points,), or (replicates, points) where weights differ."""
 
 
 class NodeAverages(AbstractAverages):
-    """Averages over nodes z (replicates, points, dims) with weights (points,).
+    """Averages over nodes z (replicates, points, dims) with weights (points,), or with those of
+    each replicate (replicates, points).
 
     How averages are differentiated with respect to the covariance C and the biases b:
     `smooth`: by d<h>/dC_ab = <d2h / df_a df_b> / 2 (Price 1958), right at singular C too.
@@ -45,10 +46,11 @@ class NodeAverages(AbstractAverages):
     coarse, fine: neighbouring sets of nodes and weights, whose differences tell the error where
         there is but one replicate.
     exact_error: whether eg is taken in closed form, which it may have where the rule has none.
+    for_label: whether nodes are made for the label, so that the teacher's fields come first.
     """
 
     z: Float[Array, "replicates points dims"]
-    weight: Float[Array, " points"]
+    weight: Float[Array, " points"] | Float[Array, "replicates points"]
     score: bool = eqx.field(static=True)
     smooth: bool = eqx.field(static=True, default=False)
     coarse: Nodes | None = None
@@ -56,11 +58,32 @@ class NodeAverages(AbstractAverages):
     fine: Nodes | None = None
     still_labels: bool = eqx.field(static=True, default=False)
     smooth_student: bool = eqx.field(static=True, default=False)
+    for_label: bool = eqx.field(static=True, default=False)
 
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
     ) -> FieldAverages:
-        fields, phi, h, mean = self._sum(sum_fields, problem, rule, state, score=self.score)
+        return self._field_averages(sum_fields, problem, rule, state)
+
+    def averages_beyond(
+        self, problem: Problem, rule: AbstractRule, state: Overlaps, reference: Problem
+    ) -> FieldAverages:
+        """Those of `problem` less those of `reference`, which differ by what the label does."""
+        return self._field_averages(_difference(sum_fields, reference), problem, rule, state)
+
+    def error_beyond(
+        self, problem: Problem, state: Overlaps, reference: Problem
+    ) -> Float[Array, ""]:
+        """eg of `problem` less that of `reference`, both with squared loss."""
+        of = _difference(sum_errors, reference)
+        # (phi - y)**2 is continuous in the student's fields, where its slope may not be.
+        score = not regularity(problem.student).is_continuous
+        return self._sum(of, problem, None, state, score=score)
+
+    def _field_averages(
+        self, of: Sum, problem: Problem, rule: AbstractRule, state: Overlaps
+    ) -> FieldAverages:
+        fields, phi, h, mean = self._sum(of, problem, rule, state, score=self.score)
         # G = <F f> C^+, with S's left inverse X: C^+ = X^T X.
         inverse = field_root(state, student_first=self._student_first).inverse()
         return FieldAverages((fields @ inverse.T) @ inverse, phi, h, mean, fields)
@@ -114,7 +137,8 @@ class NodeAverages(AbstractAverages):
 
     def replicate(self, index: Array) -> "NodeAverages":
         """The same averages over one replicate alone, for error estimates."""
-        return eqx.tree_at(lambda a: a.z, self, self.z[index][None])
+        weight = self.weight if self.weight.ndim == 1 else self.weight[index]
+        return eqx.tree_at(lambda a: (a.z, a.weight), self, (self.z[index][None], weight))
 
     def _over(self, nodes: Nodes) -> "NodeAverages":
         """The same averages over other nodes."""
@@ -129,7 +153,7 @@ class NodeAverages(AbstractAverages):
         if self.smooth and not score:
             return _smooth_average(of, problem, rule, state, nodes)
         if score:
-            return _scored_average(of, problem, rule, state, nodes)
+            return _scored_average(of, problem, rule, state, nodes, not self.for_label)
         if self.still_labels:
             smooth = self.smooth_student
             return _still_average(of, problem, rule, state, nodes, smooth=smooth)
@@ -139,7 +163,7 @@ class NodeAverages(AbstractAverages):
 
     @property
     def _student_first(self) -> bool:
-        return self.smooth or self.score or not self.still_labels
+        return not self.for_label and (self.smooth or self.score or not self.still_labels)
 
     def _split(
         self, state: Overlaps
@@ -149,7 +173,17 @@ class NodeAverages(AbstractAverages):
         d = state.k + state.m
         nodes = self.z.reshape(replicates * points, dims)
         zeta = nodes[:, d] if dims > d else jnp.zeros(len(nodes))
-        return nodes[:, :d], zeta, jnp.tile(self.weight / replicates, replicates)
+        weight = jnp.broadcast_to(self.weight / replicates, (replicates, points))
+        return nodes[:, :d], zeta, weight.ravel()
+
+
+def _difference(of: Sum, reference: Problem) -> Sum:
+    """The same sum, node by node less that of another problem."""
+
+    def less(problem: Problem, *rest: Any) -> Any:
+        return jax.tree.map(jnp.subtract, of(problem, *rest), of(reference, *rest))
+
+    return less
 
 
 def _smooth_average(
@@ -177,7 +211,9 @@ def _still_average(
     root = field_root(state, student_first=False)
     still_root = jax.lax.stop_gradient(root.first), jax.lax.stop_gradient(root.first_inverse)
     rho = z[:, k:] @ still_root[0].T
-    shift = None if state.b_teacher is None else state.b_teacher - frozen.b_teacher
+    shift = None
+    if state.b_teacher is not None:
+        shift = state.b_teacher - jax.lax.stop_gradient(state.b_teacher)
     weight = weight * (1 + _score(z[:, k:], still_root[1], state.T - frozen.T, shift))
     layers = state.layers._replace(b_teacher=frozen.b_teacher)
     # The label stays with rho + b_teacher, of which the centred field is a part.
@@ -191,12 +227,17 @@ def _still_average(
 
 
 def _scored_average(
-    of: Sum, problem: Problem, rule: AbstractRule | None, state: Overlaps, nodes: Any
+    of: Sum,
+    problem: Problem,
+    rule: AbstractRule | None,
+    state: Overlaps,
+    nodes: Any,
+    student_first: bool,
 ) -> Any:
     """Where no field moves and weights do."""
     z, zeta, weight = nodes
     frozen = jax.lax.stop_gradient(state)
-    root = field_root(frozen, student_first=True)
+    root = field_root(frozen, student_first=student_first)
     change = state.covariance - frozen.covariance
     shift = None
     if state.b is not None and state.b_teacher is not None:

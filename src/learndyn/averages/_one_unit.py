@@ -9,6 +9,7 @@ import abc
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import is_concrete
@@ -104,7 +105,7 @@ def _labels_a_half_plane(problem: Problem) -> bool:
     """Whether noiseless labels are the sign of the field, and noise has a closed form."""
     if isinstance(problem.teacher, Sign | Linear):
         return True
-    noiseless = is_concrete(problem.noise) and not bool(jnp.any(problem.noise > 0))
+    noiseless = is_concrete(problem.noise) and not np.any(np.asarray(problem.noise) > 0)
     if isinstance(problem.teacher, MultiIndex) or not noiseless:
         return False
     return changes_sign_at_zero(problem.teacher)

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn.averages._closed import rule_averages, takes_error_signal
-from learndyn.averages._types import AbstractAverages
+from learndyn.averages._types import AbstractAverages, half_square
 from learndyn.integrals.piecewise_linear import (
     PiecewiseLinear,
     Resolution,
     first_layer,
     has_exact_products,
-    squared_error,
+    second_moments,
 )
 from learndyn.problems import Problem, piecewise_linear
 from learndyn.rules import AbstractRule, FieldAverages
@@ -51,9 +51,8 @@ class PiecewiseLinearAverages(AbstractAverages):
         return rule_averages(problem, rule, FieldAverages(*found), state.layers)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
-        return 0.5 * squared_error(
-            self.student, self.teacher, *_fields(state, self.biases), state.k
-        )
+        c, b, u = _fields(state, self.biases)
+        return half_square(u, second_moments(self.student, self.teacher, c, b, state.k))
 
     def neighbours(self) -> tuple[AbstractAverages, AbstractAverages] | None:
         if has_exact_products(self.student, self.teacher, biases=self.biases):

@@ -103,9 +103,18 @@ def places(problem: Problem, rule: AbstractRule | None) -> Places | None:
     if problem.is_classification and not isinstance(problem.teacher, Sign | MultiIndex):
         steepness = _steepness(problem, in_clean)
     groups = (in_student, in_output, in_residual, in_field, in_label, in_clean)
-    found = Places(*map(_distinct, groups), steepness, uses_zeta)
-    numbers = [x for group in found[: len(groups)] for x in group]
-    return found if all(math.isfinite(x) for x in numbers) else None
+    if not all(math.isfinite(x) for group in groups for x in group):
+        return None
+    return Places(
+        in_student=_distinct(in_student),
+        in_output=_distinct(in_output),
+        in_residual=_distinct(in_residual),
+        in_field=_distinct(in_field),
+        in_label=_distinct(in_label),
+        in_clean=_distinct(in_clean),
+        steepness=steepness,
+        uses_zeta=uses_zeta,
+    )
 
 
 def _in_output(problem: Problem) -> tuple[float, ...]:

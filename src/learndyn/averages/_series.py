@@ -10,11 +10,11 @@ from jaxtyping import Array, Float
 
 from learndyn._checks import is_concrete
 from learndyn.averages._closed import rule_averages, takes_error_signal
-from learndyn.averages._types import AbstractAverages
+from learndyn.averages._types import AbstractAverages, half_square
 from learndyn.integrals.smooth import (
     LEVELS,
     Exact,
-    Level,
+    Lattices,
     Rules,
     Units,
     made,
@@ -24,6 +24,7 @@ from learndyn.integrals.smooth import (
 )
 from learndyn.problems import (
     Problem,
+    are_same,
     derivative,
     evaluate,
     parity,
@@ -84,7 +85,7 @@ class SeriesAverages(AbstractAverages):
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         u = state.output_weights
         units = self._units(problem, state)
-        return 0.5 * u @ pairs.second_moments(units, state.covariance, self.rules) @ u
+        return half_square(u, pairs.second_moments(units, state.covariance, self.rules))
 
     def levels(self) -> "SeriesAverages | None":
         if self.level is None:
@@ -111,11 +112,19 @@ class SeriesAverages(AbstractAverages):
         return 0.0 if self.level is None else _RTOL * _ERROR ** -(self.level - _DEFAULT)
 
     def _units(self, problem: Problem, state: Overlaps) -> Units:
-        slopes = [eqx.Partial(derivative, g) for g in (problem.student, problem.teacher)]
-        b = None if state.b is None else jnp.concatenate([state.b, state.b_teacher])
-        same = eqx.tree_equal(problem.student, problem.teacher)
-        alike = is_concrete(same) and bool(same)
-        return Units(problem.student, problem.teacher, *slopes, state.k, alike, self.curved, b)
+        b = None
+        if state.b is not None and state.b_teacher is not None:
+            b = jnp.concatenate([state.b, state.b_teacher])
+        return Units(
+            student=problem.student,
+            teacher=problem.teacher,
+            student_slope=eqx.Partial(derivative, problem.student),
+            teacher_slope=eqx.Partial(derivative, problem.teacher),
+            k=state.k,
+            are_alike=are_same(problem.student, problem.teacher),
+            is_curved=self.curved,
+            b=b,
+        )
 
 
 def at_level(level: int | Exact, *, even: bool, curved: bool = True) -> SeriesAverages:
@@ -146,9 +155,9 @@ def series_averages(
         return None
     even = not biases and _same_parity(*units)
     curved = not smooth[0].bends
-    degrees = [polynomial_degree(g) for g in units]
-    if None not in degrees:
-        return at_level(Exact(max(1, *degrees)), even=even, curved=curved)
+    own, other = (polynomial_degree(g) for g in units)
+    if own is not None and other is not None:
+        return at_level(Exact(max(1, own, other)), even=even, curved=curved)
     first = _DEFAULT
     affordable = [
         level
@@ -179,7 +188,7 @@ def _values_and_slopes(g: Any, reach: float) -> np.ndarray:
     return evaluate(both, reach * _FINE_GRID)
 
 
-def _lattice_error(level: Level, table: np.ndarray) -> float:
+def _lattice_error(level: Lattices, table: np.ndarray) -> float:
     """Largest relative error of a level's lattices on <g> and <g'**2>, off their centres."""
     exact_weight = _density(_FINE_GRID)
     rules = made(level, half=False)
@@ -205,9 +214,7 @@ def _same_parity(*units: Any) -> bool:
     return of_student is not None and of_student == of_teacher
 
 
-def _work(level: Level, k: int, m: int, even: bool) -> float:
+def _work(level: Lattices, k: int, m: int, even: bool) -> float:
     """Values of units that one evaluation takes."""
-    rules = made(level, even)
-    on_plane = len(rules.plane[0]) * len(rules.given_plane.xi)
-    on_line = len(rules.line[0]) * len(rules.given_line.xi)
+    on_plane, on_line = level.counts(even)
     return k * (k - 1) / 2 * (k + m - 2) * on_plane + k * (k + m - 1) * on_line

@@ -1,14 +1,42 @@
 """What every way of averaging hands to the dynamics."""
 
 import abc
+import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule, FieldAverages
 from learndyn.states import Overlaps
+
+_UNEXPLAINED = 1e-2
+"""A negative eg larger than this, over the outputs' own size, is a defect and no rounding. Overlaps
+of a solver are off by a hundred times its tolerance, at most."""
+
+
+def half_square(u: Float[Array, " d"], moments: Float[Array, "d d"]) -> Float[Array, ""]:
+    """u^T M u / 2 >= 0: half the mean square of an output with the weights u.
+
+    moments: M = <g_i g_j>. Where student and teacher agree the sum cancels, and rounding, or the
+    solver's error in overlaps that are then no longer positive semi-definite, may leave a small
+    negative number: its value is 0, its derivatives are left as they are. What neither explains is
+    NaN.
+    """
+    value = 0.5 * u @ moments @ u
+    size = jnp.abs(u) @ jnp.abs(moments) @ jnp.abs(u)
+    return not_negative(value, size)
+
+
+def not_negative(
+    value: Float[Array, "*shape"], size: Float[Array, "*shape"] | float
+) -> Float[Array, "*shape"]:
+    """`value`, a mean square; 0 where it is negative by rounding. size: of the terms of its sum."""
+    # The value alone is lifted: linearisations about eg = 0 need the derivatives of the sum.
+    lifted = value + jax.lax.stop_gradient(jnp.where(value < 0, -value, 0.0))
+    return jnp.where(value < -_UNEXPLAINED * size, jnp.nan, lifted)
 
 
 class AbstractAverages(eqx.Module):
@@ -34,6 +62,12 @@ class AbstractAverages(eqx.Module):
         """Coarser, these and finer averages in arrays with a leading axis of three, where one
         compiled program serves them all; else None."""
         return None
+
+    @property
+    def falls(self) -> float:
+        """The factor by which errors fall from the next coarser averages to these, where the next
+        finer ones alone may agree by chance; infinite where they do not."""
+        return math.inf
 
     @property
     def replicates(self) -> int:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from learndyn._checks import require_extra
 from learndyn.claims._scorecard import (
     CARD,
     Ending,
@@ -42,6 +43,7 @@ def build(
     Returns the scorecard, or None where there is no settled claim yet and none is missing.
     Raises: ImportError without jinja2, which the extra `report` brings.
     """
+    require_extra("jinja2", "report", "the page of claims")
     stored = read_rows(folder)
     ending = Ending(seconds, unreached, tuple(broken))
     if run is None:

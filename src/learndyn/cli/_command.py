@@ -13,35 +13,59 @@ import jax
 
 from learndyn.cli._claims import rebuild_page
 from learndyn.cli._report import report, show_files
-from learndyn.cli._runs import run_level
-from learndyn.cli._settings import settings_from
+from learndyn.cli._runs import Kept, run_level, with_origin
+from learndyn.cli._settings import Settings, settings_from
 from learndyn.cli._write import write
 from learndyn.dynamics import LEVELS
 
 
-def run(options: Any) -> int:
-    """Do what the options of a subcommand ask for, and say what came out.
+class Command:
+    """What the options of a subcommand ask for, and what is finished of it at any time."""
 
-    Returns: 0, or 1 where a run stopped early or a claim does not hold.
-    Raises: ValueError for options that do not go together, OSError for files.
-    """
-    return rebuild_page(options.folder) if type(options).__name__ == "Report" else _run(options)
+    def __init__(self, options: Any):
+        self.options = options
+        self.level = type(options).__name__.lower()
+        self.settings: Settings | None = None
+        self.kept = Kept()
 
+    def run(self) -> int:
+        """Do it, and say what came out.
 
-def _run(options: Any) -> int:
-    began = time.perf_counter()
-    jax.config.update("jax_enable_x64", True)
-    loading = threading.Thread(target=_load_slow_libraries, args=(options.output.png,))
-    loading.start()
-    level = type(options).__name__.lower()
-    try:
-        settings = settings_from(options, level)
-        datasets = run_level(LEVELS[level], options, settings)
-        failed = report(datasets, options, settings)
-    finally:
-        loading.join()  # an interpreter that ends cuts imports short, with a traceback
-    show_files(write(datasets, settings), time.perf_counter() - began)
-    return 1 if failed else 0
+        Returns: 0, or 1 where a run stopped early or a claim does not hold.
+        Raises: ValueError for options that do not go together, OSError for files, ImportError for
+        an extra that is not installed.
+        """
+        if self.level == "report":
+            return rebuild_page(self.options.folder)
+        began = time.perf_counter()
+        jax.config.update("jax_enable_x64", True)
+        loading = threading.Thread(target=_load_slow_libraries, args=(self.options.output.png,))
+        loading.start()
+        try:
+            self.settings = settings_from(self.options, self.level)
+            datasets = run_level(LEVELS[self.level], self.options, self.settings, self.kept)
+            failed = report(datasets, self.options, self.settings)
+        finally:
+            loading.join()  # an interpreter that ends cuts imports short, with a traceback
+        paths = write(datasets, self.settings, self.level)
+        show_files(paths, time.perf_counter() - began)
+        return 1 if failed else 0
+
+    def keep(self) -> str:
+        """Write what is finished after an interruption, and say what that is."""
+        nothing = "nothing was finished, so nothing is written"
+        if self.settings is None:
+            return nothing
+        datasets, runs = dict(self.kept.datasets), ""
+        ensemble = self.kept.ensemble()
+        if self.level not in datasets and ensemble is not None:
+            datasets[self.level] = with_origin(ensemble, self.options, self.settings)
+            assert self.kept.plan is not None
+            runs = f"{self.kept.finished} of {self.kept.plan.cells} runs were finished; "
+        if not datasets:
+            return nothing
+        paths = write(datasets, self.settings._replace(png=False), self.level)
+        return f"{runs}wrote {', '.join(map(str, paths))}"
 
 
 def _load_slow_libraries(png: bool) -> None:

@@ -11,8 +11,10 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from learndyn.cli._options import parse
 
@@ -23,19 +25,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Inside a program that has loaded JAX already, its settings are left as they are.
 
     Returns: 0, or 1 where a run stopped early or a claim does not hold. Usage errors exit with
-    code 2.
+    code 2, Ctrl-C with 130, after what is finished has been written.
     """
     options = parse(sys.argv[1:] if arguments is None else arguments)
     in_own_process = "jax" not in sys.modules
-    if in_own_process:
-        configure()
-    with modules_kept() if in_own_process else contextlib.nullcontext():
-        from learndyn.cli._command import run
+    command = None
     try:
-        return run(options)
-    except (ValueError, OSError) as error:
+        if in_own_process:
+            configure()
+        with modules_kept() if in_own_process else contextlib.nullcontext():
+            from learndyn.cli._command import Command
+        command = Command(options)
+        return run_beside(command.run) if in_own_process else command.run()
+    except (ValueError, OSError, ImportError) as error:
         print(f"learndyn: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        kept = "nothing was finished, so nothing is written" if command is None else command.keep()
+        # After the progress bar, which stands in the last line.
+        print(f"\nlearndyn: interrupted: {kept}.", file=sys.stderr)
+        end(INTERRUPTED, at_once=in_own_process)
+
+
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended: 128 + SIGINT, as shells have it."""
+
+
+def run_beside(function: Callable[[], int]) -> int:
+    """function() in another thread, so that Ctrl-C is heard while a compiled program runs."""
+    ended: list[int] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            ended.append(function())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if raised:
+        raise raised[0]
+    return ended[0]
+
+
+def end(code: int, *, at_once: bool) -> NoReturn:
+    """Exit. at_once: without waiting for the thread of `run_beside`, which cannot be stopped."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if at_once:
+        os._exit(code)
+    raise SystemExit(code)
 
 
 def configure() -> None:

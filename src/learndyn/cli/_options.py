@@ -61,36 +61,38 @@ class RuleOptions:
     `final` between alpha = 0 and scale."""
     schedule_scale: float | None = None
     """Time scale of the schedule in alpha. None: alpha-max."""
-    schedule_power: float = 0.5
-    """Exponent of the schedule power."""
-    schedule_final: float = 0.0
-    """Last value of the schedule cosine, as a fraction of the rate."""
+    schedule_power: float | None = None
+    """Exponent of the schedule power. None: 0.5."""
+    schedule_final: float | None = None
+    """Last value of the schedule cosine, as a fraction of the rate. None: 0."""
 
 
 @dataclass(frozen=True)
 class StartOptions:
     """Where it starts: random weights from a seed, or a file."""
 
-    k: Annotated[int, arg(aliases=("-k",))] = 4
-    """Units of the student."""
-    m: Annotated[int, arg(aliases=("-m",))] = 4
-    """Units of the teacher."""
+    k: Annotated[int | None, arg(aliases=("-k",))] = None
+    """Units of the student. None: 4, or what the file has."""
+    m: Annotated[int | None, arg(aliases=("-m",))] = None
+    """Units of the teacher. None: 4, or what the file has."""
     n: Annotated[int | None, arg(aliases=("-n",))] = None
     """Input dimension N. The ODE has N = infinity and uses it only to draw weights. None: 784,
     or what the inputs or the file have."""
     seed: int = 0
     """Seed of all random numbers. The same seed gives `ode` and `sgd` the same start."""
-    init: Literal["random", "informed", "denoising"] = "random"
-    """Student's weights: noise; the teacher's plus noise; or k/m copies of the teacher's."""
+    init: Literal["random", "informed", "denoising"] | None = None
+    """Student's weights: noise; the teacher's plus noise; or k/m copies of the teacher's. None:
+    random, or those of the file."""
     init_scale: float | None = None
     """Standard deviation of that noise. None: 1 for random, else 0.1."""
-    teacher_scale: float = 1.0
-    """Standard deviation of the teacher's weights."""
+    teacher_scale: float | None = None
+    """Standard deviation of the teacher's weights. None: 1."""
     orthonormal_teacher: bool = False
     """Make the teacher's overlaps T the unit matrix, times teacher-scale squared, exactly."""
-    v: Layer = 1.0
-    """Second layer of the student: a number, mean (1/k), sqrt (1/sqrt k), or gaussian."""
-    v_teacher: Layer = 1.0
+    v: Layer | None = None
+    """Second layer of the student: a number, mean (1/k), sqrt (1/sqrt k), or gaussian. None: 1, or
+    that of the file."""
+    v_teacher: Layer | None = None
     """Second layer of the teacher, likewise."""
     b: float | Literal["gaussian"] | None = None
     """Biases of the student: a number, or gaussian. None: there are no biases."""
@@ -100,8 +102,8 @@ class StartOptions:
     """Start from a file instead: .nc (of an earlier run), .npz (arrays Q, R, T, or w,
     w_teacher; and v, v_teacher, b, b_teacher), or .csv (columns name,i,j,value; the teacher's
     second layer is v_teacher or A)."""
-    init_alpha: float = 0.0
-    """Which saved time of an .nc file to start from, the nearest to this."""
+    init_alpha: float | None = None
+    """Which saved time of an .nc file to start from, the nearest to this. None: 0."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ class TimeOptions:
     """Number of saved times, 0 among them."""
     spacing: Literal["linear", "log"] = "linear"
     """How they are spaced: log means 0 and then logarithmic from alpha-min."""
-    alpha_min: float = 0.1
-    """First time after 0 of spacing log."""
+    alpha_min: float | None = None
+    """First time after 0 of spacing log. None: 0.1."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +196,8 @@ class ExperimentOptions:
 class LangevinOptions:
     """The stochastic differential equation."""
 
-    dt: float = 0.01
-    """Step in alpha; halve it to see that nothing changes."""
+    dt: float | None = None
+    """Step in alpha. None: so small that it changes eg by less than 1 %."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ class Sgd(Common):
 
 @dataclass(frozen=True)
 class Chain(Common):
-    """Exactly the law of SGD with Gaussian inputs at any N, at a cost that N does not change."""
+    """The law of SGD with Gaussian inputs at any N >= k + m, at a cost that N does not change."""
 
     ensemble: EnsembleOptions = field(default_factory=EnsembleOptions)
 

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
+from learndyn._progress import is_shown
 from learndyn.cli._settings import Settings
 from learndyn.datasets import to_dataset
 from learndyn.dynamics import Level, solve_ode
 from learndyn.inputs import field_overlaps
 from learndyn.states import Overlaps, Weights, overlaps, weights_from_overlaps
-from learndyn.sweeps import sweep
+from learndyn.sweeps import Outcome, Plan, assemble, make_plan
+from learndyn.sweeps import run as run_items
 
 Datasets = dict[str, Any]
 
@@ -24,21 +27,59 @@ _PARTS = 100
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 
-def run_level(level: Level, options: Any, settings: Settings) -> Datasets:
-    """The datasets of a level by name; the last one is that which was asked for."""
+class Kept:
+    """What is finished of a run, at any time, also for another thread.
+
+    datasets: those that are complete, by name. ensemble: what the outcomes of an unfinished
+    ensemble make. total: how many runs that ensemble has.
+    """
+
+    def __init__(self) -> None:
+        self.datasets: Datasets = {}
+        self.outcomes: list[Outcome] = []
+        self.plan: Plan | None = None
+
+    @property
+    def finished(self) -> int:
+        """Runs of the ensemble that have come to their end."""
+        return sum(len(outcome.cells) for outcome in self.outcomes)
+
+    def ensemble(self) -> Any:
+        """The dataset of these runs alone; None where there are none."""
+        outcomes = [outcome for outcome in self.outcomes if outcome.arrays]
+        if self.plan is None or not outcomes:
+            return None
+        seeds = np.sort(np.concatenate([outcome.cells for outcome in outcomes]))
+        return assemble(self.plan, outcomes).isel(seed=seeds)
+
+
+def run_level(level: Level, options: Any, settings: Settings, kept: Kept | None = None) -> Datasets:
+    """The datasets of a level by name; the last one is that which was asked for.
+
+    kept: where results are put as they are finished.
+    """
+    kept = Kept() if kept is None else kept
+    datasets = kept.datasets
     if not level.random:
-        return {level.name: _solve(settings, _as_overlaps(settings.start), options.solver)}
+        datasets[level.name] = _solve(settings, _as_overlaps(settings.start), options.solver)
+        return datasets
     start = _as_weights(settings) if level.weights else _as_overlaps(settings.start)
     runs = options.ensemble.runs
     if runs < 1:
         raise ValueError(f"--runs must be at least 1; got {runs}.")
-    datasets = {}
     if options.ensemble.theory:
         datasets["ode"] = _solve(settings, _seen_by_inputs(start, settings), None)
-    run = _one_run if runs == 1 else _ensemble
-    found = run(level, start, options, settings)
-    datasets[level.name] = found.assign_attrs(settings.attributes, seed=options.start.seed)
+    if runs == 1:
+        found = _one_run(level, start, options, settings)
+    else:
+        found = _ensemble(level, start, options, settings, kept)
+    datasets[level.name] = with_origin(found, options, settings)
     return datasets
+
+
+def with_origin(dataset: Any, options: Any, settings: Settings) -> Any:
+    """`dataset` with the attributes of this command."""
+    return dataset.assign_attrs(settings.attributes, seed=options.start.seed)
 
 
 def _seen_by_inputs(start: Weights | Overlaps, settings: Settings) -> Overlaps:
@@ -56,20 +97,26 @@ def _keywords(level: Level, options: Any, settings: Settings) -> dict[str, Any]:
     return keywords | {"n": settings.n} | own
 
 
-def _ensemble(level: Level, start: Any, options: Any, settings: Settings) -> Any:
-    """Several runs from the same start."""
-    return sweep(
+def _ensemble(level: Level, start: Any, options: Any, settings: Settings, kept: Kept) -> Any:
+    """Several runs from the same start: a sweep over seeds, its outcomes kept one by one."""
+    keywords = _keywords(level, options, settings)
+    plan = kept.plan = make_plan(
         level.function,
         settings.problem,
         settings.rule,
         start,
         settings.ts,
+        over={},
         seeds=options.ensemble.runs,
-        progress=settings.progress,
+        key=keywords.pop("key"),
         # About ten items, so that the bar moves; 64 runs are the sweep's own limit on CPUs.
         chunk=min(64, max(1, options.ensemble.runs // 10)),
-        **_keywords(level, options, settings),
+        cost=None,
+        keywords=keywords,
     )
+    for outcome in run_items(plan, plan.items, progress=settings.progress):
+        kept.outcomes.append(outcome)
+    return assemble(plan, kept.outcomes)
 
 
 def _one_run(level: Level, start: Any, options: Any, settings: Settings) -> Any:
@@ -144,7 +191,7 @@ def _elapsed_time(name: str, shown: bool) -> Iterator[None]:
 
 
 def _shows_progress(settings: Settings) -> bool:
-    return sys.stderr.isatty() if settings.progress is None else settings.progress
+    return is_shown(settings.progress)
 
 
 def _as_overlaps(start: Weights | Overlaps) -> Overlaps:

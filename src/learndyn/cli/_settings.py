@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn import problems
+from learndyn._checks import require_extra
 from learndyn.averages import GaussHermite, MonteCarlo, QuasiMonteCarlo
 from learndyn.cli._start import initial_state
+from learndyn.datasets import require_writable
 from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, digits
 from learndyn.rules import NAMED, AbstractRule, SlowMomentum
 from learndyn.states import Overlaps, Weights
@@ -66,8 +69,11 @@ class Settings(NamedTuple):
 def settings_from(options: Any, level: str) -> Settings:
     """Build and check everything that can be checked before a run.
 
-    Raises: ValueError for options that do not go together.
+    Raises: ValueError for options that do not go together; OSError where a file cannot be read or
+    written; ImportError for an extra that is not installed.
     """
+    png = _can_draw(options.output)
+    output = _output(options.output.output, level, png)
     key = jax.random.key(options.start.seed)
     inputs = _inputs(getattr(options, "experiment", None))
     size = getattr(getattr(inputs, "base", inputs), "n", None)
@@ -81,8 +87,8 @@ def settings_from(options: Any, level: str) -> Settings:
         _averages(options.averages),
         n,
         jax.random.fold_in(key, 1),
-        _output(options.output.output, level),
-        options.output.png,
+        output,
+        png,
         {"auto": None, "on": True, "off": False}[options.output.progress],
         {"options": json.dumps(dataclasses.asdict(options), default=str)},
     )
@@ -95,15 +101,17 @@ def save_times(options: Any) -> np.ndarray:
     if not options.alpha_max > 0:
         raise ValueError(f"--alpha-max must be > 0; got {options.alpha_max}.")
     if options.spacing == "linear":
+        _require_unused(options, "alpha_min", "--spacing log")
         return np.linspace(0.0, options.alpha_max, options.points)
-    if not 0 < options.alpha_min < options.alpha_max:
+    alpha_min = 0.1 if options.alpha_min is None else options.alpha_min
+    if not 0 < alpha_min < options.alpha_max:
         raise ValueError(
             f"--alpha-min must lie between 0 and alpha-max = {options.alpha_max:g}; got "
-            f"{options.alpha_min:g}."
+            f"{alpha_min:g}."
         )
     if options.points == 2:
         return np.array([0.0, options.alpha_max])
-    return np.r_[0.0, np.geomspace(options.alpha_min, options.alpha_max, options.points - 1)]
+    return np.r_[0.0, np.geomspace(alpha_min, options.alpha_max, options.points - 1)]
 
 
 def _problem(options: Any) -> problems.Problem:
@@ -118,6 +126,7 @@ def _problem(options: Any) -> problems.Problem:
 def _rule(options: Any, alpha_max: float) -> AbstractRule:
     if options.momentum is not None and options.slow_momentum is not None:
         raise ValueError("give either --momentum or --slow-momentum, not both.")
+    _require_used_schedule(options)
     slow, rule = options.slow_momentum, NAMED[options.rule]
     own = _own_arguments(options, rule)
     rates = {name: getattr(options, name) for name in ("lr", "lr_second", "lr_bias")}
@@ -158,10 +167,28 @@ def _scheduled(rate: float | None, options: Any, alpha_max: float) -> Any:
     if not scale > 0:
         raise ValueError(f"--schedule-scale must be > 0; got {scale:g}.")
     if options.schedule == "power":
-        return Power(rate, scale, options.schedule_power)
-    if not options.schedule_final >= 0:
-        raise ValueError(f"--schedule-final must be >= 0; got {options.schedule_final:g}.")
-    return Cosine(rate, scale, options.schedule_final)
+        return Power(rate, scale, 0.5 if options.schedule_power is None else options.schedule_power)
+    final = options.schedule_final or 0.0
+    if not final >= 0:
+        raise ValueError(f"--schedule-final must be >= 0; got {final:g}.")
+    return Cosine(rate, scale, final)
+
+
+def _require_used_schedule(options: Any) -> None:
+    """Raises: ValueError for numbers of another schedule than the one that is asked for."""
+    if options.schedule == "constant":
+        _require_unused(options, "schedule_scale", "--schedule power or cosine")
+    if options.schedule != "power":
+        _require_unused(options, "schedule_power", "--schedule power")
+    if options.schedule != "cosine":
+        _require_unused(options, "schedule_final", "--schedule cosine")
+
+
+def _require_unused(options: Any, name: str, where: str) -> None:
+    """Raises: ValueError for an option that is given where it would be ignored."""
+    value = getattr(options, name)
+    if value is not None:
+        raise ValueError(f"--{name.replace('_', '-')} goes with {where}; got {value:g} without it.")
 
 
 def _averages(options: Any) -> Any:
@@ -179,25 +206,31 @@ def _averages(options: Any) -> Any:
 def _inputs(options: Any) -> AbstractInputs | TrainingSet:
     if options is None:
         return Gaussian()
-    base = Gaussian() if options.inputs == "gaussian" else _digits(options.inputs)
+    whiten = options.inputs == "digits-whitened"
+    base = Gaussian() if options.inputs == "gaussian" else digits(whiten=whiten)
     if options.train_size is None:
+        if not options.replace:
+            raise ValueError("--no-replace goes with --train-size, the size of the training set.")
         return base
     return TrainingSet(base, options.train_size, options.replace)
 
 
-def _digits(name: str) -> AbstractInputs:
+def _can_draw(options: Any) -> bool:
+    """Whether a figure is wanted and possible; said before the run where it is not possible."""
+    if not options.png:
+        return False
     try:
-        return digits(whiten=name == "digits-whitened")
-    except ImportError:
-        raise ValueError(
-            "--inputs digits needs scikit-learn: pip install 'learndyn[images]'."
-        ) from None
+        require_extra("matplotlib", "plot", "the figure")
+    except ImportError as error:
+        print(f"no figure: {error} Or leave it out: --no-png.", file=sys.stderr)
+        return False
+    return True
 
 
-def _output(path: Path | None, level: str) -> Path:
+def _output(path: Path | None, level: str, png: bool) -> Path:
     path = Path(f"learndyn-{level}.nc") if path is None else path
     if path.suffix != ".nc":
         raise ValueError(f"--output must end in .nc, for NetCDF; got {str(path)!r}.")
-    if path.is_dir() or (path.parent.exists() and not path.parent.is_dir()):
-        raise ValueError(f"--output {str(path)!r} cannot be written: a folder is in the way.")
+    for file in (path, path.with_suffix(".png")) if png else (path,):
+        require_writable(file)
     return path

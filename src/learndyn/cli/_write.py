@@ -1,6 +1,5 @@
 """The files of a run: NetCDF for numbers, PNG for a person."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +7,19 @@ from learndyn.cli._settings import Settings
 from learndyn.datasets import save
 
 
-def write(datasets: dict[str, Any], settings: Settings) -> list[Path]:
-    """Save every dataset, the last under the name asked for, and draw one figure of all."""
-    *others, main = datasets
-    paths = [save(datasets[main], settings.output)]
-    for name in others:
-        path = settings.output.with_stem(f"{settings.output.stem}-{name}")
-        paths.append(save(datasets[name], path))
+def write(datasets: dict[str, Any], settings: Settings, main: str) -> list[Path]:
+    """Save every dataset, that of `main` under the name asked for, and draw one figure of all."""
+    paths = []
+    for name in sorted(datasets, key=lambda name: name != main):
+        own_name = settings.output.with_stem(f"{settings.output.stem}-{name}")
+        paths.append(save(datasets[name], settings.output if name == main else own_name))
     if settings.png:
         paths += _draw(datasets, settings.output.with_suffix(".png"))
     return paths
 
 
 def _draw(datasets: dict[str, Any], path: Path) -> list[Path]:
-    try:
-        import learndyn.plot as plot
+    import learndyn.plot as plot
 
-        experiment = next((ds for name, ds in datasets.items() if name != "ode"), None)
-        return [plot.save(plot.overview(datasets.get("ode"), experiment), path)]
-    except ImportError:
-        print("no figure: it needs matplotlib (pip install 'learndyn[plot]')", file=sys.stderr)
-        return []
+    experiment = next((ds for name, ds in datasets.items() if name != "ode"), None)
+    return [plot.save(plot.overview(datasets.get("ode"), experiment), path)]

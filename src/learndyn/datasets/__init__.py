@@ -9,6 +9,7 @@ from learndyn.datasets._build import overlaps_at as overlaps_at
 from learndyn.datasets._build import to_dataset as to_dataset
 from learndyn.datasets._continue import continue_run as continue_run
 from learndyn.datasets._files import load as load
+from learndyn.datasets._files import require_writable as require_writable
 from learndyn.datasets._files import save as save
 from learndyn.datasets._origins import problem_of as problem_of
 from learndyn.datasets._origins import rule_of as rule_of
@@ -20,4 +21,5 @@ from learndyn.datasets._starts import read_state as read_state
 from learndyn.datasets._variables import CONSTANTS as CONSTANTS
 from learndyn.datasets._variables import SCHEMA as SCHEMA
 from learndyn.datasets._variables import Labelled as Labelled
+from learndyn.datasets._variables import are_codes as are_codes
 from learndyn.datasets._variables import labelled_arrays as labelled_arrays

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from learndyn._checks import is_concrete
+from learndyn._checks import brief, is_concrete
 from learndyn._types import RealLike
 from learndyn.datasets._provenance import provenance
 from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
@@ -35,7 +35,7 @@ _LONG_NAMES = {
 
 
 def to_dataset(
-    trajectory: Trajectory | Fluctuations | Mapping[str, Any],
+    trajectory: Trajectory | Fluctuations | Mapping[str, Any] | Any,
     problem: Problem | None = None,
     rule: Any = None,
     *,
@@ -60,6 +60,11 @@ def to_dataset(
 
     Raises: ValueError where axes and `over` disagree, or times differ between runs without ts.
     """
+    if not isinstance(trajectory, Trajectory | Fluctuations | Mapping):
+        raise ValueError(
+            f"to_dataset: trajectory must be a Trajectory, Fluctuations or a dict of arrays; got "
+            f"{brief(trajectory)}. Give what ld.solve_ode or another level returns."
+        )
     over = {name: np.asarray(_listed(values)) for name, values in (over or {}).items()}
     known = _known(trajectory, len(over))
     problem, rule = problem or known.problem, rule or known.rule
@@ -97,7 +102,8 @@ def build(
         if any(name in dims for dims, _ in variables.values()) or name != "alpha"
     }
     data = {
-        name: (dims, array, describe_variable(name)) for name, (dims, array) in variables.items()
+        name: (dims, array, describe_variable(name, array))
+        for name, (dims, array) in variables.items()
     }
     return xr.Dataset(data, coords, dict(attributes))
 
@@ -143,8 +149,8 @@ def _known(result: Any, batch: int) -> _Known:
     whole = None
     if n is not None and np.ndim(n) == 0 and float(n).is_integer():
         whole = int(n)
-    key = result.key
-    return _Known(problem, rule, result.level or None, whole, None if np.ndim(key) else key)
+    key = None if result.key is None or np.ndim(result.key) else result.key
+    return _Known(problem, rule, result.level or None, whole, key)
 
 
 def _once(leaf: Any, batch: int) -> Any:

@@ -34,8 +34,8 @@ def continue_run(
         on: ts[0] is that time. key: None: the run's own, with which it goes on as if it had never
         stopped: SGD bit for bit, the chain and Langevin (with the same dt, at a time on its grid
         of steps) with the same random numbers, to round-off; the ODE to its tolerance.
-    options: of the level, as the run had them: `inputs` of SGD, `dt` of Langevin, `averages`,
-        `rtol`.
+    options: of the level, as the run had them: `inputs` of SGD, `averages`, `rtol`; Langevin goes
+        on with the run's `dt`.
 
     Returns: the `Trajectory` at ts alone; its first row is the last one of `run`.
     Raises: ValueError where the run failed, where ts begins elsewhere, and where what the run
@@ -54,6 +54,8 @@ def continue_run(
         keywords["key"] = _key(given, key)
     if level.name in ("chain", "langevin"):
         keywords["n"] = given.n
+    if level.name == "langevin" and given.dt is not None:
+        keywords.setdefault("dt", given.dt)
     if given.velocity is not None:
         keywords["velocity"] = given.velocity
     return level.function(given.problem, given.rule, given.end, ts, **keywords)
@@ -71,6 +73,7 @@ class _Stopped(NamedTuple):
     key: Any = None
     velocity: Any = None
     inputs: str = ""
+    dt: Any = None
 
 
 def _of_trajectory(run: Trajectory) -> _Stopped:
@@ -78,7 +81,7 @@ def _of_trajectory(run: Trajectory) -> _Stopped:
     end = run.weights if run.level == "sgd" else run.at(-1)
     times = run.alpha if run.ts is None else run.ts
     inputs = "" if run.given is None else run.given.inputs
-    rest = (times[-1], run.n, run.key, run.velocity, inputs)
+    rest = (times[-1], run.n, run.key, run.velocity, inputs, run.stats.get("dt"))
     return _Stopped(run.level, run.problem, run.rule, end, *rest)
 
 
@@ -87,7 +90,8 @@ def _of_dataset(run: "xarray.Dataset") -> _Stopped:
     end = None if run.attrs.get("level") == "sgd" else overlaps_at(run, last)
     n = run["n"].item() if "n" in run.coords else run.attrs.get("n")
     given = (problem_of(run), rule_of(run), end, last, n, key_of(run.attrs))
-    return _Stopped(str(run.attrs.get("level", "")), *given)
+    dt = run["dt"].item() if "dt" in run and run["dt"].ndim == 0 else None
+    return _Stopped(str(run.attrs.get("level", "")), *given, dt=dt)
 
 
 def _level(given: _Stopped) -> Level:

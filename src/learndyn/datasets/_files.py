@@ -1,13 +1,16 @@
 """Datasets on disk: NetCDF for one file, Zarr for sweeps, never pickle."""
 
+import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from learndyn._checks import brief, require_extra
 from learndyn.datasets._build import to_dataset
 from learndyn.datasets._provenance import SCHEMA_VERSION
 from learndyn.dynamics import Fluctuations, Trajectory
@@ -23,8 +26,8 @@ _NETCDF = (".nc", ".nc4", ".h5", ".netcdf")
 
 
 def save(
-    dataset: "xarray.Dataset | Trajectory | Fluctuations | Weights | Overlaps",
-    path: str | os.PathLike[str],
+    dataset: "xarray.Dataset | Trajectory | Fluctuations | Weights | Overlaps | Any",
+    path: str | os.PathLike[str] | Any,
 ) -> Path:
     """Write `dataset`: NetCDF for a path ending in .nc, Zarr for .zarr. Replaces what is there.
 
@@ -35,21 +38,24 @@ def save(
     Attributes that the formats cannot hold (None, booleans, dicts, lists) are kept as JSON;
     `load` gives them back.
 
-    Returns: the path. Raises: ValueError for another ending or an attribute that is none of
-    these; ImportError where Zarr is not installed.
+    Returns: the path. Raises: ValueError for anything else, another ending, or an
+    attribute that is none of these; OSError where no file can be written there; ImportError where
+    Zarr is not installed.
     """
-    path = Path(path)
-    if isinstance(dataset, Weights | Overlaps):
-        return _save_state(dataset, path)
     if isinstance(dataset, Trajectory | Fluctuations):
         dataset = to_dataset(dataset)
+    is_state = isinstance(dataset, Weights | Overlaps)
+    if not is_state:
+        _require_dataset(dataset)
+    path = require_writable(path)
+    if is_state:
+        return _save_state(dataset, path)
     kind = _kind(path)
     encoded = dataset.copy()
     encoded.attrs = _encode(dataset.attrs)
     for name in encoded.variables:
         encoded[name].attrs = _encode(dataset[name].attrs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    partial = _partial(path)
     try:
         if kind == "netcdf":
             encoded.to_netcdf(partial, engine="h5netcdf")
@@ -68,17 +74,17 @@ def save(
 def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     """Read a dataset into memory as it was when saved; the file is closed afterwards.
 
-    Raises: FileNotFoundError; ValueError for a path that ends in neither .nc nor .zarr, and for a
-    dataset of a schema that a later version of learndyn wrote.
+    Raises: FileNotFoundError, or another OSError where it cannot be read; ValueError for a path
+    that ends in neither .nc nor .zarr, for contents that are no dataset, and for a dataset of a
+    schema that a later version of learndyn wrote; ImportError where Zarr is not installed.
     """
     import xarray as xr
 
     path = Path(path)
     engine = {"netcdf": "h5netcdf", "zarr": "zarr"}[_kind(path)]
-    if not path.exists():
-        raise FileNotFoundError(f"there is no dataset at {path}.")
     options = {"consolidated": False} if engine == "zarr" else {}
-    dataset = _retyped(xr.load_dataset(path, engine=engine, **options), "T", str)
+    with reading(path, {"h5netcdf": "NetCDF file", "zarr": "Zarr store"}[engine]):
+        dataset = _retyped(xr.load_dataset(path, engine=engine, **options), "T", str)
     dataset.attrs = _decode(dataset.attrs)
     for name in dataset.variables:
         dataset[name].attrs = _decode(dataset[name].attrs)
@@ -90,9 +96,8 @@ def _save_state(state: Weights | Overlaps, path: Path) -> Path:
     """The arrays of a state under their names; None is left out."""
     if path.suffix != ".npz":
         raise ValueError(f"a state's path must end in .npz; got {str(path)!r}.")
-    arrays = {name: np.asarray(x) for name, x in vars(state).items() if x is not None}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    arrays = {name: x for name, x in vars(state).items() if x is not None}
+    partial = _partial(path)
     try:
         np.savez(partial, **arrays)
         partial.replace(path)
@@ -112,10 +117,77 @@ def _require_schema(dataset: "xarray.Dataset", path: Path) -> None:
         )
 
 
+def require_writable(path: str | os.PathLike[str]) -> Path:
+    """`path`, where a file (a folder for .zarr) can be written; its folder is made if need be.
+
+    Asked before a run, so that no result is lost for want of a place.
+    Raises: OSError that names the path and the reason.
+    """
+    path = Path(path)
+    partial, is_store = _partial(path), path.suffix == ".zarr"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        partial.unlink()
+        in_the_way = path.is_file() if is_store else path.is_dir()
+    except OSError as error:
+        raise type(error)(
+            f"cannot write {str(path)!r}: {error.strerror} ({str(error.filename)!r}). Choose a "
+            "place where files can be written."
+        ) from error
+    if in_the_way:
+        raise FileExistsError(
+            f"cannot write {str(path)!r}: a {'file' if is_store else 'folder'} of this name is in "
+            "the way."
+        )
+    return path
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Whatever goes wrong while a file is read becomes one sentence with its path.
+
+    what: what the file should be. Raises: OSError where the system refuses, else ValueError.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"cannot read {str(path)!r}: there is no such file.")
+    try:
+        yield
+    except ImportError:
+        raise
+    except OSError as error:
+        if not error.errno:  # HDF5 has read the file and does not understand it
+            raise _unreadable(path, what) from error
+        reason = os.strerror(error.errno)
+        raise type(error)(f"cannot read {str(path)!r}: {reason}.") from error
+    except Exception as error:  # readers of other people's formats raise all kinds
+        raise _unreadable(path, what) from error
+
+
+def _unreadable(path: Path, what: str) -> ValueError:
+    return ValueError(f"cannot read {str(path)!r}: it is no {what}, or it is damaged.")
+
+
+def _partial(path: Path) -> Path:
+    """Where a file is written until it is complete."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+
+
+def _require_dataset(value: Any) -> None:
+    import xarray as xr
+
+    if not isinstance(value, xr.Dataset):
+        raise ValueError(
+            f"save: what is saved must be a dataset, a trajectory or a state; got {brief(value)}. "
+            "The arguments are, in this order: save(dataset, path)."
+        )
+
+
 def _kind(path: Path) -> str:
     if path.suffix in _NETCDF:
         return "netcdf"
     if path.suffix == ".zarr":
+        require_extra("zarr", "sweep", "the format .zarr")
         return "zarr"
     if path.suffix == ".npz":
         raise ValueError(f"{str(path)!r} holds a state, not a dataset: use ld.read_state.")

@@ -1,13 +1,14 @@
 """States from files: where a run starts, or starts again."""
 
 import csv
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 
 from learndyn.datasets._build import overlaps_at
-from learndyn.datasets._files import load
+from learndyn.datasets._files import load, reading
 from learndyn.states import Overlaps, Weights
 
 _SECOND_NAMES = {"A": "v_teacher"}
@@ -22,12 +23,11 @@ def read_state(path: str | os.PathLike[str], alpha: float = 0.0) -> Weights | Ov
     v_teacher, b, b_teacher (A, the paper's name, is v_teacher).
     .csv: `Overlaps` from rows name, i, j, value; j is empty for vectors.
 
-    Raises: FileNotFoundError; ValueError for another ending, or contents that make no state.
+    Raises: FileNotFoundError, or another OSError where it cannot be read; ValueError for another
+    ending, or contents that make no state.
     """
     path = Path(path)
     readers = {".npz": _read_npz, ".csv": _read_csv}
-    if not path.exists():
-        raise FileNotFoundError(f"{str(path)!r} does not exist.")
     if path.suffix == ".nc":
         return overlaps_at(load(path), alpha)
     if path.suffix not in readers:
@@ -45,14 +45,16 @@ def read_state(path: str | os.PathLike[str], alpha: float = 0.0) -> Weights | Ov
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
+    with reading(path, "NumPy archive of numbers (.npz)"), np.load(path) as file:
         return {_SECOND_NAMES.get(str(name), str(name)): file[name] for name in file.files}
 
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
     """Arrays from rows name, i, j, value; j is empty for vectors. Every entry must be there."""
     entries: dict[str, dict[tuple[int, ...], float]] = {}
-    with path.open(newline="") as file:
+    with reading(path, "table of text (.csv)"):
+        text = path.read_text(encoding="utf-8")
+    with io.StringIO(text, newline="") as file:
         rows = csv.DictReader(file)
         if not {"name", "i", "j", "value"} <= set(rows.fieldnames or ()):
             raise ValueError(

@@ -44,6 +44,10 @@ _OTHER_NAMES = {
     "mean_norm": (("alpha",), "expected norm of sqrt(n) times the deviation from the limit"),
     "constant": ((), "largest mean_norm over the times, C(T)"),
     "steps": ((), "steps taken"),
+    "dt": ((), "step in alpha used"),
+    "corrections": ((), "steps after which overlaps were made positive semi-definite"),
+    "step_error": (("alpha",), "error of eg from the step"),
+    "step_error_relative": (("alpha",), "error of eg from the step, over eg"),
     "rtol": ((), "relative tolerance used"),
     "atol": ((), "absolute tolerance used"),
     "averages_error": (("alpha",), "largest error of the Gaussian averages"),
@@ -96,11 +100,12 @@ def labelled_arrays(result: Any, times: int, batch: int = 0) -> dict[str, Labell
     return labelled
 
 
-def describe_variable(name: str) -> dict[str, Any]:
+def describe_variable(name: str, array: np.ndarray) -> dict[str, Any]:
     """Attributes of a variable: long_name, units, and what the codes of `result` mean."""
-    long_name = {**SCHEMA, **_OTHER_NAMES}.get(name, ((), name))[1]
-    attributes: dict[str, Any] = {"long_name": long_name, "units": "1"}
-    if name == "result":
+    coded = name == "result" and are_codes(array)
+    known = {} if name == "result" and not coded else {**SCHEMA, **_OTHER_NAMES}
+    attributes: dict[str, Any] = {"long_name": known.get(name, ((), name))[1], "units": "1"}
+    if coded:
         attributes["flag_values"] = np.array([code.value for code in Result], np.int8)
         attributes["flag_meanings"] = " ".join(code.name.lower() for code in Result)
         attributes["comment"] = "; ".join(f"{code.value}: {code.meaning}" for code in Result)
@@ -117,7 +122,7 @@ def _labelled(name: str, value: Any, times: int, batch: int) -> Labelled:
             )
         return Labelled(dims, array)
     array = _as_numpy(name, value)
-    if name == "result":
+    if name == "result" and are_codes(array):
         array = array.astype(np.int8)
     ndim = array.ndim - batch
     known = {**SCHEMA, **_OTHER_NAMES}.get(name)
@@ -126,6 +131,11 @@ def _labelled(name: str, value: Any, times: int, batch: int) -> Labelled:
     starts_with_time = ndim > 0 and array.shape[batch] == times
     dims = ("alpha",) if starts_with_time else ()
     return Labelled(dims + tuple(f"{name}_{i}" for i in range(len(dims), ndim)), array)
+
+
+def are_codes(array: np.ndarray) -> bool:
+    """Whether these are codes of `Result`, and not something else that a user calls result."""
+    return array.dtype.kind in "iu" and bool(np.isin(array, [code.value for code in Result]).all())
 
 
 def _are_dims(value: Any) -> bool:

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from learndyn._checks import brief
 from learndyn.averages import (
     AbstractNodes,
     GaussHermite,
@@ -11,6 +12,7 @@ from learndyn.averages import (
     choose_nodes,
     has_biases,
     is_linear_in_error,
+    reach_of,
 )
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.problems import Problem, declared, is_squared
@@ -33,11 +35,15 @@ def noise_averages(
     closed forms. Linear networks need only polynomials of degree 4: three nodes a direction.
     """
     sizes = {"rule": rule, "biases": has_biases(start, rule)}
+    sizes |= {"reach": reach_of(start)}
     # Gauss-Hermite with three nodes integrates polynomials up to degree 5 exactly.
     if nodes is None and _is_linear(problem, rule) and start.k + start.m <= _MAX_EXACT_DIMS:
         nodes = GaussHermite(3)
     if nodes is not None and not isinstance(nodes, AbstractNodes):
-        raise ValueError(f"noise averages need a set of nodes, not {nodes!r}.")
+        raise ValueError(
+            "noise_nodes must be a set of nodes such as ld.averages.QuasiMonteCarlo(), or None; "
+            f"got {brief(nodes)}."
+        )
     return choose_nodes(problem, start.k, start.m, nodes=nodes or default, **sizes)
 
 

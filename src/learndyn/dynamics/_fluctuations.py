@@ -13,16 +13,20 @@ from learndyn._checks import checked_times
 from learndyn._numerics.linear_algebra import symmetric_from_triu, triu
 from learndyn._readable import ReadableResult
 from learndyn._results import Result
-from learndyn._types import RealLike, Times
+from learndyn._types import CountLike, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages
 from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
 from learndyn.dynamics._integrate import integrate, trajectory_from
-from learndyn.dynamics._ode import AveragesOption, overlap_flow
+from learndyn.dynamics._ode import (
+    MAX_STEPS,
+    AveragesOption,
+    checked_max_steps,
+    checked_tolerances,
+    overlap_flow,
+)
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
-from learndyn.problems import Problem
-from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import ProblemLike, RuleLike, StateLike, as_overlaps, require_arguments
 
 
 class Spread(ReadableResult):
@@ -59,16 +63,16 @@ class Fluctuations(ReadableResult):
 
 
 def fluctuations(
-    problem: Problem,
-    rule: AbstractRule,
-    start: Overlaps,
+    problem: ProblemLike,
+    rule: RuleLike,
+    start: StateLike,
     ts: RealLike,
     *,
     averages: AveragesOption = None,
     noise_nodes: AbstractNodes | None = None,
     rtol: RealLike = 1e-6,
     atol: RealLike = 1e-9,
-    max_steps: int = 100_000,
+    max_steps: CountLike = MAX_STEPS,
 ) -> Fluctuations:
     """Covariance of sqrt(n) (m - m_ode) from a fixed start, along the ODE.
 
@@ -80,12 +84,14 @@ def fluctuations(
     Source: the central limit behind Theorem 1 of Goldt et al. (2020); constant momentum
     enters as lr / (1 - beta).
     """
+    require_arguments("fluctuations", problem=problem, rule=rule, start=start, ts=ts)
     require_no_slow_momentum(rule, "fluctuations")
-    ts = checked_times(ts)
+    ts, start = checked_times(ts), as_overlaps(start)
+    rtol, atol = checked_tolerances(rtol, atol)
+    max_steps = checked_max_steps(max_steps)
     flow = overlap_flow(problem, rule, start, averages=averages)
     nodes = noise_averages(problem, rule, start, noise_nodes)
-    tolerances = (jnp.asarray(rtol, float), jnp.asarray(atol, float))
-    found = _fluctuations(flow, nodes, ts, tolerances, max_steps)
+    found = _fluctuations(flow, nodes, ts, (rtol, atol), max_steps)
     warn_if_failed(found.mean)
     return found
 

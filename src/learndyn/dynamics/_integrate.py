@@ -1,7 +1,7 @@
 """Solving a theory without ever raising: what may fail at run time becomes a result code."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import diffrax
 import jax
@@ -24,9 +24,10 @@ from learndyn.dynamics._prepare import (
 from learndyn.dynamics._record import Rows, Run, record
 from learndyn.dynamics._trajectory import Trajectory
 
-_CAP = 0.01
-"""Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance, so
-this fraction of the averages' error keeps both alike. Finer only counts single nodes."""
+_CAP = 2e-3
+"""Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance, so this
+fraction of the bound on the averages' error, six standard errors, keeps both alike. Finer only
+counts single nodes."""
 
 _NOTHING = 1e-250
 """Absolute tolerance of what is held to a relative one alone. Not 0: a coordinate that stays 0 has
@@ -34,6 +35,9 @@ no error, and 0/0 would be NaN. Overlaps of real runs stay far above."""
 
 _FIRST_STEP = 0.1
 """Any will do: too long a step is rejected, and diffrax's own choice costs two drifts."""
+
+_RMS = diffrax.PIDController(rtol=0.0, atol=0.0).norm
+"""Diffrax's own norm of a step's errors."""
 
 _SMALLEST_STEP = 1e-14
 """In units of the last time: time does not resolve shorter ones."""
@@ -116,7 +120,11 @@ def integrate_field(
         return Solved(rows, result, {"steps": jnp.zeros((), int)})
     # Diffrax's default coefficients make this an I controller of the step size.
     controller = diffrax.PIDController(
-        rtol=tolerances[0], atol=tolerances[1], dtmin=_SMALLEST_STEP * ts[-1], force_dtmin=False
+        rtol=tolerances[0],
+        atol=tolerances[1],
+        dtmin=_SMALLEST_STEP * ts[-1],
+        force_dtmin=False,
+        norm=_step_error,
     )
     if jump_ts is not None:
         controller = diffrax.ClipStepSizeController(controller, jump_ts=jump_ts)
@@ -134,7 +142,7 @@ def integrate_field(
         adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         throw=False,
     )
-    ys = reached_rows(solution, valid)
+    ys = reached_rows(solution, y0, valid)
     result = result_code(solution.result, valid)
     return Solved(ys, result, {"steps": solution.stats["num_steps"]})
 
@@ -147,10 +155,21 @@ def tolerance_numbers(rtol: Array, atol: Array) -> list[Number]:
     ]
 
 
-def reached_rows(solution: diffrax.Solution, valid: Array) -> Float[Array, "times p"]:
-    """The saved rows, NaN from where the solve stopped."""
-    reached = valid & jnp.isfinite(jnp.asarray(solution.ts))
-    return jnp.where(reached[:, None], jnp.asarray(solution.ys), jnp.nan)
+def reached_rows(
+    solution: diffrax.Solution, y0: Float[Array, " p"], valid: Array
+) -> Float[Array, "times p"]:
+    """The saved rows, NaN from where the solve stopped; the first one is the start y0."""
+    # A run that stops within its first step has not saved its start.
+    reached = jnp.isfinite(jnp.asarray(solution.ts)).at[0].set(True)
+    ys = jnp.asarray(solution.ys).at[0].set(y0)
+    return jnp.where((valid & reached)[:, None], ys, jnp.nan)
+
+
+def _step_error(scaled: Any) -> Array:
+    """Root mean square of a step's scaled errors; infinite where one is NaN, so that the step is
+    made smaller. Of a NaN the controller makes steps of length NaN, without end."""
+    size = _RMS(scaled)
+    return jnp.where(jnp.isnan(size), jnp.inf, size)
 
 
 def trajectory_from(

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, checked_times, require_unbatched
+from learndyn._checks import as_float, as_key, checked_times, require_unbatched
+from learndyn._numerics.forward_only import forward_only
 from learndyn._numerics.linear_algebra import psd_cholesky, psd_solve_lower
 from learndyn._results import Result
-from learndyn._types import PRNGKey, RealLike, Times
+from learndyn._types import KeyLike, PRNGKey, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages, QuasiMonteCarlo
 from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
 from learndyn.dynamics._integrate import (
@@ -25,11 +26,10 @@ from learndyn.dynamics._integrate import (
 )
 from learndyn.dynamics._ode import AveragesOption, overlap_flow
 from learndyn.dynamics._overlap_flow import OverlapFlow
-from learndyn.dynamics._prepare import Number, as_typed_key, require_number
+from learndyn.dynamics._prepare import Number, require_number
+from learndyn.dynamics._step_errors import chosen_step, relative_errors, step_errors, warn_of_step
 from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
-from learndyn.problems import Problem
-from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import ProblemLike, RuleLike, StateLike, as_overlaps, require_arguments
 
 _NODES = QuasiMonteCarlo(points=256, replicates=2, symmetric=True)
 """Enough for the noise's strength: C(T) of an erf committee is off by 0.2 % with these."""
@@ -39,45 +39,52 @@ _ON_GRID = 1e-6
 
 
 def simulate_langevin(
-    problem: Problem,
-    rule: AbstractRule,
-    start: Overlaps,
+    problem: ProblemLike,
+    rule: RuleLike,
+    start: StateLike,
     ts: RealLike,
     *,
     n: RealLike,
-    key: PRNGKey,
-    dt: RealLike,
+    key: KeyLike,
+    dt: RealLike | None = None,
     averages: AveragesOption = None,
     noise_nodes: AbstractNodes | None = None,
 ) -> Trajectory:
     """One run of dm = f(m) dalpha + n^(-1/2) B(m) dW (Ito), B B^T = D(m), by Euler-Maruyama.
 
-    n: input dimension, any number >= 1, data. dt: fixed step in alpha; halve it to see that
-    nothing changes within error. The numbers of a step depend on key and its index alone.
+    n: input dimension, any number >= 1, data. dt: fixed step in alpha; None: the longest of a
+    series of halved ones that changes eg by less than 1 %, where the first and the last time are
+    what counts. The numbers of a step depend on key and its index alone.
     Times between steps are interpolated linearly. After each step the overlaps are kept
     positive semi-definite: negative eigenvalues of the student's part outside the teacher's
     span, Q - R T^-1 R^T, are set to 0, and `stats["corrections"]` counts the steps at which.
     start, ts, averages: as for `solve_ode`. noise_nodes: nodes for D; None chooses.
 
-    Raises: ValueError as `solve_ode`, for n < 1, dt <= 0, or `SlowMomentum`.
+    Returns: a `Trajectory` whose `stats` also hold `dt`, the step used; `step_error`, the error of
+        eg at every saved time that comes from the step, measured without noise by half steps; and
+        `step_error_relative`, over eg (or over 1/1000 of its largest value). Where that is above
+        2 % there is a RuntimeWarning, but not inside jit.
+    Raises: ValueError as `solve_ode`, for n < 1, dt <= 0, a key that is none, or
+    `SlowMomentum`.
     Source: exact to first order in n^(-1/2); f and D as in `solve_ode` and `fluctuations`.
     """
+    require_arguments("simulate_langevin", problem=problem, rule=rule, start=start, ts=ts)
     require_no_slow_momentum(rule, "simulate_langevin")
-    ts = checked_times(ts)
-    n, dt = as_float(n, "n"), as_float(dt, "dt")
+    ts, key, start = checked_times(ts), as_key(key), as_overlaps(start)
+    n, dt = as_float(n, "n"), None if dt is None else as_float(dt, "dt")
     require_unbatched([("n", n, 0), ("dt", dt, 0)], "simulate_langevin")
     for number in _numbers(n, dt):
         require_number(number)
     flow = overlap_flow(problem, rule, start, averages=averages)
     nodes = noise_averages(problem, rule, start, noise_nodes, default=_NODES)
-    return warn_if_failed(_simulate(flow, nodes, ts, n, as_typed_key(key), dt))
+    run = _simulate(flow, nodes, ts, n, key, dt)
+    warn_of_step(run)
+    return warn_if_failed(run)
 
 
-def _numbers(n: Array, dt: Array) -> list[Number]:
-    return [
-        Number("n", n, "an input dimension", least=1.0),
-        Number("dt", dt, "a step in alpha", strict=True),
-    ]
+def _numbers(n: Array, dt: Array | None) -> list[Number]:
+    step = [] if dt is None else [Number("dt", dt, "a step in alpha", strict=True)]
+    return [Number("n", n, "an input dimension", least=1.0), *step]
 
 
 class _StepNoise(diffrax.AbstractPath):
@@ -154,12 +161,16 @@ def _projected(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array]:
 
 @eqx.filter_jit
 def _simulate(
-    flow: OverlapFlow, nodes: NodeAverages, ts: Times, n: Array, key: PRNGKey, dt: Array
+    flow: OverlapFlow, nodes: NodeAverages, ts: Times, n: Array, key: PRNGKey, dt: Array | None
 ) -> Trajectory:
     valid = is_valid(flow, ts, _numbers(n, dt))
     y0 = jnp.where(valid, flow.pack(flow.start), 0.0)
     ts_safe = jnp.where(valid, ts, jnp.arange(len(ts), dtype=ts.dtype))
-    dt = jnp.where(valid, dt, 1.0)
+    # Bad input must reach no solver, which would not end; nor a step of a run without time.
+    safe = jax.tree.map(lambda x: jnp.where(valid, x, jnp.ones_like(x)), flow)
+    if len(ts) == 1:
+        dt = jnp.ones(()) if dt is None else dt
+    dt = chosen_step(safe, ts_safe) if dt is None else jnp.where(valid, dt, 1.0)
 
     def noise(t: Any, y: Any, args: Any) -> Array:
         # Any B with B B^T = D gives the same law.
@@ -167,8 +178,9 @@ def _simulate(
 
     path = _StepNoise(ts_safe[0], ts_safe[-1], dt, key, len(y0))
     terms = diffrax.MultiTerm(diffrax.ODETerm(flow), diffrax.ControlTerm(noise, path))
-    stats = {"corrections": jnp.zeros((), int)}
+    stats = {"corrections": jnp.zeros((), int), "dt": dt}
     if len(ts) == 1:
+        stats |= {"step_error": jnp.zeros(1), "step_error_relative": jnp.zeros(1)}
         result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
         solved = Solved(jnp.where(valid, y0, jnp.nan)[None], result, stats)
         return trajectory_from(flow, ts, solved, level="langevin", n=n, key=key)
@@ -184,8 +196,10 @@ def _simulate(
         event=diffrax.Event(has_diverged),
         throw=False,
     )
-    ys = reached_rows(solution, valid)
+    ys = forward_only(reached_rows(solution, y0, valid), "simulate_langevin")
     result = result_code(solution.result, valid)
-    stats = {"corrections": jnp.asarray(solution.solver_state)}
+    eg, error = step_errors(safe, ts_safe, dt)
+    stats |= {"step_error": error, "step_error_relative": relative_errors(eg, error)}
+    stats["corrections"] = jnp.asarray(solution.solver_state)
     solved = Solved(ys, result, stats)
     return trajectory_from(flow, ts, solved, level="langevin", n=n, key=key)

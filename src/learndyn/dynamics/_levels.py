@@ -16,7 +16,7 @@ class Level(NamedTuple):
     function: (problem, rule, start, ts, ...) -> `Trajectory`.
     weights: whether it starts from weights, else from overlaps.
     random: whether it takes a key, so that runs differ.
-    exact: whether its law is that of SGD on weights with Gaussian inputs at any n.
+    exact: whether its law is that of SGD on weights with Gaussian inputs at finite n.
     in_parts: the same function for a progress bar; it also takes `report` and `parts`.
     """
 

@@ -17,12 +17,20 @@ from learndyn._checks import (
     require_x64,
 )
 from learndyn._types import CountLike, RealLike, Times
-from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases, reach_of
+from learndyn.averages import (
+    AbstractAverages,
+    AbstractNodes,
+    choose_averages,
+    has_biases,
+    reach_of,
+    teacher_of,
+)
 from learndyn.dynamics._aligned_flow import aligned_flow
 from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
+    require_fields,
     require_number,
     require_run,
     run_numbers,
@@ -31,7 +39,14 @@ from learndyn.dynamics._prepare import (
 from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import (
+    Overlaps,
+    ProblemLike,
+    RuleLike,
+    StateLike,
+    as_overlaps,
+    require_arguments,
+)
 
 RTOL, ATOL, MAX_STEPS = 1e-9, 1e-11, 100_000
 """Tolerances at which eg is right to about 1e-8 over alpha = 1000, and a hundred times the steps
@@ -43,20 +58,22 @@ SolverOption = diffrax.AbstractAdaptiveSolver | Any
 
 
 def ode_term(
-    problem: Problem, rule: AbstractRule, start: Overlaps, *, averages: AveragesOption = None
+    problem: ProblemLike, rule: RuleLike, start: StateLike, *, averages: AveragesOption = None
 ) -> diffrax.ODETerm:
     """The ODE as a `diffrax.ODETerm`, for users of Diffrax.
 
     Its `vector_field` is an `OverlapFlow`: `vector_field.pack(start)` is the initial y and
     `vector_field.unpack(y)` the overlaps. Options and errors as for `solve_ode`.
     """
-    return diffrax.ODETerm(overlap_flow(problem, rule, start, averages=averages))
+    require_arguments("ode_term", problem=problem, rule=rule, start=start)
+    return diffrax.ODETerm(overlap_flow(problem, rule, as_overlaps(start), averages=averages))
 
 
 def overlap_flow(
     problem: Problem, rule: AbstractRule, start: Overlaps, *, averages: AveragesOption = None
 ) -> OverlapFlow:
     """The vector field of `ode_term`, checked and with its averages chosen."""
+    start = as_overlaps(start)
     require_x64("the theory", problem, rule, start)
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
     ready = choose_averages(
@@ -67,14 +84,15 @@ def overlap_flow(
         biases=has_biases(start, rule),
         averages=averages,
         reach=reach_of(start),
+        teacher=teacher_of(start),
     )
     return OverlapFlow(problem, rule, ready, start)
 
 
 def solve_ode(
-    problem: Problem,
-    rule: AbstractRule,
-    start: Overlaps,
+    problem: ProblemLike,
+    rule: RuleLike,
+    start: StateLike,
     ts: RealLike,
     *,
     averages: AveragesOption = None,
@@ -87,15 +105,16 @@ def solve_ode(
 ) -> Trajectory:
     """Overlaps and generalisation error in the limit n -> infinity.
 
-    start: the state at ts[0]. ts: (times,) increasing times alpha = steps / n, dimensionless.
+    start: the state at ts[0]: overlaps, or weights, whose overlaps are then used.
+    ts: (times,) increasing times alpha = steps / n, dimensionless.
     averages: how to average over the fields (see `learndyn.averages`); None chooses.
     rtol, atol: tolerances of the adaptive solver. rtol = None: 1e-9, or, where averages are
         smooth but not exact, a hundredth of their relative error: 1e-7 at the default level.
         With one student unit, one teacher field and labels that are signs, S = Q - R**2/T, from
         which eg follows, is held to rtol alone, so that eg keeps its digits however small it gets.
         Where the averages are over nodes and the integrand jumps, both are raised to a
-        hundredth of the averages' relative error, where both errors are alike; finer, a solver
-        would chase single nodes. `stats` has the values used.
+        five-hundredth of the bound on the averages' relative error, where both errors are alike;
+        finer, a solver would chase single nodes. `stats` has the values used.
     solver: an adaptive Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
     max_steps: accepted and rejected steps after which a run stops with `Result.MAX_STEPS`.
     jump_ts: times at which a learning-rate schedule jumps, in any order.
@@ -111,14 +130,15 @@ def solve_ode(
     Raises: ValueError for bad values, shapes, times or options, or in float32.
     Source: Goldt et al. (2020), Eq. (9); `OverlapFlow` has the equations.
     """
-    ts = checked_times(ts)
+    require_arguments("solve_ode", problem=problem, rule=rule, start=start, ts=ts)
+    ts, start = checked_times(ts), as_overlaps(start)
     flow = overlap_flow(problem, rule, start, averages=averages)
     options = (
         _checked_jumps(jump_ts),
         _checked_solver(solver),
-        as_count(max_steps, "max_steps", "the solver stops after so many"),
+        checked_max_steps(max_steps),
         adjoint,
-        smallest_eigenvalue(start),
+        smallest_eigenvalue(flow.start),
     )
     run, before = _solve(flow, ts, _tolerances(flow, rtol, atol), *options), None
     while averages is None and (finer := finer_averages(run, flow.averages, before)) is not None:
@@ -129,18 +149,23 @@ def solve_ode(
 
 
 def generalisation_error(
-    problem: Problem, state: Overlaps, *, averages: AveragesOption = None
+    problem: ProblemLike, state: StateLike, *, averages: AveragesOption = None
 ) -> Float[Array, ""]:
     """eg at `state`: half the mean squared difference from the noiseless teacher, or, for
     classification losses, the probability that student and teacher have opposite signs.
 
+    state: overlaps, or weights, whose overlaps are then used: the inputs are white and Gaussian.
     Raises: ValueError for a batch of states (use vmap), a bad option, or in float32.
     Source: Goldt et al. (2020), Eq. (4).
     """
+    require_arguments("generalisation_error", problem=problem, state=state)
+    state = as_overlaps(state)
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
-    given = {"biases": has_biases(state), "averages": averages, "reach": reach_of(state)}
-    ready = choose_averages(problem, state.k, state.m, **given)
+    require_fields(problem, state.k, state.m)
+    given = {"biases": has_biases(state), "averages": averages}
+    near = {"reach": reach_of(state), "teacher": teacher_of(state)}
+    ready = choose_averages(problem, state.k, state.m, **given, **near)
     return _generalisation_error(problem, state, ready)
 
 
@@ -183,7 +208,11 @@ def _solve(
 
 def _tolerances(flow: OverlapFlow, rtol: RealLike | None, atol: RealLike) -> tuple[Array, Array]:
     """rtol: None: the default one, or that of the averages where those are less exact."""
-    rtol = max(RTOL, flow.averages.rtol) if rtol is None else rtol
+    return checked_tolerances(max(RTOL, flow.averages.rtol) if rtol is None else rtol, atol)
+
+
+def checked_tolerances(rtol: RealLike, atol: RealLike) -> tuple[Array, Array]:
+    """Two numbers that a solver can hold. Raises: ValueError for others."""
     rtol, atol = as_float(rtol, "rtol"), as_float(atol, "atol")
     for name, value in (("rtol", rtol), ("atol", atol)):
         if value.ndim:
@@ -191,6 +220,11 @@ def _tolerances(flow: OverlapFlow, rtol: RealLike | None, atol: RealLike) -> tup
     for number in tolerance_numbers(rtol, atol):
         require_number(number)
     return rtol, atol
+
+
+def checked_max_steps(max_steps: CountLike) -> int:
+    """Raises: ValueError for anything but an integer >= 1."""
+    return as_count(max_steps, "max_steps", "the solver stops after so many")
 
 
 def _checked_jumps(jump_ts: RealLike | None) -> Array | None:

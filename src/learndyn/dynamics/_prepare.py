@@ -13,12 +13,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float
 
 from learndyn._checks import asymmetry, is_concrete, psd_slack, require_unbatched, shown
 from learndyn._types import Times
-from learndyn.problems import Problem, Sign
-from learndyn.rules import AbstractRule, SlowMomentum
+from learndyn.averages import at_rest
+from learndyn.problems import Layers, MultiIndex, Problem, Sign, out_of_range, remembered
+from learndyn.rules import NAMED, AbstractRule, Sample, SlowMomentum
 from learndyn.states import Overlaps, Weights, concrete_covariance, require_compatible
 
 
@@ -91,18 +92,71 @@ def require_run(
     numbers: Iterable[Number],
     function: str,
 ) -> None:
-    """Raises: ValueError for a batch, for concrete numbers out of bounds, for biases or a rule
-    that do not fit the state, and for concrete states that are not finite."""
+    """Raises: ValueError for a batch, for concrete numbers out of bounds, for biases, a rule or
+    functions of the fields that do not fit the state, and for concrete states that are not finite.
+    """
     state_name, matrix = ("Q", state.Q) if isinstance(state, Overlaps) else ("w", state.w)
     named = [(state_name, matrix, 2), ("v", state.v, 1)]
     numbers = list(numbers)
     require_unbatched(named + [(one.name, one.value, 0) for one in numbers], function)
     require_compatible(problem, rule.trains_biases, state)
+    require_fields(problem, state.k, state.m, rule)
     rule.require_units(state.k, state.m)
     for one in numbers:
         require_number(one)
     if is_concrete(state) and not all(np.isfinite(x).all() for x in jax.tree.leaves(state)):
         raise ValueError("the state must be finite; got NaN or infinity among its numbers.")
+
+
+def require_fields(problem: Problem, k: int, m: int, rule: AbstractRule | None = None) -> None:
+    """Raises: ValueError where a user's teacher, label or rule reads a field that is not there.
+
+    JAX would read another one in silence: the last one, for example.
+    """
+    if problem.has_multi_index_teacher:
+        fault = remembered(_fault_of_teacher, problem.teacher, m)
+        _require_none(fault, "the MultiIndex teacher", f"m = {m} fields, those of the teacher")
+    if problem.overrides("label", "teacher_output", "student_output", "signals", "gradient"):
+        fault = remembered(_fault_of_problem, problem, k, m)
+        _require_none(fault, type(problem).__name__, f"k = {k} and m = {m} fields")
+    if rule is not None and type(rule).__module__ not in _OWN_RULES:
+        fault = remembered(_fault_of_rule, *at_rest(problem, rule), k)
+        _require_none(fault, "the rule", f"k = {k} fields, those of the student")
+
+
+_OWN_RULES = {cls.__module__ for cls in NAMED.values()}
+"""Where the library's own rules are, which read all fields alike."""
+
+
+def _fault_of_teacher(teacher: MultiIndex, m: int) -> tuple[int, int] | None:
+    return out_of_range(teacher, (m,), ())
+
+
+def _fault_of_problem(problem: Problem, k: int, m: int) -> tuple[int, int] | None:
+    def everything(lam: Array, rho: Array, zeta: Array, v: Array, v_teacher: Array) -> Any:
+        layers = Layers(v, v_teacher, None, None)
+        y = problem.label(rho, zeta, layers)
+        own = layers.of_student
+        return y, problem.student_output(lam, own), problem.gradient(lam, y, own)
+
+    return out_of_range(everything, (k,), (m,), (), (k,), (m,))
+
+
+def _fault_of_rule(problem: Problem, rule: AbstractRule, k: int) -> tuple[int, int] | None:
+    def modulation(lam: Array, y: Array, v: Array, b: Array) -> Any:
+        return tuple(rule.modulation(problem, Sample(lam, y), Layers(v, v[:0], b, None)))
+
+    return out_of_range(modulation, (k,), (), (k,), (k,))
+
+
+def _require_none(fault: tuple[int, int] | None, who: str, fields: str) -> None:
+    if fault is not None:
+        index, size = fault
+        raise ValueError(
+            f"{who} may read {fields}, numbered from 0; got the index {index} for an axis of "
+            f"{size}. JAX would take another entry in silence: mend the index, or start from as "
+            "many units."
+        )
 
 
 def require_number(one: Number) -> None:
@@ -160,13 +214,6 @@ def require_countable(ts: Times, n: Any, most: float, hint: str = "") -> None:
         raise ValueError(
             f"a run can have fewer than {most:.3g} steps; got ts[-1] * n = {steps:.3g}.{hint}"
         )
-
-
-def as_typed_key(key: PRNGKeyArray) -> Key[Array, ""]:
-    """Keys of both of JAX's styles, as the newer one."""
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key
-    return jax.random.wrap_key_data(key)
 
 
 def _is_bound(value: float | Array) -> bool:

@@ -14,6 +14,10 @@ from learndyn.problems import Layers, Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps
 
+_LOOKS = 257
+"""Times between two saved ones at which schedules are looked at, to say why a run stopped. One that
+is negative for less than 1/256 of that time may pass for a run that diverged."""
+
 
 class Rows(NamedTuple):
     """The states at the saved times.
@@ -66,6 +70,7 @@ def record(
     rows = jax.tree.map(lambda x: _nan_where(stopped, x), rows)
     fields = rows.fields
     eg = _gaussian_errors(run, rows, t_field) if eg is None else eg
+    result = _told_of_rates(run, stopped, result)
     return Trajectory(
         alpha=run.ts if alpha is None else alpha,
         Q=rows.Q,
@@ -100,6 +105,19 @@ def ending(rows: Rows, valid: Bool[Array, ""]) -> tuple[Bool[Array, " times"], A
     diverged = jnp.cumsum(~bounded) > 0
     result = jnp.where(jnp.any(diverged), Result.DIVERGED.value, Result.SUCCESS.value)
     return diverged | ~valid, jnp.where(valid, result, Result.INVALID_INPUT.value)
+
+
+def _told_of_rates(run: Run, stopped: Bool[Array, " times"], result: Array) -> Array:
+    """`result`, with its own code where a run stopped because a schedule became negative or NaN."""
+    if not run.rule.schedules or len(run.ts) == 1:
+        return result
+    # The first time that was not reached, and the one before it
+    end = jnp.clip(jnp.argmax(stopped), 1, len(run.ts) - 1)
+    times = jnp.linspace(run.ts[end - 1], run.ts[end], _LOOKS)
+    rates = jax.vmap(run.rule.rates)(times)
+    bad = jnp.any(jnp.stack([jnp.any(jnp.isnan(x)) for x in rates if x is not None]))
+    ended = (result == Result.DIVERGED.value) | (result == Result.SOLVER_FAILED.value)
+    return jnp.where(ended & jnp.any(stopped) & bad, Result.BAD_RATE.value, result)
 
 
 def _gaussian_errors(run: Run, rows: Rows, t_field: Array | None) -> Times:

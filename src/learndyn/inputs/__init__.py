@@ -1,6 +1,7 @@
 """Distributions of inputs: Gaussian, structured, real images, finite training sets."""
 
 from learndyn.inputs._fields import InputsLike as InputsLike
+from learndyn.inputs._fields import as_distribution as as_distribution
 from learndyn.inputs._fields import base_of as base_of
 from learndyn.inputs._fields import field_overlaps as field_overlaps
 from learndyn.inputs._gaussian import Gaussian as Gaussian

@@ -5,13 +5,19 @@ from typing import Any
 import jax.numpy as jnp
 
 from learndyn._checks import require_unbatched
+from learndyn.inputs._gaussian import Gaussian
 from learndyn.inputs._training_set import TrainingSet
-from learndyn.inputs._types import AbstractInputs
-from learndyn.states import Overlaps, Weights
+from learndyn.inputs._types import AbstractInputs, as_inputs
+from learndyn.states import Overlaps, WeightsLike, require_arguments
 
 InputsLike = Any
 """`AbstractInputs`, a `TrainingSet`, or None for `Gaussian()`: checked where it is used, whose
 ValueError says more than a type error would."""
+
+
+def as_distribution(inputs: InputsLike) -> AbstractInputs | TrainingSet:
+    """`inputs`; None stands for `Gaussian()`. Raises: ValueError for what is no distribution."""
+    return Gaussian() if inputs is None else as_inputs(inputs, "inputs", TrainingSet)
 
 
 def base_of(inputs: AbstractInputs | TrainingSet) -> AbstractInputs:
@@ -19,7 +25,7 @@ def base_of(inputs: AbstractInputs | TrainingSet) -> AbstractInputs:
     return inputs.base if isinstance(inputs, TrainingSet) else inputs
 
 
-def field_overlaps(weights: Weights, inputs: AbstractInputs | TrainingSet) -> Overlaps:
+def field_overlaps(weights: WeightsLike, inputs: InputsLike) -> Overlaps:
     """Second moments of the fields, w Omega w^T / n, where `inputs` have <x x^T> = Omega.
 
     For white inputs, Omega = 1, these are `overlaps(weights)`, and the ODE starts from them.
@@ -28,8 +34,10 @@ def field_overlaps(weights: Weights, inputs: AbstractInputs | TrainingSet) -> Ov
     from these is then right at the start only; for images of digits its eg is later wrong by more
     than a factor 1.5 (the claim `digits-raw`).
     Returns: `Overlaps` with Q (k, k), R (k, m), T (m, m), dimensionless.
-    Raises: ValueError where weights and inputs differ in dimension.
+    Raises: ValueError where weights and inputs differ in dimension, or are something else.
     """
+    require_arguments("field_overlaps", weights=weights)
+    inputs = as_distribution(inputs)
     require_unbatched([("w", weights.w, 2), ("w_teacher", weights.w_teacher, 2)], "field_overlaps")
     inputs.require_dimension(weights.n)
     k = weights.k

@@ -1,13 +1,20 @@
 """A finite table of real inputs, such as images, and how to prepare one."""
 
+import warnings
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learndyn._checks import as_float, is_concrete
+from learndyn._checks import as_float, brief, is_concrete, require_extra
 from learndyn._types import RealLike
 from learndyn.inputs._types import AbstractInputs, require_size
+
+_LARGE_SQUARE = 1000.0
+"""The mean square of the entries above which a warning tells that the inputs are not prepared. It
+is 1 for prepared inputs, 60 for the digits of scikit-learn and 10 000 for pixels up to 255."""
 
 _RANK_TOLERANCE = 1e-10
 """Singular values below this times the largest are rounding: that direction has no variance."""
@@ -19,19 +26,21 @@ class Images(AbstractInputs):
     x: (samples, n), or (samples, height, width, ...), which is flattened; finite. Prepare it
         with `standardise` or `pca_whiten`. Averages are exact, over all rows.
 
-    Raises: ValueError for other shapes or non-finite entries.
+    Raises: ValueError for other shapes, non-finite entries or raw 8-bit pixels. A UserWarning says
+    where the entries are so large that the usual learning rates diverge.
     """
 
     x: Float[Array, "samples n"]
 
     def __init__(self, x: RealLike):
+        _require_no_raw_pixels(x)
         x = as_float(x, "x")
         if x.ndim < 2 or x.size == 0:
             raise ValueError(
                 f"x must have shape (samples, n), one input per row; got shape {x.shape}."
             )
-        if is_concrete(x) and not np.isfinite(np.asarray(x)).all():
-            raise ValueError("x must be finite; got NaN or infinity among its entries.")
+        _require_finite(x)
+        _warn_of_scale(x)
         self.x = x.reshape(x.shape[0], -1)
 
     @property
@@ -51,13 +60,49 @@ class Images(AbstractInputs):
         return self.x
 
 
+_PREPARE = "Prepare them: ld.Images(ld.inputs.standardise(x)), or ld.inputs.pca_whiten(x)."
+
+
+def _require_no_raw_pixels(x: Any) -> None:
+    """Raises: ValueError for a table of bytes, unless it holds only 0 and 1."""
+    if getattr(x, "dtype", None) == np.uint8 and is_concrete(x) and np.max(x, initial=0) > 1:
+        raise ValueError(
+            "x must be inputs of order 1, as the theory assumes; got raw pixels, whole numbers "
+            f"from {np.min(x)} to {np.max(x)}. {_PREPARE}"
+        )
+
+
+def _require_finite(x: Array | np.ndarray) -> None:
+    if is_concrete(x) and not np.isfinite(np.asarray(x)).all():
+        raise ValueError("x must be finite; got NaN or infinity among its entries.")
+
+
+def _warn_of_scale(x: Array) -> None:
+    if is_concrete(x) and (square := float(np.mean(np.asarray(x) ** 2))) > _LARGE_SQUARE:
+        warnings.warn(
+            f"the inputs have a mean square of {square:.3g} where the theory assumes 1: steps are "
+            f"that much larger, and the usual learning rates diverge. {_PREPARE}",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
 def standardise(x: RealLike) -> Float[Array, "samples n"]:
     """Each column to mean 0 and variance 1; columns that never change are left out.
 
-    x: (samples, ...), flattened to (samples, columns). Not for traced arrays: the number of
-    columns kept depends on the values.
+    x: (samples, ...), real and finite, pixels for example; flattened to (samples, columns). Not
+        for traced arrays: the number of columns kept depends on the values.
+
+    Raises: ValueError for other shapes, entries that are not finite, or constant columns only.
     """
-    x = np.asarray(x, dtype=float).reshape(len(np.asarray(x)), -1)
+    try:
+        x = np.asarray(x, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"x must be an array of real numbers; got {brief(x)}.") from None
+    if x.ndim < 2 or x.size == 0:
+        raise ValueError(f"x must have shape (samples, ...), one input per row; got {x.shape}.")
+    _require_finite(x)
+    x = x.reshape(len(x), -1)
     x = x[:, np.ptp(x, axis=0) > 0]
     if x.shape[1] == 0:
         raise ValueError("x must have a column that changes; got constant columns only.")
@@ -82,6 +127,7 @@ def digits(whiten: bool = False) -> Images:
     Three of the 64 pixels (0, 32 and 39) never change and are left out.
     Raises: ImportError where scikit-learn is not installed (the extra `images`).
     """
+    require_extra("sklearn", "images", "the digits of scikit-learn")
     from sklearn.datasets import load_digits
 
     x, _ = load_digits(return_X_y=True)

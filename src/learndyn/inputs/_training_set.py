@@ -1,5 +1,7 @@
 """A finite training set: the same samples, with the same labels, again and again."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from learndyn._readable import Readable
 from learndyn.inputs._gaussian import Gaussian
 from learndyn.inputs._images import Images
-from learndyn.inputs._types import AbstractInputs
+from learndyn.inputs._types import AbstractInputs, as_inputs
 
 
 class TrainingSet(Readable):
@@ -27,12 +29,8 @@ class TrainingSet(Readable):
     p: int = eqx.field(static=True)
     replace: bool = eqx.field(static=True)
 
-    def __init__(self, base: AbstractInputs | None = None, p: int = 1000, replace: bool = False):
-        self.base = Gaussian() if base is None else base
-        if not isinstance(self.base, AbstractInputs):
-            raise ValueError(
-                f"base must be a distribution of inputs, such as Gaussian(); got {base!r}."
-            )
+    def __init__(self, base: AbstractInputs | Any = None, p: int = 1000, replace: bool = False):
+        self.base = Gaussian() if base is None else as_inputs(base, "base")
         if isinstance(p, bool) or not hasattr(p, "__index__") or p < 1:
             raise ValueError(f"p, the number of samples, must be an integer >= 1; got {p!r}.")
         if not isinstance(replace, bool):

@@ -1,12 +1,14 @@
 """What a distribution of inputs must be able to do."""
 
 import abc
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from learndyn._checks import brief
 from learndyn._readable import Readable
 
 TEST_SAMPLES = 10_000
@@ -44,6 +46,25 @@ class AbstractInputs(Readable):
     def field_covariance(self, w: Float[Array, "d n"]) -> Float[Array, "d d"]:
         """w Omega w^T / n, with Omega = <x x^T>: second moments of the fields w x / sqrt n."""
         return second_moments(self.test_inputs(w.shape[1]) @ w.T / w.shape[1] ** 0.5)
+
+
+def as_inputs(value: Any, name: str, *others: type) -> Any:
+    """`value`, a distribution of inputs or an object of one of the `others`.
+
+    Raises: ValueError for anything else, above all for an array; it names the class to use.
+    """
+    if isinstance(value, (AbstractInputs, *others)):
+        return value
+    advice = "For example ld.Gaussian(), ld.Structured(omega), ld.Images(x)"
+    advice += ", ld.TrainingSet(base, p)." if others else "."
+    if isinstance(value, type):
+        advice = f"Did you mean {value.__name__}(...)?"
+    if isinstance(value, jax.Array | np.ndarray | list | tuple):
+        advice = (
+            "A table with one input in each row goes into ld.Images(x), a covariance into "
+            "ld.Structured(omega)."
+        )
+    raise ValueError(f"{name} must be a distribution of inputs; got {brief(value)}. {advice}")
 
 
 def second_moments(fields: Float[Array, "samples d"]) -> Float[Array, "d d"]:

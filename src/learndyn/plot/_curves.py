@@ -57,7 +57,7 @@ def learning_curve(
     with style():
         ax = new_axes(ax)
         palette = dict(zip(values, colours(list(values)), strict=True))
-        _set_scales(ax, lines + points, log_time)
+        _set_scales(ax, lines + points, log_time, is_error=quantity == "eg")
         for curve in lines:
             _draw_line(ax, curve, palette[curve.value])
         for curve in points:
@@ -109,10 +109,12 @@ def _draw_band(ax: "Axes", curve: Curve, colour: Any) -> None:
         ax.fill_between(curve.times, low, high, color=colour, alpha=0.2, linewidth=0, zorder=1)
 
 
-def _set_scales(ax: "Axes", curves: list[Curve], log_time: bool | None) -> None:
-    # Errors span decades; a value of 0, as R has, rules a logarithm out.
-    if all((curve.values[np.isfinite(curve.values)] > 0).all() for curve in curves):
-        ax.set_yscale("log")
+def _set_scales(ax: "Axes", curves: list[Curve], log_time: bool | None, *, is_error: bool) -> None:
+    # Errors span decades, and one that is 0 by rounding is left out; any other quantity that is 0,
+    # as R is, rules a logarithm out.
+    positive = [curve.values[np.isfinite(curve.values)] > 0 for curve in curves]
+    if any(one.any() for one in positive) if is_error else all(one.all() for one in positive):
+        ax.set_yscale("log", nonpositive="mask")
     times = np.unique(np.concatenate([curve.times for curve in curves]))
     if are_geometric(curves[0].times) if log_time is None else log_time:
         ax.set_xscale("log")

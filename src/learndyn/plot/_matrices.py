@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn.plot._style import GREY, figure_of, require_dataset, short, spread, style
+from learndyn.plot._style import (
+    GREY,
+    figure_of,
+    pyplot,
+    require_dataset,
+    short,
+    spread,
+    style,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -31,7 +39,7 @@ def overlap_matrices(
         differently in each. Blue is negative, red positive, white zero; one scale for all.
     Raises: ValueError for anything but a dataset of one setting, or no times.
     """
-    import matplotlib.pyplot as plt
+    plt = pyplot()
 
     states = _states(dataset, alphas)
     # One scale for all maps, symmetric about 0, so that colours can be compared

@@ -6,7 +6,7 @@ import numpy as np
 
 from learndyn.plot._curves import TIME, are_geometric, thinned
 from learndyn.plot._data import curves_of
-from learndyn.plot._style import COLOURS, GREY, label_ends, require_dataset, style
+from learndyn.plot._style import COLOURS, GREY, label_ends, pyplot, require_dataset, style
 
 if TYPE_CHECKING:
     import xarray
@@ -29,7 +29,7 @@ def overlap_trajectories(
     markers are `R_field` and `Q_field`, too. axes: two of them, for R and for Q.
     Raises: ValueError for anything but datasets of one setting.
     """
-    import matplotlib.pyplot as plt
+    plt = pyplot()
 
     given = {"theory": theory, "experiment": experiment}
     given = {name: dataset for name, dataset in given.items() if dataset is not None}

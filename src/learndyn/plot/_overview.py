@@ -6,7 +6,7 @@ import numpy as np
 
 from learndyn.plot._curves import learning_curve
 from learndyn.plot._overlaps import overlap_trajectories
-from learndyn.plot._style import style
+from learndyn.plot._style import pyplot, style
 
 if TYPE_CHECKING:
     import xarray
@@ -19,7 +19,7 @@ def overview(
 
     theory, experiment: datasets of one setting, as for `learning_curve`.
     """
-    import matplotlib.pyplot as plt
+    plt = pyplot()
 
     with style():
         _, axes = plt.subplots(1, 3, figsize=(10.2, 3.0))

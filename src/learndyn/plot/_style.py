@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from learndyn._checks import require_extra
+from learndyn.datasets import require_writable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -52,22 +55,33 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
+def pyplot() -> Any:
+    """Matplotlib's pyplot. Raises: ImportError that says how to install it."""
+    require_extra("matplotlib", "plot", "learndyn.plot")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
 @contextlib.contextmanager
 def style() -> Iterator[None]:
     """The look of these figures, inside a `with`, for figures of one's own."""
-    import matplotlib.pyplot as plt
+    plt = pyplot()
 
     with plt.rc_context(_SETTINGS):
         yield
 
 
 def save(axes: "Axes | np.ndarray", path: str | os.PathLike[str]) -> Path:
-    """Write the figure of these axes; the ending of `path` chooses the format. Closes it."""
-    import matplotlib.pyplot as plt
+    """Write the figure of these axes; the ending of `path` chooses the format. Closes it.
+
+    Raises: OSError where no file can be written there; ImportError without Matplotlib.
+    """
+    plt = pyplot()
 
     figure = figure_of(axes)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    require_writable(path)
     with style():
         figure.savefig(path)
     plt.close(figure)
@@ -82,7 +96,7 @@ def figure_of(axes: "Axes | np.ndarray") -> "Figure":
 
 def new_axes(ax: "Axes | None", width: float = 4.6, height: float = 3.1) -> "Axes":
     """`ax`, or the axes of a new figure of this size in inches."""
-    import matplotlib.pyplot as plt
+    plt = pyplot()
 
     return plt.subplots(figsize=(width, height))[1] if ax is None else ax
 

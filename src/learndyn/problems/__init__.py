@@ -10,10 +10,13 @@ from learndyn.problems._activations import Sign as Sign
 from learndyn.problems._activations import Tanh as Tanh
 from learndyn.problems._activations import derivative as derivative
 from learndyn.problems._functions import Function as Function
+from learndyn.problems._functions import are_same as are_same
 from learndyn.problems._functions import as_module as as_module
+from learndyn.problems._functions import called as called
 from learndyn.problems._functions import declared as declared
 from learndyn.problems._functions import describe as describe
 from learndyn.problems._functions import to_json as to_json
+from learndyn.problems._indices import out_of_range as out_of_range
 from learndyn.problems._kinks import kinked_part as kinked_part
 from learndyn.problems._losses import AbstractLoss as AbstractLoss
 from learndyn.problems._losses import AdaTron as AdaTron

@@ -13,20 +13,22 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, is_concrete, require_at_least
 from learndyn._readable import Readable
 from learndyn._types import RealLike, Scalar, ScalarFunction
 from learndyn.problems import _activations, _losses
-from learndyn.problems._functions import Function, as_module
+from learndyn.problems._functions import Function, as_module, called, unusable
 
 
 class MultiIndex(Readable):
     """A teacher y = f(rho, zeta): any function of its m centred fields and a N(0, 1) number.
 
     f takes rho of shape (m,) and a scalar zeta and returns a scalar. It makes its own noise,
-    so the problem's `noise` must be 0, and it has no second layer and no biases.
+    so the problem's `noise` must be 0, and it has no second layer and no biases. Where a run
+    starts, a function that reads a field that its teacher does not have is a ValueError.
     """
 
     f: Any
@@ -35,7 +37,8 @@ class MultiIndex(Readable):
         self.f = as_module(f, "MultiIndex's f")
 
     def __call__(self, rho: Float[Array, " m"], zeta: Scalar) -> Scalar:
-        y = jnp.asarray(self.f(rho, zeta))
+        must = "MultiIndex's f must be a function (rho, zeta) -> number"
+        y = jnp.asarray(called(self.f, must, rho, zeta))
         if y.size != 1:
             raise ValueError(
                 "MultiIndex's f must return one number for one sample, rho of shape (m,) and a "
@@ -84,7 +87,7 @@ class Problem(Readable):
     Raises: ValueError for a negative noise, a student without derivative (`Sign`), noise
     next to a `MultiIndex` teacher, a teacher that turns labels (`Sign(flip)`) next to a loss that
     is not for classification, anything that cannot be called, or a function that does not work on
-    JAX arrays with the right shapes.
+    JAX arrays with the right shapes, or that mixes units.
     Source: Goldt et al. 2020, Eqs. (1)-(3), with any activation, loss and teacher.
     """
 
@@ -207,17 +210,17 @@ def _require_shapes_once(fn: Any, name: str, what: str, *shapes: tuple[int, ...]
 
 
 def _require_shapes(fn: Any, name: str, what: str, *shapes: tuple[int, ...]) -> None:
-    """Whether `fn` maps float arrays of these shapes to one of the first shape, without running it.
+    """Whether `fn` maps float arrays of these shapes to one of the first shape, entry by entry.
 
     Raises: ValueError where it does not, or where it is not written with JAX.
     """
     inputs = [jax.ShapeDtypeStruct(shape, jnp.result_type(float)) for shape in shapes]
     try:
-        output = jax.eval_shape(lambda *x: fn(*x), *inputs)
+        program, output = jax.make_jaxpr(lambda *x: fn(*x), return_shape=True)(*inputs)
     except Exception as error:
         raise ValueError(
-            f"{name} must be {what} and work on JAX arrays (write it with jax.numpy); got {fn}, "
-            f"which raised {type(error).__name__} for shapes {shapes}."
+            f"{name} must be {what} and work on JAX arrays of shape {shapes[0]}; got "
+            f"{unusable(fn, error)}"
         ) from error
     shape, dtype = getattr(output, "shape", None), getattr(output, "dtype", None)
     if shape != shapes[0] or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
@@ -225,6 +228,38 @@ def _require_shapes(fn: Any, name: str, what: str, *shapes: tuple[int, ...]) -> 
             f"{name} must be {what} and return floats; got {fn}, which maps shapes {shapes} to "
             f"shape {shape}, dtype {dtype}."
         )
+    if what == "elementwise" and _mixes_entries(program):
+        raise ValueError(
+            f"{name} must be elementwise: each unit's output depends on its own field alone; got "
+            f"{fn}, which mixes units (as softmax and layer norms do). A teacher that mixes its "
+            "fields is MultiIndex(f)."
+        )
+
+
+_ENTRIES, _OTHERS = np.array([0.3, -1.2, 2.1]), np.array([-0.8, 1.7, -0.4])
+"""Fields at which a function is asked whether it mixes them: any that differ will do."""
+
+_SAME = 1e-5
+"""Relative: rounding in float32, by which an entry may change with the others."""
+
+
+def _mixes_entries(program: ClosedJaxpr) -> bool:
+    """Whether an entry of the outcome changes where the other entries of the argument do.
+
+    Where the program has traced numbers this is not known, and False.
+    """
+    if not is_concrete(program.consts):
+        return False
+    with jax.ensure_compile_time_eval():
+        fn = jax.jit(jaxpr_as_fun(program))
+        dtype = program.in_avals[0].dtype
+
+        def outcome(x: np.ndarray) -> np.ndarray:
+            return np.asarray(fn(jnp.asarray(x, dtype))[0])
+
+        whole = outcome(_ENTRIES)
+        kept = [outcome(np.where(np.arange(3) == i, _ENTRIES, _OTHERS))[i] for i in range(3)]
+    return not np.allclose(whole, kept, rtol=_SAME, atol=_SAME, equal_nan=True)
 
 
 def _turned(flip: Float[Array, ""], zeta: Scalar) -> tuple[Scalar, Scalar]:

@@ -145,8 +145,10 @@ def _jumps_between(
 ) -> tuple[list[float], float]:
     """Jumps at distances from `inner` to `outer` from 0, and the largest value there."""
     half = _POINTS // 2
-    # A grid off the integers, so that no kink a person would write sits on a node unseen.
-    edges = np.linspace(inner, outer, half + 1) + 1e-3 * np.sqrt(2) * (1 + inner)
+    # A grid off the integers, so that no kink a person would write sits on a node unseen. It is
+    # stretched, not shifted, so that one window begins where the last one ends.
+    edges = np.linspace(inner, outer, half + 1)
+    edges = edges + 1e-3 * np.sqrt(2) * (1 + edges)
     low, high = np.r_[-edges[1:], edges[:-1]], np.r_[-edges[:-1], edges[1:]]
     if inner == 0:
         low, high = np.r_[low, -edges[0]], np.r_[high, edges[0]]
@@ -194,7 +196,11 @@ _remember = functools.lru_cache(maxsize=256)(lambda measure, given: measure(*giv
 
 def remembered(measure: Callable, *args: Any) -> Any:
     """measure(*args), kept where the arguments are concrete and can be hashed."""
-    try:
-        return _remember(measure, _Arguments(args)) if is_concrete(args) else measure(*args)
-    except TypeError:
+    if not is_concrete(args):
         return measure(*args)
+    # What a measurement makes for itself must be numbers, also while something else is traced.
+    with jax.ensure_compile_time_eval():
+        try:
+            return _remember(measure, _Arguments(args))
+        except TypeError:
+            return measure(*args)

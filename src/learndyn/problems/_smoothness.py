@@ -105,6 +105,18 @@ def is_resolved(
     and <g'**4> of every function in it, against many nodes, at fields of standard deviation
     `scale`, to a relative `tolerance`. m: the number of a MultiIndex's fields.
     """
+    with jax.ensure_compile_time_eval():  # numbers, also while something else is traced
+        return _is_resolved(problem, few, many, m, scale, tolerance)
+
+
+def _is_resolved(
+    problem: Problem,
+    few: tuple[np.ndarray, np.ndarray],
+    many: tuple[np.ndarray, np.ndarray],
+    m: int,
+    scale: float,
+    tolerance: float,
+) -> bool:
     functions = [g for g in (problem.student, problem.teacher) if not isinstance(g, MultiIndex)]
     if isinstance(problem.teacher, MultiIndex):
         direction = jnp.cos(jnp.arange(m) + 1.0)
@@ -132,7 +144,8 @@ def _changes_sign_at_zero(g: Callable) -> bool:
 
 def _own_label_jumps(problem: Problem, m: int) -> bool:
     """A subclass's own label, with second layer 1 and no biases."""
-    layers = Layers(jnp.ones(1), jnp.ones(m), None, None)
+    with jax.ensure_compile_time_eval():
+        layers = Layers(jnp.ones(1), jnp.ones(m), None, None)
     return jumps_on_lines(lambda x: problem.label(x[:-1], x[-1], layers), m + 1, problem)
 
 

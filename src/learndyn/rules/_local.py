@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from learndyn._types import RealLike, Schedule
-from learndyn.problems import Layers, Problem, as_module
+from learndyn.problems import Layers, Problem, as_module, called
 from learndyn.rules._types import AbstractRule, Modulation, Sample
 
 
@@ -40,7 +40,8 @@ class LocalRule(AbstractRule):
         self.function = as_module(modulation, "modulation")
 
     def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
-        result = self.function(problem, sample, layers)
+        must = "a rule's modulation must be a function (problem, sample, layers) -> Modulation"
+        result = called(self.function, must, problem, sample, layers)
         if not isinstance(result, tuple) or len(result) != 2:
             raise ValueError(
                 "a rule's modulation must return Modulation(c, dv), two arrays with one entry for "

@@ -1,6 +1,7 @@
 """Families of learning-rate schedules: positive functions of alpha whose leaves are free."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, is_concrete, require_at_least, require_finite
@@ -52,7 +53,7 @@ class PiecewiseRate(Readable):
                 f"{self.alpha.shape}, lr of shape {self.log_lr.shape}."
             )
         require_finite(alpha=self.alpha)
-        if is_concrete(self.alpha) and bool((jnp.diff(self.alpha) <= 0).any()):
+        if is_concrete(self.alpha) and np.any(np.diff(np.asarray(self.alpha)) <= 0):
             raise ValueError(
                 "alpha, the times of a PiecewiseRate, must be strictly increasing; got "
                 f"{self.alpha}. Sort times and rates together, and drop repeated times."

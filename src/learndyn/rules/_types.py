@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_count, as_float, is_concrete, require_at_least
+from learndyn._checks import as_count, as_float, brief, is_concrete, require_at_least
 from learndyn._readable import Readable
 from learndyn._types import CountLike, RealLike, Scalar, Schedule
-from learndyn.problems import Layers, Problem, as_module
+from learndyn.problems import Layers, Problem, as_module, called
 
 
 class Sample(NamedTuple):
@@ -159,6 +159,11 @@ class AbstractRule(Readable):
         """Raises: ValueError where the rule's own parameters are not for k and m units."""
 
     @property
+    def schedules(self) -> list[Any]:
+        """The rates that are functions of alpha."""
+        return [rate for rate in (self.lr, self.lr_second, self.lr_bias) if callable(rate)]
+
+    @property
     def has_slow_momentum(self) -> bool:
         return isinstance(self.momentum, SlowMomentum)
 
@@ -222,11 +227,24 @@ def _as_rate(rate: RealLike | Schedule, name: str) -> Any:
     return rate
 
 
+_JUMPS = (
+    " For a rate that jumps at alpha = 5: lr=lambda alpha: jnp.where(alpha < 5, 0.2, 0.1), and "
+    "solve_ode(..., jump_ts=[5.0])."
+)
+
+
 def _rate_at(rate: Any, alpha: RealLike) -> Scalar | None:
     if rate is None or not callable(rate):
         return rate
     alpha = jnp.asarray(alpha, jnp.result_type(float))
-    value = jnp.asarray(rate(alpha), jnp.result_type(float))
+    must = "a learning-rate schedule must be a function of alpha alone"
+    value = called(rate, must, alpha, advice=_JUMPS)
+    try:
+        value = jnp.asarray(value, jnp.result_type(float))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"a learning-rate schedule must return one real number; got {brief(value)}."
+        ) from None
     if value.shape != ():
         raise ValueError(
             f"a learning-rate schedule must return one number; got shape {value.shape}."

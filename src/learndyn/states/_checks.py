@@ -1,8 +1,11 @@
 """What makes a state valid: sizes that fit, finite values, overlaps that real weights can have."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from learndyn._checks import (
@@ -21,7 +24,7 @@ def unit_counts(q: Array, t: Array) -> tuple[int, int]:
     if q.ndim < 2 or t.ndim < 2 or q.shape[-1] < 1 or t.shape[-1] < 1:
         raise ValueError(
             "Q and T must be square matrices with k, m >= 1 units; got shapes "
-            f"{q.shape} and {t.shape}."
+            f"{q.shape} and {t.shape}. For one unit write [[1.0]]."
         )
     return q.shape[-1], t.shape[-1]
 
@@ -72,9 +75,14 @@ def broadcast_layers(layers: Layers, batch: tuple[int, ...]) -> Layers:
 
 
 def require_psd(
-    Q: Float[Array, "*batch k k"], R: Float[Array, "*batch k m"], T: Float[Array, "*batch m m"]
+    Q: Float[Array, "*batch k k"],
+    R: Float[Array, "*batch k m"],
+    T: Float[Array, "*batch m m"],
+    precision: DTypeLike,
 ) -> None:
     """Concrete overlaps are symmetric, finite and positive semi-definite.
+
+    precision: the float type in which they were computed, whose rounding is allowed.
 
     Raises: ValueError where not. Traced values pass: a solve gives NaN and a result code.
     """
@@ -84,18 +92,55 @@ def require_psd(
     if not np.isfinite(c).all():
         raise ValueError("Q, R and T must be finite; got NaN or infinity among them.")
     for name, matrix in (("Q", q), ("T", t)):
-        allowed = asymmetry(c.dtype) * (1 + np.abs(matrix).max())
+        allowed = asymmetry(precision) * (1 + np.abs(matrix).max())
         if np.abs(matrix - np.swapaxes(matrix, -1, -2)).max() > allowed:
             raise ValueError(f"{name} must be symmetric; got\n{matrix}")
     # LAPACK sorts eigenvalues in ascending order.
     smallest = np.linalg.eigvalsh(c)[..., 0]
     trace = np.trace(c, axis1=-2, axis2=-1)
-    if (smallest < -psd_slack(c.dtype) * trace).any():
+    if (smallest < -psd_slack(precision) * trace).any():
         raise ValueError(
             "the overlaps [[Q, R], [R^T, T]] must be positive semi-definite, as any real weights "
             f"make them; got a smallest eigenvalue of {smallest.min():.3g} (trace "
             f"{trace.max():.3g}). Use overlaps(weights), or check R**2 <= Q T entry by entry."
+            f"{_hint(smallest, trace, precision)}"
         )
+
+
+def _hint(smallest: Any, trace: Any, precision: DTypeLike) -> str:
+    """What else may be wrong with overlaps that single precision would explain."""
+    single = psd_slack(np.float32)
+    if jnp.finfo(precision).bits == 32 or (smallest < -single * trace).any():
+        return ""
+    return (
+        " Rounding in float32 makes them so: if they were computed in float32, pass float32 "
+        "arrays, which are projected; if they are printed numbers, give more digits."
+    )
+
+
+def rounded_off(Q: Array, R: Array, T: Array, precision: DTypeLike) -> tuple[Array, Array, Array]:
+    """Overlaps without what rounding in single precision adds, for further use in double.
+
+    The nearest positive semi-definite covariance in the Frobenius norm: its symmetric part with the
+    negative eigenvalues set to 0. What is worse than rounding is left for later checks to refuse.
+    """
+    double = jnp.finfo(Q.dtype).bits == 64
+    if not double or jnp.finfo(precision).bits == 64:
+        return Q, R, T
+    xp, k = (np if is_concrete(Q, R, T) else jnp), Q.shape[-1]
+    top = xp.concatenate([Q, R], axis=-1)
+    c = xp.concatenate([top, xp.concatenate([xp.swapaxes(R, -1, -2), T], axis=-1)], axis=-2)
+    even = 0.5 * (c + xp.swapaxes(c, -1, -2))
+    finite = xp.isfinite(even).all()
+    values, vectors = xp.linalg.eigh(xp.where(finite, even, 0.0))
+    trace = xp.trace(c, axis1=-2, axis2=-1)
+    near = (vectors * xp.maximum(values, 0.0)[..., None, :]) @ xp.swapaxes(vectors, -1, -2)
+    projected = xp.where((values[..., 0] < 0)[..., None, None], near, even)
+    gap = xp.abs(c - xp.swapaxes(c, -1, -2)).max(axis=(-2, -1))
+    even_enough = gap <= asymmetry(precision) * (1 + xp.abs(c).max(axis=(-2, -1)))
+    is_rounding = (values[..., 0] >= -psd_slack(precision) * trace) & even_enough & finite
+    c = jnp.asarray(xp.where(is_rounding[..., None, None], projected, c))
+    return c[..., :k, :k], c[..., :k, k:], c[..., k:, k:]
 
 
 def concrete_covariance(

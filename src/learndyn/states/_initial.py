@@ -7,9 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learndyn._checks import as_float, is_concrete, psd_slack, require_at_least, require_unbatched
-from learndyn._types import RealLike
-from learndyn.states._states import Overlaps, Weights
+from learndyn._checks import (
+    as_float,
+    as_key,
+    is_concrete,
+    psd_slack,
+    require_at_least,
+    require_unbatched,
+)
+from learndyn._types import KeyLike, RealLike
+from learndyn.states._arguments import StateLike, as_overlaps, require_arguments
+from learndyn.states._states import Weights
 
 _RANK_SLACK = 1e-13
 """The largest eigenvalue of a covariance, over its trace, that counts as 0 in float64. It is left
@@ -20,7 +28,7 @@ _LAYERS = ("mean", "sqrt", "gaussian")
 
 
 def init_weights(
-    key: PRNGKeyArray,
+    key: KeyLike,
     n: int,
     k: int,
     m: int,
@@ -49,9 +57,10 @@ def init_weights(
 
     A part does not change when another is added: each has its own random numbers.
     Raises: ValueError for sizes below 1, negative scales, unknown words, an orthonormal
-    teacher with m > n, or a denoising start with k no multiple of m.
+    teacher with m > n, a denoising start with k no multiple of m, or a key that is none.
     Source: Goldt et al. 2020, section 3 (random), Eq. (15) (denoising).
     """
+    key = as_key(key)
     for name, size in (("n", n), ("k", k), ("m", m)):
         _require_size(size, name)
     _require_one_of(start, _STARTS, "start")
@@ -76,17 +85,20 @@ def init_weights(
     )
 
 
-def weights_from_overlaps(key: PRNGKeyArray, start: Overlaps, n: int) -> Weights:
+def weights_from_overlaps(key: KeyLike, start: StateLike, n: int) -> Weights:
     """Weights in n dimensions with exactly these overlaps, at uniformly random orientation.
 
     start: Q, R, T as given, to rounding (1e-14 relative to the trace); v, b are copied.
         Singular overlaps (student = teacher, more units than directions) are valid.
+        Where it is weights, their overlaps are used.
     n: input dimension, at least the rank of [[Q, R], [R^T, T]]; k + m always suffices.
 
     So that SGD at any n, the chain and the ODE start from the same state.
-    Raises: ValueError for n below the rank. With traced overlaps n < k + m cannot be checked,
-    and weights that do not exist are NaN.
+    Raises: ValueError for n below the rank, or a key or start that is none. With traced overlaps
+    n < k + m cannot be checked, and weights that do not exist are NaN.
     """
+    require_arguments("weights_from_overlaps", key=key, start=start, n=n)
+    key, start = as_key(key), as_overlaps(start)
     _require_size(n, "n")
     require_unbatched(
         [("Q", start.Q, 2), ("R", start.R, 2), ("T", start.T, 2)], "weights_from_overlaps"

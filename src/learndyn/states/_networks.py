@@ -5,8 +5,8 @@ from jaxtyping import Array, Float
 
 from learndyn._checks import require_unbatched
 from learndyn._types import ScalarFunction
-from learndyn.problems import MultiIndex, Problem
-from learndyn.states._states import Weights
+from learndyn.problems import MultiIndex
+from learndyn.states._arguments import ProblemLike, WeightsLike, require_arguments
 
 
 class TwoLayer(eqx.Module):
@@ -22,17 +22,23 @@ class TwoLayer(eqx.Module):
         return self.v @ self.activation(fields if self.b is None else fields + self.b)
 
 
-def student(problem: Problem, weights: Weights) -> TwoLayer:
-    """The student network: `student(problem, weights)(x)` with x of shape (n,) is phi."""
+def student(problem: ProblemLike, weights: WeightsLike) -> TwoLayer:
+    """The student network: `student(problem, weights)(x)` with x of shape (n,) is phi.
+
+    Raises: ValueError for a batch of weights, or anything that is none (overlaps, for example).
+    """
+    require_arguments("student", problem=problem, weights=weights)
     require_unbatched([("w", weights.w, 2)], "student")
     return TwoLayer(weights.w, weights.v, weights.b, problem.student)
 
 
-def teacher(problem: Problem, weights: Weights) -> TwoLayer:
+def teacher(problem: ProblemLike, weights: WeightsLike) -> TwoLayer:
     """The teacher network without label noise.
 
-    Raises: ValueError for a multi-index teacher, which is a function of fields, not a network.
+    Raises: ValueError as `student`, and for a multi-index teacher, which is a function of fields,
+    not a network.
     """
+    require_arguments("teacher", problem=problem, weights=weights)
     require_unbatched([("w_teacher", weights.w_teacher, 2)], "teacher")
     if isinstance(problem.teacher, MultiIndex):
         raise ValueError(

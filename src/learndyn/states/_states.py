@@ -1,10 +1,19 @@
 """The two states of learning: weights in n dimensions, and the overlaps that matter."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, is_concrete, require_finite, require_shape
+from learndyn._checks import (
+    as_float,
+    brief,
+    in_single,
+    is_concrete,
+    require_finite,
+    require_shape,
+)
 from learndyn._readable import Readable
 from learndyn._types import RealLike
 from learndyn.problems import Layers, Problem
@@ -13,6 +22,7 @@ from learndyn.states._checks import (
     checked_layers,
     common_batch,
     require_psd,
+    rounded_off,
     unit_counts,
 )
 
@@ -28,7 +38,9 @@ class Overlaps(Readable):
     Leading batch axes are allowed here and broadcast; functions that take one state are vmapped
     over them.
     Raises: ValueError for wrong shapes, k or m < 1, non-finite entries, asymmetric Q or T, or
-    an eigenvalue below -1e-10 times the trace.
+    an eigenvalue below -1e-10 times the trace. Where Q, R or T arrive in float32 that is -1e-5, and
+    what is not positive semi-definite by rounding is projected: the negative eigenvalues are set to
+    0, so that they are as valid as if computed in float64.
     Source: Goldt et al. 2020, Eq. (5).
     """
 
@@ -50,6 +62,7 @@ class Overlaps(Readable):
         b: RealLike | None = None,
         b_teacher: RealLike | None = None,
     ):
+        precision = np.float32 if in_single(Q, R, T) else jnp.result_type(float)
         Q, R, T = as_float(Q, "Q"), as_float(R, "R"), as_float(T, "T")
         k, m = unit_counts(Q, T)
         require_shape(Q, (k, k), "Q", "student by student")
@@ -57,11 +70,12 @@ class Overlaps(Readable):
         require_shape(R, (k, m), "R", "student by teacher, matching Q and T")
         layers = checked_layers(k, m, v, v_teacher, b, b_teacher)
         batch = common_batch({"Q": Q, "R": R, "T": T}, layers)
-        self.Q = jnp.broadcast_to(Q, (*batch, k, k))
-        self.R = jnp.broadcast_to(R, (*batch, k, m))
-        self.T = jnp.broadcast_to(T, (*batch, m, m))
+        Q = jnp.broadcast_to(Q, (*batch, k, k))
+        R = jnp.broadcast_to(R, (*batch, k, m))
+        T = jnp.broadcast_to(T, (*batch, m, m))
         self.v, self.v_teacher, self.b, self.b_teacher = broadcast_layers(layers, batch)
-        require_psd(self.Q, self.R, self.T)
+        require_psd(Q, R, T, precision)
+        self.Q, self.R, self.T = rounded_off(Q, R, T, precision)
 
     @property
     def k(self) -> int:
@@ -150,13 +164,29 @@ class Weights(Readable):
         return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
 
 
-def overlaps(weights: Weights) -> Overlaps:
-    """The order parameters of `weights` (Goldt et al. 2020, Eq. (5))."""
+def overlaps(weights: Weights | Any) -> Overlaps:
+    """The order parameters of `weights` (Goldt et al. 2020, Eq. (5)).
+
+    Raises: ValueError for anything else than `Weights`.
+    """
+    if not isinstance(weights, Weights):
+        raise ValueError(
+            f"overlaps: weights must be Weights; got {brief(weights)}. Make them with "
+            "ld.Weights(w, w_teacher) or ld.init_weights; order parameters that are known already "
+            "go into ld.Overlaps(Q, R, T)."
+        )
     w, w_teacher, n = weights.w, weights.w_teacher, weights.n
     q = jnp.einsum("...in,...kn->...ik", w, w) / n
     r = jnp.einsum("...in,...kn->...ik", w, w_teacher) / n
     t = jnp.einsum("...in,...kn->...ik", w_teacher, w_teacher) / n
     return Overlaps(q, r, t, *weights.layers)
+
+
+def in_double(state: Overlaps) -> Overlaps:
+    """Overlaps that were made in float32 in float64, where JAX now has it, and projected."""
+    if not in_single(state.Q) or jnp.result_type(float) != jnp.float64:
+        return state
+    return Overlaps(state.Q, state.R, state.T, *state.layers)
 
 
 def require_compatible(

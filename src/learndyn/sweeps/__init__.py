@@ -5,6 +5,7 @@ order, and `assemble` puts them in grid order. A store or a cluster stands betwe
 """
 
 from learndyn.sweeps._assemble import assemble as assemble
+from learndyn.sweeps._interrupted import Interrupted as Interrupted
 from learndyn.sweeps._items import Item as Item
 from learndyn.sweeps._plan import Plan as Plan
 from learndyn.sweeps._plan import make_plan as make_plan

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learndyn._results import Result
-from learndyn.datasets import CONSTANTS, Labelled, build, provenance
+from learndyn.datasets import CONSTANTS, Labelled, are_codes, build, provenance
 from learndyn.dynamics import level_of
 from learndyn.problems import describe
 from learndyn.sweeps._call import takes_key
@@ -22,24 +22,27 @@ if TYPE_CHECKING:
 def assemble(plan: Plan, outcomes: Iterable[Outcome]) -> "xarray.Dataset":
     """The dataset of all outcomes, in any order. Cells that raised or are missing hold NaN.
 
-    Raises: the first error where no cell came out.
+    Raises: the first error where every cell that was run raised; ValueError for no outcomes.
     """
     outcomes = list(outcomes)
     errors = {cell: error for outcome in outcomes for cell, error in outcome.errors.items()}
     finished = [outcome for outcome in outcomes if outcome.arrays]
+    if not outcomes:
+        raise ValueError("there is nothing to assemble: no run of the sweep was finished.")
     if not finished:
         raise errors[min(errors)]
     _warn(plan, errors)
     names = dict.fromkeys(name for outcome in finished for name in outcome.arrays)
-    clashes = set(plan.dims)
-    flat = {
-        f"{name}_used" if name in clashes else name: _gathered(plan.cells, name, finished)
-        for name in names
-    }
+    flat = _of_one_size({name: _gathered(plan, name, finished) for name in names})
+    clashes = {"alpha", *plan.dims, *(dim for dims, _ in flat.values() for dim in dims)}
+    flat = {f"{name}_used" if name in clashes else name: found for name, found in flat.items()}
     if "result" not in flat:
         codes = np.full(plan.cells, Result.ERROR.value, np.int8)
         codes[np.concatenate([outcome.cells for outcome in finished])] = Result.SUCCESS.value
         flat["result"] = Labelled((), codes)
+    reached = np.concatenate([outcome.cells for outcome in outcomes])
+    if are_codes(flat["result"].array):  # a user's own numbers of that name are NaN there
+        flat["result"].array[np.setdiff1d(np.arange(plan.cells), reached)] = Result.NOT_RUN.value
     variables = {
         name: _without_idle_dims(plan, name, dims, array.reshape((*plan.shape, *array.shape[1:])))
         for name, (dims, array) in flat.items()
@@ -47,26 +50,68 @@ def assemble(plan: Plan, outcomes: Iterable[Outcome]) -> "xarray.Dataset":
     return build(variables, _coordinates(plan), _attributes(plan, errors))
 
 
-def _gathered(cells: int, name: str, outcomes: list[Outcome]) -> Labelled:
+def _gathered(plan: Plan, name: str, outcomes: list[Outcome]) -> Labelled:
     """One array over all cells; shorter axes and cells without outcome are filled up."""
-    found = [
-        (outcome.cells, outcome.arrays[name]) for outcome in outcomes if name in outcome.arrays
-    ]
-    dims = found[0][1].dims
-    if any(labelled.dims != dims for _, labelled in found):
-        raise ValueError(f"{name} has different dimensions in different runs.")
-    arrays = [labelled.array for _, labelled in found]
+    having = [outcome for outcome in outcomes if name in outcome.arrays]
+    dims = _common_dims(plan, name, [outcome.arrays[name] for outcome in having])
+    arrays = [_with_axes(outcome.arrays[name].array, 1 + len(dims)) for outcome in having]
     shape = tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
-    complete = sum(len(rows) for rows, _ in found) == cells
+    complete = sum(len(outcome.cells) for outcome in having) == plan.cells
     dtype, fill = np.result_type(*arrays), 0.0
-    if name == "result":
+    if name == "result" and all(are_codes(array) for array in arrays):
         fill = Result.ERROR.value
     elif not complete or any(array.shape[1:] != shape for array in arrays):
         dtype, fill = np.result_type(dtype, np.float64), np.nan
-    whole = np.full((cells, *shape), fill, dtype)
-    for (rows, _), array in zip(found, arrays, strict=True):
-        whole[(rows, *(slice(size) for size in array.shape[1:]))] = array
+    whole = np.full((plan.cells, *shape), fill, dtype)
+    for outcome, array in zip(having, arrays, strict=True):
+        whole[(outcome.cells, *(slice(size) for size in array.shape[1:]))] = array
     return Labelled(dims, whole)
+
+
+def _common_dims(plan: Plan, name: str, found: list[Labelled]) -> tuple[str, ...]:
+    """One name for each axis: that which all runs agree on and which fits, else `name` and number.
+
+    An axis that is as long as ts in some runs alone, for example, is no axis of times.
+    """
+    rank = max(len(labelled.dims) for labelled in found)
+    if any(len(labelled.dims) != rank for labelled in found):
+        warnings.warn(
+            f"{name} has different numbers of axes in different runs of the sweep; the missing "
+            "ones have one entry, and NaN fills the rest.",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+    names = []
+    for axis in range(rank):
+        here = [labelled for labelled in found if len(labelled.dims) > axis]
+        told = {labelled.dims[axis] for labelled in here}
+        sizes = {labelled.array.shape[1 + axis] for labelled in here}
+        fits = told.isdisjoint(plan.dims) and ("alpha" not in told or sizes == {len(plan.call.ts)})
+        names.append(told.pop() if len(told) == 1 and fits else f"{name}_{axis}")
+    return tuple(names)
+
+
+def _with_axes(array: np.ndarray, ndim: int) -> np.ndarray:
+    """`array` with axes of length 1 at its end."""
+    return array.reshape(*array.shape, *[1] * (ndim - array.ndim))
+
+
+def _of_one_size(flat: dict[str, Labelled]) -> dict[str, Labelled]:
+    """Arrays that share a dimension, filled up with NaN to its largest size."""
+    sizes: dict[str, int] = {}
+    for dims, array in flat.values():
+        for dim, size in zip(dims, array.shape[1:], strict=True):
+            sizes[dim] = max(size, sizes.get(dim, 0))
+
+    def filled(dims: tuple[str, ...], array: np.ndarray) -> Labelled:
+        shape = (len(array), *(sizes[dim] for dim in dims))
+        if shape == array.shape:
+            return Labelled(dims, array)
+        whole = np.full(shape, np.nan, np.result_type(array, np.float64))
+        whole[tuple(map(slice, array.shape))] = array
+        return Labelled(dims, whole)
+
+    return {name: filled(*labelled) for name, labelled in flat.items()}
 
 
 def _without_idle_dims(plan: Plan, name: str, dims: tuple[str, ...], array: np.ndarray) -> Labelled:

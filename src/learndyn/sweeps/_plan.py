@@ -8,11 +8,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
-from learndyn._checks import checked_times
-from learndyn._types import RealLike
+from learndyn._checks import as_key, brief, checked_times
+from learndyn._types import KeyLike, RealLike
 from learndyn.datasets import with_value
+from learndyn.dynamics import level_of
+from learndyn.states import require_arguments
+from learndyn.sweeps._averages import as_if_alone
 from learndyn.sweeps._axes import Axis, find_axis, start_axis
 from learndyn.sweeps._call import (
     Call,
@@ -60,23 +62,30 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    level: Callable[..., Any],
+    level: Any,
     problem: Any,
     rule: Any,
     start: Any,
     ts: RealLike,
     *,
-    over: Mapping[str, Any],
+    over: Any,
     seeds: int | None,
-    key: PRNGKeyArray | None,
+    key: KeyLike | None,
     chunk: int | None,
     cost: Callable[[dict[str, Any]], float] | None,
     keywords: Mapping[str, Any],
 ) -> Plan:
     """Look up the names, check what can be checked without running, and form items."""
+    over, key = _checked_over(over), None if key is None else as_key(key)
+    if not callable(level):
+        raise ValueError(
+            f"sweep: level must be a function such as ld.solve_ode; got {brief(level)}. The "
+            "arguments are, in this order: sweep(level, problem, rule, start, ts, ...)."
+        )
     states = start_axis(_wrapped(start, {*over, *keywords}))
     start = _wrapped(start, {*over, *keywords}) if states is None else None
     starts = [start] if states is None else states.values
+    _require_arguments(level, problem, rule, starts, ts)
     start_names = {name for s in starts if isinstance(s, StartFunction) for name in s.names}
     known = _known_keywords(level, start_names, keywords)
     axes = [find_axis(name, values, problem, rule, known) for name, values in over.items()]
@@ -94,9 +103,33 @@ def make_plan(
         takes_key(level) and key is not None,
     )
     _check_values(axes, problem, rule)
-    axes = _traceable(call, axes, keys if seeds is None else keys[0])
+    one_key = keys if seeds is None else keys[0]
+    axes = as_if_alone(call, _traceable(call, axes, one_key), one_key)
     items = make_items(axes, seeds, chunk, cost)
     return Plan(call, axes, seeds, key, keys, items)
+
+
+def _checked_over(over: Any) -> Mapping[str, Any]:
+    if not isinstance(over, Mapping):
+        raise ValueError(
+            "over must be a dict of names and lists of values, such as {'lr': [0.1, 0.2]}; got "
+            f"{brief(over)}."
+        )
+    return over
+
+
+def _require_arguments(
+    level: Callable[..., Any], problem: Any, rule: Any, starts: list[Any], ts: RealLike
+) -> None:
+    """What a level of description would refuse in each run; another function may take anything."""
+    known = level_of(level)
+    if known is None:
+        return
+    for start in starts:
+        if not isinstance(start, StartFunction):
+            state = {"weights" if known.weights else "start": start}
+            given = {"problem": problem, "rule": rule, **state, "ts": ts}
+            require_arguments(known.function.__name__, **given)
 
 
 def _wrapped(start: Any, named: set[str]) -> Any:

@@ -1,6 +1,5 @@
 """Run items: many runs in one compiled program, and one by one where that is impossible."""
 
-import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -11,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from learndyn._progress import progress_bar
 from learndyn.datasets import Labelled, labelled_arrays
-from learndyn.dynamics import FAILED_RUN
+from learndyn.dynamics import FAILED_RUN, level_of
 from learndyn.sweeps._axes import are_numbers
 from learndyn.sweeps._call import Call
 from learndyn.sweeps._items import Item
@@ -41,14 +41,11 @@ def run(plan: Plan, items: Iterable[Item], *, progress: bool | None = None) -> I
 
     A program that raises is repeated run by run, so that only the runs at fault are lost.
     """
-    from tqdm import tqdm
-
     items = list(items)
-    hidden = not (sys.stderr.isatty() if progress is None else progress)
     total = sum(len(item.cells) for item in items)
     together = any(item.size > 1 for item in items)
     columns = _columns(plan) if together else {}
-    with tqdm(total=total, unit="run", desc="sweep", disable=hidden) as bar:
+    with progress_bar(progress, total=total, unit="run", title="sweep") as bar:
         for item in items:
             outcome, together = _run_together(plan, item, columns) if together else (None, False)
             if outcome is not None:
@@ -76,15 +73,28 @@ def _run_together(plan: Plan, item: Item, columns: dict[str, Any]) -> tuple[Outc
     key = plan.keys if plan.seeds is None else None
     try:
         result = jax.block_until_ready(_program(plan.call, item.static, data, keys, key))
-    except _NOT_TRACEABLE:
+        arrays = labelled_arrays(result, len(plan.call.ts), batch=1)
+    except _NOT_TRACEABLE as error:
+        _warn_of_loop(plan, error)
         return None, False
     except Exception:  # whatever a user's function raises; told when it is run alone
         return None, True
-    arrays = labelled_arrays(result, len(plan.call.ts), batch=1)
     kept = {
         name: Labelled(dims, array[: len(item.cells)]) for name, (dims, array) in arrays.items()
     }
     return Outcome(item.cells, kept, {}), True
+
+
+def _warn_of_loop(plan: Plan, error: Exception) -> None:
+    """A level of the library is slow run by run: something of the user's keeps it from tracing."""
+    if level_of(plan.call.level) is not None:
+        warnings.warn(
+            f"the runs of this sweep go one by one and not side by side, because something cannot "
+            f"be traced: {type(error).__name__}: {str(error).splitlines()[0]} Write the functions "
+            "of problem, rule and start with jax.numpy.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _run_alone(plan: Plan, cell: int) -> Outcome:

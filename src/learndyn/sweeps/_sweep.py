@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import PRNGKeyArray
-
-from learndyn._types import RealLike
+from learndyn._types import KeyLike, RealLike
 from learndyn.sweeps._assemble import assemble
+from learndyn.sweeps._interrupted import Interrupted
 from learndyn.sweeps._plan import make_plan
 from learndyn.sweeps._run import run
 
@@ -15,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    level: Callable[..., Any],
+    level: Callable[..., Any] | Any,
     problem: Any,
     rule: Any,
     start: Any,
     ts: RealLike,
     *,
-    over: Mapping[str, Any] | None = None,
+    over: Mapping[str, Any] | Any = None,
     seeds: int | None = None,
-    key: PRNGKeyArray | None = None,
+    key: KeyLike | None = None,
     progress: bool | None = None,
     chunk: int | None = None,
     cost: Callable[[dict[str, Any]], float] | None = None,
@@ -53,10 +52,17 @@ def sweep(
         from n and the rates, made for all runs at once.
     keywords: passed on to level (and to start, where it has parameters of these names).
 
-    What can be traced is vmapped, the rest (sizes, activations) is looped over; a function
+    What can be traced is vmapped, the rest (sizes, activations) is looped over, and so are numbers
+    that decide which averages are taken, such as the slope of an activation; a function
     that cannot be traced at all is called run by run. Sizes that differ are padded with NaN.
+    An axis that is as long as ts in some runs alone is no axis of times.
     A run that diverges or raises has NaN and its own code in `result` (5: raised; the message
-    is in the attribute `errors`, and a warning says so); all others are as if run alone.
+    is in the attribute `errors`, and a warning says so); all others are as if run alone, to
+    rounding, but for two things that a run alone does with numbers that here are traced:
+    `solve_ode` is not repeated with finer averages (`averages_error` says how good they are), and a
+    start that is made by a function of a key does not tell how far its fields reach.
+    Ctrl-C raises `learndyn.Interrupted`, a KeyboardInterrupt whose `dataset` has the runs that were
+    finished; compiled programs cannot be stopped, so that it waits for the one that is running.
 
     Raises: ValueError for names that do not exist, empty grids, seeds that nothing takes,
     keywords that nobody knows, and bad values; the run's own error where every run raises.
@@ -67,11 +73,17 @@ def sweep(
         rule,
         start,
         ts,
-        over=over or {},
+        over={} if over is None else over,
         seeds=seeds,
         key=key,
         chunk=chunk,
         cost=cost,
         keywords=keywords,
     )
-    return assemble(plan, run(plan, plan.items, progress=progress))
+    outcomes = []
+    try:
+        for outcome in run(plan, plan.items, progress=progress):
+            outcomes.append(outcome)
+    except KeyboardInterrupt as stopped:
+        raise Interrupted(plan, outcomes) from stopped
+    return assemble(plan, outcomes)

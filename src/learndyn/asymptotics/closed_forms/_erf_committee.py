@@ -149,7 +149,7 @@ def as_units(value: RealLike, name: str, lower: int = 1) -> Array:
     """`value` as floats; concrete ones must be integers >= lower. Raises: ValueError else."""
     value = as_float(value, name)
     require_at_least(value, float(lower), name, "a number of units")
-    if is_concrete(value) and bool((value != jnp.round(value)).any()):
+    if is_concrete(value) and np.any(np.asarray(value) != np.round(np.asarray(value))):
         raise ValueError(
             f"{name} must be a number of units, an integer; got {value}. Round it, for example "
             "with numpy.round."

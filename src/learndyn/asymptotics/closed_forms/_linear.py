@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from learndyn._checks import as_count, as_float, is_concrete, require_at_least, require_finite
+from learndyn._checks import (
+    as_count,
+    as_float,
+    is_concrete,
+    require_at_least,
+    require_finite,
+    require_x64,
+)
 from learndyn._types import CountLike, RealLike
 from learndyn.asymptotics.closed_forms._erf_committee import as_units
 
@@ -17,8 +24,9 @@ def linear_gain(lr: RealLike, k: RealLike | None = None, v: RealLike | None = No
     """H = lr sum_k v_k**2, which is lr k for a committee with v = 1.
 
     Raises: ValueError unless exactly one of k and v is given; for lr < 0, v that is not finite,
-    k < 1 or no integer.
+    k < 1 or no integer; in float32.
     """
+    require_x64("the theory of linear committees")
     if (k is None) == (v is None):
         raise ValueError(
             "a linear committee needs either k, its number of units (v = 1), or v, its second "
@@ -170,7 +178,7 @@ def whole_steps(steps: RealLike) -> Array:
     """`steps` as floats; concrete ones must be whole. Raises: ValueError else, or for negative."""
     steps = as_float(steps, "steps")
     require_at_least(steps, 0.0, "steps", "a number of steps")
-    if is_concrete(steps) and bool((steps != jnp.round(steps)).any()):
+    if is_concrete(steps) and np.any(np.asarray(steps) != np.round(np.asarray(steps))):
         raise ValueError(
             f"steps must be whole numbers, steps of SGD, not times alpha = steps / n; got {steps}. "
             "Round n alpha, for example with numpy.round."

@@ -12,9 +12,10 @@ and eg = m p/4 + m (m-1) c/8.
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, is_concrete, require_finite
+from learndyn._checks import as_float, is_concrete, require_finite, require_x64
 from learndyn._types import RealLike
 from learndyn.asymptotics.closed_forms._erf_committee import as_rate, as_units
 
@@ -29,16 +30,18 @@ def eg_relu(
     With or without a trained second layer; T = 1, batches of one. Other states: `fixed_point`,
     `eg_response` and, for small lr, `eg_zero_error_small_lr`.
     Range: h < critical_lr_relu(m). Error: exact in lr, O(noise**3).
-    Raises: ValueError beyond the range, for m or z < 1 or no integers, negative rates.
+    Raises: ValueError beyond the range, for m or z < 1 or no integers, negative rates, or
+        in float32.
     Source: derived here from the ReLU ODE (see the module); Goldt et al. (2020) measured it.
     """
+    require_x64("the theory of ReLU committees")
     m, z = as_units(m, "m"), as_units(z, "z")
     lr, noise = as_rate(lr, "lr"), as_rate(noise, "noise")
     v_teacher = as_float(v_teacher, "v_teacher")
     require_finite(v_teacher=v_teacher)
     h = lr * v_teacher**2 / z
     limit = critical_lr_relu(m)
-    if is_concrete(h, limit) and bool((h >= limit).any()):
+    if is_concrete(h, limit) and np.any(np.asarray(h) >= np.asarray(limit)):
         raise ValueError(
             f"lr v_teacher**2 / z must be below the critical rate {limit} of the specialised "
             f"state, where its error diverges; got {h}."
@@ -54,6 +57,7 @@ def critical_lr_relu(m: RealLike) -> Float[Array, "*shape"]:
         2 for m = 1. Raises: ValueError for m < 1, or no integer.
     Source: derived here, with `eg_relu`.
     """
+    require_x64("the theory of ReLU committees")
     m = as_units(m, "m")
     # The smaller root of the quadratic in h that is the denominator of `eg_relu`
     root = jnp.sqrt((m + 1) * (m**3 + m**2 + 4 * m - 4))

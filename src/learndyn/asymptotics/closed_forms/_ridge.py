@@ -13,9 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_count, as_float, is_concrete, require_at_least, require_finite
+from learndyn._checks import (
+    as_count,
+    as_float,
+    is_concrete,
+    require_at_least,
+    require_finite,
+    require_x64,
+)
 from learndyn._types import CountLike, RealLike
 from learndyn.asymptotics.closed_forms._linear import decayed_time, whole_steps
+from learndyn.averages import not_negative
 
 _ROUNDING = 1e-9
 """By so much m**2 may exceed q rho, relative and absolute: overlaps that a run has reached."""
@@ -47,7 +55,7 @@ def ridge(
     """
     rate, kappa, noise, rho = _values(lr, weight_decay, noise, rho, batch_size)
     limit = 2 * (1 + kappa)
-    if is_concrete(rate, kappa) and bool(np.any(rate >= limit)):
+    if is_concrete(rate, kappa) and np.any(np.asarray(rate) >= 2 * (1 + np.asarray(kappa))):
         raise ValueError(
             f"ridge needs lr < 2 (1 + weight_decay) batch_size, beyond which it diverges; got "
             f"lr = {lr}, weight_decay = {weight_decay}, batch_size = {batch_size}."
@@ -89,7 +97,7 @@ def ridge_curve(
     memory = jnp.exp(-slower * alpha) * decayed_time(jnp.abs(fast - slow), alpha)
     q = q_start * jnp.exp(-fast * alpha) + push * decayed_time(fast, alpha)
     q = q + pull * (m_start - m_end) * memory
-    return Ridge(m, q, 0.5 * (rho - 2 * m + q))
+    return Ridge(m, q, _error(m, q, rho))
 
 
 def ridge_finite_n(
@@ -126,7 +134,7 @@ def ridge_finite_n(
     m = m_end + (m_start - m_end) * keep_m**steps
     q = q_start * keep_q**steps + push * _geometric(keep_q, jnp.ones(()), steps)
     q = q + pull * (m_start - m_end) * _geometric(keep_q, keep_m, steps)
-    return Ridge(m, q, 0.5 * (rho - 2 * m + q))
+    return Ridge(m, q, _error(m, q, rho))
 
 
 def critical_lr_ridge(
@@ -141,12 +149,29 @@ def critical_lr_ridge(
     return 2 * (1 + kappa) / per_sample
 
 
+def _error(m: Array, q: Array, rho: Array) -> Array:
+    """eg, the 0 to which it cancels included."""
+    return not_negative(0.5 * (rho - 2 * m + q), rho + 2 * jnp.abs(m) + q)
+
+
 def _geometric(a: Array, b: Array, steps: Array) -> Array:
     """sum_{s < steps} a**(steps - 1 - s) b**s = (a**steps - b**steps) / (a - b)."""
-    # At a = b the quotient is 0/0: the limit is taken where they agree to rounding.
-    equal = jnp.abs(a - b) < 1e-12
-    quotient = (a**steps - b**steps) / jnp.where(equal, 1.0, a - b)
-    return jnp.where(equal, steps * b ** jnp.maximum(steps - 1, 0), quotient)
+    a, b = jnp.broadcast_arrays(a, b)
+    large, small = (
+        jnp.where(jnp.abs(a) > jnp.abs(b), a, b),
+        jnp.where(jnp.abs(a) > jnp.abs(b), b, a),
+    )
+    # Where a is near b, both differences cancel: expm1(steps d) / expm1(d), with d = log(a/b) <= 0.
+    near = small * large > 0.5 * large**2
+    d = jnp.log1p(jnp.where(near, (small - large) / jnp.where(near, large, 1.0), 0.0))
+    some = d < 0
+    ratio = jnp.where(some, jnp.expm1(steps * d) / jnp.where(some, jnp.expm1(d), 1.0), steps)
+    close = large ** jnp.maximum(steps - 1, 0) * ratio
+    # Both may be 0, and then the sum is its first term, 0**(steps - 1).
+    none = (large == 0) & (small == 0)
+    far = (large**steps - small**steps) / jnp.where(near | none, 1.0, large - small)
+    far = jnp.where(none & (steps == 1), 1.0, far)
+    return jnp.where(near, close, far)
 
 
 def _start(m_start: RealLike, q_start: RealLike, rho: Array) -> tuple[Array, Array]:
@@ -154,7 +179,7 @@ def _start(m_start: RealLike, q_start: RealLike, rho: Array) -> tuple[Array, Arr
     m, q = as_float(m_start, "m_start"), as_float(q_start, "q_start")
     require_finite(m_start=m)
     require_at_least(q, 0.0, "q_start", "a squared norm")
-    if is_concrete(m, q, rho) and bool((m**2 > q * rho * (1 + _ROUNDING) + _ROUNDING).any()):
+    if is_concrete(m, q, rho) and _no_weights_have(*map(np.asarray, (m, q, rho))):
         raise ValueError(
             "m_start must be the overlap of some weights, m_start**2 <= q_start rho; got "
             f"m_start = {m}, q_start = {q}, rho = {rho}. Give q_start with m_start."
@@ -162,10 +187,16 @@ def _start(m_start: RealLike, q_start: RealLike, rho: Array) -> tuple[Array, Arr
     return m, q
 
 
+def _no_weights_have(m: np.ndarray, q: np.ndarray, rho: np.ndarray) -> bool:
+    """Whether m**2 exceeds q rho somewhere, by more than rounding."""
+    return bool(np.any(m**2 > q * rho * (1 + _ROUNDING) + _ROUNDING))
+
+
 def _values(
     lr: RealLike, weight_decay: RealLike, noise: RealLike, rho: RealLike, batch_size: CountLike
 ) -> tuple[Array, Array, Array, Array]:
     """lr / batch_size, kappa, noise, rho, all checked."""
+    require_x64("the theory of ridge regression")
     named = (("lr", lr), ("weight_decay", weight_decay), ("noise", noise), ("rho", rho))
     arrays = []
     for name, value in named:

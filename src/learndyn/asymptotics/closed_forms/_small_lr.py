@@ -1,5 +1,7 @@
 """Asymptotic errors at small learning rate: closed forms for every zero-error state."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,15 @@ from learndyn._types import RealLike
 from learndyn.asymptotics.closed_forms._erf_committee import as_rate, as_units
 from learndyn.dynamics import generalisation_error
 from learndyn.integrals.piecewise_linear import squared_slope
-from learndyn.problems import Problem, declared, derivative, is_squared, piecewise_linear
+from learndyn.integrals.split_normal import split_rule
+from learndyn.problems import (
+    Problem,
+    declared,
+    derivative,
+    is_squared,
+    piecewise_linear,
+    regularity,
+)
 from learndyn.rules import AbstractRule, require_gradient
 from learndyn.states import Overlaps
 
@@ -35,7 +45,8 @@ def eg_zero_error_small_lr(
         lr / (B (1 - beta)). erf: lr noise**2 / (2 pi) sum_k v_k**2 / sqrt(1 + 2 Q_kk), which is
         Eq. (11) at the specialised and Eq. (15) at the denoising state of Goldt et al. (2020);
         relu: lr noise**2 / 8 sum_k v_k**2; linear: lr noise**2 / 4 sum_k v_k**2. Piecewise
-        linear activations and biases: exactly, too. Others: <g'**2> by 96 Gauss-Hermite nodes.
+        linear activations and biases: exactly, too. Others: <g'**2> by 96 Gauss-Hermite nodes,
+        or as many Gauss-Legendre nodes between any two places where g' or g'' jumps.
     state: its Q and v; the formula holds at every zero-error state, also those a random start
         reaches. A trained second layer or biases change nothing at this order.
     Range: squared loss, no weight decay, lr small against the critical rate. Error: O(lr**2),
@@ -52,7 +63,7 @@ def eg_zero_error_small_lr(
     require_unbatched([("Q", state.Q, 2)], "eg_zero_error_small_lr")
     if not is_squared(problem.loss):
         raise ValueError(f"eg_zero_error_small_lr needs squared loss; got {problem.loss}.")
-    if is_concrete(rule.weight_decay) and bool((rule.weight_decay != 0).any()):
+    if is_concrete(rule.weight_decay) and np.any(np.asarray(rule.weight_decay) != 0):
         raise ValueError(
             "eg_zero_error_small_lr needs weight_decay = 0, since decay moves the state away from "
             f"zero error; got {rule.weight_decay}. Use fixed_point."
@@ -143,7 +154,27 @@ def _squared_slope(
     bent = piecewise_linear(g)
     if bent is not None:
         return squared_slope(bent, norms, shift)
+    kinks = _kinks(g)
+    if kinks is not None:
+        return _split_squared_slope(g, norms, shift, kinks)
     # Gauss and Hermite's rule.
     x, weight = np.polynomial.hermite_e.hermegauss(_ORDER)
     fields = shift[:, None] + jnp.sqrt(norms)[:, None] * x
     return derivative(g, fields) ** 2 @ (weight / weight.sum())
+
+
+def _kinks(g: Any) -> np.ndarray | None:
+    """Where g' or g'' jumps; None where neither does, or nothing is known."""
+    places = regularity(g)
+    found = np.array([*places.jumps, *places.kinks, *places.bends])
+    return found if len(found) and np.isfinite(found).all() else None
+
+
+def _split_squared_slope(
+    g: Any, norms: Float[Array, " k"], shift: Float[Array, " k"], kinks: np.ndarray
+) -> Float[Array, " k"]:
+    """<g'(lambda_k + b_k)**2> in pieces, between which g' is smooth."""
+    scale = jnp.sqrt(jnp.where(norms > 0, norms, 1.0))[:, None]
+    x, weight = split_rule((jnp.asarray(kinks) - shift[:, None]) / scale, _ORDER)
+    fields = shift[:, None] + jnp.sqrt(norms)[:, None] * x
+    return jnp.sum(derivative(g, fields) ** 2 * weight, axis=1)

@@ -10,7 +10,7 @@ from learndyn.averages import AbstractAverages, AbstractNodes
 from learndyn.dynamics import OverlapFlow, ode_term
 from learndyn.problems import Problem, regularity
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import Overlaps, OverlapsLike, ProblemLike, RuleLike, require_arguments
 
 AveragesOption = AbstractNodes | AbstractAverages | str | None
 
@@ -27,9 +27,9 @@ error of 1e-8 or so, and rounding, 1e-16 over this, is no larger."""
 
 
 def fixed_flow(
-    problem: Problem,
-    rule: AbstractRule,
-    state: Overlaps,
+    problem: ProblemLike,
+    rule: RuleLike,
+    state: OverlapsLike,
     *,
     function: str,
     averages: AveragesOption = None,
@@ -43,6 +43,7 @@ def fixed_flow(
     Raises: ValueError for a learning rate that is a schedule (then nothing is fixed), a batch
     of states or floats, and whatever `ode_term` refuses.
     """
+    require_arguments(function, problem=problem, rule=rule, overlaps=state)
     for name in ("lr", "lr_second", "lr_bias"):
         rate = getattr(rule, name)
         if callable(rate):

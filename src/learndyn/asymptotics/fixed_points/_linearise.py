@@ -14,6 +14,7 @@ from learndyn.asymptotics.fixed_points._flow import (
     jacobian,
     require_regular_relu,
 )
+from learndyn.averages import AbstractAverages, estimated
 from learndyn.dynamics import OverlapFlow
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
@@ -51,6 +52,11 @@ class Linearisation(ReadableResult):
         """A vector in the coordinates as changes of Q, R, v and b (momenta are left out)."""
         return as_direction(self.flow, change)
 
+    def jacobian_error(self) -> Float[Array, ""]:
+        """Error of the Jacobian's entries, the largest over all: from finer and coarser averages or
+        from the scatter of replicates of nodes; 0 for closed forms."""
+        return _jacobian_error(self.flow, self.flow.pack(self.state))
+
 
 def linearise(
     problem: Problem, rule: AbstractRule, state: Overlaps, *, averages: AveragesOption = None
@@ -84,6 +90,15 @@ def _linearise(flow: OverlapFlow, y: Float[Array, " p"]) -> Linearisation:
         coordinates=coordinate_names(flow),
         flow=flow,
     )
+
+
+@eqx.filter_jit
+def _jacobian_error(flow: OverlapFlow, y: Float[Array, " p"]) -> Float[Array, ""]:
+    def of(averages: AbstractAverages) -> list[Array]:
+        with_these = eqx.tree_at(lambda flow: flow.averages, flow, averages)
+        return [jacobian(with_these, y)]
+
+    return estimated(flow.averages, of).errors[0]
 
 
 def as_direction(flow: OverlapFlow, change: Float[Array, " p"]) -> Direction:

@@ -25,6 +25,7 @@ from learndyn._types import CountLike, RealLike, Times
 from learndyn.asymptotics.reduced import _ansatz
 from learndyn.asymptotics.reduced._ansatz import Ansatz, Plan, Terms
 from learndyn.asymptotics.reduced._states import SpecialisedOverlaps, SymmetricOverlaps
+from learndyn.averages import not_negative
 from learndyn.dynamics._integrate import integrate_field
 from learndyn.problems import Problem, declared, is_squared
 from learndyn.rules import AbstractRule, require_gradient
@@ -78,7 +79,8 @@ class ReducedFlow(eqx.Module):
         """eg at coordinates y."""
         terms, u = _plan(type(self.start)).errors, self.start.layers
         x = _with_constants(y)
-        return 0.5 * _total(terms, self._integrals.I2, x, u, self.start.sizes, 1)[0]
+        eg = 0.5 * _total(terms, self._integrals.I2, x, u, self.start.sizes, 1)[0]
+        return not_negative(eg, jnp.sum(self.start.sizes) * jnp.max(u**2))
 
     def pack(self, state: SpecialisedOverlaps | SymmetricOverlaps) -> Float[Array, " c"]:
         """The coordinates of `state`."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from learndyn._checks import require_extra
 from learndyn._readable import ReadableResult
 from learndyn.rules import Family
 
@@ -25,28 +27,64 @@ class Optimised(ReadableResult):
 
 def require_optax() -> ModuleType:
     """Optax, which nothing else needs."""
-    try:
-        import optax
-    except ImportError as error:
-        raise ImportError(
-            "optimal_schedule needs Optax: pip install 'learndyn[optimise]'."
-        ) from error
+    require_extra("optax", "optimise", "optimal_schedule")
+    import optax
+
     return optax
 
 
-@eqx.filter_jit
+_MOST_PARTS = 20
+"""Programs into which a search is cut where its progress is shown: a twentieth each."""
+
+
 def descend(
-    objective: Callable[[Family], Array], schedule: Family, steps: int, step_size: Float[Array, ""]
+    objective: Callable[[Family], Array],
+    schedule: Family,
+    steps: int,
+    step_size: Float[Array, ""],
+    report: Callable[[int], Any] | None = None,
 ) -> Optimised:
     """Adam on the logarithms in `schedule`, its times held; the best schedule met.
 
     objective: schedule -> the logarithm of what is minimised. The steps shrink to a hundredth
-    along half a cosine.
+    along half a cosine. report: is told how many steps were made, part by part; None: the whole
+    search is one program.
     """
-    optax = require_optax()
-    optimiser = optax.adam(optax.cosine_decay_schedule(step_size, steps, alpha=0.01))
+    optimiser = _adam(steps, step_size)
     is_free = jax.tree_util.tree_map_with_path(lambda path, _: "log" in str(path[-1]), schedule)
     free, held = eqx.partition(schedule, is_free)
+    carry = (free, optimiser.init(free), free, jnp.asarray(jnp.inf))
+    # Parts of equal length share one compiled program.
+    most = 1 if report is None else _MOST_PARTS
+    parts = max(count for count in range(1, most + 1) if steps % count == 0)
+    history = []
+    for _ in range(parts):
+        carry, values = _advance(objective, held, carry, steps, step_size, steps // parts)
+        history.append(values)
+        if report is not None:
+            jax.block_until_ready(values)
+            report(steps // parts)
+    _, _, best, least = carry
+    values = jnp.exp(jnp.concatenate(history))
+    return Optimised(eqx.combine(best, held), jnp.exp(least), values)
+
+
+def _adam(steps: int, step_size: Float[Array, ""]) -> Any:
+    optax = require_optax()
+    return optax.adam(optax.cosine_decay_schedule(step_size, steps, alpha=0.01))
+
+
+@eqx.filter_jit
+def _advance(
+    objective: Callable[[Family], Array],
+    held: Family,
+    carry: tuple,
+    steps: int,
+    step_size: Float[Array, ""],
+    count: int,
+) -> tuple[tuple, Float[Array, " count"]]:
+    """The next `count` of all steps of the search, and the objective at each."""
+    optimiser = _adam(steps, step_size)
     value_and_slope = jax.value_and_grad(lambda free: objective(eqx.combine(free, held)))
 
     def step(carry: tuple, _: None) -> tuple[tuple, Array]:
@@ -65,9 +103,7 @@ def descend(
         moved = _choose(good, eqx.apply_updates(free, change), middle)
         return (moved, _choose(good, new, state), best, least), value
 
-    begin = (free, optimiser.init(free), free, jnp.asarray(jnp.inf))
-    (_, _, best, least), history = jax.lax.scan(step, begin, None, length=steps)
-    return Optimised(eqx.combine(best, held), jnp.exp(least), jnp.exp(history))
+    return jax.lax.scan(step, carry, None, length=count)
 
 
 def _choose(which: Array, yes: object, no: object) -> object:

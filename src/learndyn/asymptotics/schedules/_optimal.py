@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_count, as_float, is_concrete, require_at_least
+from learndyn._progress import is_shown, progress_bar
 from learndyn._readable import ReadableResult
 from learndyn._types import CountLike, RealLike
 from learndyn.asymptotics.schedules._descent import Optimised, descend, require_optax
@@ -22,7 +23,14 @@ from learndyn.rules import (
     InverseTimeRate,
     PiecewiseRate,
 )
-from learndyn.states import Overlaps
+from learndyn.states import (
+    Overlaps,
+    ProblemLike,
+    RuleLike,
+    StateLike,
+    as_overlaps,
+    require_arguments,
+)
 
 _GRID, _ZOOMS = 25, 3
 """Rates on a grid, and how many grids close in on the best one. Each is 12 times finer, so that
@@ -59,9 +67,9 @@ class OptimalSchedule(ReadableResult):
 
 
 def optimal_schedule(
-    problem: Problem,
-    rule: AbstractRule,
-    start: Overlaps,
+    problem: ProblemLike,
+    rule: RuleLike,
+    start: StateLike,
     horizon: RealLike,
     *,
     objective: str = "final",
@@ -70,6 +78,7 @@ def optimal_schedule(
     step_size: RealLike = 0.05,
     range_lr: RealLike = (0.01, 10.0),
     averages: AbstractNodes | AbstractAverages | str | None = None,
+    progress: bool | None = None,
 ) -> OptimalSchedule:
     """The learning rate lr(alpha) that minimises eg at alpha = horizon, or its integral.
 
@@ -81,6 +90,7 @@ def optimal_schedule(
         Adam takes in log lr, and how long the first ones are. range_lr: two rates between which
         the best constant is searched at first; where it is the lowest or the highest there, up to
         three decades beyond that, too.
+    progress: a bar on stderr; None: where stderr is a terminal.
     Returns: an `OptimalSchedule`; its schedule goes into `ld.SGD(lr=...)`. A local optimum, of
         a smooth problem: more knots or steps can only improve it. Concrete values only.
     Raises: ValueError for bad values or traced ones; where eg is 0 at the start, so that nothing
@@ -88,6 +98,8 @@ def optimal_schedule(
         searched, as it does where learning only does harm. ImportError without Optax.
     Source: Saad & Rattray, PRL 79, 2578 (1997), globally optimal rates, by Lagrange's method.
     """
+    require_arguments("optimal_schedule", problem=problem, rule=rule, start=start)
+    start = as_overlaps(start)
     if not is_concrete(problem, rule, start, horizon):
         raise ValueError("optimal_schedule searches: call it outside jit, vmap and grad.")
     if objective not in ("final", "integral"):
@@ -107,13 +119,18 @@ def optimal_schedule(
     if objective == "final":
         weights = jnp.zeros(_POINTS + 2).at[-1].set(1.0)
     learning = _Learning(problem, rule, start, ts, averages, weights)
-    constant = _best_constant(learning, low, high)
-    lr = constant.schedule(0.0)
-    inverse = descend(learning, InverseTimeRate(lr, horizon), steps, step_size)
-    better = inverse if bool(inverse.value < constant.value) else constant
-    times = jnp.linspace(0.0, horizon, knots)
-    first = PiecewiseRate(times, jax.vmap(better.schedule)(times))
-    best = descend(learning, first, steps, step_size)
+    with progress_bar(progress, total=2 * steps, unit="step", title="optimal schedule") as bar:
+        report = bar.update if is_shown(progress) else None
+        bar.set_postfix_str("constant rate")
+        constant = _best_constant(learning, low, high)
+        bar.set_postfix_str("inverse time")
+        first = InverseTimeRate(constant.schedule(0.0), horizon)
+        inverse = descend(learning, first, steps, step_size, report)
+        better = inverse if bool(inverse.value < constant.value) else constant
+        bar.set_postfix_str(f"{knots} knots")
+        times = jnp.linspace(0.0, horizon, knots)
+        first = PiecewiseRate(times, jax.vmap(better.schedule)(times))
+        best = descend(learning, first, steps, step_size, report)
     assert isinstance(best.schedule, PiecewiseRate)
     return OptimalSchedule(best.schedule, best.value, best.history, constant, inverse)
 

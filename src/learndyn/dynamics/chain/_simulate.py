@@ -2,16 +2,15 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Key
 
-from learndyn._checks import as_float, checked_times, require_x64
-from learndyn._types import RealLike, Times
+from learndyn._checks import as_float, as_key, checked_times, require_x64
+from learndyn._types import KeyLike, RealLike, Times
 from learndyn.averages import AbstractAverages, choose_averages, has_biases
 from learndyn.dynamics._ode import AveragesOption
 from learndyn.dynamics._prepare import (
     Number,
     are_finite,
-    as_typed_key,
     numbers_hold,
     overlaps_hold,
     require_countable,
@@ -28,37 +27,47 @@ from learndyn.dynamics.chain._random import lane_seeds
 from learndyn.dynamics.chain._step import ChainSetting, ChainState
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import (
+    Overlaps,
+    ProblemLike,
+    RuleLike,
+    StateLike,
+    as_overlaps,
+    require_arguments,
+)
 
 
 def simulate_chain(
-    problem: Problem,
-    rule: AbstractRule,
-    start: Overlaps,
+    problem: ProblemLike,
+    rule: RuleLike,
+    start: StateLike,
     ts: RealLike,
     *,
     n: RealLike,
-    key: PRNGKeyArray,
+    key: KeyLike,
     averages: AveragesOption = None,
 ) -> Trajectory:
     """One run of SGD on fresh Gaussian inputs in n dimensions, through its overlaps alone.
 
     The joint law of a batch's fields and inner products depends on the weights only through
-    Q, R, T, so (Q, R, v, b) is a Markov chain: exactly that of SGD on weights, at any n.
+    Q, R, T, so (Q, R, v, b) is a Markov chain: exactly that of SGD on weights, at any
+    n >= k + m (2 k + m with momentum).
 
-    start: the state at ts[0]; with momentum, at rest. ts: (times,) increasing times
-        alpha = steps / n, dimensionless; a time is met at step round(alpha n), and the
-        trajectory's `alpha` is that step / n.
+    start: the state at ts[0], overlaps or weights that have them; with momentum, at rest.
+    ts: (times,) increasing times alpha = steps / n, dimensionless; a time is met at step
+        round(alpha n), and the trajectory's `alpha` is that step / n.
     n: input dimension, data: a whole number, at least the number of weight vectors in play,
         k + m, or 2 k + m with momentum.
     key: random key. The numbers of a step depend on the key and the step's index alone.
     averages: how to take the Gaussian averages in eg; see `learndyn.averages`.
 
     Under vmap all runs go side by side, some hundred at a time being fastest on a CPU.
-    Raises: ValueError as `solve_ode`, or for an n that is too small or not whole.
+    Raises: ValueError as `solve_ode`, for an n that is too small or not whole, or a key
+    that is none.
     Source: Goldt et al. (2020), Eqs. (2)-(3), for the steps; `chain_step` has the equations.
     """
-    ts = checked_times(ts)
+    require_arguments("simulate_chain", problem=problem, rule=rule, start=start, ts=ts)
+    ts, key, start = checked_times(ts), as_key(key), as_overlaps(start)
     require_x64("the chain", problem, rule, start)
     n = as_float(n, "n")
     require_run(problem, rule, start, _numbers(problem, rule, start, n), "simulate_chain")
@@ -66,7 +75,7 @@ def simulate_chain(
     ready = choose_averages(
         problem, start.k, start.m, biases=has_biases(start, rule), averages=averages
     )
-    return warn_if_failed(_simulate(problem, rule, start, ready, ts, n, as_typed_key(key)))
+    return warn_if_failed(_simulate(problem, rule, start, ready, ts, n, key))
 
 
 @eqx.filter_jit

@@ -12,7 +12,7 @@ from learndyn.dynamics._prepare import (
     run_numbers,
     times_hold,
 )
-from learndyn.inputs import AbstractInputs, InputsLike, TrainingSet
+from learndyn.inputs import AbstractInputs, TrainingSet
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import Weights
@@ -36,16 +36,11 @@ def require_valid(
     rule: AbstractRule,
     weights: Weights,
     ts: Times,
-    inputs: InputsLike,
+    inputs: AbstractInputs | TrainingSet,
 ) -> None:
     """Raises: ValueError for concrete values that no run can have."""
     numbers = run_numbers(problem, rule, float(weights.n))
     require_run(problem, rule, weights, numbers, "simulate_sgd")
-    if not isinstance(inputs, AbstractInputs | TrainingSet):
-        raise ValueError(
-            "inputs must be a distribution of inputs, such as Gaussian(), Structured(omega), "
-            f"Images(x) or TrainingSet(base, p); got {inputs!r}."
-        )
     inputs.require_dimension(weights.n)
     if isinstance(inputs, TrainingSet) and not inputs.replace and rule.batch_size > inputs.p:
         raise ValueError(

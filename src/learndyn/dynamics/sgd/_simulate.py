@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Int, PRNGKeyArray
 
-from learndyn._checks import checked_times
-from learndyn._types import RealLike, Times
+from learndyn._checks import as_key, checked_times, in_default_float
+from learndyn._numerics.forward_only import forward_only
+from learndyn._types import KeyLike, RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases
-from learndyn.dynamics._prepare import as_typed_key
 from learndyn.dynamics._record import Rows, Run, ending, record
 from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
 from learndyn.dynamics.sgd._checks import (
@@ -30,19 +30,33 @@ from learndyn.dynamics.sgd._step import (
     sgd_step,
 )
 from learndyn.dynamics.sgd._stream import AbstractStream, make_stream
-from learndyn.inputs import AbstractInputs, Gaussian, InputsLike, TrainingSet, base_of
+from learndyn.inputs import (
+    AbstractInputs,
+    Gaussian,
+    InputsLike,
+    TrainingSet,
+    as_distribution,
+    base_of,
+)
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Weights, overlaps
+from learndyn.states import (
+    ProblemLike,
+    RuleLike,
+    Weights,
+    WeightsLike,
+    overlaps,
+    require_arguments,
+)
 
 
 def simulate_sgd(
-    problem: Problem,
-    rule: AbstractRule,
-    weights: Weights,
+    problem: ProblemLike,
+    rule: RuleLike,
+    weights: WeightsLike,
     ts: RealLike,
     *,
-    key: PRNGKeyArray,
+    key: KeyLike,
     inputs: InputsLike = None,
     input_dtype: DTypeLike | None = None,
     averages: AbstractNodes | AbstractAverages | str | None = None,
@@ -66,7 +80,7 @@ def simulate_sgd(
     Returns: a `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at
     the measured overlaps where the inputs are Gaussian, else over all images (or test
     inputs). Inputs that are not white add Q_field, R_field, T_field, a training set adds
-    `stats["train_error"]`, the mean loss over it. Not differentiable in reverse.
+    `stats["train_error"]`, the mean loss over it. Forward derivatives only.
     Raises: ValueError for bad values, shapes, times or options.
     Source: Goldt et al. 2020, Eqs. (2)-(3); `sgd_step` has the equations.
     """
@@ -76,14 +90,14 @@ def simulate_sgd(
 
 
 def simulate_sgd_in_parts(
-    problem: Problem,
-    rule: AbstractRule,
-    weights: Weights,
+    problem: ProblemLike,
+    rule: RuleLike,
+    weights: WeightsLike,
     ts: RealLike,
     report: Callable[[float], None],
     *,
     parts: int,
-    key: PRNGKeyArray,
+    key: KeyLike,
     inputs: InputsLike = None,
     input_dtype: DTypeLike | None = None,
     averages: AbstractNodes | AbstractAverages | str | None = None,
@@ -182,6 +196,7 @@ def _moving(run: _Run, velocity: Gradient | None) -> _Run:
 
 def _result(run: _Run, carry: Carry) -> Trajectory:
     """The trajectory that the saved rows make, with the state at its end."""
+    carry = forward_only(carry, "simulate_sgd")
     saved = carry.rows
     valid = run.times_valid & are_valid_values(run.problem, run.rule, run.weights, run.inputs)
     weights, k = run.weights, run.weights.k
@@ -192,7 +207,7 @@ def _result(run: _Run, carry: Carry) -> Trajectory:
     t = overlaps(weights).T
     inputs = "" if isinstance(run.inputs, Gaussian) else type(run.inputs).__name__
     given = (run.problem, run.rule, t, weights.layers, run.averages, run.ts, n)
-    asked = Run("sgd", *given, as_typed_key(run.key), inputs)
+    asked = Run("sgd", *given, run.key, inputs)
     alpha = jnp.where(run.times_valid, run.steps / weights.n, run.ts)
     stats = {} if saved.train_error is None else {"train_error": saved.train_error}
     done = record(asked, rows, stopped, result, alpha=alpha, stats=stats, eg=saved.eg)
@@ -204,21 +219,24 @@ def _result(run: _Run, carry: Carry) -> Trajectory:
 
 
 def _checked(
-    problem: Problem,
-    rule: AbstractRule,
-    weights: Weights,
+    problem: ProblemLike,
+    rule: RuleLike,
+    weights: WeightsLike,
     ts: RealLike,
-    key: PRNGKeyArray,
+    key: KeyLike,
     inputs: InputsLike,
     input_dtype: DTypeLike | None,
     averages: AbstractNodes | AbstractAverages | str | None,
 ) -> _Run:
     """The run that these arguments of `simulate_sgd` describe."""
-    inputs = Gaussian() if inputs is None else inputs
-    ts = checked_times(ts)
+    require_arguments("simulate_sgd", problem=problem, rule=rule, weights=weights, ts=ts)
+    inputs = as_distribution(inputs)
+    ts, key = checked_times(ts), as_key(key)
     require_valid(problem, rule, weights, ts, inputs)
     ready = choose_averages(
         problem, weights.k, weights.m, biases=has_biases(weights, rule), averages=averages
     )
     dtype = checked_dtype(input_dtype, weights)
+    # What was made in another precision is of the default one from here on.
+    problem, rule, weights, inputs = in_default_float((problem, rule, weights, inputs))
     return _Run(problem, rule, weights, ts, key, inputs, ready, dtype)

@@ -4,7 +4,7 @@ from learndyn.integrals.piecewise_linear.conditioned import Resolution as Resolu
 from learndyn.integrals.piecewise_linear.first_layer import SignalAverages as SignalAverages
 from learndyn.integrals.piecewise_linear.first_layer import first_layer as first_layer
 from learndyn.integrals.piecewise_linear.first_layer import has_exact_products as has_exact_products
-from learndyn.integrals.piecewise_linear.first_layer import squared_error as squared_error
+from learndyn.integrals.piecewise_linear.first_layer import second_moments as second_moments
 from learndyn.integrals.piecewise_linear.function import Network as Network
 from learndyn.integrals.piecewise_linear.function import PiecewiseLinear as PiecewiseLinear
 from learndyn.integrals.piecewise_linear.function import network as network

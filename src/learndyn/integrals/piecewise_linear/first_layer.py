@@ -59,16 +59,15 @@ def has_exact_products(student: PiecewiseLinear, teacher: PiecewiseLinear, *, bi
     return not (biases or any(student.knots) or any(teacher.knots))
 
 
-def squared_error(
+def second_moments(
     student: PiecewiseLinear,
     teacher: PiecewiseLinear,
     c: Covariance,
     b: Float[Array, " d"] | None,
-    u: Float[Array, " d"],
     k: int,
-) -> Float[Array, ""]:
-    """<(sum_a u_a g(x_a))**2>, to rounding; arguments as for `first_layer`."""
-    return u @ _pairs(student, teacher, c, b, k).g_g @ u
+) -> Float[Array, "d d"]:
+    """<g(x_a) g(x_b)>, to rounding; arguments as for `first_layer`."""
+    return _pairs(student, teacher, c, b, k).g_g
 
 
 def _pairs(

@@ -8,7 +8,7 @@ from learndyn.integrals.smooth import pairs as pairs
 from learndyn.integrals.smooth import products as products
 from learndyn.integrals.smooth.rules import LEVELS as LEVELS
 from learndyn.integrals.smooth.rules import Exact as Exact
-from learndyn.integrals.smooth.rules import Level as Level
+from learndyn.integrals.smooth.rules import Lattices as Lattices
 from learndyn.integrals.smooth.rules import Rules as Rules
 from learndyn.integrals.smooth.rules import Series as Series
 from learndyn.integrals.smooth.rules import made as made

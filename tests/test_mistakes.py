@@ -1,0 +1,487 @@
+"""What a new user does wrong first: each mistake gets one sentence with a cure."""
+
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import learndyn as ld
+from learndyn.asymptotics.fixed_points._flow import fixed_flow
+from learndyn.cli import main
+
+CPU = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(ld.__file__).parent.parent)}
+
+PROBLEM, RULE, TS = ld.Problem(), ld.SGD(lr=0.2), jnp.linspace(0.0, 0.5, 3)
+KEY = jax.random.key(1)
+WEIGHTS = ld.init_weights(jax.random.key(0), n=20, k=1, m=1)
+START = ld.overlaps(WEIGHTS)
+
+OVERLAP_LEVELS = {
+    "solve_ode": ld.solve_ode,
+    "simulate_chain": lambda *given: ld.simulate_chain(*given, n=20, key=KEY),
+    "simulate_langevin": lambda *given: ld.simulate_langevin(*given, n=20, key=KEY, dt=0.25),
+    "fluctuations": ld.fluctuations,
+    "ode_term": lambda problem, rule, start, ts: ld.ode_term(problem, rule, start),
+}
+LEVELS = OVERLAP_LEVELS | {"simulate_sgd": lambda *given: ld.simulate_sgd(*given, key=KEY)}
+
+
+def said(words):
+    """A pattern for exactly these words somewhere in a message."""
+    return re.escape(words)
+
+
+class TestArguments:
+    @pytest.mark.parametrize("level", ["solve_ode", "simulate_chain", "ode_term"])
+    def test_levels_of_overlaps_take_weights(self, level):
+        found, expected = (
+            OVERLAP_LEVELS[level](PROBLEM, RULE, state, TS) for state in (WEIGHTS, START)
+        )
+        pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+        for one, other in pairs:
+            np.testing.assert_array_equal(one, other)
+
+    @pytest.mark.nightly  # dear to compile, and the same line as above
+    @pytest.mark.parametrize("level", ["simulate_langevin", "fluctuations"])
+    def test_these_take_them_too(self, level):
+        self.test_levels_of_overlaps_take_weights(level)
+
+    def test_the_generalisation_error_takes_weights(self):
+        found = ld.generalisation_error(PROBLEM, WEIGHTS)
+        assert found == ld.generalisation_error(PROBLEM, START)
+
+    def test_weights_from_overlaps_takes_those_of_weights(self):
+        found = ld.weights_from_overlaps(KEY, WEIGHTS, n=5)
+        np.testing.assert_allclose(ld.overlaps(found).R, START.R, atol=1e-12)
+
+    @pytest.mark.parametrize("function", [ld.student, ld.teacher])
+    def test_networks_need_weights(self, function):
+        with pytest.raises(ValueError, match=said("ld.weights_from_overlaps(jax.random.key(0)")):
+            function(PROBLEM, START)
+
+    def test_sgd_needs_weights(self):
+        with pytest.raises(ValueError, match=r"weights must be Weights; got Overlaps.* Draw"):
+            ld.simulate_sgd(PROBLEM, RULE, START, TS, key=KEY)
+        with pytest.raises(ValueError, match=said("ld.weights_from_overlaps(")):
+            ld.sweep(ld.simulate_sgd, PROBLEM, RULE, START, TS, key=KEY, over={"lr": [0.1]})
+
+    @pytest.mark.parametrize("level", LEVELS)
+    def test_exchanged_arguments_are_told_their_order(self, level):
+        state = WEIGHTS if level == "simulate_sgd" else START
+        name = "weights" if level == "simulate_sgd" else "start"
+        order = said(f"in this order: {level}(problem, rule, {name}")
+        with pytest.raises(ValueError, match=rf"problem must be a Problem; got SGD.*{order}"):
+            LEVELS[level](RULE, PROBLEM, state, TS)
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            LEVELS[level](PROBLEM, RULE, TS, state)
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ((PROBLEM, 0.2, START), "rule must be a learning rule; got 0.2. For example rule = ld"),
+            ((PROBLEM, ld.SGD, START), "got the class SGD. Did you mean SGD(...)?"),
+            ((PROBLEM, [RULE, RULE], START), "For one run for each of them use ld.sweep"),
+            ((ld.Erf(), RULE, START), "problem must be a Problem; got Erf(). For example"),
+            ((PROBLEM, RULE, np.eye(3)), "got an array of shape (3, 3) and dtype float64"),
+            ((PROBLEM, RULE, None), "start must be Overlaps, or Weights; got None"),
+        ],
+    )
+    def test_other_things_in_their_place(self, given, words):
+        with pytest.raises(ValueError, match=said(words)):
+            ld.solve_ode(*given, TS)
+
+    def test_overlaps_of_something_else(self):
+        with pytest.raises(ValueError, match=said("weights must be Weights; got an array of")):
+            ld.overlaps(WEIGHTS.w)
+
+    def test_fixed_points_need_overlaps(self):
+        with pytest.raises(ValueError, match=said("Write ld.overlaps(weights).")):
+            fixed_flow(PROBLEM, RULE, WEIGHTS, function="fixed_point")
+
+    def test_sweeps_check_before_they_run(self):
+        with pytest.raises(ValueError, match=said("level must be a function such as ld.solve")):
+            ld.sweep(PROBLEM, RULE, START, TS, ld.solve_ode)
+        with pytest.raises(ValueError, match="problem must be a Problem; got SGD"):
+            ld.sweep(ld.solve_ode, RULE, PROBLEM, START, TS, over={"lr": [0.1]})
+        with pytest.raises(ValueError, match="over must be a dict"):
+            ld.sweep(ld.solve_ode, PROBLEM, RULE, START, TS, over=[0.1, 0.2])
+
+
+RANDOM = {
+    "init_weights": lambda key: ld.init_weights(key, n=5, k=1, m=1),
+    "weights_from_overlaps": lambda key: ld.weights_from_overlaps(key, START, n=5),
+    "simulate_sgd": lambda key: ld.simulate_sgd(PROBLEM, RULE, WEIGHTS, TS, key=key),
+    "simulate_chain": lambda key: ld.simulate_chain(PROBLEM, RULE, START, TS, n=20, key=key),
+    "simulate_langevin": lambda key: ld.simulate_langevin(
+        PROBLEM, RULE, START, TS, n=20, key=key, dt=0.25
+    ),
+    "sweep": lambda key: ld.sweep(
+        ld.simulate_chain, PROBLEM, RULE, START, TS, seeds=2, n=20, key=key
+    ),
+}
+
+
+class TestKeys:
+    @pytest.mark.parametrize("function", RANDOM)
+    @pytest.mark.parametrize(
+        ("key", "words"),
+        [
+            (1, "key must be a JAX random key; got 1. Write key=jax.random.key(1)."),
+            (np.int64(7), "Write key=jax.random.key(7)."),
+            (1.5, "got 1.5. Write key=jax.random.key(0)."),
+            ([0, 1], "got [0, 1]"),
+            (np.zeros(2), "got an array of shape (2,) and dtype float64"),
+            (jax.random.split(KEY, 3), "key must be one random key; got keys of shape (3,)"),
+        ],
+        ids=["integer", "NumPy integer", "float", "list", "floats", "several"],
+    )
+    def test_what_is_no_key(self, function, key, words):
+        with pytest.raises(ValueError, match=said(words)):
+            RANDOM[function](key)
+
+    @pytest.mark.parametrize("function", ["init_weights", "weights_from_overlaps"])
+    def test_both_styles_of_keys_give_the_same_numbers(self, function):
+        old = jax.random.PRNGKey(1)
+        for key in (old, np.asarray(old)):
+            np.testing.assert_array_equal(RANDOM[function](key).w, RANDOM[function](KEY).w)
+
+    def test_no_key_at_all(self):
+        with pytest.raises(ValueError, match=said("got None. Write key=jax.random.key(0).")):
+            RANDOM["simulate_chain"](None)
+        with pytest.raises(TypeError, match=r"missing (a )?required.*'key'"):
+            ld.simulate_chain(PROBLEM, RULE, START, TS, n=20)
+
+
+def traced_if(x):
+    return 0.1 if x < 5 else 0.2
+
+
+WITH_IF = {
+    "schedule": lambda: ld.solve_ode(PROBLEM, ld.SGD(lr=traced_if), START, TS),
+    "schedule of SGD": lambda: ld.simulate_sgd(
+        PROBLEM, ld.SGD(lr=traced_if), WEIGHTS, TS, key=KEY
+    ),
+    "schedule by math": lambda: ld.solve_ode(
+        PROBLEM, ld.SGD(lr=lambda alpha: math.exp(-alpha)), START, TS
+    ),
+    "schedule in a sweep": lambda: ld.sweep(
+        ld.solve_ode, PROBLEM, ld.SGD(lr=traced_if), START, TS, over={"noise": [0.1, 0.2]}
+    ),
+    "student": lambda: ld.Problem(student=lambda x: x if x > 0 else 0.0),
+    "student by math": lambda: ld.Problem(student=math.tanh),
+    "teacher": lambda: ld.Problem(teacher=lambda x: x if x > 0 else 0.0),
+    "loss": lambda: ld.Problem(loss=lambda phi, y: (phi - y) ** 2 if phi > y else 0.0),
+    "MultiIndex": lambda: ld.simulate_sgd(
+        ld.Problem(teacher=ld.MultiIndex(lambda rho, zeta: 1.0 if rho[0] > 0 else -1.0)),
+        RULE, WEIGHTS, TS, key=KEY,
+    ),
+    "modulation": lambda: ld.simulate_sgd(
+        PROBLEM,
+        ld.LocalRule(lambda p, one, v: ld.Modulation(one.lam if one.y > 0 else -one.lam, v), 0.1),
+        WEIGHTS, TS, key=KEY,
+    ),
+}  # fmt: skip
+
+
+class TestFunctions:
+    @pytest.mark.parametrize("case", WITH_IF)
+    def test_if_and_math_name_what_jax_has_instead(self, case):
+        with pytest.raises(ValueError, match=said("jnp.where(x > 0, yes, no)")) as told:
+            WITH_IF[case]()
+        if "schedule" in case:
+            assert "jump_ts=[5.0]" in str(told.value)
+
+    def test_a_schedule_of_other_arguments(self):
+        with pytest.raises(ValueError, match=r"of alpha alone; got <lambda>.*argument"):
+            ld.solve_ode(PROBLEM, ld.SGD(lr=lambda: 0.1), START, TS)
+
+    @pytest.mark.parametrize("value", [None, "fast", 1j])
+    def test_a_schedule_that_returns_no_number(self, value):
+        with pytest.raises(ValueError, match=said(f"one real number; got {value!r}")):
+            ld.solve_ode(PROBLEM, ld.SGD(lr=lambda alpha: value), START, TS)
+
+    def test_words_in_place_of_functions(self):
+        with pytest.raises(ValueError, match=said("got 'relu'. Give a function, or an object")):
+            ld.Problem(student="relu")
+
+
+class TestDerivatives:
+    """Simulations have forward ones; reverse ones name them."""
+
+    @staticmethod
+    def eg(lr):
+        return ld.simulate_sgd(PROBLEM, ld.SGD(lr=lr), WEIGHTS, TS, key=KEY).eg[-1]
+
+    @pytest.mark.parametrize("derivative", [jax.grad, jax.jacrev, lambda f: jax.grad(jax.jit(f))])
+    def test_reverse(self, derivative):
+        words = "simulate_sgd has forward derivatives only; got a reverse one"
+        with pytest.raises(ValueError, match=words):
+            derivative(self.eg)(0.2)
+
+    def test_forward(self):
+        step = 1e-5
+        expected = (self.eg(0.2 + step) - self.eg(0.2 - step)) / (2 * step)
+        np.testing.assert_allclose(jax.jacfwd(self.eg)(0.2), expected, rtol=1e-6)
+
+    @pytest.mark.nightly
+    def test_reverse_of_langevin(self):
+        def eg(lr):
+            rule = ld.SGD(lr=lr)
+            return ld.simulate_langevin(PROBLEM, rule, START, TS, n=20, key=KEY, dt=0.25).eg[-1]
+
+        with pytest.raises(ValueError, match="simulate_langevin has forward derivatives only"):
+            jax.grad(eg)(0.2)
+
+
+class TestInputs:
+    @pytest.mark.parametrize("table", [np.ones((4, 20)), [[1.0] * 20] * 4])
+    def test_a_table_names_its_class(self, table):
+        words = said("A table with one input in each row goes into ld.Images(x)")
+        with pytest.raises(ValueError, match=words):
+            ld.simulate_sgd(PROBLEM, RULE, WEIGHTS, TS, key=KEY, inputs=table)
+        with pytest.raises(ValueError, match=words):
+            ld.field_overlaps(WEIGHTS, table)
+        with pytest.raises(ValueError, match=words):
+            ld.TrainingSet(table, 2)
+
+    def test_a_class_and_a_word(self):
+        with pytest.raises(ValueError, match=said("Did you mean Gaussian(...)?")):
+            ld.simulate_sgd(PROBLEM, RULE, WEIGHTS, TS, key=KEY, inputs=ld.Gaussian)
+        with pytest.raises(ValueError, match=said("got 'gaussian'. For example ld.Gaussian()")):
+            ld.simulate_sgd(PROBLEM, RULE, WEIGHTS, TS, key=KEY, inputs="gaussian")
+
+    def test_raw_pixels(self, rng):
+        pixels = rng.integers(0, 256, (9, 3, 3)).astype(np.uint8)
+        with pytest.raises(ValueError, match=r"raw pixels.*ld\.inputs\.standardise\(x\)"):
+            ld.Images(pixels)
+        with pytest.warns(UserWarning, match=r"mean square of .*standardise\(x\)"):
+            ld.Images(pixels.astype(float))
+        assert ld.Images(ld.inputs.standardise(pixels)).n == 9
+        assert ld.Images(pixels % 2).n == 9  # 0 and 1 are of order 1
+
+    @pytest.mark.parametrize("x", ["pixels", 3.0, np.full((3, 3), np.nan)])
+    def test_what_cannot_be_standardised(self, x):
+        with pytest.raises(ValueError, match="x must "):
+            ld.inputs.standardise(x)
+
+
+def no_module(monkeypatch, name):
+    for known in [known for known in sys.modules if known.split(".")[0] == name]:
+        monkeypatch.delitem(sys.modules, known)
+    monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.fixture
+def dataset():
+    return ld.to_dataset({"eg": np.zeros(3)}, ts=TS)
+
+
+NEEDS = {
+    "matplotlib": ("plot", lambda ds, folder: ld.plot.learning_curve(ds)),
+    "zarr": ("sweep", lambda ds, folder: ld.save(ds, folder / "x.zarr")),
+    "sklearn": ("images", lambda ds, folder: ld.inputs.digits()),
+    "jinja2": ("report", lambda ds, folder: main(["report", str(folder)])),
+    "optax": ("optimise", lambda ds, folder: ld.asymptotics.optimal_schedule(
+        PROBLEM, RULE, START, 1.0
+    )),
+}  # fmt: skip
+
+
+class TestExtras:
+    @pytest.mark.parametrize("module", NEEDS)
+    def test_a_missing_extra_is_named(self, module, dataset, tmp_path, monkeypatch, capsys):
+        extra, use = NEEDS[module]
+        no_module(monkeypatch, module)
+        with pytest.raises((ImportError, SystemExit)) as ended:
+            use(dataset, tmp_path)
+        words = f'needs {module}, which is not installed: pip install "learndyn[{extra}]".'
+        assert words in str(ended.value) + capsys.readouterr().err
+
+    def test_the_command_line_says_so_in_a_line(self, tmp_path, monkeypatch, capsys):
+        no_module(monkeypatch, "sklearn")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as ended:
+            main(["sgd", "--inputs", "digits"])
+        assert ended.value.code == 2
+        assert capsys.readouterr().err == (
+            "learndyn: error: the digits of scikit-learn needs sklearn, which is not installed: "
+            'pip install "learndyn[images]".\n'
+        )
+
+
+class TestFiles:
+    @pytest.fixture
+    def in_the_way(self, tmp_path):
+        """A file where a folder is wanted, and folders where files are."""
+        (tmp_path / "file").write_text("")
+        for name in ("folder.nc", "folder.npz", "folder.csv"):
+            (tmp_path / name).mkdir()
+        return tmp_path
+
+    @pytest.mark.parametrize("name", ["file/x.nc", "folder.nc", f"{'x' * 300}.nc"])
+    def test_what_cannot_be_written(self, name, dataset, in_the_way, capsys, monkeypatch):
+        path = in_the_way / name
+        with pytest.raises(OSError, match=said(f"cannot write {str(path)!r}: ")):
+            ld.save(dataset, path)
+        monkeypatch.setattr("learndyn.cli._command.run_level", never)
+        with pytest.raises(SystemExit) as ended:
+            main(["ode", "-o", str(path)])
+        assert ended.value.code == 2
+        assert f"error: cannot write {str(path)!r}: " in capsys.readouterr().err
+
+    def test_a_figure_that_cannot_be_written(self, in_the_way, monkeypatch, capsys):
+        (in_the_way / "x.png").mkdir()
+        monkeypatch.setattr("learndyn.cli._command.run_level", never)
+        with pytest.raises(SystemExit):
+            main(["ode", "-o", str(in_the_way / "x.nc")])
+        assert "x.png': a folder of this name is in the way" in capsys.readouterr().err
+
+    def test_nothing_is_left_of_the_question(self, dataset, tmp_path):
+        ld.save(dataset, tmp_path / "new" / "x.nc")
+        assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.nc"]
+
+    @pytest.mark.parametrize("read", [ld.load, ld.read_state])
+    def test_what_is_not_there(self, read, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"cannot read '.*x.nc': there is no such"):
+            read(tmp_path / "x.nc")
+
+    @pytest.mark.parametrize("ending", ["nc", "npz", "csv"])
+    def test_a_folder_is_no_file(self, ending, in_the_way):
+        with pytest.raises(OSError, match=rf"cannot read '.*folder.{ending}': Is a directory"):
+            ld.read_state(in_the_way / f"folder.{ending}")
+
+    @pytest.mark.parametrize(
+        ("ending", "what"), [("nc", "NetCDF"), ("npz", "NumPy"), ("csv", "table")]
+    )
+    def test_contents_of_another_kind(self, ending, what, tmp_path):
+        path = tmp_path / f"x.{ending}"
+        path.write_bytes(b"\xff\xfe\x00hello")
+        with pytest.raises(ValueError, match=rf"cannot read '.*x.{ending}': it is no {what}"):
+            ld.read_state(path)
+
+    def test_pickled_objects_are_not_read(self, tmp_path):
+        np.savez(tmp_path / "x.npz", Q=np.array([None, 1], object))
+        with pytest.raises(ValueError, match=r"x.npz': it is no NumPy archive of numbers"):
+            ld.read_state(tmp_path / "x.npz")
+
+    def test_a_zarr_store_that_is_none(self, tmp_path):
+        (tmp_path / "x.zarr").mkdir()
+        with pytest.raises((ValueError, OSError), match=r"cannot read '.*x.zarr': "):
+            ld.load(tmp_path / "x.zarr")
+
+    def test_what_cannot_be_saved(self, dataset, tmp_path):
+        with pytest.raises(ValueError, match=said("in this order: save(dataset, path).")):
+            ld.save(str(tmp_path / "x.nc"), dataset)
+        with pytest.raises(ValueError, match="must be a dataset, a trajectory or a state; got Pro"):
+            ld.save(PROBLEM, tmp_path / "x.nc")
+        with pytest.raises(ValueError, match="trajectory must be a Trajectory"):
+            ld.to_dataset(PROBLEM)
+
+
+SMALL = ["--k", "1", "--m", "1", "--n", "20", "--alpha-max", "0.5", "--points", "3", "--no-png"]
+
+
+class TestCtrlC:
+    def test_a_sweep_keeps_what_is_finished(self):
+        calls = []
+
+        def level(problem, rule, start, ts):
+            calls.append(float(rule.lr))  # not traceable: it is called run by run
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return {"seen": np.float64(rule.lr)}
+
+        with pytest.raises(ld.Interrupted, match=r"after 2 of 4 runs.*sys\.last_value") as ended:
+            ld.sweep(level, PROBLEM, RULE, START, TS, over={"lr": [0.1, 0.2, 0.3, 0.4]})
+        stopped = ended.value
+        assert isinstance(stopped, KeyboardInterrupt)
+        assert (stopped.finished, stopped.total) == (2, 4)
+        np.testing.assert_array_equal(stopped.dataset.seen, [0.1, 0.2, np.nan, np.nan])
+        assert stopped.dataset.result.values.tolist() == [0, 0, 6, 6]
+        assert ld.Result(6).meaning == "the sweep was interrupted before this run"
+
+    def test_before_the_first_run_there_is_no_dataset(self):
+        def level(problem, rule, start, ts):
+            raise KeyboardInterrupt
+
+        with pytest.raises(ld.Interrupted, match="after 0 of 1 runs") as ended:
+            ld.sweep(level, PROBLEM, RULE, START, TS)
+        assert ended.value.dataset is None
+
+    @pytest.fixture
+    def interrupted(self, tmp_path, monkeypatch, capsys):
+        """The command line's answer where the second item of an ensemble is interrupted."""
+        from learndyn.cli import _runs
+
+        whole = _runs.run_items
+
+        def stopped(plan, items, *, progress):
+            yield from whole(plan, items[:1], progress=progress)
+            raise KeyboardInterrupt
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(_runs, "run_items", stopped)
+
+        def answer(*arguments):
+            with pytest.raises(SystemExit) as ended:
+                main(arguments)
+            assert ended.value.code == 130
+            return capsys.readouterr().err
+
+        return answer
+
+    def test_the_command_line_keeps_what_is_finished(self, interrupted, tmp_path):
+        said = interrupted("sgd", *SMALL, "--runs", "20", "--theory", "-o", "x.nc", "--seed", "3")
+        assert said.strip() == (
+            "learndyn: interrupted: 2 of 20 runs were finished; wrote x.nc, x-ode.nc."
+        )
+        kept = ld.load("x.nc")
+        assert kept.sizes["seed"] == 2
+        assert kept.attrs["seed"] == 3
+        assert np.isfinite(kept.eg).all()
+        np.testing.assert_allclose(kept.eg[:, 0], ld.load("x-ode.nc").eg[0], rtol=1e-12)
+
+    def test_the_command_line_with_nothing_finished(self, monkeypatch, tmp_path, capsys):
+        def stopped(*arguments):
+            raise KeyboardInterrupt
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("learndyn.cli._command.run_level", stopped)
+        with pytest.raises(SystemExit) as ended:
+            main(["ode", *SMALL])
+        assert ended.value.code == 130
+        assert capsys.readouterr().err.strip() == (
+            "learndyn: interrupted: nothing was finished, so nothing is written."
+        )
+        assert not list(tmp_path.iterdir())
+
+    def test_it_is_heard_while_a_compiled_program_runs(self, tmp_path):
+        """In a process of its own, which a compiled program keeps busy for minutes."""
+        command = "ode --student tanh --k 3 --m 3 --averages qmc --nodes 8192 --alpha-max 1e6"
+        given = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True}
+        given |= {"env": dict(os.environ) | CPU}
+        arguments = [sys.executable, "-m", "learndyn", *command.split(), "--progress", "on"]
+        with subprocess.Popen(arguments, **given) as process:
+            told = ""
+            while "solving" not in told:
+                more = process.stderr.read(1)
+                assert more, f"the command ended by itself: {told}"
+                told += more
+            process.send_signal(signal.SIGINT)
+            told = process.stderr.read()
+        assert process.returncode == 130
+        assert told.endswith(
+            "learndyn: interrupted: nothing was finished, so nothing is written.\n"
+        )
+
+
+def never(*arguments):
+    raise AssertionError("this must not run")
