@@ -20,6 +20,7 @@ PAGES = [
     "README.md",
     "docs/quickstart.md",
     "docs/reference/asymptotics.md",
+    "docs/reference/flow-theory.md",
     "docs/reference/problems.md",
 ]
 
