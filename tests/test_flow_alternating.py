@@ -11,7 +11,11 @@ from scipy.optimize import brentq
 from learndyn import flow
 from learndyn.flow.jumps import _alternating
 
-DIAGONAL = [(46, 4, 6, 2), (29, 5, 7, 3)]  # seed, samples, d, coordinates that fall asleep
+DIAGONAL = [
+    (46, 4, 6, 2),
+    (29, 5, 7, 3),
+    (110, 5, 5, 2),
+]  # seed, samples, d, coordinates that fall asleep
 
 
 def coordinate(theta, x, i):
@@ -143,6 +147,10 @@ def test_nothing_to_gain():
     assert found.times.shape == (0,)
     assert found.stopped == "no positive utility"
     np.testing.assert_allclose(found.loss, [0.25])
+    # Squares cannot give what is negative: utilities rise to zero and stay.
+    square = lambda theta, x: (theta @ x) ** 2
+    below = flow.alternating(square, 2, (np.eye(2), [-1.0, -2.0]), [[1e-3, 2e-3]])
+    assert (below.stopped, len(below.times)) == ("no positive utility", 0)
     none = diagonal(*problem(1, 3, 3), 1e-2, max_jumps=0)
     assert (none.stopped, len(none.times)) == ("max_jumps reached", 0)
 

@@ -198,6 +198,8 @@ def test_dependent_columns_share_as_in_the_flow():
 
 
 def test_nothing_to_learn():
+    tenths = np.array([[0.1, 0.2, 0.3]]).T
+    assert flow.diagonal_jumps(tenths, [0.3, 0.3, -0.3]).times.shape == (0,)
     for y in ([0.0, 0.0], [0.0, 3.0]):
         found = flow.diagonal_jumps([[1.0, 2.0], [0.0, 0.0]], y)
         assert found.times.shape == (0,)

@@ -20,6 +20,11 @@ TOGETHER = 1e-10
 but for rounding."""
 
 
+ROUNDING = 1e-14
+"""Labels whose correlation with all columns is below this, over the largest sum of terms, have
+none: rounding of the sum leaves 1e-16 times a small number."""
+
+
 def diagonal_jumps(x: Any, y: RealLike = None, reduce: str = "mean") -> Jumps:
     """Plateaus and jump times of gradient flow of f = (u v)·x from u = alpha, v = 0, as alpha → 0.
 
@@ -48,7 +53,9 @@ class _Recursion:
     def __init__(self, data: Samples) -> None:
         self.x, self.weight = data.x, data.weight
         # In these units the largest gradient at the start is 1.
-        self.size = data.weight * float(np.abs(data.y[:, 0] @ data.x).max())
+        pull = np.abs(data.y[:, 0] @ data.x).max()
+        rounding = ROUNDING * np.abs(data.x).max() * np.abs(data.y).sum()
+        self.size = data.weight * float(pull) if pull > rounding else 0.0
         self.residual = data.y[:, 0].copy()
         self.fit = SignedLeastSquares(data.x, data.y[:, 0])
         self.dual = np.zeros(data.x.shape[1])

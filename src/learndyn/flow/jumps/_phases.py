@@ -131,13 +131,16 @@ def maximise_utility(speed: Speed, scale: float) -> tuple[float, np.ndarray] | N
 
     crossing.terminal, crossing.direction = True, 1.0  # type: ignore[attr-defined]
     z, elapsed, best = speed.pack(), 0.0, 0.0
+    # A neuron that fell asleep at its limit may have to shrink to its start's norm and grow again.
+    gap = -speed.ahead(z)[speed.asleep].min() + 2 * speed.state.limit.max()
     while True:
         value, across = speed.slopes(z)
         best = max(best, value.max())
-        if max(best, np.abs(across).max()) <= _STILL * scale:
+        # A neuron at the minimum of its utility has a slope of rounding only, but turns round.
+        largest = max(np.abs(value).max(), np.abs(across).max())
+        if max(best, largest) <= _STILL * scale:
             return None
-        rate = best if best > _STILL * scale else np.abs(across).max()
-        gap = -speed.ahead(z)[speed.asleep].min()
+        rate = best if best > _STILL * scale else largest
         until = _PATIENCE * gap / (speed.net.degree * rate)
         if elapsed >= until:
             return None
