@@ -13,6 +13,9 @@ _UTILITY_RTOL = 3e-14
 """The smallest relative tolerance that SciPy takes. A neuron that has nearly reached a maximum of
 its utility keeps a small component, of size alpha^2, which decides when it can turn round."""
 
+_UTILITY_ATOL = 3e-16
+"""Of directions: the rounding of their components."""
+
 _COST_RTOL = 1e-8
 """Of the flow to the next plateau. Only its end matters, which Newton's method then makes exact."""
 
@@ -71,7 +74,7 @@ class Speed:
     """Directions and accumulated utilities of neurons that sleep, with a frozen residual.
 
     Equation: d theta/dt = |theta|^(degree - 2) (I - theta thetaᵀ) grad U, dS/dt = degree U, at the
-    unit vector theta. States are flat: directions, then accumulated utilities. Their annotations
+    unit vector theta. States are flat: turns, then accumulated utilities. Their annotations
     name no shapes, because checks of shapes would take longer than the numbers.
     """
 
@@ -90,10 +93,11 @@ class Speed:
         self.least = 0.5 * threshold ** (2.0 - net.degree)
 
     def pack(self) -> np.ndarray:
-        return np.append(self.state.direction.ravel(), self.state.utility)
+        # Differences to the start of the phase: a neuron that hardly turns loses no digits.
+        return np.append(np.zeros(self.state.direction.size), self.state.utility)
 
     def unpack(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        theta = z[: -len(self.asleep)].reshape(self.shape)
+        theta = self.state.direction + z[: -len(self.asleep)].reshape(self.shape)
         return theta / np.linalg.norm(theta, axis=1, keepdims=True), z[-len(self.asleep) :]
 
     def slopes(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +148,7 @@ def maximise_utility(speed: Speed, scale: float) -> tuple[float, np.ndarray] | N
         until = _PATIENCE * gap / (speed.net.degree * rate)
         if elapsed >= until:
             return None
-        options = {"method": "DOP853", "rtol": _UTILITY_RTOL, "atol": 1e-16}
+        options = {"method": "DOP853", "rtol": _UTILITY_RTOL, "atol": _UTILITY_ATOL}
         run = scipy.integrate.solve_ivp(speed, (elapsed, until), z, events=crossing, **options)
         if len(run.t_events[0]):
             return _land(speed, z, elapsed, float(run.t_events[0][0]))
@@ -154,7 +158,7 @@ def maximise_utility(speed: Speed, scale: float) -> tuple[float, np.ndarray] | N
 def _land(speed: Speed, z: np.ndarray, begun: float, end: float) -> tuple[float, np.ndarray]:
     """The state at the jump by full steps: the solver's interpolation is less exact."""
     if end > begun:
-        options = {"method": "DOP853", "rtol": _UTILITY_RTOL, "atol": 1e-16}
+        options = {"method": "DOP853", "rtol": _UTILITY_RTOL, "atol": _UTILITY_ATOL}
         z = scipy.integrate.solve_ivp(speed, (begun, end), z, **options).y[:, -1]
     # One step of Newton's method for the time
     leader = int(np.argmax(speed.ahead(z)))
