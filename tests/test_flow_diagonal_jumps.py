@@ -179,6 +179,15 @@ def test_dependent_columns_share():
     np.testing.assert_allclose(twice.beta[:, 1], twice.beta[:, 7], atol=1e-14)
 
 
+@pytest.mark.parametrize("angle", [0.3, 1.1, 2.0])
+def test_ties_survive_rounding(angle):
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    x, y = turn @ [[1, 0, 0.5], [0, 1, 0.5]], turn @ [1, 1]
+    found = flow.diagonal_jumps(x, y)
+    np.testing.assert_allclose(found.times, [2.0], rtol=1e-12)
+    np.testing.assert_allclose(found.beta[1], 2 / 3, rtol=1e-12)
+
+
 def test_dependent_columns_share_as_in_the_flow():
     x = np.array([[1.0, 0.0, 0.5, 1.0], [0.0, 1.0, 0.5, -0.2]])
     y = np.array([1.0, 1.0])

@@ -215,6 +215,17 @@ def test_bias_is_the_end_of_the_flow(seed):
     assert bool(found.interpolates) == (seed < 3)
 
 
+def test_bias_with_unequal_rates_and_a_large_second_layer():
+    # delta < 0 < delta_row, for which no change of sign is possible
+    a, w = 1.1, np.array([0.5, -0.4, 1.9, 0.3])
+    x, y = np.array([[1.0, 0.2, 0.0, 0.1], [0.0, 1.0, 0.0, -0.4]]), np.array([-2.0, 1.5])
+    expected = simulated(x, y, a, w, [0, 1e5], 0.7, 0.5)[-1]
+    found = flow.implicit_bias(x, y, a, w, 0.7, 0.5)
+    assert 0.5 * a**2 - 0.7 * w @ w < 0 < found.delta_row
+    assert (found.decided_by, float(found.sign)) == ("invariant", 1.0)
+    np.testing.assert_allclose(np.append(found.a, found.w), expected, atol=1e-8)
+
+
 def test_basin_alone_decides_between_two_solutions():
     # Both starts share x, a, delta and the components that the flow conserves.
     x, y = np.diag([1.0, 0.4, 0.0])[:2], np.array([0.4, 0.3])
