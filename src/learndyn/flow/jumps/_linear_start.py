@@ -73,7 +73,7 @@ def linear_jump_times(
     rates = Rates.of(lr)
     shares = _shares(w1, w2, modes, rates)
     hidden = shares.shape[1]
-    r = np.linalg.qr(shares.T, mode="r")
+    r = np.linalg.qr(shares.T).R
     count = min(hidden, len(modes.s))
     squares = np.array([_square(r, modes, k) for k in range(count)])
     s, lam = modes.s[:count], modes.lam[:count]

@@ -1,5 +1,7 @@
 """Least squares with prescribed signs, by the active-set method of Lawson and Hanson."""
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
@@ -23,6 +25,8 @@ class SignedLeastSquares:
         self.x, self.y = x, y
         self.members: list[int] = []
         self.values = np.zeros(0)
+        # SciPy's stubs know neither qr_insert nor what qr returns in each mode.
+        self.linalg: Any = scipy.linalg
         self.q, self.r = np.zeros((len(y), 0)), np.zeros((0, 0))
 
     def solve(
@@ -52,10 +56,10 @@ class SignedLeastSquares:
         if np.linalg.norm(across) <= _DEPENDENT * np.linalg.norm(column):
             return False
         if not self.members:
-            self.q, self.r = scipy.linalg.qr(column[:, None], mode="economic")
+            self.q, self.r = self.linalg.qr(column[:, None], mode="economic")
         else:
             end = len(self.members)
-            self.q, self.r = scipy.linalg.qr_insert(
+            self.q, self.r = self.linalg.qr_insert(
                 self.q, self.r, column, end, which="col", check_finite=False
             )
         self.members.append(new)
@@ -87,7 +91,7 @@ class SignedLeastSquares:
             if len(self.members) == 1:
                 self.q, self.r = self.q[:, :0], self.r[:0, :0]
             else:
-                self.q, self.r = scipy.linalg.qr_delete(
+                self.q, self.r = self.linalg.qr_delete(
                     self.q, self.r, place, which="col", check_finite=False
                 )
                 # A square Q stays square; only the first columns are needed.

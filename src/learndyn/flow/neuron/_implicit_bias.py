@@ -153,14 +153,19 @@ def _sign(parts: _RowSpace) -> tuple[Int[Array, ""], Scalar]:
     whitened = is_white(parts.values**2, parts.seen)
     # A balanced start may be on the separatrix of the saddle at the origin.
     at_origin = whitened & (parts.delta == 0) & (across == 0) & ~nothing
-    rules = [
+    rules: list[Array] = [
         (a != 0) & ((parts.delta >= 0) | nothing) & ~at_origin,
         (a != 0) & (parts.loss <= 0) & ~at_origin,
         (a == 0),
         whitened,
     ]
-    way = jnp.select(rules, jnp.arange(4), 4)
-    signs = [jnp.sign(a), jnp.sign(a), jnp.sign(parts.start.w @ parts.pull), jnp.sign(across)]
+    way = jnp.select(rules, list(jnp.arange(4)), 4)
+    signs: list[Array] = [
+        jnp.sign(a),
+        jnp.sign(a),
+        jnp.sign(parts.start.w @ parts.pull),
+        jnp.sign(across),
+    ]
     open_question = way == 4
     if is_concrete(open_question) and not bool(np.asarray(open_question)):
         return way, jnp.select(rules, signs)
