@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import learndyn as ld
-from learndyn.asymptotics.fixed_points._flow import fixed_flow
+from learndyn.asymptotics.fixed_points._flow import fixed_flow, require_regular_relu
 from learndyn.cli import main
 
 CPU = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(ld.__file__).parent.parent)}
@@ -105,6 +105,9 @@ class TestArguments:
     def test_fixed_points_need_overlaps(self):
         with pytest.raises(ValueError, match=said("Write ld.overlaps(weights).")):
             fixed_flow(PROBLEM, RULE, WEIGHTS, function="fixed_point")
+        # Units with a kink are looked at before.
+        with pytest.raises(ValueError, match=said("Write ld.overlaps(weights).")):
+            require_regular_relu(ld.Problem(student=ld.ReLU()), WEIGHTS, "linearise")
 
     def test_sweeps_check_before_they_run(self):
         with pytest.raises(ValueError, match=said("level must be a function such as ld.solve")):

@@ -75,8 +75,9 @@ def regularised(flow: OverlapFlow, state: Overlaps) -> Overlaps:
     return eqx.tree_at(lambda s: s.Q, state, state.Q + jnp.diag(_SHIFT * (1 + norms)))
 
 
-def require_regular_relu(problem: Problem, state: Overlaps, function: str) -> None:
+def require_regular_relu(problem: ProblemLike, state: OverlapsLike, function: str) -> None:
     """A unit with a kink at 0 has no derivatives without weights: its slope jumps there."""
+    require_arguments(function, problem=problem, overlaps=state)
     at_origin = any(abs(place) <= _VANISHING for place in regularity(problem.student).kinks)
     if not at_origin or not is_concrete(state.Q):
         return
