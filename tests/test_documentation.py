@@ -21,6 +21,7 @@ PAGES = [
     "docs/quickstart.md",
     "docs/reference/asymptotics.md",
     "docs/reference/flow.md",
+    "docs/reference/flow-theory.md",
     "docs/reference/problems.md",
 ]
 
