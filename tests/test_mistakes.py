@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -392,6 +393,10 @@ class TestFiles:
 SMALL = ["--k", "1", "--m", "1", "--n", "20", "--alpha-max", "0.5", "--points", "3", "--no-png"]
 
 
+_PATIENCE = 120
+"""Seconds in which a program must have begun and ended."""
+
+
 class TestCtrlC:
     def test_a_sweep_keeps_what_is_finished(self):
         calls = []
@@ -472,7 +477,13 @@ class TestCtrlC:
         given = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True}
         given |= {"env": dict(os.environ) | CPU}
         arguments = [sys.executable, "-m", "learndyn", *command.split(), "--progress", "on"]
-        with subprocess.Popen(arguments, **given) as process:
+        # A job in the background inherits that Ctrl-C is ignored.
+        heard = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        heard += "os.execv(sys.argv[1], sys.argv[1:])"
+        with subprocess.Popen([sys.executable, "-c", heard, *arguments], **given) as process:
+            # Unheard, the program would go on for hours.
+            watch = threading.Timer(_PATIENCE, process.kill)
+            watch.start()
             told = ""
             while "solving" not in told:
                 more = process.stderr.read(1)
@@ -480,6 +491,7 @@ class TestCtrlC:
                 told += more
             process.send_signal(signal.SIGINT)
             told = process.stderr.read()
+            watch.cancel()
         assert process.returncode == 130
         assert told.endswith(
             "learndyn: interrupted: nothing was finished, so nothing is written.\n"

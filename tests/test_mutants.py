@@ -84,6 +84,15 @@ def test_the_test_itself_sees_what_is_gone(name):
     assert not is_used(owner, name)
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C raises here, also where a job in the background has inherited that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_keeps_the_mutants_that_were_tried():
     tried = []
 
