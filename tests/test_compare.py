@@ -87,6 +87,33 @@ def test_a_wrong_theory_differs(wrong, experiment, fluctuations):
     assert found.largest_z > found.limit
 
 
+def test_scatter_grows_from_a_common_start(theory, experiment, fluctuations):
+    later = slice(5, None)
+    late = [ld.to_dataset(run).isel(alpha=later) for run in (theory, experiment[0])]
+    with pytest.raises(ValueError, match="must begin at the same overlaps"):
+        ld.compare(*late)
+    whole = ld.compare(theory, experiment[0], fluctuations)
+    spread = ld.to_dataset(fluctuations).isel(alpha=later)
+    np.testing.assert_allclose(ld.compare(*late, spread)["z_R"], whole["z_R"][later])
+
+
+def test_a_theory_of_functions_without_a_name(experiment):
+    # Its problem and rule are at hand; only a dataset would have to read them back.
+    theory = solve(ld.SGD(lr=lambda alpha: 0.3))
+    assert ld.compare(theory, experiment[0]).verdict == "agree"
+
+
+@pytest.mark.parametrize("moving", ["v", "b"])
+def test_a_layer_that_one_side_alone_trains_is_compared(moving, theory, experiment, fluctuations):
+    zero = {name: jnp.zeros((*experiment.v.shape[:-1], 2)) for name in ("b",)}
+    both = [dataclasses.replace(theory, b=jnp.zeros((11, 2)), b_teacher=jnp.zeros(2))]
+    both.append(dataclasses.replace(experiment, **zero, b_teacher=jnp.zeros((8, 2))))
+    moved = getattr(both[1], moving).at[..., 5:, 0].add(0.1)
+    found = ld.compare(both[0], dataclasses.replace(both[1], **{moving: moved}), fluctuations)
+    assert found.verdict == "differ"
+    assert found.worst.startswith(f"{moving} at ")
+
+
 def test_worst_says_where(theory, experiment, fluctuations):
     shifted = dataclasses.replace(experiment, R=experiment.R.at[2, 5, 0, 1].add(1.0))
     found = ld.compare(theory, shifted, fluctuations)
@@ -133,6 +160,10 @@ def test_what_cannot_be_compared_is_refused(theory, experiment, fluctuations):
         ld.compare(theory, one.eg)
     with pytest.raises(ValueError, match="2 batch axes"):
         ld.compare(theory, jax.tree.map(lambda leaf: leaf[None], experiment))
+    with pytest.raises(ValueError, match="same teacher; T differ"):
+        ld.compare(theory, dataclasses.replace(one, T=1.01 * one.T))
+    with pytest.raises(ValueError, match="got one time"):
+        ld.compare(ld.to_dataset(theory).isel(alpha=-1), ld.to_dataset(one).isel(alpha=-1))
     fewer = ld.to_dataset(one).isel(student=[0], student_=[0])
     with pytest.raises(ValueError, match="as many student units; got 2 and 1"):
         ld.compare(theory, fewer)

@@ -100,6 +100,21 @@ def test_the_ode_goes_on_to_its_tolerance(form):
     np.testing.assert_allclose(shared(more.eg), solve(WHOLE).eg[1:], rtol=1e-8)
 
 
+def test_what_a_run_knows_of_its_options_is_kept():
+    whole, part = (sgd(ts, input_dtype=jnp.float32) for ts in (WHOLE, FIRST))
+    np.testing.assert_array_equal(shared(ld.continue_run(part, THEN).Q), whole.Q[1:])
+    rough = ld.solve_ode(PROBLEM, RULE, START, FIRST, rtol=1e-4, atol=1e-6)
+    for run in (rough, ld.to_dataset(rough)):
+        more = ld.continue_run(run, THEN)
+        assert (float(more.stats["rtol"]), float(more.stats["atol"])) == (1e-4, 1e-6)
+
+
+def test_it_goes_on_within_jit():
+    part = chain(FIRST)
+    more = jax.jit(lambda ts: ld.continue_run(part, ts).Q)(jnp.array(THEN))
+    np.testing.assert_allclose(shared(more), chain(WHOLE).Q[1:], rtol=1e-12)
+
+
 def test_another_key_goes_on_at_random():
     more = ld.continue_run(chain(FIRST), THEN, key=jax.random.key(7))
     assert np.abs(shared(more.Q) - chain(WHOLE).Q[1:]).max() > 1e-3
@@ -129,6 +144,16 @@ def test_what_cannot_go_on_is_refused_with_the_reason():
     by_hand = dataclasses.replace(chain(FIRST), level="", given=None)
     with pytest.raises(ValueError, match="only a run of one of the levels"):
         ld.continue_run(by_hand, THEN)
+    with pytest.raises(ValueError, match=r"got a batch of shape \(1,\)"):
+        ld.continue_run(jax.tree.map(lambda x: x[None], chain(FIRST)), THEN)
+    for wrong in (START, WEIGHTS, "run.nc", THEN):
+        with pytest.raises(ValueError, match="takes a trajectory or a dataset, then ts"):
+            ld.continue_run(wrong, THEN)
+    for of, word in ((ld.problem_of, "run.problem"), (ld.rule_of, "run.rule")):
+        with pytest.raises(ValueError, match=word):
+            of(chain(FIRST))
+    with pytest.raises(ValueError, match="takes the number of a saved time"):
+        chain(FIRST).at(0.5)
     with pytest.raises(ValueError, match="velocity must be that of a run of the same rule"):
         sgd(FIRST, velocity=sgd(FIRST, MOMENTUM).velocity)
 

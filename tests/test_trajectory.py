@@ -122,6 +122,10 @@ def test_repr_of_settings_and_results():
     assert repr(ld.Problem(student=jnp.tanh, noise=0.1)) == (
         "Problem(student=tanh, teacher=Erf(), loss=Squared(), noise=0.1)"
     )
+    assert repr(ld.rules.FeedbackAlignment([1.0, -2.0], lr=0.1)) == (
+        "FeedbackAlignment(lr=0.1, feedback=[1, -2])"
+    )
+    assert repr(ld.SGD(lr=[0.1, 0.2], weight_decay=[0.0, 0.0])) == "SGD(lr=[0.1, 0.2])"
     assert repr(ld.Sign(flip=0.1)) == "Sign(flip=0.1)"
     assert repr(ld.Overlaps(0.5 * jnp.eye(1), [[0.25, 0]], jnp.eye(2))) == (
         "Overlaps(Q=[[0.5]], R=[[0.25, 0]], T=[[1, 0], [0, 1]], v=[1], v_teacher=[1, 1])"

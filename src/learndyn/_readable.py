@@ -93,14 +93,19 @@ def _values(module: Readable) -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def _defaults(kind: type) -> dict[str, Any]:
-    parameters = inspect.signature(kind.__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+    """Of the constructor, and of those to which it hands its keywords on."""
+    found: dict[str, Any] = {}
+    for owner in kind.__mro__:
+        if "__init__" in vars(owner) and owner is not object:
+            parameters = inspect.signature(owner.__init__).parameters.values()
+            found = {p.name: p.default for p in parameters if p.default is not p.empty} | found
+    return found
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    if default is None or isinstance(value, jax.core.Tracer) or np.ndim(value) > 0:
+    if not isinstance(default, int | float) or isinstance(value, jax.core.Tracer):
         return False
-    return isinstance(default, int | float) and bool(np.asarray(value) == default)
+    return bool(np.all(np.asarray(value) == default))
 
 
 def _array_text(value: Any, digits: int) -> str:

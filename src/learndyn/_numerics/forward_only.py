@@ -1,5 +1,7 @@
 """Identity with forward derivatives alone: simulations answer reverse ones with a sentence."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -22,15 +24,30 @@ def forward_only(tree: Any, function: str) -> Any:
     return jax.tree.map(guarded, tree)
 
 
+@contextlib.contextmanager
+def reverse_refused(function: str) -> Iterator[None]:
+    """JAX's word on what it cannot linearise, `jax.custom_batching` for example, in a sentence."""
+    try:
+        yield
+    except ValueError as error:
+        if "Linearization failed" not in str(error):
+            raise
+        raise ValueError(_sentence(function)) from error
+
+
+def _sentence(function: str) -> str:
+    return (
+        f"{function} has forward derivatives only; got a reverse one (jax.grad, jax.vjp or "
+        "jax.jacrev). Use jax.jvp or jax.jacfwd; solve_ode has reverse derivatives."
+    )
+
+
 def _same(x: Any, *, function: str) -> Any:
     return x
 
 
 def _refused(cotangent: Array, x: Any, *, function: str) -> Any:
-    raise ValueError(
-        f"{function} has forward derivatives only; got a reverse one (jax.grad, jax.vjp or "
-        "jax.jacrev). Use jax.jvp or jax.jacfwd; solve_ode has reverse derivatives."
-    )
+    raise ValueError(_sentence(function))
 
 
 _forward_only = Primitive("forward_only")

@@ -1,5 +1,7 @@
 """Runs that go on from where they ended."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,14 @@ from learndyn.states import Overlaps, Weights
 if TYPE_CHECKING:
     import xarray
 
+_KEPT = {
+    "ode": ("rtol", "atol"),
+    "sgd": ("input_dtype",),
+    "chain": (),
+    "langevin": ("dt",),
+}
+"""Options of a level that a run itself knows."""
+
 _SAME_TIME = 1e-9
 """Relative difference of times that rounding makes, by linspace, say."""
 
@@ -34,8 +44,8 @@ def continue_run(
         on: ts[0] is that time. key: None: the run's own, with which it goes on as if it had never
         stopped: SGD bit for bit, the chain and Langevin (with the same dt, at a time on its grid
         of steps) with the same random numbers, to round-off; the ODE to its tolerance.
-    options: of the level, as the run had them: `inputs` of SGD, `averages`, `rtol`; Langevin goes
-        on with the run's `dt`.
+    options: of the level, as the run had them: `inputs` of SGD, `averages`, `solver`, `jump_ts`.
+        The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
 
     Returns: the `Trajectory` at ts alone; its first row is the last one of `run`.
     Raises: ValueError where the run failed, where ts begins elsewhere, and where what the run
@@ -44,7 +54,7 @@ def continue_run(
 
     >>> more = ld.continue_run(sgd, jnp.linspace(300.0, 600.0, 301))
     """
-    given = _of_trajectory(run) if isinstance(run, Trajectory) else _of_dataset(run)
+    given = _stopped(run)
     ts = checked_times(ts)
     level = _level(given)
     _require_start(given, ts)
@@ -54,8 +64,8 @@ def continue_run(
         keywords["key"] = _key(given, key)
     if level.name in ("chain", "langevin"):
         keywords["n"] = given.n
-    if level.name == "langevin" and given.dt is not None:
-        keywords.setdefault("dt", given.dt)
+    kept = {name: x for name, x in given.kept.items() if name in _KEPT[level.name]}
+    keywords = kept | keywords
     if given.velocity is not None:
         keywords["velocity"] = given.velocity
     return level.function(given.problem, given.rule, given.end, ts, **keywords)
@@ -73,7 +83,26 @@ class _Stopped(NamedTuple):
     key: Any = None
     velocity: Any = None
     inputs: str = ""
-    dt: Any = None
+    kept: Mapping[str, Any] = MappingProxyType({})
+
+
+def _stopped(run: Any) -> _Stopped:
+    """Raises: ValueError for anything else than one run."""
+    if isinstance(run, Trajectory):
+        if run.alpha.ndim > 1:
+            raise ValueError(
+                f"continue_run takes one run; got a batch of shape {run.alpha.shape[:-1]}. Take "
+                "one out, run[0], or all: "
+                "equinox.filter_vmap(lambda run: ld.continue_run(run, ts))(runs)."
+            )
+        return _of_trajectory(run)
+    if not hasattr(run, "data_vars"):
+        raise ValueError(
+            "continue_run takes a trajectory or a dataset, then ts: continue_run(run, ts); got "
+            f"{type(run).__name__}. A file is read by ld.load(path); from overlaps or weights a "
+            "level starts anew."
+        )
+    return _of_dataset(run)
 
 
 def _of_trajectory(run: Trajectory) -> _Stopped:
@@ -81,7 +110,10 @@ def _of_trajectory(run: Trajectory) -> _Stopped:
     end = run.weights if run.level == "sgd" else run.at(-1)
     times = run.alpha if run.ts is None else run.ts
     inputs = "" if run.given is None else run.given.inputs
-    rest = (times[-1], run.n, run.key, run.velocity, inputs, run.stats.get("dt"))
+    kept: dict[str, Any] = dict(run.stats)
+    if run.given is not None and run.given.dtype:
+        kept["input_dtype"] = run.given.dtype
+    rest = (times[-1], run.n, run.key, run.velocity, inputs, kept)
     return _Stopped(run.level, run.problem, run.rule, end, *rest)
 
 
@@ -90,8 +122,8 @@ def _of_dataset(run: "xarray.Dataset") -> _Stopped:
     end = None if run.attrs.get("level") == "sgd" else overlaps_at(run, last)
     n = run["n"].item() if "n" in run.coords else run.attrs.get("n")
     given = (problem_of(run), rule_of(run), end, last, n, key_of(run.attrs))
-    dt = run["dt"].item() if "dt" in run and run["dt"].ndim == 0 else None
-    return _Stopped(str(run.attrs.get("level", "")), *given, dt=dt)
+    kept = {name: run[name].item() for name in ("dt", "rtol", "atol") if name in run}
+    return _Stopped(str(run.attrs.get("level", "")), *given, kept=kept)
 
 
 def _level(given: _Stopped) -> Level:

@@ -52,6 +52,11 @@ def with_value(tree: Any, path: tuple[str, ...], value: Any) -> Any:
 
 
 def _read(dataset: "xarray.Dataset", kind: str, known: Iterable[Callable]) -> Any:
+    if not hasattr(dataset, "attrs"):
+        raise ValueError(
+            f"{kind}_of takes a dataset; got {type(dataset).__name__}. A trajectory has "
+            f"run.{kind}, a file is read by ld.load(path)."
+        )
     if kind not in dataset.attrs:
         raise ValueError(
             f"the dataset has no attribute {kind!r}: give it to ld.to_dataset when you make one of "
@@ -158,5 +163,5 @@ def _found(name: str, known: dict[str, Any]) -> Any:
             return found
     raise ValueError(
         f"nothing imported is called {name!r}, which the dataset names. Import its module first, "
-        f"or give the function or class itself: known=[{last.strip('<>')}]."
+        "or give the function or class itself: known=[function]."
     )

@@ -35,7 +35,8 @@ class Rows(NamedTuple):
 
 class Run(NamedTuple):
     """What a run was asked to do. averages: for eg. n: None where it is infinite. key: None where
-    nothing is drawn. inputs: the kind of distribution; "" for the default one."""
+    nothing is drawn. inputs: the kind of distribution; "" for the default one. dtype: in which they
+    are drawn."""
 
     level: str
     problem: Problem
@@ -47,6 +48,7 @@ class Run(NamedTuple):
     n: Array | None = None
     key: Key[Array, ""] | None = None
     inputs: str = ""
+    dtype: str = ""
 
 
 def record(
@@ -89,7 +91,7 @@ def record(
         level=run.level,
         n=run.n,
         ts=run.ts,
-        given=Given.of(run.problem, run.rule, run.key, run.inputs),
+        given=Given.of(run.problem, run.rule, run.key, run.inputs, run.dtype),
     )
 
 

@@ -30,9 +30,10 @@ _LONGEST, _PARTS, _HALVINGS = 1.0, 64, 14
 def step_errors(flow: OverlapFlow, ts: Times, dt: Scalar) -> tuple[Times, Times]:
     """eg at ts by Euler's steps dt without noise, and its error.
 
-    Richardson: the error is proportional to dt, so it is twice the difference from half steps. It
-    does not depend on the key. An error is infinite where the longer steps alone have left every
-    bound, and 0 where both have, or the flow.
+    Richardson: the error is proportional to dt, so that half and quarter steps extrapolate to no
+    step at all. Told is the difference from there, or twice that from half steps where it is
+    larger. It does not depend on the key. An error is infinite where the longest steps alone have
+    left every bound, and 0 where others have, too, or the flow.
     """
     of = flow.averages.generalisation_error
 
@@ -40,9 +41,12 @@ def step_errors(flow: OverlapFlow, ts: Times, dt: Scalar) -> tuple[Times, Times]
         ys = _euler(flow, ts, step)
         return jax.lax.map(lambda y: of(flow.problem, flow.unpack(y)), ys)
 
-    whole, half = jax.lax.map(errors_at, jnp.stack([dt, 0.5 * dt]))
-    error = jnp.where(jnp.isnan(whole), jnp.inf, 2.0 * jnp.abs(whole - half))
-    return half, jnp.where(jnp.isnan(half), 0.0, error)
+    whole, half, quarter = jax.lax.map(errors_at, dt * jnp.array([1.0, 0.5, 0.25]))
+    # Richardson's extrapolation
+    limit = 2.0 * quarter - half
+    error = jnp.maximum(2.0 * jnp.abs(whole - half), jnp.abs(whole - limit))
+    error = jnp.where(jnp.isnan(whole), jnp.inf, error)
+    return half, jnp.where(jnp.isnan(half) | jnp.isnan(quarter), 0.0, error)
 
 
 def _euler(flow: OverlapFlow, ts: Times, dt: Scalar) -> Float[Array, "times p"]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
@@ -30,7 +31,7 @@ class Given(eqx.Module):
 
     So they may leave compiled and vmapped programs, whatever a user's modules hold.
     words: of the random key, and kind, its generator; None where nothing was drawn. inputs: the
-    kind of distribution; "" for the default one.
+    kind of distribution; "" for the default one. dtype: in which they were drawn, "" if none were.
     """
 
     numbers: Any
@@ -38,18 +39,24 @@ class Given(eqx.Module):
     rest: Any = eqx.field(static=True)
     kind: str = eqx.field(static=True)
     inputs: str = eqx.field(static=True)
+    dtype: str = eqx.field(static=True)
 
     @staticmethod
     def of(
-        problem: Problem, rule: AbstractRule, key: Key[Array, ""] | None = None, inputs: str = ""
+        problem: Problem,
+        rule: AbstractRule,
+        key: Key[Array, ""] | None = None,
+        inputs: str = "",
+        dtype: str = "",
     ) -> "Given":
         # vmap and jit return arrays only; all else must be structure.
         is_number = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, np.ndarray)
         numbers, rest = eqx.partition((problem, rule), is_number)
         if key is None:
-            return Given(numbers, None, rest, "", inputs)
+            return Given(numbers, None, rest, "", inputs, dtype)
         # NumPy and most of JAX's own functions refuse keys, which is why their words are held.
-        return Given(numbers, jax.random.key_data(key), rest, str(jax.random.key_impl(key)), inputs)
+        words, kind = jax.random.key_data(key), str(jax.random.key_impl(key))
+        return Given(numbers, words, rest, kind, inputs, dtype)
 
     @property
     def both(self) -> tuple[Problem, AbstractRule]:
@@ -116,8 +123,11 @@ class Trajectory(eqx.Module):
     @property
     def ok(self) -> bool | Bool[Array, "*batch"]:
         """Whether the run reached its last time; an array, one answer per run, for a batch."""
-        good = self.result == Result.SUCCESS.value
-        return bool(good) if is_concrete(good) and good.ndim == 0 else good
+        if not is_concrete(self.result):
+            return self.result == Result.SUCCESS.value
+        # NumPy: within jit, JAX would trace a comparison of numbers that are known.
+        good = np.asarray(self.result) == Result.SUCCESS.value
+        return bool(good) if good.ndim == 0 else jnp.asarray(good)
 
     def raise_if_failed(self) -> "Trajectory":
         """The trajectory itself, where every run of it reached its last time.
@@ -210,8 +220,13 @@ class Trajectory(eqx.Module):
         (a run that stopped earlier).
         """
         times = self.alpha.shape[-1]
+        if isinstance(index, float):
+            raise ValueError(
+                f"at() takes the number of a saved time, such as 0 or -1; got {index!r}. The state "
+                "at a value of alpha: ld.overlaps_at(ld.to_dataset(run), alpha)."
+            )
         _require_there(index, times, "the run has {} saved times; got number {}.")
-        if is_concrete(self.Q) and not np.isfinite(np.asarray(self.Q[..., index, :, :])).all():
+        if is_concrete(self.Q) and not np.isfinite(np.asarray(self.Q)[..., index, :, :]).all():
             raise ValueError(
                 f"no state at saved time number {index}: the run stopped before (result "
                 f"{np.asarray(self.result)}; learndyn.Result says why)."

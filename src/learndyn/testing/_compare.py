@@ -21,6 +21,9 @@ _NODES, _RTOL = QuasiMonteCarlo(points=2048, replicates=2, symmetric=True), 1e-4
 """For the scatter, of which one digit would do: at K = M = 4 that of eg is right to 3 %, those of Q
 and R to 8 %, in a fifth of the time that `fluctuations` takes by default."""
 
+_SAME_START = 1e-5
+"""Relative: a start in float32, and its rounding in a measurement."""
+
 _SOLVER = 100.0
 """Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance."""
 
@@ -28,27 +31,31 @@ _SOLVER = 100.0
 def compare(
     theory: "Trajectory | Fluctuations | xarray.Dataset",
     experiment: "Trajectory | xarray.Dataset",
-    fluctuations: Fluctuations | None = None,
+    fluctuations: "Fluctuations | xarray.Dataset | None" = None,
 ) -> "xarray.Dataset":
     """Does an experiment agree with the ODE, in units of the scatter that theory predicts for it?
 
     theory: what `solve_ode` returns, its dataset, or `Fluctuations`, which hold both.
     experiment: one run, or several, of SGD, the chain or Langevin at the same times: a trajectory
         (with one batch axis, called seed) or a dataset.
-    fluctuations: of the theory; None: they are solved for here, which takes a few seconds.
+    fluctuations: of the theory, or their dataset; None: they are solved for here, which takes a
+        few seconds.
 
     z = difference / scatter, with the scatter of a single run, std / sqrt n, and the error of the
-    ODE's solution added in quadrature. What theory leaves out, a bias of order 1/n and scatter
-    beyond the linear, is not in it: expect "differ" at small n or after a chance event that was
-    decided long before, as of which unit learns what.
+    ODE's solution added in quadrature. Each of several runs is judged alone: for their mean, and a
+    test that becomes sharper with their number, see `learndyn.testing.assert_matches_ode`. What
+    theory leaves out, a bias of order 1/n and scatter beyond the linear, is not in it: expect
+    "differ" at small n or after a chance event that was decided long before, as of which unit
+    learns what.
 
     Returns: a dataset on the requested times with difference_<name>, scatter_<name> and z_<name>
-        of Q, R, eg and the trained ones of v and b. Attributes: `verdict`, "agree" where every |z|
-        is below `limit`, which a true theory exceeds somewhere at most once in a hundred
-        comparisons (Bonferroni), else "differ"; `largest_z`, and `worst`, where it is. A run that
-        failed where the theory did not differs.
-    Raises: ValueError where the theory is not the ODE's, the experiment has no n, or their times
-        or sizes differ.
+        of Q, R, eg, and of v and b where either side trains them. Attributes: `verdict`, "agree"
+        where every |z| is below `limit`, which a true theory exceeds somewhere at most once in a
+        hundred comparisons (Bonferroni), else "differ"; `largest_z`, and `worst`, where it is. A
+        run that failed where the theory did not differs.
+    Raises: ValueError where the theory is not the ODE's, the experiment has no n, their times,
+        sizes or teachers differ, or, without `fluctuations`, their first states, from which scatter
+        grows.
     Source: the central limit behind Theorem 1 of Goldt et al. (2020).
 
     >>> ld.compare(theory, sgd).verdict
@@ -58,14 +65,16 @@ def compare(
     predicted, measured = _as_dataset(theory), _as_dataset(experiment)
     _require_comparable(predicted, measured)
     if fluctuations is None:
-        fluctuations = _fluctuations(predicted)
-    spread = to_dataset(fluctuations)
+        _require_same_start(predicted, measured)
+        fluctuations = _fluctuations(theory)
+    spread = to_dataset(fluctuations) if isinstance(fluctuations, Fluctuations) else fluctuations
     _require_times(spread["alpha"].values, predicted["alpha"].values, "the fluctuations")
     n = measured["n"] if "n" in measured.coords else float(measured.attrs["n"])
     found = {}
-    for name in _names(predicted, measured, spread):
+    for name in _names(predicted, measured):
         difference = measured[name] - predicted[name]
-        scatter = np.hypot(spread[f"{name}_std"] / np.sqrt(n), _solver_error(predicted, name))
+        std = spread.get(f"{name}_std", 0.0 * predicted[name])  # what stands still has none
+        scatter = np.hypot(std / np.sqrt(n), _solver_error(predicted, name))
         z = difference / scatter
         # A run that stopped where theory goes on differs by all.
         z = z.where(np.isnan(measured[name]) == np.isnan(predicted[name]), math.inf)
@@ -133,12 +142,42 @@ def _require_comparable(theory: "xarray.Dataset", experiment: "xarray.Dataset") 
     for name in ("alpha", "Q", "R"):
         if name not in theory.variables or name not in experiment.variables:
             raise ValueError(f"theory and experiment must both have {name}.")
+    if theory["alpha"].ndim == 0 or experiment["alpha"].ndim == 0:
+        raise ValueError("compare takes runs over times; got one time. Use isel(alpha=[-1]).")
     _require_times(experiment["alpha"].values, theory["alpha"].values, "the experiment")
+    for name in ("T", "v_teacher", "b_teacher"):
+        if name in theory and name in experiment and theory[name].shape == experiment[name].shape:
+            if not np.allclose(theory[name], experiment[name], rtol=_SAME_START):
+                raise ValueError(
+                    f"theory and experiment must have the same teacher; {name} differ."
+                )
     for dim in ("student", "teacher"):
         if theory.sizes[dim] != experiment.sizes[dim]:
             raise ValueError(
                 f"theory and experiment must have as many {dim} units; got {theory.sizes[dim]} "
                 f"and {experiment.sizes[dim]}."
+            )
+    _require_same_teacher(theory, experiment)
+
+
+def _require_same_teacher(theory: "xarray.Dataset", experiment: "xarray.Dataset") -> None:
+    for name in ("T", "v_teacher", "b_teacher"):
+        both = name in theory and name in experiment
+        if both and not np.allclose(theory[name], experiment[name], rtol=_SAME_START):
+            raise ValueError(f"theory and experiment must have the same teacher; {name} differ.")
+
+
+def _require_same_start(theory: "xarray.Dataset", experiment: "xarray.Dataset") -> None:
+    """Raises: ValueError where there is scatter at the first time already."""
+    for name in ("Q", "R"):
+        first = theory[name].isel(alpha=0)
+        apart = float(abs(experiment[name].isel(alpha=0) - first).max())
+        if apart > _SAME_START * max(1.0, float(abs(first).max())):
+            raise ValueError(
+                "theory and experiment must begin at the same overlaps, from which scatter grows; "
+                f"their first {name} differ by {apart:.2g}. Start the theory from "
+                "ld.overlaps(weights). If both began earlier, give the fluctuations of the whole "
+                "time, at these times: ld.compare(theory, experiment, fluctuations)."
             )
 
 
@@ -152,18 +191,24 @@ def _require_times(given: np.ndarray, wanted: np.ndarray, whose: str) -> None:
         )
 
 
-def _fluctuations(theory: "xarray.Dataset") -> Fluctuations:
-    ts = theory["alpha"].values
-    start = overlaps_at(theory, float(ts[0]))
-    problem, rule = problem_of(theory), rule_of(theory)
+def _fluctuations(theory: "Trajectory | xarray.Dataset") -> Fluctuations:
+    if isinstance(theory, Trajectory):
+        ts, start, problem, rule = theory.alpha, theory.at(0), theory.problem, theory.rule
+        assert problem is not None, "a run of a level knows its problem"
+    else:
+        ts = theory["alpha"].values
+        start = overlaps_at(theory, float(ts[0]))
+        problem, rule = problem_of(theory), rule_of(theory)
     return fluctuations_of(problem, rule, start, ts, noise_nodes=_NODES, rtol=_RTOL)
 
 
-def _names(*datasets: "xarray.Dataset") -> list[str]:
-    """What is compared: what every dataset has and what the theory lets fluctuate."""
-    theory, experiment, spread = datasets
+def _names(theory: "xarray.Dataset", experiment: "xarray.Dataset") -> list[str]:
+    """What is compared: what both have, and v and b where either side moves them."""
     there = [name for name in ("Q", "R", "v", "b", "eg") if name in theory and name in experiment]
-    return [name for name in there if name in "QReg" or bool((spread[f"{name}_std"] > 0).any())]
+    moves = lambda name: any(
+        bool((one[name] != one[name].isel(alpha=0)).any()) for one in (theory, experiment)
+    )
+    return [name for name in there if name in ("Q", "R", "eg") or moves(name)]
 
 
 def _solver_error(theory: "xarray.Dataset", name: str) -> Any:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from learndyn._checks import as_float, as_key, checked_times, require_x64
+from learndyn._numerics.forward_only import reverse_refused
 from learndyn._types import KeyLike, RealLike, Times
 from learndyn.averages import AbstractAverages, choose_averages, has_biases
 from learndyn.dynamics._ode import AveragesOption
@@ -75,7 +76,9 @@ def simulate_chain(
     ready = choose_averages(
         problem, start.k, start.m, biases=has_biases(start, rule), averages=averages
     )
-    return warn_if_failed(_simulate(problem, rule, start, ready, ts, n, key))
+    with reverse_refused("simulate_chain"):
+        run = _simulate(problem, rule, start, ready, ts, n, key)
+    return warn_if_failed(run)
 
 
 @eqx.filter_jit

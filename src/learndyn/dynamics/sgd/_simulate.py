@@ -207,7 +207,7 @@ def _result(run: _Run, carry: Carry) -> Trajectory:
     t = overlaps(weights).T
     inputs = "" if isinstance(run.inputs, Gaussian) else type(run.inputs).__name__
     given = (run.problem, run.rule, t, weights.layers, run.averages, run.ts, n)
-    asked = Run("sgd", *given, run.key, inputs)
+    asked = Run("sgd", *given, run.key, inputs, str(run.dtype))
     alpha = jnp.where(run.times_valid, run.steps / weights.n, run.ts)
     stats = {} if saved.train_error is None else {"train_error": saved.train_error}
     done = record(asked, rows, stopped, result, alpha=alpha, stats=stats, eg=saved.eg)
