@@ -86,7 +86,7 @@ def run(level, problem, rule):
         # All three take the same steps, however coarse.
         return ld.solve_ode(problem, rule, START, TS, averages=NODES, rtol=1e-5, atol=1e-7)
     options = {"averages": NODES, "noise_nodes": NODES}
-    return ld.simulate_langevin(problem, rule, START, TS, n=40, key=key, dt=0.1, **options)
+    return ld.simulate_langevin(problem, rule, START, TS, n=40, key=key, dt=0.05, **options)
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,13 @@ class TestDerivatives:
         with pytest.raises(ValueError, match=words):
             derivative(self.eg)(0.2)
 
+    def test_reverse_of_the_chain(self):
+        def eg(lr):
+            return ld.simulate_chain(PROBLEM, ld.SGD(lr=lr), START, TS, n=20, key=KEY).eg[-1]
+
+        with pytest.raises(ValueError, match="simulate_chain has forward derivatives only"):
+            jax.grad(eg)(0.2)
+
     def test_forward(self):
         step = 1e-5
         expected = (self.eg(0.2 + step) - self.eg(0.2 - step)) / (2 * step)

@@ -26,8 +26,9 @@ _FINE = 2e-4
 _UNFELT = 1e-3
 """Error of the drift, over the drift, that nobody sees in a figure."""
 
-_COARSE = 1e-2
-"""Error of the drift, over the drift, beyond which the averages decide where a run goes."""
+_COARSE = 2e-2
+"""Error of the drift, over the drift, beyond which the averages decide where a run goes: a
+difference between levels of a hundredth, of which twice as much is told."""
 
 Errors = dict[str, Array]
 

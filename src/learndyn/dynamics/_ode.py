@@ -126,7 +126,7 @@ def solve_ode(
         average, `averages_error_eg`, that of eg, and `averages_error_drift`, that of the drift over
         the drift. `averages_resolved` is False where they have not begun to converge.
     Where averages=None and they are too coarse, the run is repeated with finer ones, but not
-    inside jit. What stays coarser than a hundredth of the drift is told by a RuntimeWarning.
+    inside jit. What stays coarser than a fiftieth of the drift is told by a RuntimeWarning.
     Raises: ValueError for bad values, shapes, times or options, or in float32.
     Source: Goldt et al. (2020), Eq. (9); `OverlapFlow` has the equations.
     """
