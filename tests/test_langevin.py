@@ -89,7 +89,7 @@ def test_covariance_is_that_of_the_fluctuations_at_the_same_n(runs, theory):
     assert covariance_z(runs, covariance / (N / 2)) > Z
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_halving_the_step_changes_nothing_within_error(runs):
     fine = samples(jax.random.key(1), dt=DT / 2)
     assert moments_z(runs, fine) < Z
