@@ -180,7 +180,8 @@ def _require_inputs(given: _Stopped, options: dict[str, Any]) -> None:
 def _key(given: _Stopped, key: PRNGKeyArray | None) -> Any:
     if key is None and given.key is None:
         raise ValueError(
-            "this run does not know its random key: give one, key=jax.random.key(1), say. The "
-            "same key as before goes on with the same random numbers."
+            "this run does not know its random key: give one, key=jax.random.key(1), say. With "
+            "another key than before it goes on with other random numbers, by the same law; runs "
+            "of a sweep, whose keys come from the sweep's, always do."
         )
     return given.key if key is None else key
