@@ -34,7 +34,7 @@ def loss(x, u, v, w):
 
 
 def minus_utility(theta, inputs, labels):
-    """Of the unit vector along theta, and the derivative."""
+    """Minus the utility of the unit vector along theta, and the derivative."""
     size = np.linalg.norm(theta)
     u_v, w = np.split(theta / size, [inputs.shape[1]])
     h, label = inputs @ u_v, labels @ w

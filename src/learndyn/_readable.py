@@ -93,7 +93,7 @@ def _values(module: Readable) -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def _defaults(kind: type) -> dict[str, Any]:
-    """Of the constructor, and of those to which it hands its keywords on."""
+    """The defaults of the constructor and of those to which it hands its keywords on."""
     found: dict[str, Any] = {}
     for owner in kind.__mro__:
         if "__init__" in vars(owner) and owner is not object:

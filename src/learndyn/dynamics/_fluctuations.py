@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from learndyn._checks import checked_times
 from learndyn._numerics.linear_algebra import symmetric_from_triu, triu
+from learndyn._outcome import warn_if_failed
 from learndyn._readable import ReadableResult
 from learndyn._results import Result
 from learndyn._types import CountLike, RealLike, Times
@@ -25,7 +26,7 @@ from learndyn.dynamics._ode import (
     overlap_flow,
 )
 from learndyn.dynamics._overlap_flow import OverlapFlow
-from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
+from learndyn.dynamics._trajectory import Trajectory
 from learndyn.states import ProblemLike, RuleLike, StateLike, as_overlaps, require_arguments
 
 

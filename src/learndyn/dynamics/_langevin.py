@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from learndyn._checks import as_float, as_key, checked_times, require_unbatched
 from learndyn._numerics.forward_only import forward_only
 from learndyn._numerics.linear_algebra import psd_cholesky, psd_solve_lower
+from learndyn._outcome import warn_if_failed
 from learndyn._results import Result
 from learndyn._types import KeyLike, PRNGKey, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages, QuasiMonteCarlo
@@ -28,7 +29,7 @@ from learndyn.dynamics._ode import AveragesOption, overlap_flow
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import Number, require_number
 from learndyn.dynamics._step_errors import chosen_step, relative_errors, step_errors, warn_of_step
-from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
+from learndyn.dynamics._trajectory import Trajectory
 from learndyn.states import ProblemLike, RuleLike, StateLike, as_overlaps, require_arguments
 
 _NODES = QuasiMonteCarlo(points=256, replicates=2, symmetric=True)

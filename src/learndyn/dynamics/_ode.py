@@ -16,6 +16,7 @@ from learndyn._checks import (
     require_unbatched,
     require_x64,
 )
+from learndyn._outcome import warn_if_failed
 from learndyn._types import CountLike, RealLike, Times
 from learndyn.averages import (
     AbstractAverages,
@@ -36,7 +37,7 @@ from learndyn.dynamics._prepare import (
     run_numbers,
     smallest_eigenvalue,
 )
-from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
+from learndyn.dynamics._trajectory import Trajectory
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import (

@@ -1,19 +1,20 @@
 """What every level of description returns."""
 
-import math
-import operator
-import warnings
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 from learndyn._checks import is_concrete
+from learndyn._outcome import (
+    AbstractOutcome,
+    failure_text,
+    mean_of_finished,
+    require_there,
+)
 from learndyn._readable import as_table, outcome_text, value_text
-from learndyn._results import Result
 from learndyn._types import CountLike
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
@@ -23,7 +24,7 @@ FAILED_RUN = r".*What comes later is NaN"
 """A regular expression for the warning of a run that failed."""
 
 _DIGITS = 3
-"""Of the numbers in a trajectory's repr."""
+"""Significant digits of the numbers in a trajectory's repr: enough for a person."""
 
 
 class Given(eqx.Module):
@@ -63,7 +64,7 @@ class Given(eqx.Module):
         return eqx.combine(self.numbers, self.rest)
 
 
-class Trajectory(eqx.Module):
+class Trajectory(AbstractOutcome):
     """Overlaps and generalisation error at the requested times.
 
     alpha: (times,) true times = steps / n (the requested ones for the ODE), dimensionless.
@@ -120,30 +121,6 @@ class Trajectory(eqx.Module):
             return None
         return jax.random.wrap_key_data(self.given.words, impl=self.given.kind)
 
-    @property
-    def ok(self) -> bool | Bool[Array, "*batch"]:
-        """Whether the run reached its last time; an array, one answer per run, for a batch."""
-        if not is_concrete(self.result):
-            return self.result == Result.SUCCESS.value
-        # NumPy: within jit, JAX would trace a comparison of numbers that are known.
-        good = np.asarray(self.result) == Result.SUCCESS.value
-        return bool(good) if good.ndim == 0 else jnp.asarray(good)
-
-    def raise_if_failed(self) -> "Trajectory":
-        """The trajectory itself, where every run of it reached its last time.
-
-        Raises: RuntimeError otherwise; ValueError within jit, vmap or grad, where only `result`
-        can tell.
-        """
-        if not is_concrete(self.result):
-            raise ValueError(
-                "raise_if_failed() needs the outcome, which is being traced: call it outside of "
-                "jit, vmap and grad, or return `result` from the traced function."
-            )
-        if not np.all(self.ok):
-            raise RuntimeError(self._failure())
-        return self
-
     def __repr__(self) -> str:
         facts = self._facts()
         if facts is None:
@@ -171,7 +148,9 @@ class Trajectory(eqx.Module):
         shape, times = self.alpha.shape[:-1], self.alpha.shape[-1]
         alpha = np.asarray(self.alpha)
         eg = np.asarray(self.eg).reshape(-1, times)
-        first, last = (value_text(_mean(column), _DIGITS) for column in (eg[:, 0], eg[:, -1]))
+        first, last = (
+            value_text(mean_of_finished(column), _DIGITS) for column in (eg[:, 0], eg[:, -1])
+        )
         runs = {"runs": " x ".join(map(str, shape))} if shape else {}
         return runs | {
             "times": str(times),
@@ -183,21 +162,13 @@ class Trajectory(eqx.Module):
         }
 
     def _failure(self) -> str:
-        """What went wrong, in how many runs, and where the first one stopped."""
-        codes = np.atleast_1d(np.asarray(self.result)).ravel()
-        failed = np.flatnonzero(codes)
-        rows = np.isfinite(np.asarray(self.Q)[..., 0, 0]).reshape(codes.size, -1)
-        times = np.asarray(self.alpha).reshape(rows.shape)[failed[0]]
-        reached = rows[failed[0]].sum()
+        runs = np.atleast_1d(np.asarray(self.result)).ravel()
+        first = np.flatnonzero(runs)[0]
+        rows = np.isfinite(np.asarray(self.Q)[..., 0, 0]).reshape(runs.size, -1)
+        times = np.asarray(self.alpha).reshape(rows.shape)[first]
+        reached = rows[first].sum()
         where = "at its start" if reached == 0 else f"after alpha = {times[reached - 1]:g}"
-        which = f"the {self.level} run"
-        if codes.size > 1:
-            which = f"{failed.size} of {codes.size} runs failed; number {failed[0]}"
-        code = Result(int(codes[failed[0]]))
-        return (
-            f"{which} stopped {where}, before alpha = {times[-1]:g} ({code.name}): {code.meaning}. "
-            "What comes later is NaN."
-        )
+        return failure_text(self.result, self.level, where, f"alpha = {times[-1]:g}")
 
     def __getitem__(self, index: Any) -> "Trajectory":
         """One run, or several, out of a batch: `index` acts on the leading batch axis.
@@ -210,7 +181,7 @@ class Trajectory(eqx.Module):
                 "its saved times use .at(index)."
             )
         runs = self.alpha.shape[0]
-        _require_there(index, runs, "the trajectory holds {} runs; got run number {}.")
+        require_there(index, runs, "the trajectory holds {} runs; got run number {}.")
         return jax.tree.map(lambda leaf: leaf[index], self)
 
     def at(self, index: CountLike) -> Overlaps:
@@ -225,7 +196,7 @@ class Trajectory(eqx.Module):
                 f"at() takes the number of a saved time, such as 0 or -1; got {index!r}. The state "
                 "at a value of alpha: ld.overlaps_at(ld.to_dataset(run), alpha)."
             )
-        _require_there(index, times, "the run has {} saved times; got number {}.")
+        require_there(index, times, "the run has {} saved times; got number {}.")
         if is_concrete(self.Q) and not np.isfinite(np.asarray(self.Q)[..., index, :, :]).all():
             raise ValueError(
                 f"no state at saved time number {index}: the run stopped before (result "
@@ -241,27 +212,3 @@ class Trajectory(eqx.Module):
             b,
             self.b_teacher,
         )
-
-
-def _mean(values: np.ndarray) -> float:
-    """The mean over the runs that got there; NaN where none did."""
-    there = values[np.isfinite(values)]
-    return float(there.mean()) if there.size else math.nan
-
-
-def warn_if_failed(run: Trajectory) -> Trajectory:
-    """The run itself; a RuntimeWarning where it is not traced and did not end well."""
-    if is_concrete(run.result, run.Q, run.alpha) and not np.all(run.ok):
-        message = f"{run._failure()} `.result` has the code; `.raise_if_failed()` raises an error."
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
-    return run
-
-
-def _require_there(index: Any, size: int, message: str) -> None:
-    """Raises: IndexError for a whole number beyond the end, where JAX would take the last one."""
-    try:
-        number = operator.index(index)
-    except TypeError:  # a slice or an array
-        return
-    if not -size <= number < size:
-        raise IndexError(message.format(size, number))

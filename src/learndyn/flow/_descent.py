@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from learndyn._checks import as_float, is_concrete, require_at_least, require_x64, shown
+from learndyn._outcome import warn_if_failed
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import RealLike, Times
 from learndyn.flow._data import DataLike
 from learndyn.flow._objective import Objective, objective_of, require_moving
 from learndyn.flow._parameters import Rates
-from learndyn.flow._run import Run, record, warn_if_failed
+from learndyn.flow._run import Run, record
 
 
 def gradient_descent(

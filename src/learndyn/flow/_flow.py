@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from learndyn._checks import as_count, as_float, checked_times, require_at_least, require_x64
+from learndyn._outcome import warn_if_failed
 from learndyn._types import CountLike, RealLike, Scalar, Times
 from learndyn.flow._coordinates import Coordinates, dual, heavy_ball, parameters
 from learndyn.flow._data import DataLike
 from learndyn.flow._objective import Objective, objective_of, require_moving
 from learndyn.flow._parameters import Rates
-from learndyn.flow._run import Run, record, warn_if_failed
+from learndyn.flow._run import Run, record
 from learndyn.flow._solve import solve
 from learndyn.flow.models import AbstractLinearModel, DiagonalNetwork
 from learndyn.problems import regularity

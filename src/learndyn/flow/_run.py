@@ -1,17 +1,20 @@
 """What gradient flow and gradient descent return."""
 
-import math
-import operator
-import warnings
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from learndyn._checks import is_concrete
+from learndyn._outcome import (
+    AbstractOutcome,
+    failure_text,
+    mean_of_finished,
+    require_there,
+)
 from learndyn._readable import as_table, outcome_text, value_text
 from learndyn._results import Result
 from learndyn._types import CountLike, Times
@@ -21,7 +24,7 @@ _DIGITS = 3
 """Significant digits of the numbers in a run's repr: enough for a person."""
 
 
-class Run(eqx.Module):
+class Run(AbstractOutcome):
     """A model and its loss along gradient flow or gradient descent.
 
     t: (times,) requested times; for descent the numbers of steps, as floats.
@@ -56,27 +59,6 @@ class Run(eqx.Module):
         """The model with stacked arrays."""
         return _joined(self.arrays, self.rest)
 
-    @property
-    def ok(self) -> bool | Bool[Array, "*batch"]:
-        """Whether the run ended well; an array, one answer per run, for a batch."""
-        good = self.result == Result.SUCCESS.value
-        return bool(good) if is_concrete(good) and good.ndim == 0 else good
-
-    def raise_if_failed(self) -> "Run":
-        """The run itself, where every run of the batch ended well.
-
-        Raises: RuntimeError otherwise; ValueError within jit, vmap or grad, where only `result` can
-        say it.
-        """
-        if not is_concrete(self.result):
-            raise ValueError(
-                "raise_if_failed() needs the outcome, which is being traced: call it outside of "
-                "jit, vmap and grad, or return `result` from the traced function."
-            )
-        if not np.all(self.ok):
-            raise RuntimeError(failure(self))
-        return self
-
     def at(self, index: CountLike) -> Any:
         """The model at saved time number `index`, for example -1 for the last one.
 
@@ -85,7 +67,7 @@ class Run(eqx.Module):
         """
         if self.t.ndim > 1:
             raise ValueError("this is a batch of runs: take one out of it first, run[i].at(index).")
-        _require_there(index, self.t.shape[-1], "the run has {} saved times; got number {}.")
+        require_there(index, self.t.shape[-1], "the run has {} saved times; got number {}.")
         if is_concrete(self.loss) and not np.isfinite(np.asarray(self.loss[index])):
             raise ValueError(
                 f"no model at saved time number {index}: the run stopped before, at t = "
@@ -93,6 +75,13 @@ class Run(eqx.Module):
                 "why)."
             )
         return _joined([leaf[index] for leaf in self.arrays], self.rest)
+
+    def _failure(self) -> str:
+        runs = np.atleast_1d(np.asarray(self.result)).ravel()
+        first = np.flatnonzero(runs)[0]
+        end = np.asarray(self.end).ravel()[first]
+        last = np.asarray(self.t).reshape(runs.size, -1)[first, -1]
+        return failure_text(self.result, self.kind, f"at t = {end:g}", f"t = {last:g}")
 
     def __getitem__(self, index: Any) -> "Run":
         """One run, or several, out of a batch: `index` acts on the leading batch axis.
@@ -104,7 +93,7 @@ class Run(eqx.Module):
                 "this is a single run, so there is no run to take out of it. For the model at one "
                 "of its saved times use .at(index)."
             )
-        _require_there(index, self.t.shape[0], "there are {} runs; got run number {}.")
+        require_there(index, self.t.shape[0], "there are {} runs; got run number {}.")
         return jax.tree.map(lambda leaf: leaf[index], self)
 
     def __repr__(self) -> str:
@@ -124,7 +113,9 @@ class Run(eqx.Module):
             return None
         shape, times = self.t.shape[:-1], self.t.shape[-1]
         t, loss = np.asarray(self.t), np.asarray(self.loss).reshape(-1, times)
-        first, last = (value_text(_mean(column), _DIGITS) for column in (loss[:, 0], loss[:, -1]))
+        first, last = (
+            value_text(mean_of_finished(column), _DIGITS) for column in (loss[:, 0], loss[:, -1])
+        )
         runs = {"runs": " x ".join(map(str, shape))} if shape else {}
         return (
             {"model": self.model_name}
@@ -194,43 +185,3 @@ def _joined(arrays: list[Array], rest: tuple[tuple[Any, ...], Any]) -> Any:
     given = iter(arrays)
     leaves = [next(given) if leaf is _HOLE else leaf for leaf in others]
     return jax.tree.unflatten(structure, leaves)
-
-
-def warn_if_failed(run: Run) -> Run:
-    """The run itself; a RuntimeWarning where it is not traced and did not end well."""
-    if is_concrete(run.result, run.loss, run.t) and not np.all(run.ok):
-        message = f"{failure(run)} `.result` has the code; `.raise_if_failed()` raises an error."
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
-    return run
-
-
-def failure(run: Run) -> str:
-    """What went wrong, in how many runs, and where the first one stopped."""
-    codes = np.atleast_1d(np.asarray(run.result)).ravel()
-    failed = np.flatnonzero(codes)
-    end = np.atleast_1d(np.asarray(run.end)).ravel()[failed[0]]
-    last = np.atleast_2d(np.asarray(run.t)).reshape(codes.size, -1)[failed[0], -1]
-    which = f"the {run.kind} run"
-    if codes.size > 1:
-        which = f"{failed.size} of {codes.size} runs failed; number {failed[0]}"
-    code = Result(int(codes[failed[0]]))
-    return (
-        f"{which} stopped at t = {end:g}, before t = {last:g} ({code.name}): {code.meaning}. What "
-        "comes later is NaN."
-    )
-
-
-def _mean(values: np.ndarray) -> float:
-    """The mean over the runs that got there; NaN where none did."""
-    there = values[np.isfinite(values)]
-    return float(there.mean()) if there.size else math.nan
-
-
-def _require_there(index: Any, size: int, message: str) -> None:
-    """Raises: IndexError for a whole number beyond the end, where JAX would take the last one."""
-    try:
-        number = operator.index(index)
-    except TypeError:  # a slice or an array
-        return
-    if not -size <= number < size:
-        raise IndexError(message.format(size, number))

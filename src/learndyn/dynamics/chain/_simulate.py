@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from learndyn._checks import as_float, as_key, checked_times, require_x64
 from learndyn._numerics.forward_only import reverse_refused
+from learndyn._outcome import warn_if_failed
 from learndyn._types import KeyLike, RealLike, Times
 from learndyn.averages import AbstractAverages, choose_averages, has_biases
 from learndyn.dynamics._ode import AveragesOption
@@ -20,7 +21,7 @@ from learndyn.dynamics._prepare import (
     times_hold,
 )
 from learndyn.dynamics._record import Rows, Run, ending, record
-from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
+from learndyn.dynamics._trajectory import Trajectory
 from learndyn.dynamics.chain._draws import steps_per_block
 from learndyn.dynamics.chain._lanes import by_lanes, lane_count
 from learndyn.dynamics.chain._loop import Row, run_chain

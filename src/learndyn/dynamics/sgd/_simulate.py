@@ -10,10 +10,11 @@ from jaxtyping import Array, Bool, DTypeLike, Int, PRNGKeyArray
 
 from learndyn._checks import as_key, checked_times, in_default_float
 from learndyn._numerics.forward_only import forward_only
+from learndyn._outcome import warn_if_failed
 from learndyn._types import KeyLike, RealLike, Times
 from learndyn.averages import AbstractAverages, AbstractNodes, choose_averages, has_biases
 from learndyn.dynamics._record import Rows, Run, ending, record
-from learndyn.dynamics._trajectory import Trajectory, warn_if_failed
+from learndyn.dynamics._trajectory import Trajectory
 from learndyn.dynamics.sgd._checks import (
     are_valid_times,
     are_valid_values,

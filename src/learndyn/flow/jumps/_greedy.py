@@ -9,6 +9,7 @@ from jaxtyping import Float
 from learndyn._checks import require_at_least
 from learndyn._types import RealLike
 from learndyn.flow.jumps._data import moments
+from learndyn.flow.jumps._events import Event
 from learndyn.flow.jumps._linear import RANK, Task, hessian, task_of
 from learndyn.flow.jumps._result import Jumps
 
@@ -75,10 +76,7 @@ def _train(
     def jacobian(t: float, z: np.ndarray) -> np.ndarray:
         return -hessian(task, *parts(z))
 
-    def flat(t: float, z: np.ndarray) -> float:
-        return float(np.abs(field(t, z)).max() - _FLAT * scale)
-
-    flat.terminal, flat.direction = True, -1.0  # type: ignore[attr-defined]
+    flat = Event(lambda t, z: float(np.abs(field(t, z)).max() - _FLAT * scale), direction=-1.0)
     until = _HORIZON / max(smallest, RANK * scale)
     options = {"method": "Radau", "jac": jacobian, "rtol": 1e-8, "atol": 1e-12}
     run = scipy.integrate.solve_ivp(field, (0.0, until), np.append(a, w), events=flat, **options)

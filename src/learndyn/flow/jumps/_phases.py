@@ -7,6 +7,7 @@ import numpy as np
 import scipy.integrate
 from jaxtyping import Bool, Float
 
+from learndyn.flow.jumps._events import Event
 from learndyn.flow.jumps._network import Network, Thetas
 
 _UTILITY_RTOL = 3e-14
@@ -14,10 +15,11 @@ _UTILITY_RTOL = 3e-14
 its utility keeps a small component, of size alpha^2, which decides when it can turn round."""
 
 _UTILITY_ATOL = 3e-16
-"""Of directions: the rounding of their components."""
+"""The absolute tolerance of directions: the rounding of their components."""
 
 _COST_RTOL = 1e-8
-"""Of the flow to the next plateau. Only its end matters, which Newton's method then makes exact."""
+"""The relative tolerance of the flow to the next plateau. Only its end matters, which Newton's
+method then makes exact."""
 
 _FLAT = 1e-7
 """The cost phase ends when the gradient has fallen to this, over its scale; then Newton's method
@@ -130,10 +132,7 @@ def maximise_utility(speed: Speed, scale: float) -> tuple[float, np.ndarray] | N
     scale: of utilities at the start.
     """
 
-    def crossing(t: float, z: np.ndarray) -> float:
-        return float(np.max(speed.ahead(z)))
-
-    crossing.terminal, crossing.direction = True, 1.0  # type: ignore[attr-defined]
+    crossing = Event(lambda t, z: float(np.max(speed.ahead(z))), direction=1.0)
     z, elapsed, best = speed.pack(), 0.0, 0.0
     # A neuron that fell asleep at its limit may have to shrink to its start's norm and grow again.
     gap = -speed.ahead(z)[speed.asleep].min() + 2 * speed.state.limit.max()
@@ -192,14 +191,9 @@ def minimise_cost(
     def jacobian(t: float, z: np.ndarray) -> np.ndarray:
         return -net.hessian(z.reshape(shape))
 
-    def flat(t: float, z: np.ndarray) -> float:
-        return float(np.abs(field(t, z)).max() - _FLAT * scale)
-
-    def falls(t: float, z: np.ndarray) -> float:
-        return float(np.min(np.linalg.norm(z.reshape(shape), axis=1) / floor - 1))
-
-    for event in (flat, falls):
-        event.terminal, event.direction = True, -1.0  # type: ignore[attr-defined]
+    norms = lambda z: np.linalg.norm(z.reshape(shape), axis=1)
+    flat = Event(lambda t, z: float(np.abs(field(t, z)).max() - _FLAT * scale), direction=-1.0)
+    falls = Event(lambda t, z: float(np.min(norms(z) / floor - 1)), direction=-1.0)
     options = {"method": "Radau", "jac": jacobian, "rtol": _COST_RTOL, "atol": _COST_RTOL * 1e-3}
     run = scipy.integrate.solve_ivp(
         field, (0.0, _HORIZON / scale), theta.ravel(), events=[flat, falls], **options

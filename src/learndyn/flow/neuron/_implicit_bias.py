@@ -34,8 +34,8 @@ _ESCAPED = 0.01
 fallen below it by this fraction of what can be gained, well above the solver's error."""
 
 _FLOW_RTOL = 1e-10
-"""Of the flow that decides the sign: starts nearer to the separatrix than this, relative, may get
-the wrong one."""
+"""The relative tolerance of the flow that decides the sign: starts nearer to the separatrix
+than this, relative, may get the wrong one."""
 
 _MAX_STEPS = 4096
 """Steps of the implicit solver until the saddle is left. Ordinary starts take 50 to 200; a start on
