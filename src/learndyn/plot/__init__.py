@@ -17,6 +17,7 @@ from learndyn.plot._scaling import scaling as scaling
 from learndyn.plot._style import save as save
 from learndyn.plot._style import style as style
 from learndyn.plot.flow import coefficients as coefficients
+from learndyn.plot.flow import flow_overview as flow_overview
 from learndyn.plot.flow import frequency_powers as frequency_powers
 from learndyn.plot.flow import kernel_distances as kernel_distances
 from learndyn.plot.flow import loss_curve as loss_curve

@@ -31,6 +31,14 @@ _SIZES = {"input": "inputs", "hidden": "hidden", "site": "sites", "output": "out
 """Dimensions that a figure tells, and what it calls them."""
 
 
+DASHED: dict[str, Any] = {
+    "color": THEORY,
+    "linestyle": (0, (4, 2)),
+    "linewidth": 1.0,
+    "zorder": 3,
+}
+"""The look of a prediction."""
+
 _SEEN = 0.01
 """A curve that never exceeds this part of the largest one cannot be told from 0 in a figure."""
 
@@ -143,8 +151,7 @@ def staircase(
     seen = times[times < end]
     edges = np.concatenate([[ax.get_xlim()[0]], seen, [end]])
     heights = levels[: len(seen) + 1]
-    look = {"color": THEORY, "linestyle": (0, (4, 2)), "linewidth": 1.0, "zorder": 3} | look
-    ax.plot(np.repeat(edges, 2)[1:-1], np.repeat(heights, 2), **look)
+    ax.plot(np.repeat(edges, 2)[1:-1], np.repeat(heights, 2), **DASHED, **look)
     return seen
 
 

@@ -37,21 +37,21 @@ def neuron_directions(run: RunLike, directions: Any = None, *, ax: "Axes | None"
     """
     run = one_run(run, "run")
     vectors = _vectors(run)
-    signs = np.where(run.v.values[0] < 0, -1, 1)
+    signs = np.where(run.v.values[0] < 0, -1, 1).tolist()
     with style():
         ax = new_axes(ax)
         label_time(ax, run)
         angles = np.degrees(np.arctan2(vectors[..., 1], vectors[..., 0]))
         opacity = _opacity(run, vectors)
-        for i in np.argsort(opacity):
-            _draw_angle(ax, run.t.values, angles[:, i], _COLOUR[signs[i]], opacity[i])
+        for i in np.argsort(opacity).tolist():
+            _draw_angle(ax, run.t.values, angles[:, i], _COLOUR[signs[i]], float(opacity[i]))
         for sign, rows in _by_sign(directions).items():
             for angle in np.degrees(np.arctan2(rows[:, 1], rows[:, 0])):
                 colour = _COLOUR.get(sign, GREY)
                 ax.axhline(angle, color=colour, linestyle=(0, (4, 2)), linewidth=0.9, zorder=1)
         ax.set(ylim=(-180.0, 180.0), yticks=np.arange(-180, 181, 90))
         ax.set_ylabel("angle of the input weights / degrees")
-        _legend(ax, set(signs.tolist()), has_lines=directions is not None)
+        _legend(ax, set(signs), has_lines=directions is not None)
         tell_setting(ax, [run])
     return ax
 

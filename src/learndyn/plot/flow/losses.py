@@ -7,6 +7,7 @@ import numpy as np
 from learndyn.plot._curves import are_geometric
 from learndyn.plot._style import COLOURS, GREY, THEORY, colours, new_axes, short, style
 from learndyn.plot.flow._sources import (
+    DASHED,
     JumpsLike,
     RunLike,
     jump_times,
@@ -32,6 +33,7 @@ def loss_curve(
     run: RunLike,
     jumps: JumpsLike = None,
     *,
+    theory: RunLike = None,
     alpha: float | None = None,
     times: Any = None,
     log_loss: bool = False,
@@ -42,6 +44,7 @@ def loss_curve(
 
     run: a `flow.Run`, single or batched, its dataset, or a sequence of these.
     jumps: a `flow.Jumps` of the same data and normalisation, or its dataset.
+    theory: what a closed form says of the same runs, as a dataset with t and loss: dashed lines.
     alpha: norm scale of the start, from which times of jumps follow; None: that of the jumps, or
         else of the run's start: the root mean square of the weights of a linear network,
         sqrt|u**2 - v**2| for a diagonal one, the geometric mean of the neurons' norms else.
@@ -61,13 +64,15 @@ def loss_curve(
         if log_loss:
             ax.set_yscale("log", nonpositive="mask")
         _draw_runs(ax, runs)
+        for i, one in enumerate([] if theory is None else runs_in(theory, "theory")):
+            label = "_" if i else "closed form"
+            ax.plot(one.t, one.loss, **DASHED, label=label)
         if predicted is not None:
             _draw_theory(ax, predicted, jump_times(predicted, runs[0], alpha, times), log_loss)
         ax.set_ylabel("loss")
         if not log_loss:
             ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
-        if any(line.get_label()[:1] != "_" for line in ax.lines):
-            ax.legend(loc="best")
+        ax.legend(loc="best")
         tell_setting(ax, runs)
     return ax
 
@@ -77,8 +82,9 @@ def _draw_runs(ax: "Axes", runs: "list[xarray.Dataset]") -> None:
     named = len(set(labels)) == len(runs) and 1 < len(runs) <= _NAMED
     palette = colours(list(range(len(runs)))) if named else [COLOURS[0]] * len(runs)
     faint = 1.0 if len(runs) == 1 or named else max(0.15, 1.0 / np.sqrt(len(runs)))
+    kind = "descent" if runs[0].attrs.get("kind") == "descent" else "flow"
     for i, (run, label, colour) in enumerate(zip(runs, labels, palette, strict=True)):
-        shown = label if named else "gradient flow" if i == 0 else "_"
+        shown = label if named else "_" if i else f"gradient {kind}"
         ax.plot(run.t, run.loss, color=colour, alpha=faint, label=shown, zorder=2)
 
 

@@ -129,12 +129,13 @@ def _goal(runs: "list[xarray.Dataset]", beta_star: RealLike | None) -> np.ndarra
 
 def _by_delta(ax: "Axes", deltas: np.ndarray) -> Any:
     """Colours of delta, dark where it is 0, with their bar."""
-    import matplotlib as mpl
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-    scale = mpl.colors.LinearSegmentedColormap.from_list("delta", [COLOURS[1], THEORY, COLOURS[0]])
+    scale = LinearSegmentedColormap.from_list("delta", [COLOURS[1], THEORY, COLOURS[0]])
     limit = float(np.abs(deltas[np.isfinite(deltas)]).max(initial=0.0)) or 1.0
-    norm = mpl.colors.Normalize(-limit, limit)
-    bar = figure_of(ax).colorbar(mpl.cm.ScalarMappable(norm, scale), ax=ax, pad=0.02, aspect=24)
+    norm = Normalize(-limit, limit)
+    bar = figure_of(ax).colorbar(ScalarMappable(norm, scale), ax=ax, pad=0.02, aspect=24)
     bar.set_label(r"$\delta$")
     bar.outline.set(visible=False)
     bar.ax.tick_params(length=2)
