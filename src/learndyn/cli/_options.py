@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, arg, subcommand
 
+from learndyn.cli._destination import OutputOptions
 from learndyn.cli._names import Loss, Rule, StudentUnit, TeacherUnit
 
 Layer = float | Literal["mean", "sqrt", "gaussian"]
@@ -128,18 +129,6 @@ class AverageOptions:
     """auto: closed forms, series for smooth units with squared loss, else a set of nodes."""
     nodes: int | None = None
     """Nodes per direction (hermite) or points per replicate (qmc, mc). None: the default."""
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """What is written."""
-
-    output: Annotated[Path | None, arg(aliases=("-o",))] = None
-    """NetCDF file, ending in .nc. None: learndyn-COMMAND.nc. The PNG gets the same name."""
-    png: bool = True
-    """Draw a figure as well."""
-    progress: Literal["auto", "on", "off"] = "auto"
-    """Progress bar on stderr; auto: where that is a terminal."""
 
 
 @dataclass(frozen=True)
