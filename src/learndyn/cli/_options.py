@@ -15,6 +15,7 @@ from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, arg, subcommand
 
 from learndyn.cli._destination import OutputOptions
 from learndyn.cli._names import Loss, Rule, StudentUnit, TeacherUnit
+from learndyn.cli.flow import options as flow
 
 Layer = float | Literal["mean", "sqrt", "gaussian"]
 
@@ -245,6 +246,7 @@ EXAMPLES = {
   learndyn chain --runs 500 --n 100 --k 2 --m 2 --theory""",
     "langevin": """\
   learndyn langevin --n 1000 --dt 0.005 --theory""",
+    "flow": flow.EXAMPLES,
     "report": """\
   learndyn report
   learndyn report results/validation""",
@@ -255,6 +257,7 @@ COMMANDS: dict[str, type] = {
     "sgd": Sgd,
     "chain": Chain,
     "langevin": Langevin,
+    "flow": flow.Flow,
     "report": Report,
 }
 

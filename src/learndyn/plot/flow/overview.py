@@ -47,7 +47,7 @@ def flow_overview(
         columns = 2 if has_panel else 1
         _, axes = plt.subplots(1, columns, figsize=(4.6 * columns, 3.2), squeeze=False)
     if has_panel:
-        panels[model](axes[0, 1]).set_title("")
+        panels[model](axes[0, 1]).set_title("", loc="left")
     # Last, because the names at the ends of curves settle how wide the panels are.
     loss_curve(run, jumps, theory=theory, times=times, ax=axes[0, 0])
     return axes[0]
