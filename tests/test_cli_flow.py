@@ -56,6 +56,7 @@ def test_a_linear_network_jumps_when_it_is_predicted_to(folder, capsys):
     np.testing.assert_allclose(run.maps[-1], np.diag([3.0, 2.0]), atol=0.01)
     np.testing.assert_allclose(jumps.loss, [6.5, 2.0, 0.0], atol=1e-12)
     np.testing.assert_allclose(jumps.predicted, times[:, 0], rtol=1e-5)
+    np.testing.assert_array_equal(run.syx, np.diag([3.0, 2.0]))
     assert json.loads(run.attrs["options"])["flow"]["lr"] == "0.5,2"
     assert (run.attrs["network"], run.attrs["seed"]) == ("linear", 0)
 
@@ -73,6 +74,9 @@ def test_a_neuron_follows_its_closed_form(capsys):
         np.testing.assert_allclose(theory[name], run[name], atol=1e-8)
     said = capsys.readouterr().out
     assert "closed form, -1" in said
+    again = problem("neuron", "--data", "out/n.nc").data
+    np.testing.assert_array_equal(again.x, run.x)
+    np.testing.assert_array_equal(again.y, run.y)
     assert "2 of 2 runs: result 0" in said
 
 
@@ -219,7 +223,7 @@ class TestFiles:
         (["neuron", "--data", "part.csv"], "has no ['y']"),
         (["linear", "--hidden", "0"], "--hidden and --depth must be at least 1"),
         (["linear", "--depth", "3"], "--t-max must be given, for no time is predicted"),
-        (["linear", "--scale", "2"], "--scale must be below 1"),
+        (["linear", "--scale", "2"], "jumps are predicted of starts of a scale below 1"),
         (["diagonal", "--lr", "0"], "not all 0"),
         (["relu", "--inputs", "0"], "--hidden and --inputs must be at least 1"),
         (["modular", "--p", "8"], "--p must be odd"),

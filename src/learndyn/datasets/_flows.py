@@ -30,8 +30,6 @@ LONG_NAMES = {
     "end": "last time that the run reached",
     "maps": "end-to-end matrix",
     "beta": "coefficients of the inputs",
-    "x": "inputs of the samples",
-    "y": "labels of the samples",
     "jump": "number of the jump",
     "plateau": "number of the plateau",
     "times": "time of the jump over the unit of time of the start's scale",

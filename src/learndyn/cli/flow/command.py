@@ -45,6 +45,7 @@ class FlowCommand:
         problem = self.problem
         over = None if problem.deltas is None else {"delta": problem.deltas}
         dataset = to_dataset(run, over=over, seed=self.options.seed.seed)
+        dataset = dataset.assign(_labelled(problem.data))
         theory, note = _closed_form(problem, self.ts, dataset)
         jumps = None if problem.jumps is None else to_dataset(problem.jumps)
         if jumps is not None:
@@ -95,6 +96,28 @@ def _times(options: Any, problem: Problem) -> np.ndarray:
     if not 0 < end < np.inf:
         raise ValueError(f"--t-max must be > 0; got {end:g}.")
     return np.linspace(0.0, end, options.points)
+
+
+def _labelled(data: Any) -> dict[str, Any]:
+    """What was learned, as variables of the run's dataset; --data reads x and y from there."""
+    if isinstance(data, flow.Moments):
+        arrays = {"sxx": (("input", "input_"), data.sxx), "syx": (("output", "input"), data.syx)}
+    else:
+        outputs = ("output",) if data.y.ndim > 1 else ()
+        # The inputs of modular addition are two encodings.
+        arrays = {"x": (("sample", "entry"), data.x), "y": (("sample", *outputs), data.y)}
+    return {
+        name: (dims, np.asarray(array), {"long_name": _DATA[name], "units": "1"})
+        for name, (dims, array) in arrays.items()
+    }
+
+
+_DATA = {
+    "x": "inputs of the samples",
+    "y": "labels of the samples",
+    "sxx": "second moments of the inputs",
+    "syx": "second moments of labels and inputs",
+}
 
 
 def _solved(problem: Problem, options: Any, ts: np.ndarray) -> flow.Run:

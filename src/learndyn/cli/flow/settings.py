@@ -82,7 +82,7 @@ def _neuron(options: Any, lr: np.ndarray, of_data: Any, of_start: Any) -> Proble
     direction = _unit(of_start.normal(size=(1, len(sxx))))[0]
     sizes = [_balance(options.scale**2, delta, lr, (0, 1)) for delta in deltas]
     starts = [flow.LinearNeuron(a, w * direction) for a, w in sizes]
-    speed = np.linalg.norm(_second_moments(data)[1]) * _clock(lr)
+    speed = float(np.linalg.norm(_second_moments(data)[1])) * _clock(lr)
     _require_signal(speed)
     end = (max(-2 * math.log(options.scale), 0.0) + _EFOLDS) / speed
     return Problem("neuron", starts, data, lr, end, deltas=deltas if len(deltas) > 1 else None)
@@ -100,8 +100,7 @@ def _linear(options: Any, lr: np.ndarray, of_data: Any, of_start: Any) -> Proble
     start = flow.LinearNetwork([options.scale * of_start.normal(size=shape) for shape in shapes])
     jumps = flow.linear_jumps(data)
     _require_signal(len(jumps.times))
-    if options.depth != 2 or not lr.all():
-        note = "jumps are predicted of two layers that both learn"
+    if note := _unpredicted(options.scale, lr):
         return Problem("linear", [start], data, lr, note=note)
     times, note = _linear_times(start, data, jumps, options.scale, lr)
     shown = _first_jumps(jumps, len(times))
@@ -112,12 +111,13 @@ def _linear_times(
     start: Any, data: Any, jumps: flow.Jumps, scale: float, lr: np.ndarray
 ) -> tuple[np.ndarray, str]:
     """From the start itself where moments commute, else to leading order."""
-    leading = _leading_times(jumps, scale, _clock(lr))
+    leading = jumps.at(scale) / _clock(lr)
+    w1, w2 = start.weights
     try:
-        halves = flow.linear_jump_times(*start.weights, data, lr=lr.tolist()).times
+        halves = flow.linear_jump_times(w1, w2, data, lr=lr.tolist()).times
     except ValueError:
         note = "times are those of the limit of small starts: inputs and labels do not commute"
-        return leading[: len(start.weights[0])], note
+        return leading[: len(w1)], note
     # The loss has fallen half of its way when a mode is at 1 - 1/sqrt 2, before its half height.
     growth = 2 * np.linalg.svd(_second_moments(data)[1], compute_uv=False)[: len(halves)]
     times = halves - math.log(1 + math.sqrt(2)) / (growth * _clock(lr))
@@ -133,10 +133,9 @@ def _diagonal(options: Any, lr: np.ndarray, of_data: Any, of_start: Any) -> Prob
     start = flow.DiagonalNetwork(np.full(d, options.scale), np.zeros(d))
     jumps = flow.diagonal_jumps(data)
     _require_signal(len(jumps.times))
-    if not lr.all():
-        note = "jumps are predicted of two layers that both learn"
+    if note := _unpredicted(options.scale, lr):
         return Problem("diagonal", [start], data, lr, note=note)
-    times = _leading_times(jumps, options.scale, _clock(lr))
+    times = jumps.at(options.scale) / _clock(lr)
     note = "times are those of the limit of small starts"
     return Problem("diagonal", [start], data, lr, _REST * times[-1], jumps, times, note=note)
 
@@ -169,10 +168,9 @@ def _modular(options: Any, lr: np.ndarray, of_data: Any, of_start: Any) -> Probl
     jumps = flow.modular_jumps(x)
     units = options.scale * _unit(of_start.normal(size=(options.hidden, 3 * len(x))))
     start, data = flow.ModularAddition(*np.split(units, 3, axis=1)), flow.modular_data(x)
-    if len(set(lr.tolist())) > 1:
-        note = "jumps are predicted of equal rates alone"
+    if note := _unpredicted(options.scale, lr, layers=3):
         return Problem("modular", [start], data, lr, note=note)
-    times = _leading_times(jumps, options.scale, float(lr[0]))
+    times = jumps.at(options.scale) / lr[0]
     note = "times are those of units that start aligned; others turn first, and jump later"
     return Problem("modular", [start], data, lr, _TURNING * times[-1], jumps, times, note=note)
 
@@ -204,12 +202,13 @@ def _balance(
     return product / w, w
 
 
-def _leading_times(jumps: flow.Jumps, scale: float, clock: float) -> np.ndarray:
-    if not scale < 1:
-        raise ValueError(
-            f"--scale must be below 1, since jumps follow small starts; got {scale:g}."
-        )
-    return jumps.at(scale) / clock
+def _unpredicted(scale: float, lr: np.ndarray, layers: int = 2) -> str | None:
+    """Why theory predicts no jumps; None where it does. layers: of the networks that it knows."""
+    if len(lr) != layers or not lr.all():
+        return f"jumps are predicted of {layers} layers that all learn"
+    if layers > 2 and not (lr == lr[0]).all():
+        return "jumps are predicted of equal rates"
+    return None if scale < 1 else "jumps are predicted of starts of a scale below 1"
 
 
 def _first_jumps(jumps: flow.Jumps, count: int) -> flow.Jumps:

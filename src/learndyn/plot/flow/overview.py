@@ -32,7 +32,7 @@ def flow_overview(
     plt = pyplot()
 
     runs = runs_in(run, "run")
-    model, first = runs[0].attrs.get("model"), runs[0]
+    model, first = str(runs[0].attrs.get("model")), runs[0]
     panels = {
         "LinearNeuron": lambda ax: minima_manifold(runs, lr_a=rates[0], lr_w=rates[1], ax=ax),
         "LinearNetwork": lambda ax: coefficients(first, jumps, times=times, ax=ax),
