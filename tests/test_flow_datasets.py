@@ -55,7 +55,7 @@ class TestRuns:
     def test_a_batch_keeps_the_code_of_its_failed_run(self, batch):
         ds = ld.to_dataset(batch, over={"a0": [0.5, -0.3, np.nan]})
         assert ds.w.dims == ("a0", "t", "input")
-        assert ds.result.dims == ("a0",)
+        assert (ds.result.dims, ds.result.dtype) == (("a0",), np.int8)
         assert ds.result.values.tolist() == [0, 0, ld.Result.INVALID_INPUT]
         assert np.isnan(ds.loss.isel(a0=2, t=-1))
         np.testing.assert_array_equal(ds.w.isel(a0=1), batch[1].model.w)

@@ -25,7 +25,9 @@ def report(run: Any, jumps: Any, theory: Any, note: str | None) -> int:
 
     run, jumps, theory: datasets, the last two or None. Returns how many runs stopped early.
     """
-    sizes = [f"{run.sizes[dim]} {name}" for dim, name in _SIZES.items() if dim in run.sizes]
+    # Moments and labels have outputs, too.
+    told = [dim for dim in _SIZES if dim in run.sizes and (dim != "output" or "maps" in run)]
+    sizes = [f"{run.sizes[dim]} {_SIZES[dim]}" for dim in told]
     print(", ".join([_NAMES[run.attrs["network"]], *sizes]))
     _print_losses(run, theory)
     if jumps is not None:
@@ -57,11 +59,12 @@ def _columns(run: Any) -> list[tuple[str, np.ndarray]]:
 def _print_jumps(run: Any, jumps: Any) -> None:
     """Predicted times next to those at which the loss falls through the mean of two levels."""
     print(f"{'jump':>10}{'predicted t':>18}{'measured t':>18}{'loss after':>18}")
+    # Rounding may leave a last level below 0.
     for i, predicted in enumerate(jumps.predicted.values):
         before, after = jumps.loss.values[i : i + 2]
         measured = _first_fall(run, (before + after) / 2) if before > after else np.nan
         found = f"{measured:.6g}" if np.isfinite(measured) else "not reached"
-        print(f"{i + 1:>10}{predicted:>18.6g}{found:>18}{after:>18.6g}")
+        print(f"{i + 1:>10}{predicted:>18.6g}{found:>18}{max(after, 0.0):>18.6g}")
     print()
 
 

@@ -159,7 +159,9 @@ def tell_setting(ax: "Axes", runs: "list[xarray.Dataset]") -> None:
     """The setting in one grey line over the axes, with the runs that stopped early."""
     run = runs[0]
     model = str(run.attrs.get("model", ""))
-    sizes = [f"{run.sizes[dim]} {name}" for dim, name in _SIZES.items() if dim in run.sizes]
+    # Outputs are told of networks with several; a dataset may hold labels, which have outputs, too.
+    told = [dim for dim in _SIZES if dim in run.sizes and (dim != "output" or "maps" in run)]
+    sizes = [f"{run.sizes[dim]} {_SIZES[dim]}" for dim in told]
     words = [MODELS.get(model, model), *sizes]
     words += [f"{len(runs)} runs"] if len(runs) > 1 else _scale_words(run)
     if failed := sum(int(one.result) != 0 for one in runs):

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 _CONTOURS = 9
 """Contours of the loss: enough to see the valley, few enough to see the trajectories."""
 
+_MARGIN = 1.4
+"""Half the side of the picture over the farthest point of a path: wide enough to see the minima
+bend."""
+
 
 def minima_manifold(
     runs: RunLike,
@@ -154,7 +158,7 @@ def _draw_minima(ax: "Axes", goal: float, paths: list[tuple[np.ndarray, np.ndarr
     """The hyperbola a w = goal, and contours of the loss, in a square around the paths."""
     reach = max(float(np.nanmax(np.abs(np.concatenate([x for x, _ in paths])))), np.sqrt(goal))
     height = max(float(np.nanmax(np.abs(np.concatenate([a for _, a in paths])))), np.sqrt(goal))
-    reach, height = 1.15 * reach, 1.15 * height
+    reach, height = _MARGIN * reach, _MARGIN * height
     w, a = np.meshgrid(np.linspace(-reach, reach, 121), np.linspace(-height, height, 121))
     levels = np.linspace(0.0, 1.0, _CONTOURS + 1)[1:] ** 2 * (reach * height + goal) ** 2
     ax.contour(w, a, (a * w - goal) ** 2, levels, colors="0.88", linewidths=0.6, zorder=0)
