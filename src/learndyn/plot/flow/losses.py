@@ -49,7 +49,8 @@ def loss_curve(
         else of the run's start: the root mean square of the weights of a linear network,
         sqrt|u**2 - v**2| for a diagonal one, the geometric mean of the neurons' norms else.
     times: (jumps,) predicted times in the run's unit, in place of `jumps.at(alpha)`, such as those
-        of `flow.linear_jump_times`, which know the constants.
+        of `flow.linear_jump_times`, which know the constants (there a mode is half learned, and
+        three quarters of the drop are behind).
     log_loss: a logarithmic loss. log_time: likewise; None: where the saved times are.
     Raises: ValueError for anything else, times that are not as many as jumps, or a start whose
         scale is not known.
