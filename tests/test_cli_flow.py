@@ -92,14 +92,15 @@ def test_a_run_that_stops_early_is_told_and_exits_with_1(capsys):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize(
-    "arguments", ["diagonal --samples 5", "relu --rtol 1e-4", "modular --rtol 1e-6"]
+    "arguments",
+    ["diagonal --samples 5", "relu --rtol 1e-4", "modular --aligned --scale 0.01 --rtol 1e-6"],
 )
 def test_other_networks(arguments, folder, capsys):
     assert main(["flow", *arguments.split()]) == 0
     assert (folder / "learndyn-flow.png").exists()
     run = ld.load("learndyn-flow.nc")
     assert run.loss[-1] < 0.1 * run.loss[0]
-    if arguments.startswith("diagonal"):
+    if not arguments.startswith("relu"):
         times = measured(capsys.readouterr().out)
         np.testing.assert_allclose(times[:, 1], times[:, 0], rtol=0.05)
 
@@ -146,6 +147,15 @@ class TestProblems:
         (net,) = found.starts
         norms = np.sqrt(sum(np.sum(x**2, axis=1) for x in (net.u, net.v, net.w)))
         np.testing.assert_allclose(norms, 0.1)
+
+    def test_aligned_units_of_modular_addition(self):
+        found = problem("modular", "--aligned", "--amplitudes", "2,1", "--scale", "0.2")
+        (net,) = found.starts
+        assert net.u.shape == (12, 11)
+        for layer in (net.u, net.v, net.w):
+            np.testing.assert_allclose(np.sum(layer**2, axis=1), 0.2**2 / 3)
+        assert found.end == pytest.approx(1.3 * found.times[-1])
+        assert problem("modular").starts[0].u.shape == (20, 11)
 
     def test_networks_without_a_prediction(self):
         for arguments in (
@@ -227,6 +237,8 @@ class TestFiles:
         (["diagonal", "--lr", "0"], "not all 0"),
         (["relu", "--inputs", "0"], "--hidden and --inputs must be at least 1"),
         (["modular", "--p", "8"], "--p must be odd"),
+        (["modular", "--hidden", "0"], "--hidden must be at least 1"),
+        (["modular", "--hidden", "5", "--aligned"], "--hidden would be ignored next to --aligned"),
         (["modular", "--p", "5", "--amplitudes", "1,1,1"], "at most (p - 1)/2 --amplitudes"),
     ],
 )  # fmt: skip

@@ -120,10 +120,13 @@ class Modular:
     """Amplitudes of the waves of frequency 1, 2, ... of which the encoding x consists."""
     data: File = None
     """Take the encoding from a file instead: .npz or .nc with x (p,), or .csv with a column x."""
-    hidden: Annotated[int, arg(aliases=("-k",))] = 20
-    """Hidden units; six for each frequency are needed."""
+    hidden: Annotated[int | None, arg(aliases=("-k",))] = None
+    """Hidden units; six for each frequency are needed. None: 20, or these six."""
+    aligned: bool = False
+    """Start with six units for each frequency in the directions that grow fastest, to which random
+    units have to turn first: they jump at the predicted times."""
     scale: float = 0.03
-    """Norm of each unit at the start, in a random direction."""
+    """Norm of each unit at the start."""
     seed: SeedOptions = field(default_factory=SeedOptions)
     flow: FlowOptions = field(default_factory=FlowOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
@@ -149,4 +152,5 @@ EXAMPLES = """\
   learndyn flow diagonal --samples 5 -o sparse.nc
   learndyn flow diagonal --data measured.csv --scale 1e-16
   learndyn flow relu --samples 20 --teacher 1,-1,2 --hidden 30
-  learndyn flow modular --p 11 --amplitudes 2,1.4"""
+  learndyn flow modular --p 11 --amplitudes 2,1.4
+  learndyn flow modular --aligned --scale 0.01"""

@@ -21,6 +21,9 @@ _REST = 1.3
 _TURNING = 3.0
 """The same for modular addition, whose units start in random directions and turn first."""
 
+_HIDDEN = 20
+"""Units of modular addition where nobody says how many: enough for two or three frequencies."""
+
 _EFOLDS = 10.0
 """How many times the slowest mode of a neuron falls by a factor e, once it has grown."""
 
@@ -162,17 +165,32 @@ def _relu(options: Any, lr: np.ndarray, of_data: Any, of_start: Any) -> Problem:
 
 
 def _modular(options: Any, lr: np.ndarray, of_data: Any, of_start: Any) -> Problem:
-    if options.hidden < 1:
-        raise ValueError(f"--hidden must be at least 1; got {options.hidden}.")
     x = encoding_of(options, of_data)
     jumps = flow.modular_jumps(x)
-    units = options.scale * _unit(of_start.normal(size=(options.hidden, 3 * len(x))))
+    units = options.scale * _unit(_units(options, x, jumps.frequencies, of_start))
     start, data = flow.ModularAddition(*np.split(units, 3, axis=1)), flow.modular_data(x)
     if note := _unpredicted(options.scale, lr, layers=3):
         return Problem("modular", [start], data, lr, note=note)
     times = jumps.at(options.scale) / lr[0]
-    note = "times are those of units that start aligned; others turn first, and jump later"
-    return Problem("modular", [start], data, lr, _TURNING * times[-1], jumps, times, note=note)
+    others = "" if options.aligned else "; others turn first, and jump later"
+    end = (_REST if options.aligned else _TURNING) * times[-1]
+    note = f"times are those of units that start aligned{others}"
+    return Problem("modular", [start], data, lr, end, jumps, times, note=note)
+
+
+def _units(options: Any, x: np.ndarray, frequencies: Any, of_start: Any) -> np.ndarray:
+    """Directions (hidden, 3 p) of units that learn modular addition."""
+    if options.aligned:
+        if options.hidden is not None:
+            raise ValueError(
+                "--hidden would be ignored next to --aligned, which has six units each."
+            )
+        layers = [np.hstack(flow.modular_neurons(x, int(k))) for k in frequencies]
+        return np.concatenate(layers)
+    hidden = _HIDDEN if options.hidden is None else options.hidden
+    if hidden < 1:
+        raise ValueError(f"--hidden must be at least 1; got {hidden}.")
+    return of_start.normal(size=(hidden, 3 * len(x)))
 
 
 _MAKERS = {
