@@ -13,9 +13,10 @@ def jump_times(run: Run, levels: RealLike, done: RealLike = 0.5) -> Float[Array,
     """When the share `done` of the drop from one level to the next is behind, for the first time.
 
     levels: (jumps + 1,) decreasing levels of the loss. done: in (0, 1), for example 0.75 for the
-    times of `linear_jump_times`: a mode that is half learned has taken 3/4 of its drop. Between saved times the loss is taken as
-    linear, so the error is a part of their spacing; `until=flow.AtLoss(level)` finds a jump of the
-    flow to rounding. Returns: NaN for a jump that the run does not reach.
+    times of `linear_jump_times`: a mode that is half learned has taken 3/4 of its drop.
+    Between saved times the loss is taken as linear, so the error is a part of their spacing;
+    `until=flow.AtLoss(level)` finds a jump of the flow to rounding.
+    Returns: NaN for a jump that the run does not reach.
     Raises: ValueError for a batch of runs, fewer than two levels, levels that do not decrease, or a
         share outside (0, 1).
     """
