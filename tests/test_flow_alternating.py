@@ -46,6 +46,7 @@ def diagonal(x, y, alpha, **options):
     return flow.alternating(coordinate, 2, (x, y), start, np.arange(d), **options)
 
 
+@pytest.mark.nightly(by_day=["46-4-6-2"])
 @pytest.mark.parametrize(("seed", "n", "d", "falls"), DIAGONAL)
 def test_diagonal_networks_exactly(seed, n, d, falls):
     (x, y), alpha = problem(seed, n, d), 1e-3

@@ -125,6 +125,7 @@ def test_a_general_linear_symmetry_measures_the_balance_in_its_direction():
     np.testing.assert_allclose(h, -0.5 * jnp.trace(S @ balance), rtol=1e-12)
 
 
+@pytest.mark.nightly(by_day=["rescale"])
 @pytest.mark.parametrize("name", SYMMETRIES)
 def test_symmetries_conserve_under_flow_and_shrink_under_decay(name):
     model, symmetry, lr, degree = SYMMETRIES[name]
@@ -172,6 +173,7 @@ def test_finite_steps_of_known_networks(name):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12 * float(jnp.abs(one).max()))
 
 
+@pytest.mark.nightly(by_day=["translation"])
 @pytest.mark.parametrize("name", ["translation", "scale"])
 def test_a_heavy_ball_conserves_its_own_charge(name):
     model, symmetry, lr, _ = SYMMETRIES[name]

@@ -43,6 +43,7 @@ def test_a_linear_neuron_ends_where_the_closed_form_says(a0, w0, lr, a, w):
     np.testing.assert_allclose(end.w, w, rtol=1e-8)
 
 
+@pytest.mark.nightly
 def test_samples_and_their_moments_give_the_same_flow(rng):
     x, y = rng.normal(size=(9, 3)), rng.normal(size=9)
     start = flow.LinearNeuron(0.3, rng.normal(size=3))
