@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from learndyn.flow._loss import loss_function
+from learndyn.flow._loss import loss_of
 from learndyn.flow._objective import Objective
 from learndyn.flow.models import AbstractLinearModel, DiagonalNetwork
 
@@ -67,7 +67,7 @@ def dual(objective: Objective) -> Coordinates:
     and the other layer moves in proportion to s.
     """
     model, rates = objective.model, objective.rates
-    loss = loss_function(model, objective.data)
+    data = objective.prepared().data
     speed = jnp.sqrt(rates.u * rates.v)
     both = speed > 0
     u_per_v = jnp.sqrt(rates.u / jnp.where(both, rates.v, 1.0))
@@ -81,7 +81,7 @@ def dual(objective: Objective) -> Coordinates:
 
     def drift(s: Array) -> Array:
         point = at(s)
-        return -pace * jax.grad(lambda beta: loss(_Vector(beta)))(point.u * point.v)
+        return -pace * jax.grad(lambda beta: loss_of(_Vector(beta), data))(point.u * point.v)
 
     start = jnp.zeros(model.u.shape)
     return Coordinates("dual", start, jnp.ones_like(start), drift, at)
