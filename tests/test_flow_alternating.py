@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import brentq
 
 from learndyn import flow
-from learndyn.flow.jumps import _alternating
+from learndyn.flow.jumps import _alternating, _phases
 
 DIAGONAL = [
     (46, 4, 6, 2),
@@ -155,9 +155,34 @@ def test_nothing_to_gain():
     assert (none.stopped, len(none.times)) == ("max_jumps reached", 0)
 
 
+def test_a_kink_that_draws_neurons_ends_the_sequence(monkeypatch):
+    """Its sample wants the opposite sign, so the neuron slides along w.x = 0 and never stops."""
+    monkeypatch.setattr(_phases, "_MAX_EVALUATIONS", 2000)
+    x, y = np.array([[1.0, 0.0], [-0.5, 0.1]]), np.array([-1.0, -1.0])
+    found = flow.alternating(relu, 2, (x, y), [[1e-3, 2e-3, 1e-3]])
+    assert found.stopped == "a phase stalled, for example at a kink"
+    assert found.times.shape == (0,)
+    np.testing.assert_allclose(found.loss, [0.5])
+
+
+def test_ties_are_one_jump():
+    found = flow.alternating(coordinate, 2, (np.eye(2), [1.0, -1.0]), ZERO_V, np.arange(2))
+    np.testing.assert_array_equal(found.ties, [True])
+    np.testing.assert_allclose(found.loss, [0.5, 0.0], atol=1e-12)
+
+
+ZERO_V = [[1e-3, 0.0], [1e-3, 0.0]]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"neuron": 3}, "function of theta"),
+        ({"neuron": lambda theta, x, i: theta @ jnp.ones(7)}, "must take theta"),
+        ({"threshold": -1.0}, "threshold must be a norm"),
+        ({"threshold": "large"}, "threshold must be real"),
+        # Coefficients of 1e-4 have norms of 0.014, below √0.001.
+        ({"data": (np.eye(2), [1e-4, 2e-4])}, "a threshold that is no larger"),
         ({"degree": 1}, "degree"),
         ({"degree": 3}, "homogeneous"),
         ({"neuron": lambda theta, x, i: jnp.tanh(theta[0]) * theta[1] * x[i]}, "homogeneous"),
@@ -172,6 +197,6 @@ def test_nothing_to_gain():
 )
 def test_bad_input_is_refused(change, message):
     good = {"neuron": coordinate, "degree": 2, "data": (np.eye(2), np.ones(2))}
-    good |= {"start": [[1e-3, 0.0], [1e-3, 0.0]], "aux": np.arange(2)}
+    good |= {"start": ZERO_V, "aux": np.arange(2)}
     with pytest.raises(ValueError, match=message):
         flow.alternating(**(good | change))
