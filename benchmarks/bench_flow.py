@@ -154,7 +154,8 @@ def test_many_flows_in_one_program(say, make):
     say(
         f"{FLOWS} {make.__name__}: vmap {1e3 * together:.0f} ms, calls one by one "
         f"{1e3 * calls:.0f} ms, ratio {calls / together:.1f}; compiled by hand "
-        f"{1e3 * programs:.0f} ms, ratio {programs / together:.1f}; steps {steps.min()} to {steps.max()}"
+        f"{1e3 * programs:.0f} ms, ratio {programs / together:.1f}; "
+        f"steps {steps.min()} to {steps.max()}"
     )
     assert calls > LEAST_OVER_LOOP * together
 
