@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from learndyn.flow._loss import loss_of
+from learndyn.flow._loss import loss_of, prepared
 from learndyn.flow._objective import Objective
 from learndyn.flow.models import AbstractLinearModel, DiagonalNetwork
 
@@ -71,7 +71,7 @@ def dual(objective: Objective) -> Coordinates:
     and the other layer moves in proportion to s.
     """
     model, rates = objective.model, objective.rates
-    data = objective.prepared().data
+    data = prepared(objective.data)
     speed = jnp.sqrt(rates.u * rates.v)
     both = speed > 0
     u_per_v = jnp.sqrt(rates.u / jnp.where(both, rates.v, 1.0))

@@ -73,7 +73,8 @@ class Objective(eqx.Module):
 
     def is_stalled(self) -> Bool[Array, ""]:
         """Whether the start is a critical point with a loss, though some layer has a rate."""
-        floor = 0.0 if isinstance(self.data, Data) else self.data.floor
+        data = prepared(self.data)
+        floor = 0.0 if isinstance(data, Data) else data.floor
         if self.decay is not None:
             return jnp.zeros((), bool)
         wanted = jnp.any(jnp.stack([rate > 0 for rate in jax.tree.leaves(self.rates)]))
