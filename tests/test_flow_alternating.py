@@ -165,6 +165,16 @@ def test_a_kink_that_draws_neurons_ends_the_sequence(monkeypatch):
     np.testing.assert_allclose(found.loss, [0.5])
 
 
+def test_plateaus_below_the_norm_of_falling_asleep_ask_for_another_threshold(monkeypatch):
+    """A coefficient of 1e-4 has a norm of 0.014, below √0.001."""
+    monkeypatch.setattr(_alternating, "_ROUNDS", 2)
+    task = (np.eye(2), [1e-4, 0.0])
+    with pytest.raises(ValueError, match="a threshold that is no larger"):
+        flow.alternating(coordinate, 2, task, ZERO_V, np.arange(2))
+    found = flow.alternating(coordinate, 2, task, ZERO_V, np.arange(2), threshold=0.01)
+    np.testing.assert_allclose(found.loss, [2.5e-9, 0.0], atol=1e-18)
+
+
 def test_ties_are_one_jump():
     found = flow.alternating(coordinate, 2, (np.eye(2), [1.0, -1.0]), ZERO_V, np.arange(2))
     np.testing.assert_array_equal(found.ties, [True])
@@ -181,8 +191,6 @@ ZERO_V = [[1e-3, 0.0], [1e-3, 0.0]]
         ({"neuron": lambda theta, x, i: theta @ jnp.ones(7)}, "must take theta"),
         ({"threshold": -1.0}, "threshold must be a norm"),
         ({"threshold": "large"}, "threshold must be real"),
-        # Coefficients of 1e-4 have norms of 0.014, below √0.001.
-        ({"data": (np.eye(2), [1e-4, 2e-4])}, "a threshold that is no larger"),
         ({"degree": 1}, "degree"),
         ({"degree": 3}, "homogeneous"),
         ({"neuron": lambda theta, x, i: jnp.tanh(theta[0]) * theta[1] * x[i]}, "homogeneous"),
