@@ -289,6 +289,21 @@ def test_derivatives_pass_through_a_flow():
 
 
 @pytest.mark.nightly
+def test_three_layers_from_1e_8_wait_for_one_over_their_scale():
+    """From alpha I modes of w3 w2 w1 are w**3, w' = w**2 (s - w**3), and jump at 1/(alpha s)."""
+    alpha, s = 1e-8, np.array([3.0, 2.0])
+    times = np.sort(np.append(0.999, 1.001) / (alpha * s[:, None]), axis=None)
+    start = flow.LinearNetwork([alpha * np.eye(2)] * 3)
+    data = flow.Moments(np.eye(2), np.diag(s))
+    # Explicit steps would be 1e-8 of the wait.
+    options = {"solver": diffrax.Kvaerno5(), "rtol": 1e-6, "atol": 1e-13}
+    run = flow.gradient_flow(start, data, np.append(0.0, times), **options).raise_if_failed()
+    modes = jax.vmap(lambda model: jnp.diagonal(model.end_to_end()))(run.model)[1:]
+    expected = [[0.0, 0.0], [3.0, 0.0], [3.0, 0.0], [3.0, 2.0]]
+    np.testing.assert_allclose(modes, expected, atol=1e-6)
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize("solver", [diffrax.Tsit5(), diffrax.Kvaerno5()])
 def test_other_solvers_give_the_same_numbers(solver):
     run = flow.gradient_flow(linear_start(1e-4), MODAL, [0.0, 5.0], solver=solver)

@@ -56,6 +56,7 @@ class _State(NamedTuple):
 
 @eqx.filter_jit
 def _descend(objective: Objective, counts: Times, momentum: Array) -> Run:
+    objective = objective.prepared()
     decay = jnp.zeros(()) if objective.decay is None else objective.decay
 
     def step(_: Array, state: _State) -> _State:

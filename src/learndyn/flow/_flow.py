@@ -116,6 +116,7 @@ def _flow(
     until: Callable | None,
     adjoint: diffrax.AbstractAdjoint | None,
 ) -> Run:
+    objective = objective.prepared()
     coordinates = _coordinates(objective, mass)
     chosen = _default_solver(objective, coordinates) if solver is None else solver
     valid = _is_valid(objective, ts, tolerances) & (True if mass is None else mass > 0)
