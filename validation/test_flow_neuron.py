@@ -55,7 +55,7 @@ def run_flows(start: Starts, last: float) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def first_layer(delta: float, lr_a: float, lr_w: float, sign: float) -> tuple[float, float]:
-    """a and |w| with delta = lr_w a² - lr_a |w|²: the layer that delta makes larger is stretched."""
+    """a and |w| of that delta: the layer that it makes larger is stretched."""
     a = np.sqrt(max(delta + 0.3 * lr_a, 0.1) / lr_w)
     return sign * a, np.sqrt((lr_w * a**2 - delta) / lr_a)
 
