@@ -132,7 +132,8 @@ def test_law_of_times(lab: Lab) -> None:
         "freedom less for every mode before",
         source=TIMES_SOURCE,
         setting=f"{HIDDEN} hidden units, weights N(0, {LAW_SCALE:g}²), rates (0.5, 2), strengths "
-        "3, 2, 1, variances 1.2, 0.8, 0.5; v = 1.25; chi_k = 2 s_k/(lam_k alpha² v) exp(-2 s_k t_k)",
+        "3, 2, 1, variances 1.2, 0.8, 0.5; v = 1.25; chi_k = 2 s_k/(lam_k alpha² v) "
+        "exp(-2 s_k t_k)",
         rule="Kolmogorov-Smirnov against the chi-square law of the degrees of freedom of "
         f"`linear_jump_times` has p > {LAW_ALARM:g} for every mode.",
         control=f"{HIDDEN} degrees of freedom for every mode.",
@@ -348,8 +349,9 @@ def test_slopes(lab: Lab, kind: str) -> None:
             "blocks": "3 rotations of strengths 3, 2, 1 with variances 3, 1, 1",
         }[kind],
         rule="The difference of the times at which the loss passes the mean of two levels, at "
-        f"alpha = {ALPHAS[1]:g} and {ALPHAS[0]:g} from the same direction, over log(100), is within "
-        f"{SLOPE_MARGIN:.0%} of the times of `linear_jumps`, which are the recursion's to 1e-8.",
+        f"alpha = {ALPHAS[1]:g} and {ALPHAS[0]:g} from the same direction, over log(100), is "
+        f"within {SLOPE_MARGIN:.0%} of the times of `linear_jumps`, which are the recursion's to "
+        "1e-8.",
         control={
             "coupled": "Each mode begins to grow when the one before has jumped.",
             "blocks": "The recursion over plateaus of the whole, without blocks.",
