@@ -169,6 +169,7 @@ STEPS, STEP, MOMENTUM, DECAY = 10, 0.005, 0.6, 0.01
 
 
 def test_finite_steps(lab: Lab) -> None:
+    lab.skip_in_quick()
     claim = Claim(
         id="flow-conserved-steps",
         family="flow",

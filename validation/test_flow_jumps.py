@@ -171,6 +171,7 @@ def coordinate(theta: jax.Array, x: jax.Array, i: jax.Array) -> jax.Array:
 
 
 def test_alternating_on_diagonal_networks(lab: Lab) -> None:
+    lab.skip_in_quick()
     claim = Claim(
         id="flow-alternating-diagonal",
         family="flow",
@@ -186,7 +187,7 @@ def test_alternating_on_diagonal_networks(lab: Lab) -> None:
 
     def measure() -> xr.Dataset:
         rng, cases, right, wrong = generator(lab.key(claim.id)), [], [], []
-        for i in range(lab.pick(1, 2, 4)):
+        for i in range(lab.pick(2, 2, 4)):
             x, y = problem(rng, 2, 1e-3)
             start = np.tile([START, 0.0], (D, 1))
             found = flow.alternating(coordinate, 2, (x, y), start, np.arange(D))

@@ -100,6 +100,7 @@ SCALES = (1e-2, 1e-3, 1e-4)
 
 
 def test_jump_time(lab: Lab) -> None:
+    lab.skip_in_quick()
     claim = Claim(
         id="flow-modular-time",
         family="flow",

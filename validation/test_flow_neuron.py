@@ -152,6 +152,7 @@ KERNEL_MARGIN = 1e-12
 
 
 def test_kernel(lab: Lab) -> None:
+    lab.skip_in_quick()
     claim = Claim(
         id="flow-neuron-kernel",
         family="flow",
@@ -198,6 +199,7 @@ BIAS_MARGIN, LAST = 1e-6, 200.0
 
 
 def test_implicit_bias(lab: Lab) -> None:
+    lab.skip_in_quick()
     claim = Claim(
         id="flow-neuron-bias",
         family="flow",
