@@ -270,7 +270,12 @@ def draw_widths(dataset: xr.Dataset) -> Figure:
                     ax.plot(
                         dataset.width, line, style, lw=1, color=colour if style == "-" else WRONG
                     )
-            ax.set(xscale="log", yscale="log", xlabel="width", title=str(dataset.to.values[i]))
+            ax.set(
+                xscale="log", yscale="log", xlabel="width", title=f"to the {dataset.to.values[i]}"
+            )
+            ax.set_xticks(WIDTHS, WIDTHS)
+            ax.minorticks_off()
+            ax.margins(x=0.05)
         axes[0].set_ylabel("length of the way")
         axes[0].legend(frameon=False)
     return figure

@@ -73,6 +73,7 @@ def draw_gaps(margin: float, label: str) -> Callable[[xr.Dataset], Figure]:
                 ax.plot(places, heights, marker, color=colour, ms=4, label=name)
             ax.axhline(margin, color="0.5", ls=":", label="margin")
             ax.set(yscale="log", ylabel=label)
+            ax.margins(x=0.04)
             ax.set_xticks(places, dataset.case.values, rotation=90, fontsize=6)
             ax.legend(frameon=False)
         return figure
