@@ -35,9 +35,7 @@ def judge_gaps(margin: float, said: str) -> Callable[[xr.Dataset], Verdict]:
 
     def judge(dataset: xr.Dataset) -> Verdict:
         # NaN counts as a gap beyond every margin.
-        theory, control = (
-            np.nan_to_num(dataset[name].values, nan=np.inf) for name in ("theory", "control")
-        )
+        theory, control = (dataset[name].fillna(np.inf).values for name in ("theory", "control"))
         worst = str(dataset.case.values[theory.argmax()])
         return Verdict(
             predicted=0.0,
