@@ -221,3 +221,10 @@ def test_networks_without_known_quantity_say_so():
         flow.after_step(model, DATA, curved, 0.1)
     with pytest.raises(ValueError, match="mass"):
         flow.inertial_charge(flow.gradient_flow(LINEAR, WIDE, [0.0]), WIDE, 1.0)
+
+
+def test_degree_of_a_function_with_its_own_derivative_rule_under_vmap():
+    w, v = jnp.stack([RELU.w, 2 * RELU.w]), jnp.stack([RELU.v, RELU.v])
+    balances = lambda w, v: flow.conserved(ld.TwoLayer(w, v, None, jax.nn.relu))
+    expected = v**2 - jnp.sum(w**2, axis=-1)
+    np.testing.assert_allclose(jax.vmap(balances)(w, v), expected, rtol=1e-13)
