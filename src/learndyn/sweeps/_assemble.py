@@ -172,6 +172,7 @@ def _attributes(plan: Plan, errors: dict[int, Exception]) -> dict[str, Any]:
         seed=plan.key,
     )
     attributes["swept"] = " ".join(plan.dims)
+    attributes["chunk"] = plan.chunk
     if call.keywords:
         attributes["keywords"] = json.dumps(describe(call.keywords))
     if errors:
