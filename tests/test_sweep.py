@@ -386,7 +386,7 @@ class TestItems:
         cells = np.concatenate([item.cells for item in plan.items])
         np.testing.assert_array_equal(np.sort(cells), np.arange(24))
         assert all(len(item.cells) == 3 for item in plan.items)
-        assert all(item.lanes == 4 for item in plan.items)
+        assert all(item.lanes == 8 for item in plan.items)
         assert all(set(item.static) == {"batch_size"} for item in plan.items)
 
     def test_put_runs_of_similar_cost_together(self):

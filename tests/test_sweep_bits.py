@@ -95,10 +95,10 @@ def test_keys_of_few_seeds_begin_those_of_many():
 
 def test_every_item_has_as_many_lanes():
     options = {"cost": None, "keywords": {}, "seeds": 5, "key": KEY}
-    for chunk, lanes in ((1, 1), (3, 4), (6, 8), (12, 16), (64, 64)):
+    for chunk, lanes in ((1, 1), (3, 8), (8, 8), (12, 16), (64, 64)):
         plan = make_plan(
             rough, PROBLEM, RULE, START, TS, over={"lr": LRS}, chunk=chunk, **options
         )  # fmt: skip
         assert {item.lanes for item in plan.items} == {lanes}
         assert max(len(item.cells) for item in plan.items) == min(chunk, plan.cells)
-        assert len(list(run(plan, plan.items[:1]))[0].cells) == min(chunk, plan.cells)
+        assert len(next(iter(run(plan, plan.items[:1]))).cells) == min(chunk, plan.cells)

@@ -93,7 +93,10 @@ def build(
     coordinates: Mapping[str, np.ndarray],
     attributes: Mapping[str, Any],
 ) -> "xarray.Dataset":
-    """A dataset of these variables, each described and said to be dimensionless."""
+    """A dataset of these variables, each described and said to be dimensionless.
+
+    Arrays that are not NumPy's are read later; they are described from their names and types.
+    """
     import xarray as xr
 
     coords = {
@@ -102,7 +105,7 @@ def build(
         if any(name in dims for dims, _ in variables.values()) or name != "alpha"
     }
     data = {
-        name: (dims, array, describe_variable(name, array))
+        name: (dims, array, describe_variable(name, _in_memory(array)))
         for name, (dims, array) in variables.items()
     }
     return xr.Dataset(data, coords, dict(attributes))
@@ -180,6 +183,10 @@ def _times_of(trajectory: Any, batch: int) -> np.ndarray:
             "the runs of this trajectory have different times; give the requested ones as ts."
         )
     return rows[0]
+
+
+def _in_memory(array: Any) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else np.zeros((), array.dtype)
 
 
 def _listed(values: Any) -> Any:

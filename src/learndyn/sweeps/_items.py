@@ -14,8 +14,8 @@ _COST_WITHOUT_RATE = 1e-6
 """Cost over n of a run at rate 0: any number far below the rates in use. It keeps an order by n."""
 
 _VECTOR = 8
-"""Lanes that a CPU handles at once in float64 at most: 512 bits. Measured: with 3, 7 or 12 lanes
-the last ones differ from the first by a rounding, with multiples of 8 they do not."""
+"""Lanes that a CPU handles at once in float64 at most: 512 bits. Measured: with 3, 4, 7 or 12
+lanes the last ones differ from the first by a rounding, with multiples of 8 they do not."""
 
 _FREE_LANES = {"cpu": 3.0, "other": 1000.0}
 """What a program costs beyond its lanes, in lanes. On a CPU a step of a small solve was measured
@@ -68,6 +68,24 @@ def make_items(
         for first in range(0, len(cells), chunk):
             some = cells[first : first + chunk]
             items.append(Item(len(items), program, values, some, lanes(chunk)))
+    return items
+
+
+def split_by_program(
+    axes: list[Axis], seeds: int | None, chunk: int, cells: np.ndarray
+) -> list[Item]:
+    """Items of some cells in this order, at most `chunk` of them; one for each program."""
+    places = np.unravel_index(cells, grid_shape(axes, seeds))
+    static = [(axis, where) for axis, where in zip(axes, places, strict=False) if not axis.data]
+    sizes = tuple(len(axis.values) for axis, _ in static)
+    numbers = np.zeros(len(cells), int)
+    if static:
+        numbers = np.ravel_multi_index([where for _, where in static], sizes)
+    items = []
+    for number in dict.fromkeys(numbers.tolist()):
+        some = np.flatnonzero(numbers == number)
+        values = {axis.dim: axis.values[where[some[0]]] for axis, where in static}
+        items.append(Item(len(items), number, values, cells[some], lanes(chunk)))
     return items
 
 
@@ -140,10 +158,10 @@ def lanes(size: int) -> int:
     """Lanes of a program that has room for `size` cells: none of them differs from the others.
 
     A loop over lanes goes in vectors of the processor, and what is left over one by one, with
-    other roundings. Powers of two and multiples of `_VECTOR` leave nothing over.
+    other roundings. One lane and multiples of `_VECTOR` leave nothing over.
     """
-    if size <= _VECTOR:
-        return 1 << (size - 1).bit_length()
+    if size == 1:
+        return 1
     return _VECTOR * math.ceil(size / _VECTOR)
 
 

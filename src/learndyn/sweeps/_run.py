@@ -48,40 +48,41 @@ def run(plan: Plan, items: Iterable[Item], *, progress: bool | None = None) -> I
     """
     items = list(items)
     total = sum(len(item.cells) for item in items)
-    columns = _columns(plan)
-    untraceable: set[int] = set()
+    runner = Runner(plan)
     with progress_bar(progress, total=total, unit="run", title="sweep") as bar:
         for item in items:
-            for outcome in _outcomes(plan, item, columns, untraceable):
+            for outcome in runner.outcomes(item):
                 yield outcome
                 bar.update(len(outcome.cells))
 
 
-def _outcomes(
-    plan: Plan, item: Item, columns: dict[str, Any], untraceable: set[int]
-) -> Iterator[Outcome]:
-    """What comes out of an item, in one piece or in several.
+class Runner:
+    """Runs the items of a plan, and remembers which programs cannot be traced."""
 
-    columns: what `_columns` makes of the plan, once for all items. untraceable: numbers of the
-    programs that cannot be traced, to which those found here are added.
-    """
-    if item.program not in untraceable:
-        try:
-            yield _run_together(plan, item, columns)
-            return
-        except _NOT_TRACEABLE as error:
-            _warn_of_loop(plan, error)
-            untraceable.add(item.program)
-        except Exception:  # whatever a user's function raises; told when it is run alone
-            if not _is_traced(plan, item, columns):
-                untraceable.add(item.program)
-            elif len(item.cells) > 1:
-                middle = len(item.cells) // 2
-                for half in (item.cells[:middle], item.cells[middle:]):
-                    yield from _outcomes(plan, item._replace(cells=half), columns, untraceable)
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self._columns = _columns(plan)
+        self._untraceable: set[int] = set()
+
+    def outcomes(self, item: Item) -> Iterator[Outcome]:
+        """What comes out of an item, in one piece or in several."""
+        if item.program not in self._untraceable:
+            try:
+                yield _run_together(self.plan, item, self._columns)
                 return
-    for cell in item.cells:
-        yield _run_alone(plan, int(cell))
+            except _NOT_TRACEABLE as error:
+                _warn_of_loop(self.plan, error)
+                self._untraceable.add(item.program)
+            except Exception:  # whatever a user's function raises; told when it is run alone
+                if not _is_traced(self.plan, item, self._columns):
+                    self._untraceable.add(item.program)
+                elif len(item.cells) > 1:
+                    middle = len(item.cells) // 2
+                    for half in (item.cells[:middle], item.cells[middle:]):
+                        yield from self.outcomes(item._replace(cells=half))
+                    return
+        for cell in item.cells:
+            yield _run_alone(self.plan, int(cell))
 
 
 def _run_together(plan: Plan, item: Item, columns: dict[str, Any]) -> Outcome:

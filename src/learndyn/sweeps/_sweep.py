@@ -1,13 +1,18 @@
 """The one function most users need."""
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from learndyn._types import KeyLike, RealLike
 from learndyn.sweeps._assemble import assemble
 from learndyn.sweeps._interrupted import Interrupted
-from learndyn.sweeps._plan import make_plan
+from learndyn.sweeps._plan import Plan, make_plan
 from learndyn.sweeps._run import run
+from learndyn.sweeps.store import run_in_store
 
 if TYPE_CHECKING:
     import xarray
@@ -26,6 +31,8 @@ def sweep(
     progress: bool | None = None,
     chunk: int | None = None,
     cost: Callable[[dict[str, Any]], float] | None = None,
+    store: str | os.PathLike[str] | None = None,
+    shard: tuple[int, int] | None = None,
     **keywords: Any,
 ) -> "xarray.Dataset":
     """`level` on a grid of hyperparameters, initial states and seeds, as one dataset.
@@ -80,10 +87,37 @@ def sweep(
         cost=cost,
         keywords=keywords,
     )
+    if store is not None:
+        share = _checked_shard(shard)
+        return run_in_store(
+            plan, Path(store), shard=share, chunk=chunk, cost=cost, progress=progress
+        )
+    if shard is not None:
+        raise ValueError(f"shard={shard!r} needs a store, in which all shares meet: give store=.")
+    return _in_memory(plan, progress)
+
+
+def _in_memory(plan: Plan, progress: bool | None) -> "xarray.Dataset":
     outcomes = []
     try:
         for outcome in run(plan, plan.items, progress=progress):
             outcomes.append(outcome)
     except KeyboardInterrupt as stopped:
-        raise Interrupted(plan, outcomes) from stopped
+        finished = sum(len(outcome.cells) for outcome in outcomes)
+        some = any(outcome.arrays for outcome in outcomes)
+        found = assemble(plan, outcomes) if some else None
+        raise Interrupted(finished, plan.cells, found) from stopped
     return assemble(plan, outcomes)
+
+
+def _checked_shard(shard: Any) -> tuple[int, int]:
+    """Number and count of a share; None is the only one."""
+    if shard is None:
+        return 0, 1
+    whole = isinstance(shard, list | tuple) and len(shard) == 2
+    if not whole or not all(isinstance(x, int | np.integer) for x in shard):
+        raise ValueError(f"shard must be two integers, such as (3, 64), or None; got {shard!r}.")
+    number, count = map(int, shard)
+    if count < 1 or not 0 <= number <= count:
+        raise ValueError(f"shard=(i, n) must have n >= 1 and i from 0 to n; got {shard!r}.")
+    return number % count, count
