@@ -88,6 +88,14 @@ def test_a_neighbour_that_raises_changes_nothing():
     np.testing.assert_array_equal(hurt.seen.sel(n=[1.0, 2.0]), one([1.0, 2.0]).seen)
 
 
+@pytest.mark.parametrize("over", [{}, {"batch_size": [1, 4]}])
+def test_a_run_without_numbers_to_sweep_goes_through_a_program(over):
+    def level(problem, rule, start, ts):
+        return {"seen": jnp.float64(isinstance(start.Q, jax.core.Tracer))}
+
+    assert (ld.sweep(level, PROBLEM, RULE, START, TS, over=over).seen == 1.0).all()
+
+
 def test_keys_of_few_seeds_begin_those_of_many():
     few, many = (jax.random.key_data(jax.random.split(KEY, count)) for count in (16, 40))
     np.testing.assert_array_equal(few, many[:16])

@@ -75,7 +75,7 @@ def split_by_program(
     axes: list[Axis], seeds: int | None, chunk: int, cells: np.ndarray
 ) -> list[Item]:
     """Items of some cells in this order, at most `chunk` of them; one for each program."""
-    places = np.unravel_index(cells, grid_shape(axes, seeds))
+    places = indices_of(cells, grid_shape(axes, seeds))
     static = [(axis, where) for axis, where in zip(axes, places, strict=False) if not axis.data]
     sizes = tuple(len(axis.values) for axis, _ in static)
     numbers = np.zeros(len(cells), int)
@@ -131,6 +131,11 @@ def values_at(axes: list[Axis], seeds: int | None, cell: int) -> dict[str, Any]:
     where = np.unravel_index(cell, grid_shape(axes, seeds))
     values = {axis.dim: axis.values[i] for axis, i in zip(axes, where, strict=False)}
     return values if seeds is None else values | {"seed": int(where[len(axes)])}
+
+
+def indices_of(cells: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Where cells are along each axis of the grid, which may have none."""
+    return np.unravel_index(cells, shape) if shape else ()
 
 
 def grid_shape(axes: list[Axis], seeds: int | None) -> tuple[int, ...]:

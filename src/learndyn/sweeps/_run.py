@@ -19,7 +19,7 @@ from learndyn.datasets import Labelled, labelled_arrays
 from learndyn.dynamics import FAILED_RUN, level_of
 from learndyn.sweeps._axes import are_numbers
 from learndyn.sweeps._call import Call
-from learndyn.sweeps._items import Item
+from learndyn.sweeps._items import Item, indices_of
 from learndyn.sweeps._plan import Plan
 
 _NOT_TRACEABLE = (
@@ -114,7 +114,7 @@ def _arguments(plan: Plan, item: Item, columns: dict[str, Any]) -> tuple[Any, ..
     """The arguments of `_program` for the cells of an item, the last of which fills the lanes."""
     padded = np.full(item.lanes, item.cells[-1])
     padded[: len(item.cells)] = item.cells
-    places = dict(zip(plan.dims, np.unravel_index(padded, plan.shape), strict=True))
+    places = dict(zip(plan.dims, indices_of(padded, plan.shape), strict=True))
     data = _rows(columns, {dim: places[dim] for dim in columns})
     keys = data.pop("seed", None)
     key = plan.keys if plan.seeds is None else None

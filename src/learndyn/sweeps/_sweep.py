@@ -32,7 +32,7 @@ def sweep(
     chunk: int | None = None,
     cost: Callable[[dict[str, Any]], float] | None = None,
     store: str | os.PathLike[str] | None = None,
-    shard: tuple[int, int] | None = None,
+    shard: tuple[int, int] | Any = None,
     **keywords: Any,
 ) -> "xarray.Dataset":
     """`level` on a grid of hyperparameters, initial states and seeds, as one dataset.

@@ -129,13 +129,23 @@ def _hash(data: Any) -> str:
 
 
 def _source(function: types.FunctionType) -> str:
-    """The source without its indentation, or what it was compiled to where no file has it."""
+    """The source without its indentation.
+
+    Where there is none, and for lambdas, of which one line may hold several, also what it was
+    compiled to; this depends on the version of Python.
+    """
     try:
-        return inspect.cleandoc(inspect.getsource(function))
+        source = inspect.cleandoc(inspect.getsource(function))
     except (OSError, TypeError):
-        code = function.__code__
-        constants = [x for x in code.co_consts if not isinstance(x, types.CodeType)]
-        return f"{code.co_code.hex()} {constants!r} {code.co_names!r}"
+        source = ""
+    if source and function.__name__ != "<lambda>":
+        return source
+    return source + _compiled(function.__code__)
+
+
+def _compiled(code: types.CodeType) -> str:
+    constants = [_compiled(x) if isinstance(x, types.CodeType) else x for x in code.co_consts]
+    return f"{code.co_code.hex()} {constants!r} {code.co_names!r}"
 
 
 def _content(cell: Any) -> Any:

@@ -47,7 +47,7 @@ class GridArray(BackendArray):
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
         """Block by block, so that no more than one of them is in memory."""
         rank = self.places.ndim
-        places, inside = _outer(self.places, key[:rank]), key[rank:]
+        places, inside = np.asarray(_outer(self.places, key[:rank])), key[rank:]
         shape = _outer(np.broadcast_to(0, self.variable.shape), inside).shape
         stored = np.dtype(self.variable.stored)
         found = np.full((places.size, *shape), self.variable.fill, stored)
@@ -59,7 +59,7 @@ class GridArray(BackendArray):
             if rows is not None:
                 some = rows[flat[wanted] - block * self.block]
                 found[wanted] = _outer(some, (slice(None), *inside))
-        return found.reshape(*places.shape, *shape).astype(self.dtype)
+        return found.reshape((*places.shape, *shape)).astype(self.dtype)
 
     def _block(self, array: Any, block: int) -> np.ndarray | None:
         """The numbers of a block; None, with a warning, where they cannot be read."""
@@ -80,7 +80,7 @@ def _first_known(places: np.ndarray, axis: int) -> np.ndarray:
     """Places without an axis along which all runs agree: those of the first run that is there."""
     rows = np.moveaxis(places, axis, 0)
     first = np.argmax(rows >= 0, axis=0)
-    return np.take_along_axis(rows, first[None], 0)[0]
+    return np.asarray(np.take_along_axis(rows, first[None], 0)[0])
 
 
 def _outer(array: np.ndarray, key: tuple[Any, ...]) -> np.ndarray:

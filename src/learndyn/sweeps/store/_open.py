@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn.datasets import build
+from learndyn.datasets import Labelled, build
 from learndyn.sweeps.store._files import (
     Description,
     Grid,
@@ -62,8 +62,8 @@ def dataset_of(path: Path, description: Description) -> "xarray.Dataset":
     for name, variable in description.layout.items():
         from_all = places.reshape(shape) if variable.stored == "int8" else sound
         array = GridArray(path, name, variable, description, from_all, everything)
-        variables[name] = (array.dims, lazily(array))
-    variables["done"] = (description.dims, finished.reshape(shape))
+        variables[name] = Labelled(array.dims, lazily(array))
+    variables["done"] = Labelled(description.dims, finished.reshape(shape))
     attributes = dict(description.attributes)
     if errors:
         attributes["errors"] = _told(description, places, errors)
