@@ -52,11 +52,22 @@ def sweep(
         of the grid. The key goes to the level, or to start where start is a function of a key;
         where both take one, they get the two halves of jax.random.split of it.
     progress: a bar on stderr; None: where stderr is a terminal.
-    chunk: at most this many runs in one vmapped program; None: 64 on CPUs, 1024 elsewhere.
+    chunk: at most this many runs in one vmapped program, all of which have as many lanes, 1 or a
+        multiple of 8, so that other numbers than these leave lanes empty. A run's bits depend on
+        its own values, its key and this number alone, on one type of device and one set of
+        versions: neither order nor the rest of the grid matters. Another number may change the
+        last bits. None: up to 64 on CPUs, 1024 elsewhere, what suits the size of the grid; the
+        dataset's attribute `chunk` says how many.
     cost: predicts a run's cost from a dict of its values: runs that cost the same go together,
         because the slowest of a program sets its pace. It gets one dict for each run of the
         grid, before the first run starts; for 10^5 runs that alone takes 0.2 s. None: a guess
         from n and the rates, made for all runs at once.
+    store: a folder, "run.zarr", say, that keeps what is finished, so that the same call goes on
+        after a kill; see below. The dataset is opened lazily, as by `open_sweep`, and has the
+        variable `done`. None: everything stays in memory.
+    shard: (i, n) does every n-th block of a store, so that n processes, on any machines that see
+        the store, do it all; counted from 0 or from 1 (n is 0). Each returns what is there when
+        it has done its share. None: all.
     keywords: passed on to level (and to start, where it has parameters of these names).
 
     What can be traced is vmapped, the rest (sizes, activations) is looped over, and so are numbers
@@ -68,11 +79,17 @@ def sweep(
     rounding, but for two things that a run alone does with numbers that here are traced:
     `solve_ode` is not repeated with finer averages (`averages_error` says how good they are), and a
     start that is made by a function of a key does not tell how far its fields reach.
+    A store that holds the same sweep is gone on with, and so is one whose every axis, and number
+    of seeds, is contained in this sweep's: what was done is kept, and what is new comes after it.
+    Any other sweep is refused.
+
     Ctrl-C raises `learndyn.Interrupted`, a KeyboardInterrupt whose `dataset` has the runs that were
     finished; compiled programs cannot be stopped, so that it waits for the one that is running.
 
     Raises: ValueError for names that do not exist, empty grids, seeds that nothing takes,
-    keywords that nobody knows, and bad values; the run's own error where every run raises.
+    keywords that nobody knows, and bad values; for a store of another sweep, with the differences
+    on one line, and one that a living process is at; OSError where the store cannot be written;
+    the run's own error where every run raises.
     """
     plan = make_plan(
         level,

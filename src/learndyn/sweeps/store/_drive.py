@@ -243,11 +243,14 @@ class _Share:
         self, arrays: dict[str, np.ndarray], rows: np.ndarray, outcome: Outcome
     ) -> dict[int, Exception]:
         """Put what came out of some runs in its rows. Returns: what was raised, by row."""
-        found = {name: self._fitted(name, x) for name, x in outcome.arrays.items()}
-        bad = next((x for x in found.values() if isinstance(x, Exception)), None)
-        if outcome.errors or bad is not None:
+        error = next(iter(outcome.errors.values()), None)
+        found: dict[str, np.ndarray] = {}
+        try:
+            found = {name: self._fitted(name, x) for name, x in outcome.arrays.items()}
+        except ValueError as unfit:
+            error = unfit
+        if error is not None:
             arrays["result"][rows] = Result.ERROR.value
-            error = bad or next(iter(outcome.errors.values()))
             self.first_error = self.first_error or error
             return dict.fromkeys(rows.tolist(), error)
         if "result" not in found and arrays["result"].dtype == np.int8:
@@ -257,20 +260,20 @@ class _Share:
             arrays[stored][(rows, *map(slice, values.shape[1:]))] = values
         return {}
 
-    def _fitted(self, name: str, labelled: Labelled) -> np.ndarray | Exception:
-        """Numbers with all axes of the store, or why there is no room for them."""
+    def _fitted(self, name: str, labelled: Labelled) -> np.ndarray:
+        """Numbers with all axes of the store. Raises: ValueError where it has no room for them."""
         variable = self.description.layout.get(self._name(name))
         array = labelled.array
         if variable is None or array.ndim > 1 + len(variable.dims):
-            return ValueError(f"{name} has {array.ndim - 1} axes, for which the store has no room")
+            raise ValueError(f"{name} has {array.ndim - 1} axes, for which the store has no room")
         array = array.reshape(*array.shape, *[1] * (1 + len(variable.dims) - array.ndim))
         if any(size > room for size, room in zip(array.shape[1:], variable.shape, strict=True)):
-            return ValueError(
+            raise ValueError(
                 f"{name} has shape {array.shape[1:]}, but the store has room for {variable.shape}, "
                 "the shape of the run that was looked at first"
             )
         if variable.stored == "int8" and not are_codes(array):
-            return ValueError(f"{name} holds other numbers than codes of ld.Result: rename it")
+            raise ValueError(f"{name} holds other numbers than codes of ld.Result: rename it")
         return array
 
     def _name(self, name: str) -> str:

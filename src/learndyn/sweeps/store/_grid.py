@@ -91,4 +91,5 @@ def _outer(array: np.ndarray, key: tuple[Any, ...]) -> np.ndarray:
 
 
 def lazily(array: GridArray) -> Any:
-    return indexing.MemoryCachedArray(indexing.CopyOnWriteArray(indexing.LazilyIndexedArray(array)))
+    data: Any = indexing.LazilyIndexedArray(array)
+    return indexing.MemoryCachedArray(indexing.CopyOnWriteArray(data))

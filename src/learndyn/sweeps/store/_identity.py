@@ -1,5 +1,6 @@
 """Which sweep a store holds, and how another one differs from it."""
 
+import importlib.metadata
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,9 @@ from learndyn.sweeps.store._fingerprint import Fingerprints
 
 _MOST_SHOWN = 8
 """Entries of a list that a message shows; of longer ones the first entries that differ."""
+
+_SPLITTING = "jax_threefry_partitionable"
+"""The setting of JAX that decides what random keys are split into."""
 
 
 def identity_of(plan: Plan) -> dict[str, Any]:
@@ -52,14 +56,11 @@ def identity_of(plan: Plan) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     """Versions of what decides numbers. That of Python does not, nor does that of xarray."""
-    import importlib.metadata
-
     from learndyn._version import __version__
 
     names = ("jax", "jaxlib", "equinox", "diffrax", "lineax", "optimistix", "numpy", "scipy")
     found = {name: importlib.metadata.version(name) for name in names}
-    partitionable = str(bool(jax.config.jax_threefry_partitionable))
-    return {"learndyn": __version__, **found, "jax_threefry_partitionable": partitionable}
+    return {"learndyn": __version__, **found, _SPLITTING: str(getattr(jax.config, _SPLITTING))}
 
 
 def _without(described: Any, plan: Plan, kind: str) -> Any:

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from learndyn._results import Result
@@ -95,7 +96,7 @@ def _example(plan: Plan, item: Item) -> tuple[dict[str, Labelled], bool]:
 
 
 def _zeros(leaf: Any) -> Any:
-    if not isinstance(leaf, jax.ShapeDtypeStruct) or jax.dtypes.issubdtype(
+    if not isinstance(leaf, jax.ShapeDtypeStruct) or jnp.issubdtype(
         leaf.dtype, jax.dtypes.prng_key
     ):
         return leaf
