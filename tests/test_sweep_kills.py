@@ -45,7 +45,7 @@ class Work:
 
     def kill(self, process):
         os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
 
     def finish(self, process):
         _, told = process.communicate(timeout=LONGEST)

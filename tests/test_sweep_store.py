@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import learndyn as ld
-from learndyn.sweeps.store import _drive, _files, _lock, _open
+from learndyn.sweeps.store import _drive, _files, _lock, _open, _share
 from learndyn.sweeps.store._fingerprint import Fingerprints
 
 pytest.importorskip("zarr")
@@ -67,13 +67,13 @@ def small_blocks(monkeypatch):
 @pytest.fixture
 def done(monkeypatch):
     """The blocks that are run, in order."""
-    blocks, run_block = [], _drive._Share._run_block
+    blocks, run_block = [], _share.Share.run_block
 
     def counted(share, runner, block, bar):
         blocks.append(block)
         run_block(share, runner, block, bar)
 
-    monkeypatch.setattr(_drive._Share, "_run_block", counted)
+    monkeypatch.setattr(_share.Share, "run_block", counted)
     return blocks
 
 
@@ -225,9 +225,9 @@ class TestStartingAgain:
                 raise KeyboardInterrupt
             run_block(share, runner, block, bar)
 
-        run_block = _drive._Share._run_block
+        run_block = _share.Share.run_block
         with monkeypatch.context() as patch:
-            patch.setattr(_drive._Share, "_run_block", pressed)
+            patch.setattr(_share.Share, "run_block", pressed)
             with pytest.raises(ld.Interrupted, match=r"after 10 of 24 runs.*goes on") as stopped:
                 sweep(path)
         assert "\n" not in str(stopped.value)

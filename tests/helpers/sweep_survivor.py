@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 import learndyn as ld
-from learndyn.sweeps.store import _drive
+from learndyn.sweeps.store import _drive, _share
 
 OVER = {"lr": [0.01 * i for i in range(1, 31)], "noise": [0.0, 0.1, 0.2, 0.3]}
 SEEDS, CHUNK, BLOCKS = 4, 2, 240
@@ -27,7 +27,7 @@ def level(problem, rule, start, ts, *, key):
 def main(store, log, number, count):
     jax.config.update("jax_enable_x64", True)
     _drive.SECONDS_PER_BLOCK = 0.0  # one program each
-    run_block = _drive._Share._run_block
+    run_block = _share.Share.run_block
 
     def logged(share, runner, block, bar):
         is_done = (Path(store) / "done" / f"c.{block}").exists()
@@ -35,7 +35,7 @@ def main(store, log, number, count):
             file.write(f"{block} {'twice' if is_done else 'once'}\n")
         run_block(share, runner, block, bar)
 
-    _drive._Share._run_block = logged
+    _share.Share.run_block = logged
     start = ld.Overlaps(Q=[[0.5]], R=[[0.1]], T=[[1.0]])
     shard = None if int(count) == 1 else (int(number), int(count))
     ld.sweep(

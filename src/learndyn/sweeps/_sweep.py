@@ -1,6 +1,7 @@
 """The one function most users need."""
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ def sweep(
     cost: Callable[[dict[str, Any]], float] | None = None,
     store: str | os.PathLike[str] | None = None,
     shard: tuple[int, int] | Any = None,
+    workers: int | Any = 1,
     **keywords: Any,
 ) -> "xarray.Dataset":
     """`level` on a grid of hyperparameters, initial states and seeds, as one dataset.
@@ -68,6 +70,9 @@ def sweep(
     shard: (i, n) does every n-th block of a store, so that n processes, on any machines that see
         the store, do it all; counted from 0 or from 1 (n is 0). Each returns what is there when
         it has done its share. None: all.
+    workers: this many processes run the programs, each on its own core or GPU, and write them to
+        the store, or to a temporary one; a process that dies is replaced. A script needs no guard,
+        but functions must be such that cloudpickle can send them.
     keywords: passed on to level (and to start, where it has parameters of these names).
 
     What can be traced is vmapped, the rest (sizes, activations) is looped over, and so are numbers
@@ -104,14 +109,19 @@ def sweep(
         cost=cost,
         keywords=keywords,
     )
-    if store is not None:
-        share = _checked_shard(shard)
-        return run_in_store(
-            plan, Path(store), shard=share, chunk=chunk, cost=cost, progress=progress
-        )
-    if shard is not None:
+    if store is None and shard is not None:
         raise ValueError(f"shard={shard!r} needs a store, in which all shares meet: give store=.")
-    return _in_memory(plan, progress)
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers must be an integer >= 1; got {workers!r}.")
+    if store is None and workers == 1:
+        return _in_memory(plan, progress)
+    options = {"shard": _checked_shard(shard), "chunk": chunk, "cost": cost}
+    options |= {"progress": progress, "workers": workers}
+    if store is not None:
+        return run_in_store(plan, Path(store), **options)
+    with tempfile.TemporaryDirectory(prefix="learndyn-") as folder:
+        found = run_in_store(plan, Path(folder) / "sweep.zarr", **options)
+        return found.drop_vars("done").load()
 
 
 def _in_memory(plan: Plan, progress: bool | None) -> "xarray.Dataset":
