@@ -37,9 +37,14 @@ class Work:
     def done(self):
         return len(list((self.store / "done").glob("c.[0-9]*"))) if self.store.exists() else 0
 
-    def wait_for_more(self, blocks):
+    def wait_for_more(self, blocks, *processes):
+        """Until so many blocks more are done, or those processes have nothing left to do."""
         before, give_up = self.done(), time.monotonic() + LONGEST
         while self.done() < min(before + blocks, sweep_survivor.BLOCKS):
+            for process in processes:
+                assert not process.poll(), process.stderr.read().decode()
+            if all(process.poll() == 0 for process in processes):
+                return
             assert time.monotonic() < give_up
             time.sleep(0.01)
 
@@ -74,7 +79,7 @@ def test_two_shares_killed_ten_times(tmp_path, reference):
     work, chance = Work(tmp_path / "sweep"), random.Random(1)
     shares = {number: work.begin(number, 2) for number in range(2)}
     for _ in range(10):
-        work.wait_for_more(chance.randint(1, 12))
+        work.wait_for_more(chance.randint(1, 12), *shares.values())
         time.sleep(0.05 * chance.random())
         number = chance.randrange(2)
         work.kill(shares[number])
@@ -89,10 +94,10 @@ def test_a_driver_killed_and_started_again_at_once(tmp_path, reference):
     work = Work(tmp_path / "sweep")
     for _ in range(3):
         process = work.begin()
-        work.wait_for_more(20)
+        work.wait_for_more(20, process)
         work.kill(process)
     process = work.begin()
-    work.wait_for_more(5)
+    work.wait_for_more(5, process)
     second = work.begin()  # while the first is alive
     _, told = second.communicate(timeout=LONGEST)
     assert second.returncode != 0
@@ -104,7 +109,7 @@ def test_a_driver_killed_and_started_again_at_once(tmp_path, reference):
 def test_ctrl_c_in_the_middle(tmp_path, reference):
     work = Work(tmp_path / "sweep")
     process = work.begin()
-    work.wait_for_more(20)
+    work.wait_for_more(20, process)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=LONGEST)
     assert "of 480 runs" in told.decode().strip().split("\n")[-1]
