@@ -98,8 +98,10 @@ def test_a_driver_killed_and_started_again_at_once(tmp_path, reference):
         work.kill(process)
     process = work.begin()
     work.wait_for_more(5, process)
-    second = work.begin()  # while the first is alive
+    process.send_signal(signal.SIGSTOP)  # alive, and not done before the second has begun
+    second = work.begin()
     _, told = second.communicate(timeout=LONGEST)
+    process.send_signal(signal.SIGCONT)
     assert second.returncode != 0
     assert f"process {process.pid} on" in told.decode()
     work.finish(process)

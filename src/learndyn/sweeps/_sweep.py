@@ -35,6 +35,7 @@ def sweep(
     store: str | os.PathLike[str] | None = None,
     shard: tuple[int, int] | Any = None,
     workers: int | Any = 1,
+    client: Any = None,
     **keywords: Any,
 ) -> "xarray.Dataset":
     """`level` on a grid of hyperparameters, initial states and seeds, as one dataset.
@@ -73,6 +74,9 @@ def sweep(
     workers: this many processes run the programs, each on its own core or GPU, and write them to
         the store, or to a temporary one; a process that dies is replaced. A script needs no guard,
         but functions must be such that cloudpickle can send them.
+    client: a `dask.distributed.Client`, whose workers run the blocks and write them to the store,
+        which all of them must see; what a lost worker has not finished is done again. x64 is set
+        there as it is here. Start one process for each GPU, and spawn them.
     keywords: passed on to level (and to start, where it has parameters of these names).
 
     What can be traced is vmapped, the rest (sizes, activations) is looped over, and so are numbers
@@ -113,10 +117,12 @@ def sweep(
         raise ValueError(f"shard={shard!r} needs a store, in which all shares meet: give store=.")
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers must be an integer >= 1; got {workers!r}.")
+    if client is not None and store is None:
+        raise ValueError("client needs a store that all workers of the cluster see: give store=.")
     if store is None and workers == 1:
         return _in_memory(plan, progress)
     options = {"shard": _checked_shard(shard), "chunk": chunk, "cost": cost}
-    options |= {"progress": progress, "workers": workers}
+    options |= {"progress": progress, "workers": workers, "client": client}
     if store is not None:
         return run_in_store(plan, Path(store), **options)
     with tempfile.TemporaryDirectory(prefix="learndyn-") as folder:

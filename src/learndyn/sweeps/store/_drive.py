@@ -51,11 +51,13 @@ def run_in_store(
     cost: Callable[[dict[str, Any]], float] | None,
     progress: bool | None,
     workers: int = 1,
+    client: Any = None,
 ) -> "xarray.Dataset":
     """Do what the store lacks, this process's share of it, and open the store.
 
     chunk, cost: those of the user, for which the plan was made.
     """
+    path = path.absolute()  # for processes that are somewhere else
     read_description(path)  # what is no store is left as it is
     flags_folder(path).mkdir(parents=True, exist_ok=True)
     with driving(flags_folder(path), shard):
@@ -63,7 +65,7 @@ def run_in_store(
             description = _prepared(plan, path, chunk, cost)
         share = Share(plan._replace(chunk=description.chunk), path, description, shard)
         try:
-            share.run(progress, workers)
+            share.run(progress, workers, client)
         except KeyboardInterrupt:
             done, total = share.finished, plan.cells
             found = dataset_of(path, description)

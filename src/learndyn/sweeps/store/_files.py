@@ -231,6 +231,12 @@ def blocks_done(path: Path, description: Description) -> np.ndarray:
     return done
 
 
+def is_flagged(path: Path, description: Description, block: int) -> bool:
+    """Whether the flag of one block is there and whole."""
+    flag = flags_folder(path) / f"c.{block}"
+    return flag.exists() and flag.stat().st_size == description.block + _CHECKSUM
+
+
 def damaged_blocks(path: Path, description: Description, done: np.ndarray) -> dict[int, str]:
     """Blocks that are done but of which a file is lost or has another size, and which file."""
     found: dict[int, str] = {}

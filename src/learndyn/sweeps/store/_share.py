@@ -17,6 +17,7 @@ from learndyn.sweeps.store._files import (
     blocks_done,
     damaged_blocks,
     drop_flag,
+    is_flagged,
     open_array,
     write_block,
     write_errors,
@@ -41,8 +42,8 @@ class Share:
         self._arrays = {name: open_array(path, name, "r+") for name in description.layout}
         self._arrays["done"] = open_array(path, "done", "r+")
 
-    def run(self, progress: bool | None, workers: int) -> None:
-        """All blocks of the share that are not done, here or in several processes."""
+    def run(self, progress: bool | None, workers: int, client: Any) -> None:
+        """All blocks of the share that are not done, here, in several processes or a cluster."""
         self._drop_damaged()
         mine = np.zeros_like(self._done)
         mine[self.blocks] = True
@@ -50,6 +51,11 @@ class Share:
         with progress_bar(progress, total=self._count(mine), unit="run", title="sweep") as bar:
             bar.update(before)
             missing = np.flatnonzero(mine & ~self._done).tolist()
+            if client is not None and missing:
+                from learndyn.sweeps.store._cluster import run_with_client
+
+                run_with_client(self, missing, client, bar)
+                return
             if workers > 1 and missing:
                 from learndyn.sweeps.store._workers import run_with_workers
 
@@ -58,6 +64,10 @@ class Share:
             runner = Runner(self.plan)
             for block in missing:
                 self.run_block(runner, block, bar)
+
+    def is_done(self, block: int) -> bool:
+        """Whether the flag of a block is there now."""
+        return is_flagged(self.path, self.description, block)
 
     def runs_of(self, block: int) -> int:
         """How many runs a block holds."""

@@ -31,7 +31,7 @@ def run_with_workers(share: Share, blocks: list[int], count: int, bar: Any) -> N
     takes several processes along.
     """
     waiting, deaths = deque(blocks), Counter[int]()
-    payload = _payload(share)
+    payload = payload_of(share)
     with selectors.DefaultSelector() as selector:
         running: dict[int, tuple[_Process, int]] = {}
         try:
@@ -64,7 +64,8 @@ def run_with_workers(share: Share, blocks: list[int], count: int, bar: Any) -> N
                 _end(selector, process)
 
 
-def _payload(share: Share) -> bytes:
+def payload_of(share: Share) -> bytes:
+    """What another process needs to run blocks of this share."""
     require_extra("cloudpickle", "sweep", "a sweep in several processes")
     import cloudpickle
 
