@@ -136,6 +136,9 @@ def test_jumps_and_dwell_times_of_a_loss_curve():
         return np.log((s[k] / alpha**2 - 1) / (s[k] / u - 1)) / (2 * s[k])
 
     np.testing.assert_allclose(flow.jump_times(run, levels), [at(0, 1.0), at(1, 0.25)], atol=1e-3)
+    half_learned = flow.linear_jump_times(*start.weights, data).times
+    reached = flow.jump_times(run, levels, done=0.75)
+    np.testing.assert_allclose(reached, half_learned, atol=1e-3)
     dwell = flow.dwell_times(run, levels)
     # 5 % of the smaller drop next to each level: of 2, 0.5 and 0.5.
     np.testing.assert_allclose(dwell[0], at(0, 2.0 - 0.05 * 2.0), atol=2e-3)
@@ -144,6 +147,8 @@ def test_jumps_and_dwell_times_of_a_loss_curve():
     assert np.isnan(flow.jump_times(run, [3.5, 3.0])[0])
     with pytest.raises(ValueError, match="decrease"):
         flow.jump_times(run, [0.5, 2.5])
+    with pytest.raises(ValueError, match="done is a share"):
+        flow.jump_times(run, levels, done=75)
     with pytest.raises(ValueError, match="jumps >= 1"):
         flow.dwell_times(run, [0.5])
 

@@ -29,8 +29,10 @@ _COARSE = 0.02
 """Where the largest difference is above this share of the largest quantity, that it has become
 smaller is chance."""
 
-_UNRESOLVED = 2e-3
-"""A misfit beyond which differences between levels are chance."""
+_UNRESOLVED = 3e-3
+"""A misfit beyond which differences between levels are chance. Of 1000 random states of tanh and
+swish with overlaps of 1e-3 to 1e3 none below it has a larger error than is told, and at most two in
+a hundred with overlaps below 5 is above it."""
 
 _STANDARD_ERRORS = 6.0
 """Times the standard error of four replicates: three degrees of freedom have long tails. Of 1800

@@ -7,6 +7,8 @@ import contextlib
 import importlib
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -39,17 +41,31 @@ class Command:
             return rebuild_page(self.options.folder)
         began = time.perf_counter()
         jax.config.update("jax_enable_x64", True)
-        loading = threading.Thread(target=_load_slow_libraries, args=(self.options.output.png,))
+        is_flow = self.level == "flow"
+        options = self.options.model if is_flow else self.options
+        loading = threading.Thread(target=_load_slow_libraries, args=(options.output.png,))
         loading.start()
         try:
-            self.settings = settings_from(self.options, self.level)
-            datasets = run_level(LEVELS[self.level], self.options, self.settings, self.kept)
-            failed = report(datasets, self.options, self.settings)
+            finish, failed = self._flow() if is_flow else self._level()
         finally:
             loading.join()  # an interpreter that ends cuts imports short, with a traceback
-        paths = write(datasets, self.settings, self.level)
-        show_files(paths, time.perf_counter() - began)
+        show_files(finish(), time.perf_counter() - began)
         return 1 if failed else 0
+
+    def _level(self) -> tuple[Callable[[], list[Path]], int]:
+        """What writes the files of a level of description, and how many runs stopped early."""
+        settings = self.settings = settings_from(self.options, self.level)
+        datasets = run_level(LEVELS[self.level], self.options, settings, self.kept)
+        failed = report(datasets, self.options, settings)
+        return lambda: write(datasets, settings, self.level), failed
+
+    def _flow(self) -> tuple[Callable[[], list[Path]], int]:
+        """The same of `learndyn flow`, whose room no other command loads."""
+        from learndyn.cli.flow.command import FlowCommand
+
+        command = FlowCommand(self.options.model)
+        found, failed = command.run()
+        return lambda: command.write(found), failed
 
     def keep(self) -> str:
         """Write what is finished after an interruption, and say what that is."""

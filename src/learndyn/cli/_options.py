@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, arg, subcommand
 
+from learndyn.cli._destination import OutputOptions
 from learndyn.cli._names import Loss, Rule, StudentUnit, TeacherUnit
+from learndyn.cli.flow import options as flow
 
 Layer = float | Literal["mean", "sqrt", "gaussian"]
 
@@ -131,18 +133,6 @@ class AverageOptions:
 
 
 @dataclass(frozen=True)
-class OutputOptions:
-    """What is written."""
-
-    output: Annotated[Path | None, arg(aliases=("-o",))] = None
-    """NetCDF file, ending in .nc. None: learndyn-COMMAND.nc. The PNG gets the same name."""
-    png: bool = True
-    """Draw a figure as well."""
-    progress: Literal["auto", "on", "off"] = "auto"
-    """Progress bar on stderr; auto: where that is a terminal."""
-
-
-@dataclass(frozen=True)
 class Common:
     """What all levels of description share."""
 
@@ -256,6 +246,7 @@ EXAMPLES = {
   learndyn chain --runs 500 --n 100 --k 2 --m 2 --theory""",
     "langevin": """\
   learndyn langevin --n 1000 --dt 0.005 --theory""",
+    "flow": flow.EXAMPLES,
     "report": """\
   learndyn report
   learndyn report results/validation""",
@@ -266,6 +257,7 @@ COMMANDS: dict[str, type] = {
     "sgd": Sgd,
     "chain": Chain,
     "langevin": Langevin,
+    "flow": flow.Flow,
     "report": Report,
 }
 

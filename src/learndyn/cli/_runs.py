@@ -125,7 +125,7 @@ def _one_run(level: Level, start: Any, options: Any, settings: Settings) -> Any:
     if level.in_parts is not None and shown:
         trajectory = _with_bar(level.in_parts, level.name, arguments, keywords)
     else:
-        with _elapsed_time(level.name, shown):
+        with elapsed_time(level.name, shown):
             trajectory = jax.block_until_ready(level.function(*arguments, **keywords))
     return to_dataset(trajectory)
 
@@ -143,8 +143,8 @@ def _with_bar(in_parts: Callable[..., Any], name: str, arguments: Any, keywords:
 
 def _solve(settings: Settings, start: Overlaps, solver: Any) -> Any:
     keywords = {} if solver is None else vars(solver)
-    shown = _elapsed_time("ode", _shows_progress(settings))
-    with _plain_warnings("ode"), shown:
+    shown = elapsed_time("ode", _shows_progress(settings))
+    with plain_warnings("ode"), shown:
         trajectory = solve_ode(
             settings.problem,
             settings.rule,
@@ -158,7 +158,7 @@ def _solve(settings: Settings, start: Overlaps, solver: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _plain_warnings(name: str) -> Iterator[None]:
+def plain_warnings(name: str) -> Iterator[None]:
     """Warnings of a run as one line on stderr, without a place in the library's source."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -168,7 +168,7 @@ def _plain_warnings(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _elapsed_time(name: str, shown: bool) -> Iterator[None]:
+def elapsed_time(name: str, shown: bool) -> Iterator[None]:
     """Seconds that go by on stderr: an adaptive solver does not know how far it is."""
     from tqdm import tqdm
 

@@ -72,8 +72,8 @@ def settings_from(options: Any, level: str) -> Settings:
     Raises: ValueError for options that do not go together; OSError where a file cannot be read or
     written; ImportError for an extra that is not installed.
     """
-    png = _can_draw(options.output)
-    output = _output(options.output.output, level, png)
+    png = can_draw(options.output)
+    output = output_path(options.output.output, level, png)
     key = jax.random.key(options.start.seed)
     inputs = _inputs(getattr(options, "experiment", None))
     size = getattr(getattr(inputs, "base", inputs), "n", None)
@@ -215,7 +215,7 @@ def _inputs(options: Any) -> AbstractInputs | TrainingSet:
     return TrainingSet(base, options.train_size, options.replace)
 
 
-def _can_draw(options: Any) -> bool:
+def can_draw(options: Any) -> bool:
     """Whether a figure is wanted and possible; said before the run where it is not possible."""
     if not options.png:
         return False
@@ -227,7 +227,11 @@ def _can_draw(options: Any) -> bool:
     return True
 
 
-def _output(path: Path | None, level: str, png: bool) -> Path:
+def output_path(path: Path | None, level: str, png: bool) -> Path:
+    """The NetCDF file, where it and the figure can be written.
+
+    Raises: ValueError for another ending; OSError where no file can be written there.
+    """
     path = Path(f"learndyn-{level}.nc") if path is None else path
     if path.suffix != ".nc":
         raise ValueError(f"--output must end in .nc, for NetCDF; got {str(path)!r}.")

@@ -9,8 +9,10 @@ from learndyn.datasets._build import overlaps_at as overlaps_at
 from learndyn.datasets._build import to_dataset as to_dataset
 from learndyn.datasets._continue import continue_run as continue_run
 from learndyn.datasets._files import load as load
+from learndyn.datasets._files import reading as reading
 from learndyn.datasets._files import require_writable as require_writable
 from learndyn.datasets._files import save as save
+from learndyn.datasets._flows import is_flow as is_flow
 from learndyn.datasets._origins import problem_of as problem_of
 from learndyn.datasets._origins import rule_of as rule_of
 from learndyn.datasets._origins import with_value as with_value

@@ -8,6 +8,7 @@ import numpy as np
 
 from learndyn._checks import brief, is_concrete
 from learndyn._types import RealLike
+from learndyn.datasets._flows import flow_parts, is_flow
 from learndyn.datasets._provenance import provenance
 from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
 from learndyn.dynamics import Fluctuations, Trajectory
@@ -49,7 +50,8 @@ def to_dataset(
     """A trajectory as a labelled dataset that says where it comes from.
 
     trajectory: what a level returns, `Fluctuations`, or a dict of arrays. A trajectory knows its
-        problem, rule, level, n and requested times, so that it alone suffices.
+        problem, rule, level, n and requested times, so that it alone suffices. Or a `flow.Run` or
+        `flow.Jumps`, which go with `over`, `seed` and `attributes` alone.
     problem, rule, level, n, ts: for a dict of arrays, or in place of what the trajectory knows.
         ts: the requested times, the coordinate `alpha`; the true ones, step / n, are in
         `alpha_actual`. seed: an integer or a JAX random key. Problem and rule are attributes as
@@ -60,12 +62,16 @@ def to_dataset(
 
     Raises: ValueError where axes and `over` disagree, or times differ between runs without ts.
     """
+    if is_flow(trajectory):
+        _require_unused(problem=problem, rule=rule, level=level, n=n, ts=ts)
+        return _flow_dataset(trajectory, _arrays(over), seed, attributes)
     if not isinstance(trajectory, Trajectory | Fluctuations | Mapping):
         raise ValueError(
-            f"to_dataset: trajectory must be a Trajectory, Fluctuations or a dict of arrays; got "
-            f"{brief(trajectory)}. Give what ld.solve_ode or another level returns."
+            "to_dataset: trajectory must be a Trajectory, Fluctuations, a flow.Run, flow.Jumps or "
+            f"a dict of arrays; got {brief(trajectory)}. Give what ld.solve_ode or another level "
+            "returns."
         )
-    over = {name: np.asarray(_listed(values)) for name, values in (over or {}).items()}
+    over = _arrays(over)
     known = _known(trajectory, len(over))
     problem, rule = problem or known.problem, rule or known.rule
     level, n = level or known.level, known.n if n is None else n
@@ -92,20 +98,27 @@ def build(
     variables: Mapping[str, Labelled],
     coordinates: Mapping[str, np.ndarray],
     attributes: Mapping[str, Any],
+    long_names: Mapping[str, str] | None = None,
 ) -> "xarray.Dataset":
     """A dataset of these variables, each described and said to be dimensionless.
 
     Arrays that are not NumPy's are read later; they are described from their names and types.
+    long_names: of variables and coordinates that mean something else than in the schema.
     """
     import xarray as xr
 
+    own = long_names or {}
     coords = {
-        name: (name, values, _describe_coordinate(name, values))
+        name: (
+            name,
+            values,
+            _describe_coordinate(own.get(name, _LONG_NAMES.get(name, name)), values),
+        )
         for name, values in coordinates.items()
         if any(name in dims for dims, _ in variables.values()) or name != "alpha"
     }
     data = {
-        name: (dims, array, describe_variable(name, _in_memory(array)))
+        name: (dims, array, describe_variable(name, _in_memory(array), own.get(name)))
         for name, (dims, array) in variables.items()
     }
     return xr.Dataset(data, coords, dict(attributes))
@@ -129,6 +142,23 @@ def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps:
     names = ("Q", "R", "T", "v", "v_teacher", "b", "b_teacher")
     arrays = [np.asarray(row[name]) if name in row else None for name in names]
     return Overlaps(*arrays)
+
+
+def _flow_dataset(
+    result: Any, over: dict[str, np.ndarray], seed: Any, attributes: Mapping[str, Any] | None
+) -> "xarray.Dataset":
+    variables, coordinates, facts, long_names = flow_parts(result, over)
+    notes = provenance(seed=seed) | facts | dict(attributes or {})
+    return build(variables, coordinates, notes, long_names)
+
+
+def _require_unused(**arguments: Any) -> None:
+    """Raises: ValueError for what a flow does not have."""
+    if given := [name for name, value in arguments.items() if value is not None]:
+        raise ValueError(
+            f"to_dataset: {given} belong to trajectories; a flow.Run or flow.Jumps knows its times "
+            "and has no problem, rule, level or n. Leave them out, or put them into attributes."
+        )
 
 
 class _Known(NamedTuple):
@@ -189,10 +219,14 @@ def _in_memory(array: Any) -> np.ndarray:
     return array if isinstance(array, np.ndarray) else np.zeros((), array.dtype)
 
 
+def _arrays(over: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
+    return {name: np.asarray(_listed(values)) for name, values in (over or {}).items()}
+
+
 def _listed(values: Any) -> Any:
     return list(values) if isinstance(values, range | Sequence) else values
 
 
-def _describe_coordinate(name: str, values: np.ndarray) -> dict[str, str]:
-    described = {"long_name": _LONG_NAMES.get(name, name)}
+def _describe_coordinate(long_name: str, values: np.ndarray) -> dict[str, str]:
+    described = {"long_name": long_name}
     return described | ({"units": "1"} if values.dtype.kind in "iuf" else {})

@@ -12,6 +12,7 @@ import numpy as np
 
 from learndyn._checks import brief, require_extra
 from learndyn.datasets._build import to_dataset
+from learndyn.datasets._flows import is_flow
 from learndyn.datasets._provenance import SCHEMA_VERSION
 from learndyn.dynamics import Fluctuations, Trajectory
 from learndyn.states import Overlaps, Weights
@@ -31,7 +32,8 @@ def save(
 ) -> Path:
     """Write `dataset`: NetCDF for a path ending in .nc, Zarr for .zarr. Replaces what is there.
 
-    A trajectory is written as its dataset, `to_dataset(trajectory)`. `Weights` and `Overlaps` go
+    A trajectory, a `flow.Run` or `flow.Jumps` is written as its dataset, `to_dataset(trajectory)`;
+    a batch of runs needs `over` there. `Weights` and `Overlaps` go
     to a path ending in .npz, bit for bit, from which `read_state` gives them back.
 
     The file appears when it is complete, so an interrupted run leaves no half of one.
@@ -42,7 +44,7 @@ def save(
     attribute that is none of these; OSError where no file can be written there; ImportError where
     Zarr is not installed.
     """
-    if isinstance(dataset, Trajectory | Fluctuations):
+    if isinstance(dataset, Trajectory | Fluctuations) or is_flow(dataset):
         dataset = to_dataset(dataset)
     is_state = isinstance(dataset, Weights | Overlaps)
     if not is_state:

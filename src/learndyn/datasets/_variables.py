@@ -101,11 +101,15 @@ def labelled_arrays(result: Any, times: int, batch: int = 0) -> dict[str, Labell
     return labelled
 
 
-def describe_variable(name: str, array: np.ndarray) -> dict[str, Any]:
-    """Attributes of a variable: long_name, units, and what the codes of `result` mean."""
+def describe_variable(name: str, array: np.ndarray, long_name: str | None = None) -> dict[str, Any]:
+    """Attributes of a variable: long_name, units, and what the codes of `result` mean.
+
+    long_name: None for that of the schema.
+    """
     coded = name == "result" and are_codes(array)
     known = {} if name == "result" and not coded else {**SCHEMA, **_OTHER_NAMES}
-    attributes: dict[str, Any] = {"long_name": known.get(name, ((), name))[1], "units": "1"}
+    text = known.get(name, ((), name))[1] if long_name is None else long_name
+    attributes: dict[str, Any] = {"long_name": text, "units": "1"}
     if coded:
         attributes["flag_values"] = np.array([code.value for code in Result], np.int8)
         attributes["flag_meanings"] = " ".join(code.name.lower() for code in Result)
@@ -116,13 +120,13 @@ def describe_variable(name: str, array: np.ndarray) -> dict[str, Any]:
 def _labelled(name: str, value: Any, times: int, batch: int) -> Labelled:
     if isinstance(value, tuple) and len(value) == 2 and _are_dims(value[0]):
         dims = (value[0],) if isinstance(value[0], str) else tuple(value[0])
-        array = _as_numpy(name, value[1])
+        array = as_numpy(name, value[1])
         if array.ndim != batch + len(dims):
             raise ValueError(
                 f"{name} was given dimensions {dims} but has {array.ndim - batch} axes."
             )
         return Labelled(dims, array)
-    array = _as_numpy(name, value)
+    array = as_numpy(name, value)
     if name == "result" and are_codes(array):
         array = array.astype(np.int8)
     ndim = array.ndim - batch
@@ -145,7 +149,8 @@ def _are_dims(value: Any) -> bool:
     )
 
 
-def _as_numpy(name: str, value: Any) -> np.ndarray:
+def as_numpy(name: str, value: Any) -> np.ndarray:
+    """A copy of `value`. Raises: ValueError where it is being traced, or no array of numbers."""
     if not is_concrete(value):
         raise ValueError(
             f"{name} is being traced; make datasets outside of jit, vmap and grad, and give batch "

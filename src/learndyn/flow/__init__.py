@@ -43,6 +43,7 @@ from learndyn.flow.observables import Speeds as Speeds
 from learndyn.flow.observables import alignment as alignment
 from learndyn.flow.observables import dwell_times as dwell_times
 from learndyn.flow.observables import effective_rank as effective_rank
+from learndyn.flow.observables import extremal_directions as extremal_directions
 from learndyn.flow.observables import jump_times as jump_times
 from learndyn.flow.observables import kernel_distance as kernel_distance
 from learndyn.flow.observables import neuron_masses as neuron_masses

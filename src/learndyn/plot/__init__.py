@@ -1,4 +1,6 @@
-"""Figures from datasets, and from nothing else: what is drawn can be saved, and drawn again.
+"""Figures from datasets: what is drawn can be saved, and drawn again.
+
+Those of gradient flow take runs and jumps as well, and make the datasets themselves.
 
 Every function draws into given axes or makes a figure, and returns the axes. Colours are safe
 for the colour-blind, curves carry their labels, and nothing changes Matplotlib's settings.
@@ -14,3 +16,10 @@ from learndyn.plot._scaling import fitted_slope as fitted_slope
 from learndyn.plot._scaling import scaling as scaling
 from learndyn.plot._style import save as save
 from learndyn.plot._style import style as style
+from learndyn.plot.flow import coefficients as coefficients
+from learndyn.plot.flow import flow_overview as flow_overview
+from learndyn.plot.flow import frequency_powers as frequency_powers
+from learndyn.plot.flow import kernel_distances as kernel_distances
+from learndyn.plot.flow import loss_curve as loss_curve
+from learndyn.plot.flow import minima_manifold as minima_manifold
+from learndyn.plot.flow import neuron_directions as neuron_directions

@@ -20,6 +20,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 GREY = "#6E6E6E"
 
+THEORY = "#1f1f1f"
+"""Predictions drawn over runs of gradient flow, which are the first colour of the palette."""
+
 _SETTINGS: dict[Any, Any] = {
     "figure.dpi": 120,
     "figure.constrained_layout.use": True,

@@ -1,5 +1,6 @@
 """What is measured of a network along a run; `jax.vmap` over `run.model` gives every time."""
 
+from learndyn.flow.observables.extremal import extremal_directions as extremal_directions
 from learndyn.flow.observables.kernel import kernel_distance as kernel_distance
 from learndyn.flow.observables.kernel import ntk as ntk
 from learndyn.flow.observables.neurons import Speeds as Speeds

@@ -9,17 +9,23 @@ from learndyn._types import RealLike
 from learndyn.flow._run import Run
 
 
-def jump_times(run: Run, levels: RealLike) -> Float[Array, " jumps"]:
-    """When the loss first falls through the mean of two neighbouring levels.
+def jump_times(run: Run, levels: RealLike, done: RealLike = 0.5) -> Float[Array, " jumps"]:
+    """When the share `done` of the drop from one level to the next is behind, for the first time.
 
-    levels: (jumps + 1,) decreasing levels of the loss. Between saved times the loss is taken as
-    linear, so the error is a part of their spacing; `until=flow.AtLoss(level)` finds a jump of the
-    flow to rounding. Returns: NaN for a jump that the run does not reach.
-    Raises: ValueError for a batch of runs, fewer than two levels, or levels that do not decrease.
+    levels: (jumps + 1,) decreasing levels of the loss. done: in (0, 1), for example 0.75 for the
+    times of `linear_jump_times`: a mode that is half learned has taken 3/4 of its drop.
+    Between saved times the loss is taken as linear, so the error is a part of their spacing;
+    `until=flow.AtLoss(level)` finds a jump of the flow to rounding.
+    Returns: NaN for a jump that the run does not reach.
+    Raises: ValueError for a batch of runs, fewer than two levels, levels that do not decrease, or a
+        share outside (0, 1).
     """
     t, loss, levels = _curve(run, levels)
-    middles = 0.5 * (levels[:-1] + levels[1:])
-    return jnp.stack([_first_fall(t, loss, middle) for middle in middles])
+    done = as_float(done, "done")
+    if is_concrete(done) and not (done.ndim == 0 and 0 < done < 1):
+        raise ValueError(f"done is a share of a drop and must be in (0, 1); got {done}.")
+    passed = levels[:-1] + done * (levels[1:] - levels[:-1])
+    return jnp.stack([_first_fall(t, loss, level) for level in passed])
 
 
 def dwell_times(run: Run, levels: RealLike, share: RealLike = 0.05) -> Float[Array, " levels"]:

@@ -1,0 +1,1 @@
+"""The command `learndyn flow`: gradient flow of a finite network, and what theory says of it."""
