@@ -206,6 +206,23 @@ def test_a_run_that_needs_too_many_steps_keeps_what_it_reached():
         run.raise_if_failed()
 
 
+def test_trial_steps_that_overflow_are_tried_again_shorter():
+    # Before they jump these flows take steps that grow tenfold, and of some of them one ends at
+    # infinity, where an error relative to it would be ∞/∞.
+    data = flow.Data([[1.0, 2.0, -1.0]], [2.0])
+
+    def run(digits):
+        start = flow.DiagonalNetwork(jnp.full(3, 10.0**-digits), jnp.zeros(3))
+        return flow.gradient_flow(start, data, jnp.array([0.0, 2.0]) * digits, max_steps=1000)
+
+    runs = jax.vmap(run)(jnp.arange(40.0, 72.0))
+    assert (runs.result == 0).all()
+    betas = jax.vmap(lambda model: model.end_to_end()[0])(
+        jax.tree.map(lambda x: x[:, -1], runs.model)
+    )
+    assert jnp.allclose(betas, jnp.array([0.0, 1.0, 0.0]), atol=1e-9)
+
+
 def test_descent_beyond_the_stability_limit_diverges_with_a_code():
     with pytest.warns(RuntimeWarning, match="DIVERGED"):
         run = flow.gradient_descent(NEURON, DATA, [0, 1, 200], lr=10.0)
