@@ -82,6 +82,7 @@ def test_models_that_do_not_fit_are_refused(run, model, data, message):
         ({"a": 1.0}, "every trained field"),
         ({"a": 1.0, "b": 1.0}, "every trained field"),
         ([1.0, 1.0, 1.0], "2 layers"),
+        ([1.0, [1.0, 2.0, 3.0]], r"lr\[1\] must be a number"),
         (flow.DiagonalNetwork(1.0, 1.0), "LinearNeuron"),
         (flow.LinearNeuron(1.0, -1.0), r"lr\.w"),
         ("fast", "real number"),

@@ -217,7 +217,7 @@ def checked_times(ts: RealLike) -> Array:
         values = np.asarray(ts)
         if not np.isfinite(values).all() or values[0] < 0 or (np.diff(values) <= 0).any():
             raise ValueError(
-                "ts must be finite, >= 0 and strictly increasing (alpha = steps / n); got "
+                "ts must be finite, >= 0 and strictly increasing; got "
                 f"{shown(values)}. Sort it and drop repeated times, for example with numpy.unique."
             )
     return ts

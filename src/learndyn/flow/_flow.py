@@ -72,7 +72,7 @@ def gradient_flow(
     mass: > 0: a heavy ball from rest, mass theta'' + theta' = -lr dL/d theta - decay theta;
         `run.velocity` is theta'. None: gradient flow.
     until: a function of (model, loss, speed) at the end of whose first change of sign the run ends
-        with success, such as `flow.at_loss(0.1)` or `flow.at_plateau(1e-3)`: `run.end` is that
+        with success, such as `flow.AtLoss(0.1)` or `flow.AtPlateau(1e-3)`: `run.end` is that
         time, found to rounding, and rows of later times are NaN.
     adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
 
