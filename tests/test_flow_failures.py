@@ -102,6 +102,7 @@ def test_bad_rates_are_refused(lr, message):
         ({"max_steps": 0}, "max_steps"),
         ({"solver": "Euler"}, "adaptive"),
         ({"mass": 0.0}, "mass"),
+        ({"until": 0.1}, "until must be a function"),
         ({"decay": -1.0}, "decay"),
     ],
 )

@@ -1,5 +1,6 @@
 """Observables of networks against their definitions and closed forms."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -61,7 +61,8 @@ def gradient_flow(
     lr: a number; a mapping {field: rate}; a sequence with one rate per layer, in the order of the
         constructor's arguments; or a model of the same class with numbers for arrays. 0 freezes.
     rtol: tolerance of the adaptive solver relative to each number. None: 1e-10, or 1e-6 for a
-        `ld.TwoLayer` whose activation bends or jumps (ReLU).
+        `ld.TwoLayer` whose activation bends or jumps (ReLU); pass 1e-6 for models of your own with
+        such activations, which are not looked into.
     atol: absolute tolerance. None: rtol times the size (root mean square) at the start of the layer
         that a number belongs to, so that small starts are followed as exactly as large ones; a
         layer that starts at zero takes the smallest size among the others.
@@ -72,8 +73,8 @@ def gradient_flow(
     mass: > 0: a heavy ball from rest, mass theta'' + theta' = -lr dL/d theta - decay theta;
         `run.velocity` is theta'. None: gradient flow.
     until: a function of (model, loss, speed) at the end of whose first change of sign the run ends
-        with success, such as `flow.AtLoss(0.1)` or `flow.AtPlateau(1e-3)`: `run.end` is that
-        time, found to rounding, and rows of later times are NaN.
+        with success, such as `flow.AtLoss(0.1)` or `flow.AtPlateau(1e-3)`: `run.end` is that time,
+        found to rounding, `run.last` the model there, and rows of later times are NaN.
     adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
 
     A diagonal network without decay and mass is integrated in the dual variable s, s_i' =
@@ -96,6 +97,7 @@ def gradient_flow(
     rtol = _default_rtol(objective.model) if rtol is None else rtol
     tolerances = _checked_tolerances(rtol, atol)
     _require_adaptive(solver)
+    _require_event(until)
     max_steps = as_count(max_steps, "max_steps", "the solver stops after so many")
     if mass is not None:
         mass = as_float(mass, "mass")
@@ -135,7 +137,8 @@ def _flow(
     rows = jax.vmap(coordinates.numbers)(solved.ys)
     velocity = coordinates.velocity and jax.vmap(coordinates.velocity)(solved.ys)
     stats = {"steps": solved.steps, "rtol": tolerances[0]}
-    outcome = (solved.result, solved.end, stats, coordinates.kind)
+    last = coordinates.numbers(solved.last)
+    outcome = (last, solved.result, solved.end, stats, coordinates.kind)
     return record(objective, ts, rows, *outcome, velocity)
 
 
@@ -196,6 +199,14 @@ def _default_solver(objective: Objective, coordinates: Coordinates) -> diffrax.A
     """The fastest measured: see the table in `docs/reference/flow.md`."""
     is_linear = isinstance(objective.model, AbstractLinearModel)
     return diffrax.Dopri8() if is_linear and coordinates.kind != "dual" else diffrax.Tsit5()
+
+
+def _require_event(until: Any) -> None:
+    if until is not None and not callable(until):
+        raise ValueError(
+            "until must be a function of (model, loss, speed) that changes its sign where the run "
+            f"should end, such as flow.AtLoss(0.1), or None; got {until!r}."
+        )
 
 
 def _require_adaptive(solver: SolverOption) -> None:
