@@ -33,6 +33,9 @@ RTOL_KINKED = 1e-6
 MAX_STEPS = 200_000
 """Default limit of solver steps: a run of ten plateaus takes some thousands."""
 
+EventOption = Any
+"""A function of (model, loss, speed) or None, checked by `gradient_flow`."""
+
 SolverOption = Any
 """An adaptive Diffrax solver or None, checked by `gradient_flow`."""
 
@@ -49,7 +52,7 @@ def gradient_flow(
     *,
     decay: RealLike = 0.0,
     mass: RealLike | None = None,
-    until: Callable[[Any, Scalar, Scalar], Scalar] | None = None,
+    until: EventOption = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Run:
     """The model along d theta_l/dt = -lr_l dL/d theta_l - decay theta_l, at the times ts.
