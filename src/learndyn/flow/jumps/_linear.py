@@ -109,7 +109,7 @@ def _walk(task: Task) -> _Walk:
     bases = [_Block.of(task, basis) for basis in blocks(task)]
     rank = int(np.linalg.matrix_rank(task.syx, tol=RANK * np.linalg.norm(task.syx, 2)))
     ranks = [0] * len(bases)
-    projectors, errors, ties = [np.zeros_like(task.explained)], [task.syx], []
+    projectors, errors, ties = [np.zeros_like(task.explained)], [task.syx], [False]
     for _ in range(rank):
         # The utility of a new neuron in each block
         sizes = [b.largest(task, r) for b, r in zip(bases, ranks, strict=True)]
@@ -120,7 +120,8 @@ def _walk(task: Task) -> _Walk:
         learned = sum(b.projector(r) for b, r in zip(bases, ranks, strict=True))
         projectors.append(np.asarray(learned))
         errors.append(task.syx - projectors[-1] @ task.syx)
-    return _Walk(projectors, errors, np.array(ties, bool))
+    # A jump with several candidates ties the jump after it: the last one has a single candidate.
+    return _Walk(projectors, errors, np.array(ties[:rank], bool))
 
 
 class _Block(NamedTuple):
