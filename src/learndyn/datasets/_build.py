@@ -8,6 +8,7 @@ import numpy as np
 
 from learndyn._checks import brief, is_concrete
 from learndyn._types import RealLike
+from learndyn.datasets._derived import register
 from learndyn.datasets._flows import flow_parts, is_flow
 from learndyn.datasets._provenance import provenance
 from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
@@ -106,6 +107,7 @@ def build(
     """
     import xarray as xr
 
+    register()
     own = long_names or {}
     coords = {
         name: (
