@@ -228,6 +228,11 @@ class Report:
     """Where the claims are: data/*.nc and figures/*.png."""
 
 
+@dataclass(frozen=True)
+class Doctor:
+    """What learndyn runs on (device, float64, versions, cache, extras), and a short self-test."""
+
+
 EXAMPLES = {
     "ode": """\
   learndyn ode --k 4 --m 4 --lr 0.2 --alpha-max 1000 --spacing log
@@ -250,6 +255,8 @@ EXAMPLES = {
     "report": """\
   learndyn report
   learndyn report results/validation""",
+    "doctor": """\
+  learndyn doctor""",
 }
 
 COMMANDS: dict[str, type] = {
@@ -259,6 +266,7 @@ COMMANDS: dict[str, type] = {
     "langevin": Langevin,
     "flow": flow.Flow,
     "report": Report,
+    "doctor": Doctor,
 }
 
 DESCRIPTION = """\
@@ -268,6 +276,8 @@ predict them from theory. `learndyn COMMAND --help` explains every option, with 
 A first comparison of theory and experiment, in learndyn-sgd.nc and learndyn-sgd.png:
 
   learndyn sgd --theory
+
+`learndyn --version` prints the versions of everything that decides numbers.
 """
 
 
