@@ -111,7 +111,7 @@ def test_a_run_that_stops_early_is_told_and_exits_with_1(capsys):
 @pytest.mark.parametrize("arguments", [[], ["--runs", "2"]])
 def test_progress_goes_to_stderr_and_changes_nothing(arguments, capsys):
     def eg(progress):
-        main(["sgd", *SMALL, *arguments, "--no-png", "--progress", progress])
+        main(["sgd", *SMALL, *arguments, "--no-png", "--progress", progress, "--force"])
         return ld.load("learndyn-sgd.nc").eg.values
 
     with_bar = eg("on")
@@ -119,6 +119,78 @@ def test_progress_goes_to_stderr_and_changes_nothing(arguments, capsys):
     without = eg("off")
     assert capsys.readouterr().err == ""
     np.testing.assert_array_equal(with_bar, without)
+
+
+class TestForce:
+    def test_nothing_is_replaced_or_run_without_it(self, folder, capsys):
+        wrong = ["sgd", *SMALL, "--no-png"]
+        for name in ("learndyn-sgd.nc", "learndyn-sgd-ode.nc"):
+            (folder / name).write_text("mine")
+            with pytest.raises(SystemExit) as stopped:
+                main(wrong)
+            assert stopped.value.code == 2
+            said = capsys.readouterr()
+            assert f"{name} would be replaced: add --force" in said.err
+            assert said.out == ""
+            assert (folder / name).read_text() == "mine"
+            (folder / name).unlink()
+
+    def test_the_figure_counts_where_one_is_drawn(self, folder):
+        (folder / "learndyn-ode.png").write_text("mine")
+        assert settings("--no-png").output == Path("learndyn-ode.nc")
+        with pytest.raises(FileExistsError, match=r"learndyn-ode.png would be replaced"):
+            settings()
+        assert settings("--force").output == Path("learndyn-ode.nc")
+
+    def test_flows_ask_as_well(self, folder, capsys):
+        (folder / "learndyn-flow-jumps.nc").write_text("mine")
+        with pytest.raises(SystemExit):
+            main(["flow", "linear", "--no-png"])
+        assert "learndyn-flow-jumps.nc would be replaced" in capsys.readouterr().err
+
+    def test_with_it_files_are_replaced(self, folder):
+        (folder / "learndyn-ode.nc").write_text("mine")
+        assert main(["ode", *SMALL, "--no-png", "--force"]) == 0
+        assert ld.load("learndyn-ode.nc").attrs["level"] == "ode"
+
+
+class TestTheory:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            "--k 4 --m 4",
+            "--student relu --lr-second 0.1",
+            "--rule feedback-alignment --feedback 1,-0.7 --k 2",
+            "--k 40 --theory",
+            "--student tanh --theory on",
+        ],
+    )
+    def test_is_solved_where_it_is_cheap_or_asked_for(self, arguments):
+        assert settings(*arguments.split(), level="sgd").theory
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            "--k 5 --m 4",
+            "--student tanh",
+            "--loss logistic --teacher sign",
+            "--b 0 --lr-bias 0.1 --b-teacher gaussian",
+            "--slow-momentum 1",
+            "--averages qmc",
+            "--inputs digits",
+            "--train-size 100",
+            "--no-theory",
+            "--theory off",
+        ],
+    )
+    def test_is_left_out_elsewhere(self, arguments):
+        assert not settings(*arguments.split(), level="sgd").theory
+
+    def test_comes_with_the_runs(self, folder):
+        assert main(["chain", *SMALL, "--no-png"]) == 0
+        assert ld.load("learndyn-chain-ode.nc").attrs["level"] == "ode"
+        assert main(["chain", *SMALL, "--no-png", "--no-theory", "-o", "bare.nc"]) == 0
+        assert not (folder / "bare-ode.nc").exists()
 
 
 def test_coarse_averages_are_told_on_stderr(folder, capsys):

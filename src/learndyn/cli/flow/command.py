@@ -33,7 +33,7 @@ class FlowCommand:
         self.options = options
         output = options.output
         self.png = can_draw(output)
-        self.path = output_path(output.output, "flow", self.png)
+        self.path = output_path(output, "flow", self.png, ["jumps", "theory"])
         self.problem = problem_of(options)
         self.ts = _times(options.flow, self.problem)
 
