@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
+import learndyn as ld
 from learndyn import flow
 
 jax.config.update("jax_enable_x64", True)
@@ -88,20 +89,21 @@ assert jnp.abs(beta[:, -1] - beta_star).max() < 1e-6
 # first, and rich in the end.
 
 # %%
+family = jax.vmap(lambda a, w: flow.gradient_flow(flow.LinearNeuron(a, w), data, long))(a0, w0)
+assert family.ok.all()
+
 kernel = lambda a, w: flow.ntk(flow.LinearNeuron(a, w), data.x)
 distance = jax.vmap(lambda a, w: flow.kernel_distance(kernel(a[0], w[0]), kernel(a[-1], w[-1])))
 moved = np.asarray(distance(a, w))
 
-colours = plt.get_cmap("coolwarm")(np.linspace(0.0, 1.0, len(deltas)))
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
-for curve, colour in zip(beta, colours, strict=True):
+figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10.5, 3.2), layout="constrained")
+for curve, colour in zip(beta, plt.get_cmap("coolwarm_r")(np.linspace(0, 1, 13)), strict=True):
     left.plot(*curve.T, color=colour, lw=1.2)
-left.plot(*beta0, "ko", ms=4)
+left.plot(*beta0, "ko", mfc="none")
 left.plot(*beta_star, "k*", ms=9)
-left.set(xlabel=r"$\beta_1$", ylabel=r"$\beta_2$", title="from red, δ = 6, to blue, δ = −6")
-right.plot(deltas, moved, "k-", lw=0.8)
-right.scatter(deltas, moved, c=colours, zorder=3)
-right.set(xlabel="δ", ylabel="distance of the kernels", ylim=(0, None))
+left.set(xlabel=r"$\beta_1$", ylabel=r"$\beta_2$", title="from blue, δ = 6, to red, δ = −6")
+ld.plot.minima_manifold(family, beta_star, ax=middle)
+ld.plot.kernel_distances(family, (a, w), x=data.x, ax=right)
 plt.show()
 
 assert (np.diff(moved) < 0).all()
@@ -143,14 +145,13 @@ assert np.abs(random_start - reached).max() < 2e-3
 # each direction this start has.
 
 # %%
-figure, ax = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), layout="constrained")
 for size in (1e-2, 1e-4, 1e-8):
     scaled = jax.tree.map(lambda weights, size=size: weights * size / alpha, small)
-    loss = flow.gradient_flow(scaled, moments, ts).loss
-    ax.plot(ts, loss, label=f"α = {size:g}")
-ax.hlines(steps.loss, 0, ts[-1], color="k", ls=":", lw=0.8)
-ax.set(xlabel="t", ylabel="loss", title="dotted: predicted levels")
-ax.legend(frameon=False)
+    left.plot(ts, flow.gradient_flow(scaled, moments, ts).loss, label=f"α = {size:g}")
+left.set(xlabel="t", ylabel="loss")
+left.legend(frameon=False)
+ld.plot.loss_curve(descent, steps, times=random_start, ax=right)
 plt.show()
 
 # %% [markdown]
@@ -166,7 +167,7 @@ plt.show()
 generator = np.random.default_rng(2)
 x = generator.standard_normal((6, 12))
 sparse = np.zeros(12)
-sparse[[2, 7]] = 1.5, -1.0
+sparse[[2, 7]] = 1.5, -1.0  # the third and the eighth
 y = x @ sparse
 least_norm = np.linalg.pinv(x) @ y
 
@@ -205,24 +206,18 @@ steps = flow.diagonal_jumps(x, y)
 assert np.allclose(x @ steps.beta[-1], y)
 for time, before, after in zip(steps.times, steps.active[:-1], steps.active[1:], strict=True):
     print(
-        f"t = {time:5.2f} log(1/α): on {np.flatnonzero(after & ~before)}, "
-        f"off {np.flatnonzero(before & ~after)}"
+        f"t = {time:5.2f} log(1/α): on {1 + np.flatnonzero(after & ~before)}, "
+        f"off {1 + np.flatnonzero(before & ~after)}"
     )
 
 alpha = 1e-32
 ts = np.linspace(0.0, 1.25 * steps.at(alpha)[-1], 801)
 net = flow.DiagonalNetwork(np.full(12, np.sqrt(2) * alpha), np.zeros(12))
 run = flow.gradient_flow(net, flow.Data(x, y), ts)
-beta = np.asarray(run.model.u * run.model.v)
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), layout="constrained")
-left.plot(ts, run.loss, "k-", lw=1.0)
-left.hlines(steps.loss, 0, ts[-1], color="C1", ls=":", lw=0.8)
-right.plot(ts, beta, lw=1.0)
-for ax, name in ((left, "loss"), (right, "β")):
-    for time in steps.at(alpha):
-        ax.axvline(time, color="C1", ls="--", lw=0.8)
-    ax.set(xlabel="t", ylabel=name)
+ld.plot.loss_curve(run, steps, ax=left)
+ld.plot.coefficients(run, steps, ax=right)
 plt.show()
 
 # %% [markdown]
@@ -248,22 +243,17 @@ run = flow.gradient_flow(flow.ModularAddition(*weights), flow.modular_data(x), t
 assert run.ok
 
 # %% [markdown]
-# The share of each frequency in the output weights, over time, shows who is learned. Neurons from
+# The power of each frequency in the weights, over time, shows who is learned. Neurons from
 # a random start must first turn towards a frequency, so the jumps come after the predicted times,
 # which are those of neurons that start aligned; the levels are as predicted.
 
 # %%
-power = np.sum(np.abs(np.fft.fft(np.asarray(run.model.w), axis=-1)) ** 2, axis=1)
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), layout="constrained")
-left.plot(ts, run.loss, "k-", lw=1.0)
-left.hlines(predicted.loss, 0, ts[-1], color="C1", ls=":", lw=0.8)
-left.set(xlabel="t", ylabel="loss", title="dotted: predicted levels")
-for k in range(1, (p + 1) // 2):
-    right.plot(ts, power[:, k], label=f"frequency {k}")
-right.set(xlabel="t", ylabel="power in w")
-right.legend(frameon=False)
+ld.plot.loss_curve(run, predicted, alpha=alpha, ax=left)
+ld.plot.frequency_powers(run, predicted, alpha=alpha, ax=right)
 plt.show()
 
+power = np.sum(np.abs(np.fft.fft(np.asarray(run.model.w), axis=-1)) ** 2, axis=1)
 first = [ts[np.argmax(power[:, k] > 0.5 * power[-1, k])] for k in predicted.frequencies]
 print("times at which they have half of their power:", np.round(first, 1))
 assert (np.diff(first) > 0).all()

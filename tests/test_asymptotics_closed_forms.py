@@ -161,6 +161,7 @@ def test_small_rates_of_every_zero_error_state():
     close(quicker, 0.5 * asymptotics.eg_specialised_small_lr(3, 2, 0.03, 0.2))
 
 
+@pytest.mark.nightly
 def test_normalised_committees():
     for name, problem in (
         ("erf", ld.Problem(noise=0.1)),

@@ -15,6 +15,7 @@ def close(actual, expected, *, rel=0.0, abs=0.0):
     np.testing.assert_allclose(actual, expected, rtol=rel, atol=abs)
 
 
+@pytest.mark.nightly
 def test_the_specialised_fixed_point_at_finite_noise():
     # Ends of the full ODE from the specialised state with noise 0.01.
     problem, rule = ld.Problem(noise=0.01), ld.SGD(lr=0.05)

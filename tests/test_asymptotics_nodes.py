@@ -11,6 +11,7 @@ TANH = ld.Problem(ld.Tanh(), ld.Tanh(), noise=0.3)
 RULE = ld.SGD(lr=0.3)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("m", [1, pytest.param(2, marks=pytest.mark.nightly)])
 def test_fixed_point_from_a_singular_start(m):
     # The noiseless end is singular, the noisy one is not: the search leaves the one for the other.

@@ -55,6 +55,7 @@ def test_the_locally_optimal_rate_of_a_linear_network():
     close(batch, 3 * best, rel=1e-12)
 
 
+@pytest.mark.nightly
 def test_the_locally_optimal_rate_lowers_eg_fastest():
     best = asymptotics.locally_optimal_lr(ERF, ld.SGD(lr=0.1), PAIR)
 
@@ -76,6 +77,7 @@ def test_the_locally_optimal_schedule_of_a_linear_network_is_exact():
     close(schedule(20.0), eg[-1] / (eg[-1] + NOISE**2 / 2), rel=1e-6)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_optimal_schedule_of_a_linear_network_is_exact(linear):
     eg_start = ld.generalisation_error(LINEAR, UNIT)

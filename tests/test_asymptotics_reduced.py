@@ -33,6 +33,7 @@ def same_curves(problem, rule, start):
     return few.state, all_of_them
 
 
+@pytest.mark.nightly(by_day=["rule1"])
 @pytest.mark.parametrize("rule", [ld.SGD(lr=0.3), ld.SGD(lr=0.4, weight_decay=0.01, batch_size=3)])
 def test_eight_equations_are_the_full_ode(rule):
     start = asymptotics.SpecialisedOverlaps(3, 2, **MIXED, v=1.1, v_superfluous=0.7)
@@ -74,6 +75,7 @@ def test_linear_committees_of_any_size():
         close(run.eg / (m + l), np.asarray(curve) / (m + l), abs=1e-8)
 
 
+@pytest.mark.nightly
 def test_ten_thousand_units_end_at_the_closed_form():
     m, l = 6000, 4000
     lr = 0.5 * asymptotics.critical_lr_specialised(m, l)
@@ -86,6 +88,7 @@ def test_ten_thousand_units_end_at_the_closed_form():
     close(run.eg[-1] / noise**2, asymptotics.eg_specialised(m, l, lr), rel=1e-5)
 
 
+@pytest.mark.nightly
 def test_sizes_are_data():
     # One program for every size, and the rate a user would differentiate.
     def eg(m, lr):

@@ -18,6 +18,7 @@ def close(actual, expected, *, rel=0.0, abs=0.0):
     np.testing.assert_allclose(actual, expected, rtol=rel, atol=abs)
 
 
+@pytest.mark.nightly(by_day=["2-3-7"])
 @pytest.mark.parametrize(("m", "l", "neutral"), [(2, 0, 0), (2, 3, 7), (3, 3, 9)])
 def test_response_of_the_specialised_state_is_the_rational_function(m, l, neutral):
     state = asymptotics.specialised_state(m, l)
@@ -54,6 +55,7 @@ def test_an_unequal_split_drifts_to_the_equal_one():
     close(response.eg, asymptotics.eg_zero_error_small_lr(noisy, rule, state), rel=0.01)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_relu_response_is_its_closed_form():
     relu = ld.Problem(ld.ReLU(), ld.ReLU())
@@ -69,6 +71,7 @@ def test_relu_response_is_its_closed_form():
     close(eg, asymptotics.eg_relu(1, 0.2, z=2, v_teacher=1.5), rel=1e-9)
 
 
+@pytest.mark.nightly
 def test_relu_dynamics_stay_at_shared_teacher_units():
     """Little noise, six units on two teacher units: eg is of the order of what averages near
     parallel fields must resolve. The correction to the closed form is linear in the noise."""
@@ -85,6 +88,7 @@ def test_relu_dynamics_stay_at_shared_teacher_units():
     np.testing.assert_allclose(end(noises) / noises**2, asymptotics.eg_relu(2, 1.0, z=3), rtol=2e-3)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_response_by_nodes_where_student_equals_teacher():
     # C has half as many directions as fields, where derivatives through nodes are wrong.

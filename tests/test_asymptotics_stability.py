@@ -24,6 +24,7 @@ def close(actual, expected, *, rel=0.0, abs=0.0):
     np.testing.assert_allclose(actual, expected, rtol=rel, atol=abs)
 
 
+@pytest.mark.nightly(by_day=["1-1-1.892594"])
 @pytest.mark.parametrize(
     ("m", "l", "lr"),
     [(1, 0, 4.055779), (1, 1, 1.892594), (3, 0, 1.620675), (2, 3, 0.745684)],
@@ -35,6 +36,7 @@ def test_critical_rate_of_the_specialised_state(m, l, lr):
     close(found, asymptotics.critical_lr_specialised(m, l), rel=1e-10)
 
 
+@pytest.mark.nightly
 def test_critical_rates_of_other_networks():
     rule, state = ld.SGD(lr=0.3), asymptotics.specialised_state(1, 2)
     close(asymptotics.critical_lr(LINEAR, rule, state), 2 / 3, rel=1e-12)
@@ -120,6 +122,7 @@ def test_plateau_at_any_small_rate(m):
             close(getattr(point, name), expected, rel=1e-12, abs=errors[name])
 
 
+@pytest.mark.nightly
 def test_plateau_at_a_small_rate_under_jit_and_differentiation():
     c = lambda lr: asymptotics.plateau(2, lr).c
     close(jax.jit(c)(1e-8), 1 / 3 - 1.25e-10, abs=1e-12)
@@ -197,6 +200,7 @@ def escapes():
     return asymptotics.escape_time(noisy, ld.SGD(lr=0.2), state, [400, 4e4], runs=128)
 
 
+@pytest.mark.nightly
 def test_escape_time_grows_with_the_logarithm_of_n(escapes):
     growth = asymptotics.plateau(2, 0.2, noise=0.01).rate
     close(escapes.rate, growth, rel=1e-9)
@@ -204,6 +208,7 @@ def test_escape_time_grows_with_the_logarithm_of_n(escapes):
     close(escapes.mean[0], np.log(400) / (2 * growth) + escapes.constant, rel=1e-12)
 
 
+@pytest.mark.nightly
 def test_escape_time_against_chains(escapes):
     n, runs = 400, 40
     state = asymptotics.plateau(2, 0.2, noise=0.01).state

@@ -280,6 +280,7 @@ class Steep(eqx.Module):
         return jnp.tanh(self.gain * x)
 
 
+@pytest.mark.nightly(by_day=["None-1.0", "rule1-1.0", "rule2-1.0", "rule1-6.0", "rule2-6.0"])
 @pytest.mark.parametrize("steepness", [1.0, 2.5, 6.0])
 @pytest.mark.parametrize("rule", [None, Trapezoid(64), GaussHermite(64)])
 def test_lattices_report_their_errors_too(steepness, rule):

@@ -91,6 +91,9 @@ def jacobian(averages, problem, p):
     return jax.jacfwd(vector)(p)
 
 
+@pytest.mark.nightly(
+    by_day=["0.0-tanh", "0.0-sign teacher", "0.0-logistic", "0.0-hinge", "0.0-perceptron"]
+)
 @pytest.mark.parametrize("name", DERIVATIVES)
 @pytest.mark.parametrize("bias", [0.0, 0.4])
 def test_derivatives_against_finite_differences(name, bias):
@@ -136,6 +139,7 @@ def test_derivatives_with_labels_that_move_would_be_wrong_at_their_jumps(name):
     assert np.abs(found - (after - before) / 2e-4).max() > 0.1 > 20 * error
 
 
+@pytest.mark.nightly
 def test_derivatives_of_relu_committees_use_the_score():
     """Two relu units: through the nodes the jump of one unit's step is lost."""
     exact = ld.Problem(ld.ReLU(), ld.ReLU())
@@ -253,6 +257,7 @@ def slope_by_tails(student, r, threshold, unit):
     return -len(fixed) * density * multivariate_normal(-mean, rest).cdf(-above[others])
 
 
+@pytest.mark.nightly(by_day=["Erf()-6--0.5-0.02", "ReLU()-4-0.726-0.01"])
 @pytest.mark.parametrize(
     ("m", "threshold", "error"),
     [
@@ -276,6 +281,7 @@ def test_slopes_of_labels_that_jump_in_many_fields(student, m, threshold, error)
     np.testing.assert_allclose(found[0], expected, rtol=error)
 
 
+@pytest.mark.nightly
 def test_averages_beyond_a_constant_label():
     """They agree with nodes that know nothing of the event, to the errors that both tell."""
     state = ld.Overlaps(
@@ -313,6 +319,7 @@ def test_slopes_of_a_jump_far_from_the_origin():
     np.testing.assert_allclose(found, -norm.pdf(1.5) / 6, rtol=0.01)
 
 
+@pytest.mark.nightly(by_day=["0.726"])
 @pytest.mark.parametrize("threshold", [0.0, 0.726])
 def test_linear_stability_with_a_label_that_jumps(threshold):
     """d(dQ/dalpha)/dR = 2 eta (1 - eta) <rho y> for a linear student, all of it from the label."""

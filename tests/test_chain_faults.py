@@ -95,6 +95,7 @@ def test_traced_good_values_run(traced):
     assert np.isfinite(got.eg).all()
 
 
+@pytest.mark.nightly(by_day=["6-rule1"])
 @pytest.mark.parametrize(("n", "rule"), [(4, {}), (6, {"momentum": 0.5})])
 def test_as_many_dimensions_as_vectors(n, rule):
     """Nothing is left outside the span; C stays positive semi-definite at full rank."""

@@ -16,6 +16,7 @@ def ensemble(problem, rule, start, ts, n, seed=0):
     return jax.jit(run)(keys)
 
 
+@pytest.mark.nightly(by_day=["100-1"])
 @pytest.mark.parametrize(("n", "batch_size"), [(3, 1), (10, 4), (100, 1)])
 def test_linear_mean_is_exact_at_every_n(n, batch_size):
     """e' = e (1 - 2h/n + h^2 (n + B + 1)/(B n^2)) + h^2 sigma^2 / (2 n B), h = lr sum v^2."""
@@ -34,6 +35,7 @@ def test_linear_mean_is_exact_at_every_n(n, batch_size):
     assert np.abs(z).max() < 4.5  # two comparisons in each of three cases
 
 
+@pytest.mark.nightly
 def test_erf_moments_are_those_of_weights():
     """Mean and spread of Q, R, v after a few steps at n = 10, both layers trained."""
     n, ts = 10, jnp.array([0.0, 2.0])

@@ -79,6 +79,7 @@ def test_sgd_writes_runs_and_their_theory(folder, capsys):
     assert "2 of 2 runs: result 0" in capsys.readouterr().out
 
 
+@pytest.mark.nightly(by_day=["chain"])
 @pytest.mark.parametrize("level", ["chain", "langevin"])
 def test_levels_on_overlaps_start_where_theory_does(level):
     """At n = 1e6 they follow it, which they could not if an option were lost on the way."""

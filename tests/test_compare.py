@@ -97,6 +97,7 @@ def test_scatter_grows_from_a_common_start(theory, experiment, fluctuations):
     np.testing.assert_allclose(ld.compare(*late, spread)["z_R"], whole["z_R"][later])
 
 
+@pytest.mark.nightly
 def test_a_theory_of_functions_without_a_name(experiment):
     # Its problem and rule are at hand; only a dataset would have to read them back.
     theory = solve(ld.SGD(lr=lambda alpha: 0.3))

@@ -26,6 +26,7 @@ PAGES = [
 ]
 
 
+@pytest.mark.nightly(by_day=["README.md", "docs/quickstart.md"])
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_shown_runs(page):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)

@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import brentq
 
 from learndyn import flow
-from learndyn.flow.jumps import _alternating
+from learndyn.flow.jumps import _alternating, _phases
 
 DIAGONAL = [
     (46, 4, 6, 2),
@@ -46,6 +46,7 @@ def diagonal(x, y, alpha, **options):
     return flow.alternating(coordinate, 2, (x, y), start, np.arange(d), **options)
 
 
+@pytest.mark.nightly(by_day=["46-4-6-2"])
 @pytest.mark.parametrize(("seed", "n", "d", "falls"), DIAGONAL)
 def test_diagonal_networks_exactly(seed, n, d, falls):
     (x, y), alpha = problem(seed, n, d), 1e-3
@@ -155,9 +156,42 @@ def test_nothing_to_gain():
     assert (none.stopped, len(none.times)) == ("max_jumps reached", 0)
 
 
+def test_a_kink_that_draws_neurons_ends_the_sequence(monkeypatch):
+    """Its sample wants the opposite sign, so the neuron slides along w.x = 0 and never stops."""
+    monkeypatch.setattr(_phases, "_MAX_EVALUATIONS", 2000)
+    x, y = np.array([[1.0, 0.0], [-0.5, 0.1]]), np.array([-1.0, -1.0])
+    found = flow.alternating(relu, 2, (x, y), [[1e-3, 2e-3, 1e-3]])
+    assert found.stopped == "a phase stalled, for example at a kink"
+    assert found.times.shape == (0,)
+    np.testing.assert_allclose(found.loss, [0.5])
+
+
+def test_plateaus_below_the_norm_of_falling_asleep_ask_for_another_threshold(monkeypatch):
+    """A coefficient of 1e-4 has a norm of 0.014, below √0.001."""
+    monkeypatch.setattr(_alternating, "_ROUNDS", 2)
+    task = (np.eye(2), [1e-4, 0.0])
+    with pytest.raises(ValueError, match="a threshold that is no larger"):
+        flow.alternating(coordinate, 2, task, ZERO_V, np.arange(2))
+    found = flow.alternating(coordinate, 2, task, ZERO_V, np.arange(2), threshold=0.01)
+    np.testing.assert_allclose(found.loss, [2.5e-9, 0.0], atol=1e-18)
+
+
+def test_ties_are_one_jump():
+    found = flow.alternating(coordinate, 2, (np.eye(2), [1.0, -1.0]), ZERO_V, np.arange(2))
+    np.testing.assert_array_equal(found.ties, [True])
+    np.testing.assert_allclose(found.loss, [0.5, 0.0], atol=1e-12)
+
+
+ZERO_V = [[1e-3, 0.0], [1e-3, 0.0]]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"neuron": 3}, "function of theta"),
+        ({"neuron": lambda theta, x, i: theta @ jnp.ones(7)}, "must take theta"),
+        ({"threshold": -1.0}, "threshold must be a norm"),
+        ({"threshold": "large"}, "threshold must be real"),
         ({"degree": 1}, "degree"),
         ({"degree": 3}, "homogeneous"),
         ({"neuron": lambda theta, x, i: jnp.tanh(theta[0]) * theta[1] * x[i]}, "homogeneous"),
@@ -172,6 +206,6 @@ def test_nothing_to_gain():
 )
 def test_bad_input_is_refused(change, message):
     good = {"neuron": coordinate, "degree": 2, "data": (np.eye(2), np.ones(2))}
-    good |= {"start": [[1e-3, 0.0], [1e-3, 0.0]], "aux": np.arange(2)}
+    good |= {"start": ZERO_V, "aux": np.arange(2)}
     with pytest.raises(ValueError, match=message):
         flow.alternating(**(good | change))

@@ -125,6 +125,7 @@ def test_a_general_linear_symmetry_measures_the_balance_in_its_direction():
     np.testing.assert_allclose(h, -0.5 * jnp.trace(S @ balance), rtol=1e-12)
 
 
+@pytest.mark.nightly(by_day=["rescale"])
 @pytest.mark.parametrize("name", SYMMETRIES)
 def test_symmetries_conserve_under_flow_and_shrink_under_decay(name):
     model, symmetry, lr, degree = SYMMETRIES[name]
@@ -172,6 +173,7 @@ def test_finite_steps_of_known_networks(name):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12 * float(jnp.abs(one).max()))
 
 
+@pytest.mark.nightly(by_day=["translation"])
 @pytest.mark.parametrize("name", ["translation", "scale"])
 def test_a_heavy_ball_conserves_its_own_charge(name):
     model, symmetry, lr, _ = SYMMETRIES[name]
@@ -219,3 +221,10 @@ def test_networks_without_known_quantity_say_so():
         flow.after_step(model, DATA, curved, 0.1)
     with pytest.raises(ValueError, match="mass"):
         flow.inertial_charge(flow.gradient_flow(LINEAR, WIDE, [0.0]), WIDE, 1.0)
+
+
+def test_degree_of_a_function_with_its_own_derivative_rule_under_vmap():
+    w, v = jnp.stack([RELU.w, 2 * RELU.w]), jnp.stack([RELU.v, RELU.v])
+    balances = lambda w, v: flow.conserved(ld.TwoLayer(w, v, None, jax.nn.relu))
+    expected = v**2 - jnp.sum(w**2, axis=-1)
+    np.testing.assert_allclose(jax.vmap(balances)(w, v), expected, rtol=1e-13)

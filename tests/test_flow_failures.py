@@ -165,26 +165,30 @@ def test_a_singular_data_matrix_is_no_obstacle():
 
 
 def test_failed_runs_leave_the_rest_of_a_batch_alone():
-    """A traced start that is NaN, one that never moves and a bad rate, among sound ones."""
-    starts = jnp.array([0.3, jnp.nan, 0.0, 0.3, 0.5])
-    rates = jnp.array([1.0, 1.0, 1.0, -1.0, 1.0])
+    """A traced start that is NaN, one that never moves, a bad rate and a stiff one, among sound."""
+    starts = jnp.array([0.3, jnp.nan, 0.0, 0.3, 0.5, 0.3])
+    rates = jnp.array([1.0, 1.0, 1.0, -1.0, 1.0, 1e6])
     times = jnp.array([0.0, 0.5, 1.0])
 
     def one(a, lr):
-        return flow.gradient_flow(flow.LinearNeuron(a, jnp.full(3, a)), DATA, times, lr=lr)
+        start = flow.LinearNeuron(a, jnp.full(3, a))
+        return flow.gradient_flow(start, DATA, times, lr=lr, max_steps=200)
 
     batch = jax.vmap(one)(starts, rates)
     expected = [ld.Result.SUCCESS, ld.Result.INVALID_INPUT, ld.Result.STALLED]
-    expected += [ld.Result.INVALID_INPUT, ld.Result.SUCCESS]
+    expected += [ld.Result.INVALID_INPUT, ld.Result.SUCCESS, ld.Result.MAX_STEPS]
     assert batch.result.tolist() == expected
     assert np.isnan(batch.loss[jnp.array([1, 3])]).all()
-    np.testing.assert_array_equal(np.isnan(batch.loss[2]), [False, True, True])
-    sound = jax.vmap(one)(jnp.array([0.3, 0.3, 0.3, 0.3, 0.5]), jnp.ones(5))
+    for stopped in (2, 5):
+        np.testing.assert_array_equal(np.isnan(batch.loss[stopped]), [False, True, True])
+        assert np.isnan(batch.model.w[stopped, 1:]).all()
+    assert 0.0 < batch.end[5] < 0.5
+    sound = jax.vmap(one)(jnp.array([0.3, 0.3, 0.3, 0.3, 0.5, 0.3]), jnp.ones(6))
     assert sound.ok.all()
     for i in (0, 4):
         np.testing.assert_array_equal(batch.loss[i], sound.loss[i])
         np.testing.assert_array_equal(batch.model.w[i], sound.model.w[i])
-    with pytest.raises(RuntimeError, match="3 of 5 runs failed; number 1"):
+    with pytest.raises(RuntimeError, match="4 of 6 runs failed; number 1"):
         batch.raise_if_failed()
 
 

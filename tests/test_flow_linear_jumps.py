@@ -1,5 +1,6 @@
 """Jumps of two-layer linear networks: published digits, the flow, blocks and ties."""
 
+import pickle
 from types import SimpleNamespace
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from learndyn import flow
+from learndyn.flow.jumps import _linear
 from learndyn.flow.jumps._data import moments
 from learndyn.flow.jumps._linear import hessian, task_of
 
@@ -179,6 +181,17 @@ def test_relaxation_exponents():
     # One mode relaxes with 2 s; others at M_1 = diag(s_1, 0) are saddles or gauge.
     found = flow.linear_jumps(np.eye(2), np.diag([3.0, 2.0]))
     np.testing.assert_allclose(found.relaxation_exponents, [(1 / 2 - 1 / 3) * 1.0, np.inf])
+
+
+def test_relaxation_is_worked_out_when_it_is_asked_for(monkeypatch):
+    calls = []
+    monkeypatch.setattr(_linear, "hessian", lambda *a: calls.append(a) or hessian(*a))
+    found = pickle.loads(pickle.dumps(flow.linear_jumps(np.eye(2), np.diag([3.0, 2.0]))))
+    assert not calls
+    first = found.relaxation_exponents
+    assert found.relaxation_exponents is first
+    assert len(calls) == 1
+    assert "relaxation" not in repr(found)
 
 
 def test_bad_input_is_refused():

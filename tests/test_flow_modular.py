@@ -2,6 +2,9 @@
 
 import itertools
 
+import diffrax
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -121,3 +124,27 @@ def test_bad_input_is_refused(x, message):
 def test_a_frequency_that_is_absent_is_refused():
     with pytest.raises(ValueError, match="frequency must be one of"):
         flow.modular_neurons(X11, 3)
+
+
+def finite_network(hidden, horizon, solver=None):
+    """What two networks of so many neurons leave of the only frequency, over the loss of zero."""
+    start = np.random.default_rng(0).standard_normal((2, 3, hidden, 7))
+    start *= 0.3 / np.linalg.norm(start, axis=(1, 3), keepdims=True)
+    x = np.cos(2 * np.pi * np.arange(7) / 7 + 0.4)
+    data, options = flow.modular_data(x), {"rtol": 1e-7, "solver": solver}
+    one = lambda z: flow.gradient_flow(flow.ModularAddition(*z), data, [0.0, horizon], **options)
+    run = jax.vmap(one)(jnp.asarray(start)).raise_if_failed()
+    return run.loss[:, -1] / flow.modular_jumps(x).loss[0]
+
+
+def test_one_neuron_leaves_eight_ninths_of_its_frequency():
+    np.testing.assert_allclose(finite_network(1, 200.0), 8 / 9, atol=1e-5)
+
+
+@pytest.mark.nightly
+def test_two_neurons_leave_five_ninths_and_six_leave_nothing():
+    """Two creep towards a value that they never reach, which only an implicit solver can follow."""
+    two = finite_network(2, 3000.0, diffrax.Kvaerno5())
+    np.testing.assert_allclose(two, 5 / 9, atol=1e-4)
+    assert (two > 5 / 9).all()
+    np.testing.assert_allclose(finite_network(6, 300.0), 0.0, atol=1e-8)

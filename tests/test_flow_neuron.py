@@ -240,6 +240,7 @@ def test_basin_alone_decides_between_two_solutions():
     assert min(ends) < 0 < max(ends)
 
 
+@pytest.mark.nightly
 def test_a_batch_of_starts_and_derivatives():
     w = np.linspace(-1, 1, 18).reshape(3, 6)
     a = np.array([0.4, -0.5, 0.01])

@@ -165,6 +165,12 @@ def test_modular_data_adds_modulo_p():
     np.testing.assert_allclose(flow.loss(silent, data), x @ x / 2, rtol=1e-12)
 
 
+def test_modular_data_of_numbers_within_jit():
+    x = np.array([1.0, -2.0, 0.5, 0.3, 0.2])
+    within = jax.jit(lambda scale: scale * flow.modular_data(x).y)
+    np.testing.assert_array_equal(within(2.0), 2 * flow.modular_data(x).y)
+
+
 def test_six_neurons_of_one_frequency_add_exactly():
     """Phases k pi/3, k pi/3 and 2 k pi/3, and the same with two of them moved by pi."""
     p, k = 7, np.arange(3)

@@ -43,6 +43,7 @@ def test_a_linear_neuron_ends_where_the_closed_form_says(a0, w0, lr, a, w):
     np.testing.assert_allclose(end.w, w, rtol=1e-8)
 
 
+@pytest.mark.nightly
 def test_samples_and_their_moments_give_the_same_flow(rng):
     x, y = rng.normal(size=(9, 3)), rng.normal(size=9)
     start = flow.LinearNeuron(0.3, rng.normal(size=3))
@@ -230,15 +231,31 @@ def test_events_end_a_run_on_a_plateau_and_where_it_is_left():
     start = linear_start(1e-8)
     first = flow.gradient_flow(start, MODAL, [0.0, 30.0], until=flow.AtPlateau(0.1))
     assert first.ok
-    on_plateau = flow.gradient_flow(start, MODAL, jnp.array([0.0, 1.0]) * first.end).at(-1)
+    on_plateau = first.last
+    again = flow.gradient_flow(start, MODAL, jnp.array([0.0, 1.0]) * first.end)
+    np.testing.assert_allclose(on_plateau.end_to_end(), again.last.end_to_end(), atol=1e-9)
+    np.testing.assert_array_equal(again.last.weights[0], again.at(-1).weights[0])
     # The first mode is learned: its level is (4 + 1)/2.
     np.testing.assert_allclose(flow.loss(on_plateau, MODAL), 2.5, atol=1e-3)
     second = flow.gradient_flow(on_plateau, MODAL, [0.0, 30.0], until=flow.LeavesPlateau(0.1))
     assert np.isnan(second.loss[-1])
+    with pytest.raises(ValueError, match=r"run\.last"):
+        second.at(-1)
     # The second mode begins to grow, and is still far from learned.
-    left = flow.gradient_flow(on_plateau, MODAL, jnp.array([0.0, 1.0]) * second.end)
-    np.testing.assert_allclose(left.speed[-1], 0.1, rtol=1e-6)
-    assert 2.4 < left.loss[-1] < 2.5
+    assert 2.4 < flow.loss(second.last, MODAL) < 2.5
+
+
+def test_a_run_that_fails_has_the_model_where_it_stopped():
+    start = linear_start(1e-3)
+    short = flow.gradient_flow(start, MODAL, [0.0, 1.0, 30.0], max_steps=40)
+    assert short.result == ld.Result.MAX_STEPS
+    reached = flow.gradient_flow(
+        start, MODAL, jnp.stack([jnp.zeros(()), 0.5 * short.end, short.end])
+    )
+    np.testing.assert_allclose(short.last.end_to_end(), reached.last.end_to_end(), atol=1e-8)
+    beyond = flow.gradient_descent(flow.LinearNeuron(1.0, np.ones(3)), WHITE, [0, 1, 2000], lr=50.0)
+    assert beyond.result == ld.Result.DIVERGED
+    np.testing.assert_array_equal(beyond.last.w, beyond.model.w[1])
 
 
 def test_any_equinox_module_learns(rng):
@@ -285,6 +302,21 @@ def test_derivatives_pass_through_a_flow():
 
     numeric = (loss(0.3 + 1e-5) - loss(0.3 - 1e-5)) / 2e-5
     np.testing.assert_allclose(jax.grad(loss)(0.3), numeric, rtol=1e-5)
+
+
+@pytest.mark.nightly
+def test_three_layers_from_1e_8_wait_for_one_over_their_scale():
+    """From alpha I modes of w3 w2 w1 are w**3, w' = w**2 (s - w**3), and jump at 1/(alpha s)."""
+    alpha, s = 1e-8, np.array([3.0, 2.0])
+    times = np.sort(np.append(0.999, 1.001) / (alpha * s[:, None]), axis=None)
+    start = flow.LinearNetwork([alpha * np.eye(2)] * 3)
+    data = flow.Moments(np.eye(2), np.diag(s))
+    # Explicit steps would be 1e-8 of the wait.
+    options = {"solver": diffrax.Kvaerno5(), "rtol": 1e-6, "atol": 1e-13}
+    run = flow.gradient_flow(start, data, np.append(0.0, times), **options).raise_if_failed()
+    modes = jax.vmap(lambda model: jnp.diagonal(model.end_to_end()))(run.model)[1:]
+    expected = [[0.0, 0.0], [3.0, 0.0], [3.0, 0.0], [3.0, 2.0]]
+    np.testing.assert_allclose(modes, expected, atol=1e-6)
 
 
 @pytest.mark.nightly

@@ -19,6 +19,7 @@ TS = jnp.linspace(0.0, 60.0, 61)
 LANGEVIN_TS = jnp.array([0.0, 1.0, 2.0])
 
 
+@pytest.mark.nightly(by_day=["start1-None-0.297-0.284"])
 @pytest.mark.parametrize(
     ("start", "lr_second", "full", "triangle"),
     [(FAR, None, 0.504, 0.468), (NEAR, None, 0.297, 0.284), (BOTH, 0.2, 0.30559, 0.29201)],
@@ -105,6 +106,7 @@ def test_diffusion_with_biases_against_plain_monte_carlo():
     assert np.abs((got - expected) / scale).max() < 0.02  # five standard errors
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("m", "threshold", "norm", "expected"),
     [
@@ -124,6 +126,7 @@ def test_fluctuations_with_a_label_that_jumps_where_no_one_looks(m, threshold, n
     np.testing.assert_allclose(found, expected, rtol=0.01)
 
 
+@pytest.mark.nightly
 def test_constant_momentum_is_a_larger_rate():
     plain = ld.fluctuations(LINEAR, ld.SGD(lr=0.4), NEAR, LANGEVIN_TS)
     heavy = ld.fluctuations(LINEAR, ld.SGD(lr=0.1, momentum=0.75), NEAR, LANGEVIN_TS)
@@ -135,6 +138,7 @@ def langevin(key, n, dt, ts=LANGEVIN_TS):
     return ld.simulate_langevin(LINEAR, ld.SGD(lr=0.4), NEAR, ts, n=n, key=key, dt=dt)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_langevin_scatters_as_fluctuations_predict():
     keys, n = jax.random.split(jax.random.key(0), 2000), 1e6

@@ -75,6 +75,7 @@ def covariance_z(found, covariance):
     return np.abs((measured - covariance) / error).max()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_mean_is_the_ode(runs, theory):
     assert mean_z(runs, coordinates(theory.mean)) < Z

@@ -84,6 +84,7 @@ def test_slopes_0_and_1_are_relu_and_linear(slope, other, rng):
         np.testing.assert_allclose(value, right, rtol=0, atol=1e-14 * np.abs(right).max())
 
 
+@pytest.mark.nightly
 def test_field_gradient_is_that_of_a_relu_and_a_linear_unit(rng):
     """g = (1 - slope) relu + slope x: the mixed terms of G vanish or are slope u."""
     x, u = rng.normal(size=(4, 4)), jnp.asarray(rng.normal(size=4))
@@ -144,6 +145,7 @@ def test_closed_forms_need_the_same_slope():
     assert not isinstance(chosen, ClosedForm)
 
 
+@pytest.mark.nightly
 def test_chain_and_ode():
     """The chain draws samples of g itself. At n = 10 000 terms of order 1/n are far below the
     scatter of 64 runs; the ODE with slope 0.35 is 5 standard errors away."""

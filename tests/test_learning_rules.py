@@ -89,6 +89,7 @@ def run(level, problem, rule):
     return ld.simulate_langevin(problem, rule, START, TS, n=40, key=key, dt=0.05, **options)
 
 
+@pytest.mark.nightly(by_day=["sgd", "chain"])
 @pytest.mark.parametrize(
     "level", ["sgd", "chain", "ode", pytest.param("langevin", marks=pytest.mark.slow)]
 )
@@ -116,6 +117,7 @@ def test_feedback_alignment_against_an_independent_solution(averages):
         np.testing.assert_allclose(getattr(found, name), gold[name], atol=error)
 
 
+@pytest.mark.nightly
 def test_fluctuations_of_feedback_alignment():
     gold = GOLD["fluctuations"]
     start = ld.Overlaps(START.Q, START.R, START.T, v=gold["v"])
@@ -126,6 +128,7 @@ def test_fluctuations_of_feedback_alignment():
     np.testing.assert_allclose(std, gold["std"], rtol=4e-3)
 
 
+@pytest.mark.nightly
 def test_feedback_by_the_second_layer_is_gradient_descent():
     """While v stays where it is: a rate of 0, with which the programs above serve again."""
     resting = {"lr": 0.5, "lr_second": 0.0}
@@ -157,6 +160,7 @@ def test_a_closed_form_that_is_none():
         ld.solve_ode(PROBLEM, Forgetful([1.0, 0.5], **RATES), START, TS)
 
 
+@pytest.mark.nightly
 def test_a_declared_closed_form_is_the_average_over_nodes():
     rule = Masked([1.0, 0.5], **RATES)
     nodes = choose_averages(PROBLEM, 2, 2, rule=rule, biases=False, averages=QuasiMonteCarlo())

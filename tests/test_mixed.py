@@ -143,6 +143,7 @@ CASES = {
 }
 
 
+@pytest.mark.nightly(by_day=["relu of tanh"])
 @pytest.mark.parametrize("name", CASES)
 def test_averages_are_those_of_quadrature(name):
     student, teacher, q, r, t, b, of_slopes, of_error = CASES[name]
@@ -197,6 +198,7 @@ def test_gradients_of_eg_are_averages():
     assert 1e-5 < averages_error(problem, RULE, state, averages) < 1e-2 * found.Phi.max()
 
 
+@pytest.mark.nightly
 def test_other_rules_and_losses_that_follow():
     """Feedback alignment puts its feedback in place of v; a loss three times as steep."""
     state, feedback = generic(), np.array([0.4, -2.0])
@@ -213,6 +215,7 @@ def test_other_rules_and_losses_that_follow():
     np.testing.assert_allclose(found.h, 3 * plain.h, rtol=1e-12)
 
 
+@pytest.mark.nightly
 def test_student_that_is_the_teacher():
     state = ld.Overlaps(np.eye(2), np.eye(2), np.eye(2))
     problem = ld.Problem(elu2, elu2)
@@ -264,6 +267,7 @@ def test_slopes_without_limits_are_no_kinks(g):
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("units", "count"),
     [

@@ -151,6 +151,7 @@ def weights_with(rng, state, runs, n):
     return np.sqrt(n) * factor @ np.stack(frames)
 
 
+@pytest.mark.nightly
 def test_slow_momentum_against_sgd_on_weights():
     """(1 - beta) n = gamma, rate lr gamma / n, decay and a batch; averages over 24 runs."""
     rng, n, runs, batch = np.random.default_rng(0), 500, 24, 2
@@ -183,6 +184,7 @@ def test_slow_momentum_against_sgd_on_weights():
     assert np.abs(plain.Q - run.Q).max() > 0.1  # the momentum matters here
 
 
+@pytest.mark.nightly
 def test_biases_against_sgd_on_weights():
     """tanh with biases on both sides, everything trained; averages over 24 runs."""
     rng, n, runs = np.random.default_rng(1), 500, 24

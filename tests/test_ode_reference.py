@@ -47,6 +47,7 @@ def test_tighter_tolerances_bring_it_closer():
     np.testing.assert_allclose(state, expected_state, rtol=0, atol=1e-9)
 
 
+@pytest.mark.nightly(by_day=["1-None-1e-08"])
 @pytest.mark.parametrize(("units", "nodes", "atol"), [(1, None, 1e-8), (2, 14, 4e-5)])
 def test_general_route_gives_the_same_curve(units, nodes, atol):
     """A plain callable has no closed form, so nodes must find the same ODE: as chosen for two
@@ -95,6 +96,7 @@ def test_divergence_is_nan_and_said():
     assert np.isnan(run.Q[-1]).all()
 
 
+@pytest.mark.nightly
 def test_relu_has_a_closed_form_that_nodes_confirm():
     """Four different fields meet from K + M = 4 on; 65536 nodes are good to about 3e-4."""
     start = ld.Overlaps([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], jnp.eye(2))

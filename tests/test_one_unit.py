@@ -158,6 +158,7 @@ def test_split_averages_keep_their_digits_as_the_angle_vanishes():
         np.testing.assert_allclose(errors[1], errors[0], rtol=1e-6)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("last", [3, pytest.param(5, marks=NIGHTLY)], ids=["1e4", "1e6"])
 def test_a_loss_of_ones_own_until_late(last):
     ts = [0.0, 1.0, 10.0, 1e3, 10.0 ** (last + 1)]
@@ -200,6 +201,7 @@ NOISES = {
 }
 
 
+@pytest.mark.nightly(by_day=["a noisy field"])
 @pytest.mark.parametrize("case", NOISES)
 def test_noise_of_a_multi_index_teacher(case):
     function, teacher, noise = NOISES[case]
@@ -235,6 +237,7 @@ def test_a_local_rule_and_a_noisy_kinked_regression():
     np.testing.assert_allclose([found[0], found[2]], truth, rtol=1e-6)
 
 
+@pytest.mark.nightly
 def test_what_pieces_cannot_follow_goes_to_other_nodes():
     """Jumps that move with a label of any size, or in zeta under a regression loss."""
 

@@ -22,7 +22,6 @@ MODULES = {"scikit-learn": "sklearn"}
 
 NOT_IMPORTED = {
     "h5netcdf": "xarray finds it as its engine for NetCDF",
-    "zarr": "xarray finds it as its engine for Zarr",
     "jupytext": "`nox -s notebooks` calls it",
     "nbmake": "pytest loads it in `nox -s notebooks`",
     "ipykernel": "Jupyter starts it",

@@ -207,6 +207,7 @@ PAIRS = {
 }  # fmt: skip
 
 
+@pytest.mark.nightly(by_day=["hard tanh of |x - 1|, biases", "relu(-x) of -2 relu(x)"])
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
 def test_student_and_teacher_that_differ(pair):
     """One unit each, with quadrature; the last number is the error of <F F> that is allowed."""
@@ -246,6 +247,7 @@ MIXED = {
 }
 
 
+@pytest.mark.nightly(by_day=["hard tanh of |x - 1|"])
 @pytest.mark.parametrize("mixed", MIXED.values(), ids=MIXED)
 def test_four_directions_against_sobol_points(mixed):
     """Products and <s f> of two students; 12 numbers, each within 6 standard errors (1e-4)."""
@@ -291,6 +293,7 @@ def first_relu(c):
 OWN = ld.Problem(jax.nn.relu, lambda x: jnp.maximum(x, 0))
 
 
+@pytest.mark.nightly
 def test_the_users_relu_is_relu():
     """The same integrals: G and Phi agree to the last digit, h and eg to rounding."""
     declared = ld.Problem(ld.ReLU(), ld.ReLU())

@@ -31,6 +31,7 @@ def singular_cases(rng, size):
         yield f"rank {rank}", list(y)
 
 
+@pytest.mark.nightly(by_day=["7"])
 @pytest.mark.parametrize("dims", [4, 7])
 def test_every_average_at_random_covariances(rng, dims):
     for _ in range(3):
@@ -39,6 +40,7 @@ def test_every_average_at_random_covariances(rng, dims):
         assert max(e.max() for e in error.values()) < 1e-13
 
 
+@pytest.mark.nightly(by_day=["1e-07"])
 @pytest.mark.parametrize("size", [1e-1, 1e-3, 1e-5, 1e-7])
 def test_nearly_singular_covariances(rng, size):
     # 1 - |r| = size**2 / 2, down to 5e-15. There rounding of C moves the probability of two

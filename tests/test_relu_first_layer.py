@@ -48,6 +48,7 @@ def direct_sums(c, u, k, noise_variance):
     return np.array(gradient), np.array([[product(i, j) for j in range(k)] for i in range(k)])
 
 
+@pytest.mark.nightly(by_day=["2-1", "2-2"])
 @pytest.mark.parametrize(("k", "m"), [(1, 1), (2, 1), (2, 2), (4, 1)])
 def test_first_layer_is_the_sum_of_its_averages(rng, k, m):
     x, u = rng.normal(size=(k + m, k + m)), rng.normal(size=k + m)
@@ -74,6 +75,7 @@ def test_first_layer_against_monte_carlo(rng):
         assert np.abs(z).max() < 5
 
 
+@pytest.mark.nightly
 def test_first_layer_of_one_unit_ends_at_the_known_error():
     """k = m = 1 with label noise: eg -> lr sigma**2 / 4 (2 - lr) for every lr, up to a
     correction that is linear in sigma (Goldt et al. 2020 have it quadratic for erf)."""

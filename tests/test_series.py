@@ -358,6 +358,7 @@ def test_a_doubled_squared_loss_learns_twice_as_fast():
 # Plateaus last as long as they should
 
 
+@pytest.mark.nightly
 def test_zero_biases_that_are_trained_keep_a_symmetric_plateau():
     """Symmetric to rounding at alpha = 400, at the height without biases."""
     start = plateau_start(0.0, b=[0.0, 0.0], b_teacher=[0.0, 0.0])
@@ -437,6 +438,7 @@ def test_steep_units_start_from_a_finer_level_and_say_so():
     assert levels[0] == LEVEL < levels[1]
 
 
+@pytest.mark.nightly
 def test_far_away_fields_move_at_the_right_speed():
     start = ld.Overlaps([[1000.0]], [[300.0]], [[1000.0]])
     with pytest.warns(RuntimeWarning, match="Gaussian averages"):

@@ -188,6 +188,7 @@ class TestEndings:
 class TestErrorsAreNotNegative:
     """Noise 0 and long times: eg falls to 0 and stays there."""
 
+    @pytest.mark.nightly(by_day=["Linear()", "ReLU()"])
     @pytest.mark.parametrize(
         "unit",
         [ld.Linear(), ld.ReLU(), lambda x: jnp.maximum(x, -0.3 * x)],
@@ -410,6 +411,7 @@ class TestSteps:
         assert (told > 0.5 * true).all()
         assert (told < 5 * true).all()
 
+    @pytest.mark.nightly
     def test_by_default_it_is_short_enough(self):
         run = self.run()
         exact = ld.solve_ode(self.problem, self.rule, ONE, self.ts)
@@ -451,6 +453,7 @@ class TestAsIfRunAlone:
         )  # fmt: skip
         assert len(plan.items) == (1 if together else 2)
 
+    @pytest.mark.nightly
     def test_a_parameter_of_ones_own(self):
         """Piecewise linear units are known by value, so a swept slope must be one."""
 

@@ -40,6 +40,7 @@ def test_roots_commute_with_permutations_and_flips():
     np.testing.assert_allclose(there, moved @ root @ moved.T, atol=1e-14)
 
 
+@pytest.mark.nightly
 def test_derivatives_of_roots_at_equal_eigenvalues():
     """Eigenvectors have no derivatives there; C = S S^T, differentiated twice, is an identity."""
     change = jnp.asarray(np.random.default_rng(1).normal(size=(4, 4)))
@@ -83,6 +84,7 @@ EXCHANGES = {
 }
 
 
+@pytest.mark.nightly(by_day=["log cosh, three units", "hinge", "hinge, three units"])
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_exchanging_units_exchanges_averages(name):
     problem, k, m = EXCHANGES[name]
@@ -102,6 +104,7 @@ def test_exchanging_units_exchanges_averages(name):
 SYMMETRIC = ld.Overlaps(0.25 * np.eye(2), np.zeros((2, 2)), np.eye(2))
 
 
+@pytest.mark.nightly(by_day=["averages1-False"])
 @pytest.mark.filterwarnings("ignore:the error of the Gaussian averages")  # a drift of 0
 @pytest.mark.parametrize(("averages", "stays"), [(None, True), (QuasiMonteCarlo(1024), False)])
 def test_a_symmetric_start_stays_on_its_plateau(averages, stays):
@@ -114,6 +117,7 @@ def test_a_symmetric_start_stays_on_its_plateau(averages, stays):
     assert spread < 1e-9 if stays else spread > 0.1
 
 
+@pytest.mark.nightly
 def test_even_students_stay_without_overlap():
     """R = 0 is kept by the flip of the student's fields, and unstable."""
     problem = ld.Problem(ld.Quadratic(), ld.Quadratic(), lambda phi, y: jnp.abs(phi - y) ** 1.5)
@@ -180,6 +184,7 @@ def test_nodes_that_break_the_symmetry_warn_once(nodes):
         choose_averages(HINGE, 2, 3, rule=RULE, biases=False, averages=nodes)
 
 
+@pytest.mark.nightly
 def test_nodes_that_keep_the_symmetry_do_not_warn():
     ordered = ld.MultiIndex(lambda rho, zeta: rho[0] + jnp.sin(rho[1]))
     with warnings.catch_warnings(record=True) as told:

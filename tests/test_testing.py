@@ -19,6 +19,7 @@ def swish(x):
     return x * jax.nn.sigmoid(x)
 
 
+@pytest.mark.nightly
 def test_a_users_activation_matches_its_ode():
     found = testing.assert_matches_ode(
         ld.Problem(swish, swish, noise=0.1), RULE, START, [0.0, 1.0, 3.0], key=KEY
@@ -34,17 +35,20 @@ def test_a_wrong_theory_does_not_match():
         testing.assert_matches_ode(problem, RULE, START, ts, key=KEY, theory=wrong)
 
 
+@pytest.mark.nightly
 def test_too_few_runs_do_not_confirm():
     with pytest.raises(AssertionError, match="take more runs"):
         testing.assert_matches_ode(ld.Problem(), RULE, START, [0.0, 1.0], key=KEY, runs=8)
 
 
+@pytest.mark.nightly
 def test_weights_match_too():
     testing.assert_matches_ode(
         ld.Problem(), RULE, START, [0.0, 0.5, 1.0], key=KEY, n=400, runs=150, level="sgd"
     )
 
 
+@pytest.mark.nightly
 def test_concentration_and_its_exponent():
     problem = ld.Problem(noise=0.1)
     ns = (64, 128, 256, 512, 1024)
@@ -220,6 +224,7 @@ def test_a_chain_needs_a_dimension_for_every_vector():
         testing.assert_matches_ode(ld.Problem(), momentum, START, [0.0, 1.0], **options | {"n": 5})
 
 
+@pytest.mark.nightly(by_day=["sgd"])
 @pytest.mark.parametrize("level", ["chain", "sgd"])
 def test_runs_that_do_not_move_are_refused(level):
     options = {"key": KEY, "runs": 8, "level": level}  # as many as above: one program

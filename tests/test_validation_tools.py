@@ -57,6 +57,7 @@ def test_filled_times_change_no_solution():
         np.testing.assert_allclose(ours, theirs, rtol=1e-8)
 
 
+@pytest.mark.nightly
 def test_filled_times_change_no_fluctuations():
     rule, start = ld.SGD(lr=0.5), ld.Overlaps([[0.5]], [[0.2]], [[1.0]])
     found = theory.fluctuations(PROBLEM, rule, start, TS, fill_times=True, xla=FOR_CHAINS)
@@ -129,6 +130,7 @@ def test_tools_name_no_options_of_the_compiler_themselves():
     assert not [name for name in named if name.startswith("FOR_")]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("activation", [ld.Erf(), ld.Linear()])
 def test_silent_units_stay_silent_and_change_nothing(activation):
     problem = ld.Problem(activation, activation, noise=0.1)
@@ -152,6 +154,7 @@ def test_gradient_flow_is_the_limit_of_large_batches():
     assert abs(slow[-1] / plain[-1] - 1) > 0.05
 
 
+@pytest.mark.nightly
 def test_ensembles_come_in_whole_blocks():
     lanes = sharing.LANES
     assert [sharing.whole_blocks(x) for x in (1, lanes, lanes + 1)] == [lanes, lanes, 2 * lanes]

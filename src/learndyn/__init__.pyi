@@ -65,5 +65,6 @@ from .states import student as student
 from .states import teacher as teacher
 from .states import weights_from_overlaps as weights_from_overlaps
 from .sweeps import Interrupted as Interrupted
+from .sweeps import open_sweep as open_sweep
 from .sweeps import sweep as sweep
 from .testing import compare as compare

@@ -109,14 +109,21 @@ def _ensemble(level: Level, start: Any, options: Any, settings: Settings, kept: 
         over={},
         seeds=options.ensemble.runs,
         key=keywords.pop("key"),
-        # About ten items, so that the bar moves; 64 runs are the sweep's own limit on CPUs.
-        chunk=min(64, max(1, options.ensemble.runs // 10)),
+        chunk=_chunk(options.ensemble.runs),
         cost=None,
         keywords=keywords,
     )
     for outcome in run_items(plan, plan.items, progress=settings.progress):
         kept.outcomes.append(outcome)
     return assemble(plan, kept.outcomes)
+
+
+def _chunk(runs: int) -> int:
+    """Runs of a program: of ten programs or more, so that the bar moves, if all lanes are filled.
+
+    Lanes come one by one or in eights; 64 are the sweep's own limit on CPUs.
+    """
+    return 1 if runs < 40 else min(64, 8 * max(1, runs // 80))
 
 
 def _one_run(level: Level, start: Any, options: Any, settings: Settings) -> Any:

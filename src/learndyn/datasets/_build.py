@@ -103,6 +103,7 @@ def build(
 ) -> "xarray.Dataset":
     """A dataset of these variables, each described and said to be dimensionless.
 
+    Arrays that are not NumPy's are read later; they are described from their names and types.
     long_names: of variables and coordinates that mean something else than in the schema.
     """
     import xarray as xr
@@ -119,7 +120,7 @@ def build(
         if any(name in dims for dims, _ in variables.values()) or name != "alpha"
     }
     data = {
-        name: (dims, array, describe_variable(name, array, own.get(name)))
+        name: (dims, array, describe_variable(name, _in_memory(array), own.get(name)))
         for name, (dims, array) in variables.items()
     }
     return xr.Dataset(data, coords, dict(attributes))
@@ -214,6 +215,10 @@ def _times_of(trajectory: Any, batch: int) -> np.ndarray:
             "the runs of this trajectory have different times; give the requested ones as ts."
         )
     return rows[0]
+
+
+def _in_memory(array: Any) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else np.zeros((), array.dtype)
 
 
 def _arrays(over: Mapping[str, Any] | None) -> dict[str, np.ndarray]:

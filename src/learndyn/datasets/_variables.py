@@ -44,6 +44,7 @@ _OTHER_NAMES = {
     "mean_norm": (("alpha",), "expected norm of sqrt(n) times the deviation from the limit"),
     "constant": ((), "largest mean_norm over the times, C(T)"),
     "steps": ((), "steps taken"),
+    "done": ((), "whether the run was finished"),
     "dt": ((), "step in alpha used"),
     "corrections": ((), "steps after which overlaps were made positive semi-definite"),
     "step_error": (("alpha",), "error of eg from the step"),

@@ -1,5 +1,6 @@
 """In which numbers a flow is integrated: the parameters, or the dual variable."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from learndyn.flow._loss import loss_function
+from learndyn.flow._loss import loss_of, prepared
 from learndyn.flow._objective import Objective
 from learndyn.flow.models import AbstractLinearModel, DiagonalNetwork
 
@@ -17,8 +18,11 @@ _LARGEST_DUAL = 700.0
 flow itself reaches s = log(1/alpha) + O(1), below 700 for every alpha that float64 holds."""
 
 _NEAR_START = 1.0
-"""Below this |s| the change since the start is formed by expm1, which keeps its digits; above it
-the exponentials themselves, of which one may be far larger than the other."""
+"""Below this |s| the hyperbolic sine is a series, which keeps its digits; above it the exponentials
+themselves are added, of which one may be far larger than the other."""
+
+_SINH = tuple(1.0 / math.factorial(2 * k + 1) for k in range(10))
+"""Taylor coefficients of sinh(s)/s in s²: what is left out is below 1/21! = 2e-20 for |s| <= 1."""
 
 
 class Coordinates(NamedTuple):
@@ -67,7 +71,7 @@ def dual(objective: Objective) -> Coordinates:
     and the other layer moves in proportion to s.
     """
     model, rates = objective.model, objective.rates
-    loss = loss_function(model, objective.data)
+    data = prepared(objective.data)
     speed = jnp.sqrt(rates.u * rates.v)
     both = speed > 0
     u_per_v = jnp.sqrt(rates.u / jnp.where(both, rates.v, 1.0))
@@ -81,7 +85,7 @@ def dual(objective: Objective) -> Coordinates:
 
     def drift(s: Array) -> Array:
         point = at(s)
-        return -pace * jax.grad(lambda beta: loss(_Vector(beta)))(point.u * point.v)
+        return -pace * jax.grad(lambda beta: loss_of(_Vector(beta), data))(point.u * point.v)
 
     start = jnp.zeros(model.u.shape)
     return Coordinates("dual", start, jnp.ones_like(start), drift, at)
@@ -101,12 +105,20 @@ class _Vector(AbstractLinearModel):
 
 def _turned(start: Array, partner: Array, s: Array) -> Array:
     """start cosh(s) + partner sinh(s), without cancellation of the two."""
-    s = jnp.clip(s, -_LARGEST_DUAL, _LARGEST_DUAL)
-    growing, shrinking = 0.5 * (start + partner), 0.5 * (start - partner)
+    # One exponential serves both layers; more of them would be most of a large batch's time.
+    grown = jnp.exp(jnp.clip(s, -_LARGEST_DUAL, _LARGEST_DUAL))
     small = jnp.clip(s, -_NEAR_START, _NEAR_START)
-    near = start + growing * jnp.expm1(small) + shrinking * jnp.expm1(-small)
-    far = growing * jnp.exp(s) + shrinking * jnp.exp(-s)
+    near = start * 0.5 * (grown + 1 / grown) + partner * small * _horner(_SINH, small**2)
+    far = 0.5 * (start + partner) * grown + 0.5 * (start - partner) / grown
     return jnp.where(jnp.abs(s) < _NEAR_START, near, far)
+
+
+def _horner(coefficients: tuple[float, ...], z: Array) -> Array:
+    """The polynomial with these coefficients, the constant first."""
+    value = jnp.full_like(z, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        value = value * z + coefficient
+    return value
 
 
 def _sizes(numbers: Any) -> Float[Array, " p"]:

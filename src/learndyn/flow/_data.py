@@ -122,15 +122,20 @@ def modular_data(x: RealLike) -> Data:
     if x.ndim != 1 or x.shape[0] < 2:
         raise ValueError(f"x must have shape (p,) with p >= 2; got shape {x.shape}.")
     require_finite(x=x)
-    if is_concrete(x) and abs(np.mean(x)) > _OUT_OF_RANGE * np.max(np.abs(x)):
-        raise ValueError(
-            f"x must have mean zero, got {np.mean(x):g}: with a mean, squares of the two inputs "
-            "drive all neurons alike. Pass x - x.mean()."
-        )
+    if is_concrete(x):
+        _require_zero_mean(np.asarray(x))
     p = x.shape[0]
     shifts = x[(jnp.arange(p)[None, :] - jnp.arange(p)[:, None]) % p]
     a, b = (index.ravel() for index in jnp.meshgrid(jnp.arange(p), jnp.arange(p), indexing="ij"))
     return Data(jnp.concatenate([shifts[a], shifts[b]], axis=1), shifts[(a + b) % p])
+
+
+def _require_zero_mean(x: np.ndarray) -> None:
+    if abs(x.mean()) > _OUT_OF_RANGE * np.abs(x).max():
+        raise ValueError(
+            f"x must have mean zero, got {x.mean():g}: with a mean, squares of the two inputs "
+            "drive all neurons alike. Pass x - x.mean()."
+        )
 
 
 def _require_samples(x: Array, y: Array) -> None:

@@ -56,6 +56,7 @@ class _State(NamedTuple):
 
 @eqx.filter_jit
 def _descend(objective: Objective, counts: Times, momentum: Array) -> Run:
+    objective = objective.prepared()
     decay = jnp.zeros(()) if objective.decay is None else objective.decay
 
     def step(_: Array, state: _State) -> _State:
@@ -79,7 +80,8 @@ def _descend(objective: Objective, counts: Times, momentum: Array) -> Run:
     code = jnp.where(valid, code, Result.INVALID_INPUT.value)
     end = jnp.max(jnp.where(valid & good, counts, 0.0))
     stats = {"steps": counts[-1].astype(int)}
-    return record(objective, counts, rows.numbers, code, end, stats, "descent", rows.velocity)
+    last = jax.tree.map(lambda x: x[jnp.maximum(jnp.sum(good) - 1, 0)], rows.numbers)
+    return record(objective, counts, rows.numbers, last, code, end, stats, "descent", rows.velocity)
 
 
 def _is_bounded(numbers: Any) -> Bool[Array, ""]:

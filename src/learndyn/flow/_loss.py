@@ -1,16 +1,26 @@
 """The loss of a model on data, and what the two must have in common."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from learndyn._types import Scalar
 from learndyn.flow._data import Data, DataLike, Moments
 from learndyn.flow.models import AbstractLinearModel
+
+
+class Parabola(eqx.Module):
+    """The loss of moments as a function of the end-to-end matrix: its minimum is worked out once.
+
+    sxx: (d, d) curvature. best: (c, d) the matrix of least loss. floor: that loss.
+    """
+
+    sxx: Float[Array, "*batch d d"]
+    best: Float[Array, "*batch c d"]
+    floor: Scalar
 
 
 def loss(model: Any, data: DataLike) -> Scalar:
@@ -18,34 +28,37 @@ def loss(model: Any, data: DataLike) -> Scalar:
 
     Raises: ValueError where model and data do not match.
     """
-    return loss_function(model, data)(model)
+    require_match(model, data)
+    return loss_of(model, prepared(data))
 
 
-def loss_function(model: Any, data: DataLike) -> Callable[[Any], Scalar]:
-    """The loss as a function of models like this one.
+def prepared(data: DataLike) -> Data | Parabola:
+    """Data as `loss_of` takes them: what does not depend on the model is computed here."""
+    if isinstance(data, Moments):
+        return Parabola(data.sxx, data.least_squares, data.floor)
+    return data
 
-    Raises: ValueError where model and data do not match.
-    """
+
+def loss_of(model: Any, data: Data | Parabola) -> Scalar:
+    """The loss of a model that matches the data."""
+    if isinstance(data, Data):
+        residuals = jax.vmap(model)(data.x) - data.y
+        return 0.5 * data.weight * jnp.sum(residuals**2)
+    # Written from the difference to least squares, small losses keep all their digits.
+    difference = model.end_to_end() - data.best
+    return 0.5 * jnp.sum((difference @ data.sxx) * difference) + data.floor
+
+
+def require_match(model: Any, data: DataLike) -> None:
+    """Raises: ValueError where model and data do not match."""
     if isinstance(data, Data):
         _require_outputs(model, data)
-        return lambda model: _sample_loss(model, data)
-    if isinstance(data, Moments):
+    elif isinstance(data, Moments):
         _require_matrix(model, data)
-        best, floor = data.least_squares, data.floor
-        return lambda model: _moment_loss(model.end_to_end() - best, data) + floor
-    raise ValueError(
-        f"data must be flow.Data(x, y) or flow.Moments(sxx, syx); got {type(data).__name__}."
-    )
-
-
-def _sample_loss(model: Any, data: Data) -> Scalar:
-    residuals = jax.vmap(model)(data.x) - data.y
-    return 0.5 * data.weight * jnp.sum(residuals**2)
-
-
-def _moment_loss(difference: Array, data: Moments) -> Scalar:
-    # Written from the difference to least squares, small losses keep all their digits.
-    return 0.5 * jnp.sum((difference @ data.sxx) * difference)
+    else:
+        raise ValueError(
+            f"data must be flow.Data(x, y) or flow.Moments(sxx, syx); got {type(data).__name__}."
+        )
 
 
 def _require_outputs(model: Any, data: Data) -> None:

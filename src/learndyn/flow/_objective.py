@@ -12,7 +12,7 @@ from learndyn._checks import as_float, is_concrete, require_at_least, require_fi
 from learndyn._results import Result
 from learndyn._types import RealLike, Scalar
 from learndyn.flow._data import Data, DataLike, Moments
-from learndyn.flow._loss import loss_function
+from learndyn.flow._loss import Parabola, loss_of, prepared, require_match
 from learndyn.flow._parameters import Rates, as_model, rate_tree, rates_hold, split
 
 
@@ -26,7 +26,7 @@ class Objective(eqx.Module):
 
     numbers: Any
     rest: Any
-    data: Data | Moments | None
+    data: Data | Moments | Parabola | None
     rates: Any
     decay: Array | None = None
 
@@ -39,8 +39,12 @@ class Objective(eqx.Module):
         """The model with these numbers."""
         return eqx.combine(numbers, self.rest)
 
+    def prepared(self) -> "Objective":
+        """The same, with all that is constant along a run worked out: for use within loops."""
+        return eqx.tree_at(lambda objective: objective.data, self, prepared(self.data))
+
     def loss(self, numbers: Any) -> Scalar:
-        return loss_function(self.model, self.data)(self.at(numbers))
+        return loss_of(self.at(numbers), prepared(self.data))
 
     def gradient(self, numbers: Any) -> Any:
         return jax.grad(self.loss)(numbers)
@@ -69,7 +73,8 @@ class Objective(eqx.Module):
 
     def is_stalled(self) -> Bool[Array, ""]:
         """Whether the start is a critical point with a loss, though some layer has a rate."""
-        floor = self.data.floor if isinstance(self.data, Moments) else 0.0
+        data = prepared(self.data)
+        floor = 0.0 if isinstance(data, Data) else data.floor
         if self.decay is not None:
             return jnp.zeros((), bool)
         wanted = jnp.any(jnp.stack([rate > 0 for rate in jax.tree.leaves(self.rates)]))
@@ -83,7 +88,7 @@ def objective_of(model: Any, data: DataLike, lr: Rates, decay: RealLike = 0.0) -
         rates.
     """
     model = as_model(model)
-    loss_function(model, data)
+    require_match(model, data)
     numbers, rest = split(model)
     require_finite(**{f"{type(model).__name__}'s parameters": _flat(numbers)})
     decay = as_float(decay, "decay")

@@ -20,9 +20,11 @@ interpolation is no better."""
 
 
 class Solved(NamedTuple):
-    """Rows of a solve, NaN after it stopped; why and when it did, and how many steps it took."""
+    """Rows of a solve, NaN after it stopped, and y where it did; why and when it did, and how many
+    steps it took."""
 
     ys: Float[Array, "times p"]
+    last: Float[Array, " p"]
     result: Array
     end: Scalar
     steps: Array
@@ -53,7 +55,7 @@ def solve(
     if len(ts) == 1:
         code = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
         rows = jnp.where(valid, start, jnp.nan)[None]
-        return Solved(rows, code, ts[0], jnp.zeros((), int))
+        return Solved(rows, rows[0], code, ts[0], jnp.zeros((), int))
     rtol, atol = (jnp.where(valid, tolerance, 1.0) for tolerance in tolerances)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, args: drift(y)),
@@ -71,11 +73,14 @@ def solve(
         adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         throw=False,
     )
-    times, last, ys = *_saved(solution.ts), _saved(solution.ys)[0]
+    times, end = _saved(solution.ts)
+    ys, last = _saved(solution.ys)
     reached = valid & jnp.isfinite(times)
     rows = jnp.where(reached[:, None], ys, jnp.nan)
     code = _code(solution, until is not None, valid)
-    return Solved(rows, code, last[-1], solution.stats["num_steps"])
+    # The last row is interpolated: the same bits for whoever asks for either.
+    last = jnp.where(reached[-1], rows[-1], jnp.where(valid, last[-1], jnp.nan))
+    return Solved(rows, last, code, end[-1], solution.stats["num_steps"])
 
 
 def _saved(pair: Any) -> tuple[Array, Array]:

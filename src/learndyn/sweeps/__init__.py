@@ -12,3 +12,4 @@ from learndyn.sweeps._plan import make_plan as make_plan
 from learndyn.sweeps._run import Outcome as Outcome
 from learndyn.sweeps._run import run as run
 from learndyn.sweeps._sweep import sweep as sweep
+from learndyn.sweeps.store import open_sweep as open_sweep

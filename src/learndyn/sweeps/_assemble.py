@@ -47,13 +47,13 @@ def assemble(plan: Plan, outcomes: Iterable[Outcome]) -> "xarray.Dataset":
         name: _without_idle_dims(plan, name, dims, array.reshape((*plan.shape, *array.shape[1:])))
         for name, (dims, array) in flat.items()
     }
-    return build(variables, _coordinates(plan), _attributes(plan, errors))
+    return build(variables, coordinates_of(plan), attributes_of(plan, errors))
 
 
 def _gathered(plan: Plan, name: str, outcomes: list[Outcome]) -> Labelled:
     """One array over all cells; shorter axes and cells without outcome are filled up."""
     having = [outcome for outcome in outcomes if name in outcome.arrays]
-    dims = _common_dims(plan, name, [outcome.arrays[name] for outcome in having])
+    dims = common_dims(plan, name, [outcome.arrays[name] for outcome in having])
     arrays = [_with_axes(outcome.arrays[name].array, 1 + len(dims)) for outcome in having]
     shape = tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
     complete = sum(len(outcome.cells) for outcome in having) == plan.cells
@@ -68,7 +68,7 @@ def _gathered(plan: Plan, name: str, outcomes: list[Outcome]) -> Labelled:
     return Labelled(dims, whole)
 
 
-def _common_dims(plan: Plan, name: str, found: list[Labelled]) -> tuple[str, ...]:
+def common_dims(plan: Plan, name: str, found: list[Labelled]) -> tuple[str, ...]:
     """One name for each axis: that which all runs agree on and which fits, else `name` and number.
 
     An axis that is as long as ts in some runs alone, for example, is no axis of times.
@@ -122,7 +122,7 @@ def _without_idle_dims(plan: Plan, name: str, dims: tuple[str, ...], array: np.n
     kept = list(plan.dims)
     if name in CONSTANTS or name == "alpha_actual":
         for dim in plan.dims:
-            if _matters(plan, name, dim):
+            if matters(plan, name, dim):
                 continue
             axis = kept.index(dim)
             smaller = _reduced(array, axis)
@@ -132,7 +132,7 @@ def _without_idle_dims(plan: Plan, name: str, dims: tuple[str, ...], array: np.n
     return Labelled((*kept, *dims), array)
 
 
-def _matters(plan: Plan, name: str, dim: str) -> bool:
+def matters(plan: Plan, name: str, dim: str) -> bool:
     axis = next((axis for axis in plan.axes if axis.dim == dim), None)
     if name == "alpha_actual":
         # Which times can be met depends on n; states that share a program share their n.
@@ -154,14 +154,14 @@ def _reduced(array: np.ndarray, axis: int) -> np.ndarray | None:
     return one if agree.all() else None
 
 
-def _coordinates(plan: Plan) -> dict[str, np.ndarray]:
+def coordinates_of(plan: Plan) -> dict[str, np.ndarray]:
     coordinates = {axis.dim: axis.labels for axis in plan.axes}
     if plan.seeds is not None:
         coordinates["seed"] = np.arange(plan.seeds)
     return {**coordinates, "alpha": np.asarray(plan.call.ts)}
 
 
-def _attributes(plan: Plan, errors: dict[int, Exception]) -> dict[str, Any]:
+def attributes_of(plan: Plan, errors: dict[int, Exception]) -> dict[str, Any]:
     call = plan.call
     n = call.keywords.get("n", getattr(call.start, "n", None))
     attributes = provenance(
@@ -172,11 +172,12 @@ def _attributes(plan: Plan, errors: dict[int, Exception]) -> dict[str, Any]:
         seed=plan.key,
     )
     attributes["swept"] = " ".join(plan.dims)
+    attributes["chunk"] = plan.chunk
     if call.keywords:
         attributes["keywords"] = json.dumps(describe(call.keywords))
     if errors:
         attributes["errors"] = json.dumps(
-            [{"cell": _where(plan, cell), "error": repr(errors[cell])} for cell in sorted(errors)]
+            [{"cell": place_of(plan, cell), "error": repr(errors[cell])} for cell in sorted(errors)]
         )
     return attributes
 
@@ -191,9 +192,9 @@ def level_name(level: Any) -> str:
     return f"{module}.{getattr(level, '__qualname__', type(level).__name__)}"
 
 
-def _where(plan: Plan, cell: int) -> dict[str, Any]:
+def place_of(plan: Plan, cell: int) -> dict[str, Any]:
     where = np.unravel_index(cell, plan.shape) if plan.shape else ()
-    labels = {dim: values for dim, values in _coordinates(plan).items() if dim != "alpha"}
+    labels = {dim: values for dim, values in coordinates_of(plan).items() if dim != "alpha"}
     return {
         dim: labels[dim][i].item() if hasattr(labels[dim][i], "item") else str(labels[dim][i])
         for dim, i in zip(plan.dims, where, strict=True)
@@ -205,7 +206,7 @@ def _warn(plan: Plan, errors: dict[int, Exception]) -> None:
         cell = min(errors)
         warnings.warn(
             f"{len(errors)} of {plan.cells} runs of the sweep raised an error and hold NaN, the "
-            f"first at {_where(plan, cell)}: {errors[cell]!r}. All messages are in the "
+            f"first at {place_of(plan, cell)}: {errors[cell]!r}. All messages are in the "
             "attribute `errors`.",
             RuntimeWarning,
             stacklevel=4,

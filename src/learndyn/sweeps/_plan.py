@@ -25,7 +25,7 @@ from learndyn.sweeps._call import (
     start_function,
     takes_key,
 )
-from learndyn.sweeps._items import Item, grid_shape, make_items, values_at
+from learndyn.sweeps._items import Item, grid_shape, make_items, program_size, values_at
 
 
 class Plan(NamedTuple):
@@ -36,6 +36,7 @@ class Plan(NamedTuple):
     seeds: int | None
     key: Any
     keys: Any
+    chunk: int
     items: list[Item]
 
     @property
@@ -105,8 +106,8 @@ def make_plan(
     _check_values(axes, problem, rule)
     one_key = keys if seeds is None else keys[0]
     axes = as_if_alone(call, _traceable(call, axes, one_key), one_key)
-    items = make_items(axes, seeds, chunk, cost)
-    return Plan(call, axes, seeds, key, keys, items)
+    size = program_size(chunk, axes, seeds)
+    return Plan(call, axes, seeds, key, keys, size, make_items(axes, seeds, size, cost))
 
 
 def _checked_over(over: Any) -> Mapping[str, Any]:

@@ -1,4 +1,8 @@
-"""Run items: many runs in one compiled program, and one by one where that is impossible."""
+"""Run items: many runs in one compiled program, and one by one where that is impossible.
+
+The bits of a run depend on its own values and key and on the lanes of the program alone: all
+programs of a plan have the same number of lanes, also for a single run.
+"""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -15,7 +19,7 @@ from learndyn.datasets import Labelled, labelled_arrays
 from learndyn.dynamics import FAILED_RUN, level_of
 from learndyn.sweeps._axes import are_numbers
 from learndyn.sweeps._call import Call
-from learndyn.sweeps._items import Item
+from learndyn.sweeps._items import Item, indices_of
 from learndyn.sweeps._plan import Plan
 
 _NOT_TRACEABLE = (
@@ -37,52 +41,84 @@ class Outcome(NamedTuple):
 
 
 def run(plan: Plan, items: Iterable[Item], *, progress: bool | None = None) -> Iterator[Outcome]:
-    """The outcome of each item as it is finished. No run can spoil another one.
+    """The outcomes of all items as they are finished. No run can spoil another one.
 
-    A program that raises is repeated run by run, so that only the runs at fault are lost.
+    A program that raises is repeated with half of its runs at a time, so that only those at fault
+    are lost, and the others come out of the same program as ever.
     """
     items = list(items)
     total = sum(len(item.cells) for item in items)
-    together = any(item.size > 1 for item in items)
-    columns = _columns(plan) if together else {}
+    runner = Runner(plan)
     with progress_bar(progress, total=total, unit="run", title="sweep") as bar:
         for item in items:
-            outcome, together = _run_together(plan, item, columns) if together else (None, False)
-            if outcome is not None:
+            for outcome in runner.outcomes(item):
                 yield outcome
-                bar.update(len(item.cells))
-                continue
-            for cell in item.cells:
-                yield _run_alone(plan, int(cell))
-                bar.update(1)
+                bar.update(len(outcome.cells))
 
 
-def _run_together(plan: Plan, item: Item, columns: dict[str, Any]) -> tuple[Outcome | None, bool]:
-    """All runs of an item in one program; None where it raised. And whether it can be traced.
+class Runner:
+    """Runs the items of a plan, and remembers which programs cannot be traced."""
 
-    columns: what `_columns` makes of the plan, once for all items.
-    """
-    if item.size == 1:
-        return None, True
-    # Repeating the last cell fills the item, whose size is that of the program.
-    padded = np.full(item.size, item.cells[-1])
-    padded[: len(item.cells)] = item.cells
-    places = dict(zip(plan.dims, np.unravel_index(padded, plan.shape), strict=True))
-    data = _rows(columns, {dim: places[dim] for dim in columns})
-    keys = data.pop("seed", None)
-    key = plan.keys if plan.seeds is None else None
-    try:
-        result = jax.block_until_ready(_program(plan.call, item.static, data, keys, key))
-        arrays = labelled_arrays(result, len(plan.call.ts), batch=1)
-    except _NOT_TRACEABLE as error:
-        _warn_of_loop(plan, error)
-        return None, False
-    except Exception:  # whatever a user's function raises; told when it is run alone
-        return None, True
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self._columns = _columns(plan)
+        self._untraceable: set[int] = set()
+
+    def outcomes(self, item: Item) -> Iterator[Outcome]:
+        """What comes out of an item, in one piece or in several."""
+        if item.program not in self._untraceable:
+            try:
+                yield _run_together(self.plan, item, self._columns)
+                return
+            except _NOT_TRACEABLE as error:
+                _warn_of_loop(self.plan, error)
+                self._untraceable.add(item.program)
+            except Exception:  # whatever a user's function raises; told when it is run alone
+                if not _is_traced(self.plan, item, self._columns):
+                    self._untraceable.add(item.program)
+                elif len(item.cells) > 1:
+                    middle = len(item.cells) // 2
+                    for half in (item.cells[:middle], item.cells[middle:]):
+                        yield from self.outcomes(item._replace(cells=half))
+                    return
+        for cell in item.cells:
+            yield _run_alone(self.plan, int(cell))
+
+
+def _run_together(plan: Plan, item: Item, columns: dict[str, Any]) -> Outcome:
+    """All runs of an item in one program. Raises: whatever the program raises."""
+    result = jax.block_until_ready(_program(*_arguments(plan, item, columns)))
+    arrays = labelled_arrays(result, len(plan.call.ts), batch=1)
     kept = {
         name: Labelled(dims, array[: len(item.cells)]) for name, (dims, array) in arrays.items()
     }
-    return Outcome(item.cells, kept, {}), True
+    return Outcome(item.cells, kept, {})
+
+
+def _is_traced(plan: Plan, item: Item, columns: dict[str, Any]) -> bool:
+    """Whether the program of an item can be made at all, whatever it does then."""
+    try:
+        result_shapes(plan, item, columns)
+    except Exception:  # whatever a user's function raises
+        return False
+    return True
+
+
+def result_shapes(plan: Plan, item: Item, columns: dict[str, Any] | None = None) -> Any:
+    """What the program of an item returns, with shapes and dtypes in place of arrays."""
+    columns = _columns(plan) if columns is None else columns
+    return eqx.filter_eval_shape(_program, *_arguments(plan, item, columns))
+
+
+def _arguments(plan: Plan, item: Item, columns: dict[str, Any]) -> tuple[Any, ...]:
+    """The arguments of `_program` for the cells of an item, the last of which fills the lanes."""
+    padded = np.full(item.lanes, item.cells[-1])
+    padded[: len(item.cells)] = item.cells
+    places = dict(zip(plan.dims, indices_of(padded, plan.shape), strict=True))
+    data = _rows(columns, {dim: places[dim] for dim in columns})
+    keys = data.pop("seed", None)
+    key = plan.keys if plan.seeds is None else None
+    return plan.call, item.static, item.lanes, data, keys, key
 
 
 def _warn_of_loop(plan: Plan, error: Exception) -> None:
@@ -111,13 +147,15 @@ def _run_alone(plan: Plan, cell: int) -> Outcome:
 
 
 @eqx.filter_jit
-def _program(call: Call, static: dict[str, Any], data: dict[str, Any], keys: Any, key: Any) -> Any:
-    """`call` at every row of data and keys; `key` serves all rows where there are no seeds."""
+def _program(
+    call: Call, static: dict[str, Any], lanes: int, data: dict[str, Any], keys: Any, key: Any
+) -> Any:
+    """`call` at all `lanes` rows of data and keys; `key` serves all where there are no seeds."""
 
     def one(row: dict[str, Any], row_key: Any) -> Any:
         return call({**static, **row}, key if row_key is None else row_key)
 
-    return eqx.filter_vmap(one)(data, keys)
+    return eqx.filter_vmap(one, axis_size=lanes)(data, keys)
 
 
 def _columns(plan: Plan) -> dict[str, Any]:

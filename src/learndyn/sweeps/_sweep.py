@@ -1,13 +1,19 @@
 """The one function most users need."""
 
+import os
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from learndyn._types import KeyLike, RealLike
 from learndyn.sweeps._assemble import assemble
 from learndyn.sweeps._interrupted import Interrupted
-from learndyn.sweeps._plan import make_plan
+from learndyn.sweeps._plan import Plan, make_plan
 from learndyn.sweeps._run import run
+from learndyn.sweeps.store import run_in_store
 
 if TYPE_CHECKING:
     import xarray
@@ -26,6 +32,10 @@ def sweep(
     progress: bool | None = None,
     chunk: int | None = None,
     cost: Callable[[dict[str, Any]], float] | None = None,
+    store: str | os.PathLike[str] | None = None,
+    shard: tuple[int, int] | Any = None,
+    workers: int | Any = 1,
+    client: Any = None,
     **keywords: Any,
 ) -> "xarray.Dataset":
     """`level` on a grid of hyperparameters, initial states and seeds, as one dataset.
@@ -45,11 +55,28 @@ def sweep(
         of the grid. The key goes to the level, or to start where start is a function of a key;
         where both take one, they get the two halves of jax.random.split of it.
     progress: a bar on stderr; None: where stderr is a terminal.
-    chunk: at most this many runs in one vmapped program; None: 64 on CPUs, 1024 elsewhere.
+    chunk: at most this many runs in one vmapped program, all of which have as many lanes, 1 or a
+        multiple of 8, so that other numbers than these leave lanes empty. A run's bits depend on
+        its own values, its key and this number alone, on one type of device and one set of
+        versions: neither order nor the rest of the grid matters. Another number may change the
+        last bits. None: up to 64 on CPUs, 1024 elsewhere, what suits the size of the grid; the
+        dataset's attribute `chunk` says how many.
     cost: predicts a run's cost from a dict of its values: runs that cost the same go together,
         because the slowest of a program sets its pace. It gets one dict for each run of the
         grid, before the first run starts; for 10^5 runs that alone takes 0.2 s. None: a guess
         from n and the rates, made for all runs at once.
+    store: a folder, "run.zarr", say, that keeps what is finished, so that the same call goes on
+        after a kill; see below. The dataset is opened lazily, as by `open_sweep`, and has the
+        variable `done`. None: everything stays in memory.
+    shard: (i, n) does every n-th block of a store, so that n processes, on any machines that see
+        the store, do it all; counted from 0 or from 1 (n is 0). Each returns what is there when
+        it has done its share. None: all.
+    workers: this many processes run the programs, each on its own core or GPU, and write them to
+        the store, or to a temporary one; a process that dies is replaced. A script needs no guard,
+        but functions must be such that cloudpickle can send them.
+    client: a `dask.distributed.Client`, whose workers run the blocks and write them to the store,
+        which all of them must see; what a lost worker has not finished is done again. x64 is set
+        there as it is here. Start one process for each GPU, and spawn them.
     keywords: passed on to level (and to start, where it has parameters of these names).
 
     What can be traced is vmapped, the rest (sizes, activations) is looped over, and so are numbers
@@ -61,11 +88,17 @@ def sweep(
     rounding, but for two things that a run alone does with numbers that here are traced:
     `solve_ode` is not repeated with finer averages (`averages_error` says how good they are), and a
     start that is made by a function of a key does not tell how far its fields reach.
+    A store that holds the same sweep is gone on with, and so is one whose every axis, and number
+    of seeds, is contained in this sweep's: what was done is kept, and what is new comes after it.
+    Any other sweep is refused.
+
     Ctrl-C raises `learndyn.Interrupted`, a KeyboardInterrupt whose `dataset` has the runs that were
     finished; compiled programs cannot be stopped, so that it waits for the one that is running.
 
     Raises: ValueError for names that do not exist, empty grids, seeds that nothing takes,
-    keywords that nobody knows, and bad values; the run's own error where every run raises.
+    keywords that nobody knows, and bad values; for a store of another sweep, with the differences
+    on one line, and one that a living process is at; OSError where the store cannot be written;
+    the run's own error where every run raises.
     """
     plan = make_plan(
         level,
@@ -80,10 +113,44 @@ def sweep(
         cost=cost,
         keywords=keywords,
     )
+    if store is None and shard is not None:
+        raise ValueError(f"shard={shard!r} needs a store, in which all shares meet: give store=.")
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers must be an integer >= 1; got {workers!r}.")
+    if client is not None and store is None:
+        raise ValueError("client needs a store that all workers of the cluster see: give store=.")
+    if store is None and workers == 1:
+        return _in_memory(plan, progress)
+    options = {"shard": _checked_shard(shard), "chunk": chunk, "cost": cost}
+    options |= {"progress": progress, "workers": workers, "client": client}
+    if store is not None:
+        return run_in_store(plan, Path(store), **options)
+    with tempfile.TemporaryDirectory(prefix="learndyn-") as folder:
+        found = run_in_store(plan, Path(folder) / "sweep.zarr", **options)
+        return found.drop_vars("done").load()
+
+
+def _in_memory(plan: Plan, progress: bool | None) -> "xarray.Dataset":
     outcomes = []
     try:
         for outcome in run(plan, plan.items, progress=progress):
             outcomes.append(outcome)
     except KeyboardInterrupt as stopped:
-        raise Interrupted(plan, outcomes) from stopped
+        finished = sum(len(outcome.cells) for outcome in outcomes)
+        some = any(outcome.arrays for outcome in outcomes)
+        found = assemble(plan, outcomes) if some else None
+        raise Interrupted(finished, plan.cells, found) from stopped
     return assemble(plan, outcomes)
+
+
+def _checked_shard(shard: Any) -> tuple[int, int]:
+    """Number and count of a share; None is the only one."""
+    if shard is None:
+        return 0, 1
+    whole = isinstance(shard, list | tuple) and len(shard) == 2
+    if not whole or not all(isinstance(x, int | np.integer) for x in shard):
+        raise ValueError(f"shard must be two integers, such as (3, 64), or None; got {shard!r}.")
+    number, count = map(int, shard)
+    if count < 1 or not 0 <= number <= count:
+        raise ValueError(f"shard=(i, n) must have n >= 1 and i from 0 to n; got {shard!r}.")
+    return number % count, count

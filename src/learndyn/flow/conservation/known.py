@@ -63,9 +63,12 @@ def _unit_balances(model: TwoLayer, rates: TwoLayer) -> Array:
 
 def homogeneity(g: ScalarFunction) -> float | None:
     """The k > 0 with g(c x) = c**k g(x) for c > 0; None where there is none."""
+    # Under vmap a function with a derivative rule of its own, as jax.nn.relu, is traced unless
+    # it is compiled.
+    compiled = jax.jit(lambda x: g(x))
     with jax.ensure_compile_time_eval():
-        values = np.asarray(g(jnp.asarray(_PLACES)))
-        scaled = np.asarray(g(jnp.asarray(_SCALES[:, None] * _PLACES)))
+        values = np.asarray(compiled(jnp.asarray(_PLACES)))
+        scaled = np.asarray(compiled(jnp.asarray(_SCALES[:, None] * _PLACES)))
     i = np.argmax(np.abs(values))
     ratio = scaled[2, i] / values[i] if values[i] != 0 else 0.0
     if not ratio > 1:

@@ -1,6 +1,5 @@
 """Alternating gradient flows: the general algorithm for sums of homogeneous neurons."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,17 +30,26 @@ _CLUSTER = 0.9
 """A neuron of the cluster jumps along if it has come this far on its way: it would soon follow, in
 a direction that the first one has already used up."""
 
+_ROUNDS = 8
+"""Cost phases of one jump, in which neurons may wake again. Diagonal networks of five to seven
+inputs took one at every jump; where plateaus lie below the norm of falling asleep there is no end.
+"""
+
 _DIVERGED = 1e12
 """A parameter beyond this, over the threshold, shows that a plateau lies at infinity."""
 
 
+Neuron = Any
+"""A function of (theta, x) or (theta, x, aux_i), checked where it meets the data."""
+
+
 def alternating(
-    neuron: Callable[..., Any],
+    neuron: Neuron,
     degree: CountLike,
     data: Any,
     start: RealLike,
     aux: Any = None,
-    threshold: float = 1.0,
+    threshold: RealLike = 1.0,
     max_jumps: CountLike | None = None,
 ) -> Jumps:
     """Plateaus and jumps of a sum of homogeneous neurons, f(x) = Σ_i neuron(theta_i, x).
@@ -70,7 +78,8 @@ def alternating(
         traceable. Plateaus that lie at infinity are left when the flow has become flat; a phase
         that stalls, as ReLU neurons do at a kink that attracts them, ends the sequence (`stopped`).
     Raises: ValueError for a neuron that is not homogeneous, degree < 2, shapes, zero or too large
-        starts, complex or infinite input, float32.
+        starts, plateaus below the norm at which neurons fall asleep (a threshold too large for
+        the data), complex or infinite input, float32.
     Source: Kunin et al., Alternating gradient flows (2025). Conjectured to be the limit of gradient
         flow; exact for diagonal networks. That neurons fall asleep by an event is derived here.
     """
@@ -78,13 +87,14 @@ def alternating(
     degree = as_count(degree, "degree", "the homogeneity of the neuron", 2)
     given = _samples(data)
     start = host(start, "start", "alternating")
-    norms = _norms(start, threshold)
+    level = float(host(threshold, "threshold", "alternating"))
+    norms = _norms(start, level)
     net = network(neuron, degree, given, start, aux)
     limit = 10 * len(start) if max_jumps is None else as_count(max_jumps, "max_jumps", "a count", 0)
     state = Sleepers(
-        start / norms[:, None], np.zeros(len(start)), limits(norms, threshold, degree), norms
+        start / norms[:, None], np.zeros(len(start)), limits(norms, level, degree), norms
     )
-    return _Run(net, state, threshold).run(limit)
+    return _Run(net, state, level).run(limit)
 
 
 class _Run:
@@ -116,9 +126,13 @@ class _Run:
                 return "no positive utility"
             time, tied = self.time, wakes.sum() > 1
             before = self.net.loss(self.theta)[0]
-            while wakes.any():
+            for _ in range(_ROUNDS):
                 self._cost_phase(wakes, before)
                 wakes = self._overdue()
+                if not wakes.any():
+                    break
+            else:
+                raise ValueError(_too_low(wakes, self.norm_floor))
             self.times.append(time)
             self.ties.append(tied)
             self.rows.append(self._row())
@@ -224,9 +238,20 @@ def _samples(data: Any) -> Samples:
     )
 
 
+def _too_low(wakes: Any, floor: Any) -> str:
+    neuron = int(np.flatnonzero(wakes)[0])
+    return (
+        "On a plateau neurons must have norms above √(threshold |theta(0)|), below which they fall "
+        f"asleep; neuron {neuron} falls below {floor[neuron]:.3g} as often as it wakes. Use a "
+        "smaller start, or a threshold that is no larger than its norm on the plateau."
+    )
+
+
 def _norms(start: np.ndarray, threshold: float) -> Float[np.ndarray, " neurons"]:
     if start.ndim != 2 or not start.size:
         raise ValueError(f"start must have shape (neurons, p); got {start.shape}.")
+    if not threshold > 0 or not np.isfinite(threshold):
+        raise ValueError(f"threshold must be a norm > 0; got {threshold:g}.")
     norms = np.linalg.norm(start, axis=1)
     if not (norms > 0).all() or not (norms < threshold).all():
         raise ValueError(

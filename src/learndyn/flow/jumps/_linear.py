@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from learndyn._types import RealLike
 from learndyn.flow.jumps._data import SecondMoments, moments
-from learndyn.flow.jumps._result import Jumps
+from learndyn.flow.jumps._result import Jumps, Later
 
 RANK = 1e-10
 """Singular values below this, over the largest, count as zero, and entries that connect two blocks:
@@ -35,7 +35,8 @@ def linear_jumps(sxx: Any, syx: RealLike = None) -> Jumps:
         plateau j, times solve Σ_{j<k} σ_{k-j}(E_j) (T_{j+1} - T_j) = 1: column k of the network, in
         the basis in which column k has no share of the modes before it, has grown to order 1.
     The relaxation exponent of plateau k is p_k = mu_k (T_{k+1} - T_k), mu_k the smallest positive
-    eigenvalue of the Hessian of the problem of rank k: errors fall as alpha^p_k.
+    eigenvalue of the Hessian of the problem of rank k: errors fall as alpha^p_k. It is computed
+    when first asked for, because it takes far longer than all else (1 s for 20 x 20 maps).
     Error: rounding, 1e-10. Blocks that are almost separate behave as separate ones until alpha is
         far below their coupling; theory here knows only coupled and not coupled (within 1e-10).
         Times are a heuristic argument, confirmed by simulation; plateaus are exact.
@@ -55,7 +56,7 @@ def linear_jumps(sxx: Any, syx: RealLike = None) -> Jumps:
         loss=loss + floor,
         floor=floor,
         maps=np.array([p @ task.best for p in walk.projectors]),
-        relaxation_exponents=_exponents(task, walk.projectors, times),
+        relaxation=Later(_exponents, task, walk.projectors, times),
         ties=walk.ties,
         stopped="nothing is left to learn",
     )

@@ -64,10 +64,10 @@ class _Programs(NamedTuple):
     hessian: Callable[..., Any]
 
 
-def network(
-    neuron: Callable[..., Any], degree: int, data: Samples, start: Thetas, aux: Any
-) -> Network:
+def network(neuron: Any, degree: int, data: Samples, start: Thetas, aux: Any) -> Network:
     """The network, after checks of the neuron at its start."""
+    if not callable(neuron):
+        raise ValueError(f"neuron must be a function of theta and x; got {neuron!r}.")
     try:
         programs = _cached_programs(neuron, aux is not None)
     except TypeError:  # not hashable
@@ -86,7 +86,13 @@ def network(
 def _check(built: Network, start: Thetas) -> None:
     # At the start itself outputs often vanish.
     theta = np.random.default_rng(0).standard_normal(start.shape)
-    once, twice = built.outputs(theta), built.outputs(2 * theta)
+    try:
+        once, twice = built.outputs(theta), built.outputs(2 * theta)
+    except TypeError as error:
+        raise ValueError(
+            f"neuron must take theta {start.shape[1:]} and x {built.data.x.shape[1:]}, and aux_i "
+            f"where aux is given; {error}"
+        ) from error
     expected = (len(start), *built.data.y.shape)
     if once.shape != expected:
         raise ValueError(

@@ -40,7 +40,7 @@ _STILL = 1e-10
 """Utilities and their slopes below this, over the largest at the start, are rounding."""
 
 
-_MAX_EVALUATIONS = 100_000
+_MAX_EVALUATIONS = 40_000
 """Evaluations of the right-hand side in one phase. Smooth neurons take 1e3 to 1e4; a neuron that is
 drawn to a kink, as ReLU neurons with negative utility are, chatters there and never ends."""
 

@@ -1,7 +1,10 @@
 """What every theory of learning in steps returns."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
 
+import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -10,6 +13,22 @@ from learndyn._readable import ReadableResult
 from learndyn._types import RealLike
 
 _AS_FLOAT = np.float64
+
+
+class Later:
+    """A value that is computed when it is first asked for: function(*arguments)."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    @functools.cached_property
+    def value(self) -> Any:
+        return self.function(*self.arguments)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has been asked for."""
+        return "value" in vars(self)
 
 
 class Jumps(ReadableResult):
@@ -25,7 +44,8 @@ class Jumps(ReadableResult):
         that leads to the plateau, the integral of -gradient over log(1/alpha), in [-1, 1].
     maps: (K + 1, c, d) end-to-end matrices of a linear network.
     relaxation_exponents: (K,) the error at plateau k, and of time k + 1, falls as alpha to this
-        power; small ones mean that tiny alpha are needed. Infinite for the last plateau.
+        power; small ones mean that tiny alpha are needed. Infinite for the last plateau. Computed
+        when first asked for: that takes eigenvalues of matrices of size K (c + d).
     frequencies: (K,) learned at each jump, of modular addition.
     active: (K + 1, neurons) who is awake; neurons of a diagonal network are its coordinates.
     parameters: (K + 1, neurons, p), 0 for neurons that sleep, and utility: (K + 1, neurons)
@@ -36,13 +56,15 @@ class Jumps(ReadableResult):
     stopped: why it ends.
     """
 
+    unshown: ClassVar[tuple[str, ...]] = ("relaxation",)
+
     times: Float[np.ndarray, " jumps"]
     loss: Float[np.ndarray, " plateaus"]
     floor: float = 0.0
     beta: Float[np.ndarray, "plateaus d"] | None = None
     dual: Float[np.ndarray, "plateaus d"] | None = None
     maps: Float[np.ndarray, "plateaus c d"] | None = None
-    relaxation_exponents: Float[np.ndarray, " jumps"] | None = None
+    relaxation: Later | None = eqx.field(static=True, default=None)
     frequencies: Any = None
     parameters: Float[np.ndarray, "plateaus neurons p"] | None = None
     active: Bool[np.ndarray, "plateaus neurons"] | None = None
@@ -52,6 +74,11 @@ class Jumps(ReadableResult):
     degree: int = 2
     alpha: float | None = None
     stopped: str = "nothing is left to learn"
+
+    @property
+    def relaxation_exponents(self) -> Float[np.ndarray, " jumps"] | None:
+        """(K,) how fast errors fall with alpha; see above."""
+        return None if self.relaxation is None else self.relaxation.value
 
     @property
     def excess_loss(self) -> Float[np.ndarray, " plateaus"]:
