@@ -445,7 +445,7 @@ def test_the_dataset_says_where_it_comes_from():
     assert ds.attrs["swept"] == "lr seed"
     assert ds.attrs["seed"] == 5
     assert json.loads(ds.attrs["keywords"]) == {"n": 3}
-    assert ds.lr.attrs == {"long_name": "learning rate of the first layer", "units": "1"}
+    assert ds.lr.attrs == {"long_name": "learning rate of the first layer"}
 
 
 def test_progress_is_shown_when_asked(capsys):

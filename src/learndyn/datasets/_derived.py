@@ -216,5 +216,5 @@ def _over_runs(function: Any, core: list[list[str]], outputs: int, *arrays: Any)
 
 def _named(array: "xarray.DataArray", name: str, long_name: str) -> "xarray.DataArray":
     array = array.rename(name)
-    array.attrs = {"long_name": long_name, "units": "1"}
+    array.attrs = {"long_name": long_name}
     return array
