@@ -188,9 +188,12 @@ class TestTheory:
         assert not settings(*arguments.split(), level="sgd").theory
 
     def test_comes_with_the_runs(self, folder):
-        assert main(["chain", *SMALL, "--no-png"]) == 0
+        # The sizes of another test, whose compiled programs serve here as well
+        size = ["--k", "1", "--m", "1", "--n", "1000000", "--alpha-max", "0.01", "--points", "2"]
+        arguments = ["chain", *size, "--lr", "0.5", "--noise", "1", "--no-png"]
+        assert main(arguments) == 0
         assert ld.load("learndyn-chain-ode.nc").attrs["level"] == "ode"
-        assert main(["chain", *SMALL, "--no-png", "--no-theory", "-o", "bare.nc"]) == 0
+        assert main([*arguments, "--no-theory", "-o", "bare.nc"]) == 0
         assert not (folder / "bare-ode.nc").exists()
 
 

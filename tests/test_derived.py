@@ -268,13 +268,13 @@ import learndyn.datasets
 """)
 
 
-def test_the_first_dataset_registers_it_where_xarray_was_not_loaded():
-    alone("""
-import sys, warnings
-warnings.simplefilter("error")
-import learndyn as ld
-import learndyn.datasets
-assert "xarray" not in sys.modules
-ds = ld.to_dataset({"eg": [1.0, 0.0]}, ts=[0.0, 1.0])
-assert float(ds.learndyn.exit_time(below=0.5)) == 0.5
-""")
+@pytest.mark.parametrize("first", ["to_dataset", "load"])
+def test_the_first_dataset_registers_it_where_xarray_came_later(first, tmp_path, monkeypatch):
+    ds = curve(np.array([0.0, 1.0]), np.array([1.0, 0.0]))
+    ld.save(ds, tmp_path / "curve.nc")
+    monkeypatch.delattr(xr.Dataset, "learndyn")
+    if first == "load":
+        found = ld.load(tmp_path / "curve.nc")
+    else:
+        found = ld.to_dataset({"eg": [1.0, 0.0]}, ts=[0.0, 1.0])
+    assert float(found.learndyn.exit_time(below=0.5)) == 0.5
