@@ -249,6 +249,26 @@ def test_seeds_of_a_chain_agree_once_their_units_are_in_order():
     assert float(runs.learndyn.specialisation().isel(alpha=-1).min()) > 0.9
 
 
+@pytest.mark.nightly
+def test_the_plateau_of_a_committee_is_the_symmetric_fixed_point():
+    """eg = 0.012615 at K = M = 2 and lr = 0.2, left at the rate 0.012971 from an asymmetry."""
+    point = ld.asymptotics.plateau(2, 0.2)
+    ts = jnp.linspace(0.0, 1800.0, 721)
+
+    def left_from(asymmetry):
+        q = point.c + (point.q - point.c) * jnp.eye(2)
+        r = point.r + asymmetry * jnp.array([[1.0, -1.0], [-1.0, 1.0]])
+        start = ld.Overlaps(q, r, jnp.eye(2))
+        return ld.to_dataset(ld.solve_ode(ld.Problem(), ld.SGD(lr=0.2), start, ts)).learndyn
+
+    early, late = left_from(1e-4), left_from(1e-6)
+    assert float(late.plateau().eg) == pytest.approx(0.0126150390, rel=1e-4)
+    wait = float(late.exit_time() - early.exit_time())
+    assert wait == pytest.approx(np.log(100.0) / (0.2 * 0.0648534), rel=1e-3)
+    assert float(late.specialisation().sel(alpha=300.0).max()) < 0.01
+    assert float(late.specialisation()[-1].min()) > 0.999
+
+
 def alone(script):
     kept = {name: value for name, value in os.environ.items() if name != "EAGER_IMPORT"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=kept)
