@@ -96,6 +96,7 @@ def test_a_diverging_cell_is_alone():
     assert np.isfinite(ds.T).all()
 
 
+@pytest.mark.nightly
 def test_sgd_with_its_own_compiled_sizes():
     make = functools.partial(ld.init_weights, k=1, m=1)
     key = jax.random.key(3)
