@@ -155,6 +155,14 @@ def test_integers_count_as_floats():
     np.testing.assert_array_equal(moved.model.w, reference.model.w)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_of_few_bits_are_refused(dtype):
+    net = eqx.nn.Linear(3, "scalar", dtype=dtype, key=jax.random.key(0))
+    for run in (flow.gradient_flow, flow.gradient_descent):
+        with pytest.raises(ValueError, match=f"made in {dtype}"):
+            run(net, DATA, [0, 1], lr=0.1)
+
+
 def test_a_singular_data_matrix_is_no_obstacle():
     """Repeated inputs: the flow ends at the interpolator that its start selects."""
     x = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
