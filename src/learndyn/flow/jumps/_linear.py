@@ -50,7 +50,7 @@ def linear_jumps(sxx: Any, syx: RealLike = None) -> Jumps:
     walk = _walk(task)
     times = _times(walk.errors)
     loss = np.array([task.excess(p) for p in walk.projectors])
-    floor = 0.0 if given.zero is None else given.zero - task.excess(0 * walk.projectors[0])
+    floor = task.floor(given.zero)
     return Jumps(
         times=times,
         loss=loss + floor,
@@ -74,6 +74,13 @@ class Task(NamedTuple):
         """The loss above least squares when outputs in the range of `projector` are learned."""
         rest = np.eye(len(projector)) - projector
         return float(np.trace(rest @ self.explained @ rest)) / 2
+
+    def floor(self, zero: float | None) -> float:
+        """The least loss, from that of the zero function; 0 where that is unknown."""
+        if zero is None:
+            return 0.0
+        # Where the labels are fitted exactly, rounding would leave less than 0.
+        return max(zero - self.excess(np.zeros_like(self.explained)), 0.0)
 
 
 def task_of(given: SecondMoments) -> Task:
