@@ -73,7 +73,7 @@ class Task(NamedTuple):
     def excess(self, projector: Float[np.ndarray, "c c"]) -> float:
         """The loss above least squares when outputs in the range of `projector` are learned."""
         rest = np.eye(len(projector)) - projector
-        return float(np.trace(rest @ self.explained @ rest)) / 2
+        return max(float(np.trace(rest @ self.explained @ rest)) / 2, 0.0)
 
     def floor(self, zero: float | None) -> float:
         """The least loss, from that of the zero function; 0 where that is unknown."""
