@@ -120,7 +120,7 @@ def _walk(task: Task) -> _Walk:
     for _ in range(rank):
         # The utility of a new neuron in each block
         sizes = [b.largest(task, r) for b, r in zip(bases, ranks, strict=True)]
-        ties.append(np.sum(np.array(sizes) > (1 - TIED) * max(sizes)) > 1)
+        ties.append(bool(np.sum(np.array(sizes) > (1 - TIED) * max(sizes)) > 1))
         owner = int(np.argmax(sizes))
         ties[-1] |= bases[owner].tied(ranks[owner])
         ranks[owner] += 1
