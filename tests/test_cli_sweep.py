@@ -162,6 +162,12 @@ student = ["erf", "relu", "own_sweep:unit"]
         assert found.keywords["k"] == 3
         assert found.keywords["over"]["student"] == [ld.Erf(), ld.ReLU(), own.unit]
 
+    def test_values_that_go_together(self):
+        text = SMALL.replace("[over]", "[zip]").replace("points = 2", "points = 3")
+        found = config(text).keywords
+        assert found["zip"] == {"lr": [0.1, 0.2, 0.3], "noise": [0.0, 0.5, 1.0]}
+        assert found["over"] is None
+
     def test_ranges_and_names_inside(self):
         found = config("""\
 level = "ode"
@@ -200,6 +206,7 @@ class TestRefusals:
             ('"own_sweep:level"', '"odd"', 1, "level must be one of"),
             ('"own_sweep:level"', '"own_sweep:nothing"', 1, "cannot be imported.*AttributeError"),
             ('"own_sweep:level"', '"no_such:thing"', 1, "cannot be imported.*ModuleNotFound"),
+            ("[over]", "[zip]", 8, r"equally many; got \{'lr': 3, 'noise': 2\}"),
             ("[over]", '[problem]\nstudent = "erff"\n[over]', 9, "must be one of 'erf'"),
             ("[over]", "[problem]\nnoise = -1.0\n[over]", 8, "noise"),
             ("[over]", '[rule]\nschedule = "power"\n[over]', 10, 'sweep over "lr.rate"'),

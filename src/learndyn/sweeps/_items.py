@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from learndyn.sweeps._axes import Axis
+from learndyn.sweeps._axes import Axis, unzipped
 
 _COST_WITHOUT_RATE = 1e-6
 """Cost over n of a run at rate 0: any number far below the rates in use. It keeps an order by n."""
@@ -96,7 +96,7 @@ def _costs(
     dims = [axis.dim for axis in axes] + ([] if seeds is None else ["seed"])
     columns = [axis.values for axis in axes] + ([] if seeds is None else [range(seeds)])
     cells = itertools.product(*columns)
-    costs = [float(cost(dict(zip(dims, values, strict=True)))) for values in cells]
+    costs = [float(cost(unzipped(dict(zip(dims, values, strict=True))))) for values in cells]
     return np.reshape(costs, grid_shape(axes, seeds))
 
 
@@ -119,10 +119,11 @@ def _along_axis(axes: list[Axis], seeds: int | None, dim: str, *, absent: float)
     """
     shape = [1] * len(grid_shape(axes, seeds))
     for place, axis in enumerate(axes):
-        if axis.dim == dim:
-            shape[place] = len(axis.values)
-            numbers = [x if isinstance(x, int | float) else absent for x in axis.values]
-            return np.array(numbers, float).reshape(shape)
+        for one in axis.single:
+            if one.dim == dim:
+                shape[place] = len(one.values)
+                numbers = [x if isinstance(x, int | float) else absent for x in one.values]
+                return np.array(numbers, float).reshape(shape)
     return np.full(shape, absent)
 
 

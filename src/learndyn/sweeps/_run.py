@@ -175,6 +175,8 @@ def _rows(columns: dict[str, Any], places: dict[str, Array]) -> dict[str, Any]:
 
 def _stacked(values: list[Any]) -> Any:
     """Values of one structure as one, their leaves stacked."""
+    if isinstance(values[0], dict):  # those that go together, each by itself
+        return {name: _stacked([row[name] for row in values]) for name in values[0]}
     if are_numbers(values):
         return _weak(jnp.asarray(np.array(values)))
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *values)

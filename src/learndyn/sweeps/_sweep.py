@@ -27,6 +27,7 @@ def sweep(
     ts: RealLike,
     *,
     over: Mapping[str, Any] | Any = None,
+    zip: Mapping[str, Any] | Any = None,
     seeds: int | None = None,
     key: KeyLike | None = None,
     progress: bool | None = None,
@@ -51,6 +52,9 @@ def sweep(
         then problem, then keywords (of level and start); a dot leads inside, as in
         "momentum.gamma". Problem's `student` and `teacher` become `student_activation` and
         `teacher_activation`, because the units have those names.
+    zip: names and equally many values of each, which go together where those of `over` make a
+        grid; the dimension is `point`, along which the values are coordinates. Where a name's
+        values cannot be traced, each point is compiled for itself.
     seeds, key: run seed number s with jax.random.split(key, seeds)[s], the same in every cell
         of the grid. The key goes to the level, or to start where start is a function of a key;
         where both take one, they get the two halves of jax.random.split of it.
@@ -95,10 +99,10 @@ def sweep(
     Ctrl-C raises `learndyn.Interrupted`, a KeyboardInterrupt whose `dataset` has the runs that were
     finished; compiled programs cannot be stopped, so that it waits for the one that is running.
 
-    Raises: ValueError for names that do not exist, empty grids, seeds that nothing takes,
-    keywords that nobody knows, and bad values; for a store of another sweep, with the differences
-    on one line, and one that a living process is at; OSError where the store cannot be written;
-    the run's own error where every run raises.
+    Raises: ValueError for names that do not exist, empty grids, values in zip that are not equally
+    many, seeds that nothing takes, keywords that nobody knows, and bad values; for a store of
+    another sweep, with the differences on one line, and one that a living process is at; OSError
+    where the store cannot be written; the run's own error where every run raises.
     """
     plan = make_plan(
         level,
@@ -112,6 +116,7 @@ def sweep(
         chunk=chunk,
         cost=cost,
         keywords=keywords,
+        zipped=zip,
     )
     if store is None and shard is not None:
         raise ValueError(f"shard={shard!r} needs a store, in which all shares meet: give store=.")

@@ -322,6 +322,7 @@ def plan_of(config: Config, **changes: Any) -> Any:
     named = {"over": {}, "seeds": None, "chunk": None, "cost": None, "key": None} | config.keywords
     named |= changes
     own = {name: named.pop(name) for name in ("seeds", "key", "chunk", "cost")}
+    own["zipped"] = named.pop("zip", None)
     over = named.pop("over") or {}
     return make_plan(*config.arguments, over=over, keywords=named, **own)
 
@@ -331,10 +332,13 @@ def _check_plan(config: Config) -> None:
     try:
         plan_of(config)
     except ValueError as error:
-        for name, values in (config.keywords["over"] or {}).items():
-            keys = ("over", *_written(config.toml.tables["over"], name))
-            with config.toml.about(*keys):
-                plan_of(config, over={name: values}, seeds=None)
+        for table in ("over", "zip"):
+            for name, values in (config.keywords.get(table) or {}).items():
+                keys = (table, *_written(config.toml.tables[table], name))
+                with config.toml.about(*keys):
+                    plan_of(config, over={name: values}, zip=None, seeds=None)
+        with config.toml.about("zip"):
+            plan_of(config, seeds=None)
         config.toml.refuse(("seeds",) if "seeds" in str(error) else (), str(error))
 
 

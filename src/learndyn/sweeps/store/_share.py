@@ -129,7 +129,7 @@ class Share:
 
     def _name(self, name: str) -> str:
         layout = self.description.layout
-        return name if name in layout and name not in self.plan.dims else f"{name}_used"
+        return name if name in layout and name not in self.plan.names else f"{name}_used"
 
     def _empty(self) -> dict[str, np.ndarray]:
         size = self.description.block
