@@ -25,7 +25,7 @@ from learndyn.sweeps._call import (
     start_function,
     takes_key,
 )
-from learndyn.sweeps._items import Item, grid_shape, make_items, program_size, values_at
+from learndyn.sweeps._items import Item, costs_of, grid_shape, make_items, program_size, values_at
 
 
 class Plan(NamedTuple):
@@ -38,6 +38,7 @@ class Plan(NamedTuple):
     keys: Any
     chunk: int
     items: list[Item]
+    costs: np.ndarray
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -120,7 +121,9 @@ def make_plan(
     one_key = keys if seeds is None else keys[0]
     axes = as_if_alone(call, _traceable(call, axes, one_key), one_key)
     size = program_size(chunk, axes, seeds)
-    return Plan(call, axes, seeds, key, keys, size, make_items(axes, seeds, size, cost))
+    costs = costs_of(axes, seeds, cost)
+    items = make_items(axes, seeds, size, costs)
+    return Plan(call, axes, seeds, key, keys, size, items, costs)
 
 
 def _checked_over(over: Any) -> Mapping[str, Any]:

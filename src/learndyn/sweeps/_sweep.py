@@ -58,7 +58,9 @@ def sweep(
     seeds, key: run seed number s with jax.random.split(key, seeds)[s], the same in every cell
         of the grid. The key goes to the level, or to start where start is a function of a key;
         where both take one, they get the two halves of jax.random.split of it.
-    progress: a bar on stderr; None: where stderr is a terminal.
+    progress: on stderr how many runs are done, how many are done per second, and the time left, by
+        predicted costs and what finished programs took: a bar, or in a log file a line from time
+        to time. None: where a person watches, in a terminal or a notebook.
     chunk: at most this many runs in one vmapped program, all of which have as many lanes, 1 or a
         multiple of 8, so that other numbers than these leave lanes empty. A run's bits depend on
         its own values, its key and this number alone, on one type of device and one set of
@@ -126,7 +128,7 @@ def sweep(
         raise ValueError("client needs a store that all workers of the cluster see: give store=.")
     if store is None and workers == 1:
         return _in_memory(plan, progress)
-    options = {"shard": _checked_shard(shard), "chunk": chunk, "cost": cost}
+    options = {"shard": _checked_shard(shard), "chunk": chunk}
     options |= {"progress": progress, "workers": workers, "client": client}
     if store is not None:
         return run_in_store(plan, Path(store), **options)
