@@ -24,7 +24,7 @@ run = ld.solve_ode(ld.Problem(noise=0.01), ld.SGD(lr=0.2), start, jnp.linspace(0
 assert run.result == ld.Result.SUCCESS
 assert abs(float(run.eg[0]) - 8 / math.pi * (math.pi / 6 - math.asin(0.05))) < 1e-12
 """
-COMMAND = ["-m", "learndyn", "ode"]  # with its dataset and its figure
+COMMAND = ["-m", "learndyn", "ode", "--force"]  # with its dataset and its figure
 
 
 def seconds(arguments, environment, folder):

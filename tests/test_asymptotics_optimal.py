@@ -89,6 +89,7 @@ def test_the_optimal_schedule_of_a_linear_network_is_exact(linear):
     close(rates, [eg_start / (eg_start + NOISE**2 / 2), middle / (middle + NOISE**2 / 2)], rel=0.05)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_constant_and_inverse_time_rates_are_the_best_of_their_kind(linear):
     def final(lr):

@@ -17,7 +17,7 @@ import pytest
 
 import learndyn as ld
 from learndyn import problems
-from learndyn.cli import _door, _options, main
+from learndyn.cli import _doctor, _door, _options, main
 from learndyn.cli._names import Loss, StudentUnit, TeacherUnit
 from learndyn.cli._settings import save_times, settings_from
 from learndyn.problems._activations import AbstractActivation
@@ -112,7 +112,7 @@ def test_a_run_that_stops_early_is_told_and_exits_with_1(capsys):
 @pytest.mark.parametrize("arguments", [[], ["--runs", "2"]])
 def test_progress_goes_to_stderr_and_changes_nothing(arguments, capsys):
     def eg(progress):
-        main(["sgd", *SMALL, *arguments, "--no-png", "--progress", progress])
+        main(["sgd", *SMALL, *arguments, "--no-png", "--progress", progress, "--force"])
         return ld.load("learndyn-sgd.nc").eg.values
 
     with_bar = eg("on")
@@ -120,6 +120,81 @@ def test_progress_goes_to_stderr_and_changes_nothing(arguments, capsys):
     without = eg("off")
     assert capsys.readouterr().err == ""
     np.testing.assert_array_equal(with_bar, without)
+
+
+class TestForce:
+    def test_nothing_is_replaced_or_run_without_it(self, folder, capsys):
+        wrong = ["sgd", *SMALL, "--no-png"]
+        for name in ("learndyn-sgd.nc", "learndyn-sgd-ode.nc"):
+            (folder / name).write_text("mine")
+            with pytest.raises(SystemExit) as stopped:
+                main(wrong)
+            assert stopped.value.code == 2
+            said = capsys.readouterr()
+            assert f"{name} would be replaced: add --force" in said.err
+            assert said.out == ""
+            assert (folder / name).read_text() == "mine"
+            (folder / name).unlink()
+
+    def test_the_figure_counts_where_one_is_drawn(self, folder):
+        (folder / "learndyn-ode.png").write_text("mine")
+        assert settings("--no-png").output == Path("learndyn-ode.nc")
+        with pytest.raises(FileExistsError, match=r"learndyn-ode.png would be replaced"):
+            settings()
+        assert settings("--force").output == Path("learndyn-ode.nc")
+
+    def test_flows_ask_as_well(self, folder, capsys):
+        (folder / "learndyn-flow-jumps.nc").write_text("mine")
+        with pytest.raises(SystemExit):
+            main(["flow", "linear", "--no-png"])
+        assert "learndyn-flow-jumps.nc would be replaced" in capsys.readouterr().err
+
+    def test_with_it_files_are_replaced(self, folder):
+        (folder / "learndyn-ode.nc").write_text("mine")
+        assert main(["ode", *SMALL, "--no-png", "--force"]) == 0
+        assert ld.load("learndyn-ode.nc").attrs["level"] == "ode"
+
+
+class TestTheory:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            "--k 4 --m 4",
+            "--student relu --lr-second 0.1",
+            "--rule feedback-alignment --feedback 1,-0.7 --k 2",
+            "--k 40 --theory",
+            "--student tanh --theory on",
+        ],
+    )
+    def test_is_solved_where_it_is_cheap_or_asked_for(self, arguments):
+        assert settings(*arguments.split(), level="sgd").theory
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            "--k 5 --m 4",
+            "--student tanh",
+            "--loss logistic --teacher sign",
+            "--b 0 --lr-bias 0.1 --b-teacher gaussian",
+            "--slow-momentum 1",
+            "--averages qmc",
+            "--inputs digits",
+            "--train-size 100",
+            "--no-theory",
+            "--theory off",
+        ],
+    )
+    def test_is_left_out_elsewhere(self, arguments):
+        assert not settings(*arguments.split(), level="sgd").theory
+
+    def test_comes_with_the_runs(self, folder):
+        # The sizes of another test, whose compiled programs serve here as well
+        size = ["--k", "1", "--m", "1", "--n", "1000000", "--alpha-max", "0.01", "--points", "2"]
+        arguments = ["chain", *size, "--lr", "0.5", "--noise", "1", "--no-png"]
+        assert main(arguments) == 0
+        assert ld.load("learndyn-chain-ode.nc").attrs["level"] == "ode"
+        assert main([*arguments, "--no-theory", "-o", "bare.nc"]) == 0
+        assert not (folder / "bare-ode.nc").exists()
 
 
 def test_coarse_averages_are_told_on_stderr(folder, capsys):
@@ -380,6 +455,87 @@ def test_a_process_of_its_own_switches_on_float64_and_the_cache(door, folder, mo
     # With Equinox's run-time checks, EQX_ON_ERROR=raise, the large program could not be stored. The
     # small ones, which draw the initial weights, take less than the second that JAX asks for.
     assert {"jit__solve", "jit__normal"} <= stored
+
+
+def test_version_names_the_stack_before_jax_is_loaded(capsys):
+    assert main(["--version"]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == f"learndyn {ld.__version__}"
+    assert f"jax {jax.__version__}" in others
+    assert f"numpy {np.__version__}" in others
+    script = """
+import sys
+from learndyn.cli import main
+main(["--version"])
+assert not {"jax", "numpy"} & set(sys.modules)
+"""
+    assert alone("-c", script).returncode == 0
+
+
+class TestDoctor:
+    def test_a_healthy_machine(self, capsys):
+        assert main(["doctor"]) == 0
+        said = capsys.readouterr().out
+        for words in ("x64:      on", "cpu", "cache:", "theory:   passed", "random:   passed"):
+            assert words in said
+        assert said.endswith("all is well\n")
+
+    def test_a_wrong_number_is_found(self, capsys, monkeypatch):
+        monkeypatch.setattr(_doctor, "_EG", _doctor._EG * (1.0 + 2e-6))
+        monkeypatch.setattr(_doctor, "_NORMALS", (0.0, *_doctor._NORMALS[1:]))
+        assert main(["doctor"]) == 1
+        assert capsys.readouterr().out.endswith("FAILED: theory, random\n")
+
+    def test_a_missing_extra_is_named_with_its_line(self, capsys, monkeypatch):
+        monkeypatch.setattr(_doctor, "_EXTRAS", {"plot": "no_such_module"})
+        monkeypatch.setattr(_doctor, "_CHECKS", {})
+        assert main(["doctor"]) == 0
+        assert 'pip install "learndyn[plot]"' in capsys.readouterr().out
+
+    def test_its_stored_number_is_that_of_the_reference(self):
+        path = Path(__file__).parent / "data" / "ode_dop853.json"
+        rows = json.loads(path.read_text())["i0"]["rows"]
+        assert [_doctor._ALPHA, _doctor._EG] in [row[:2] for row in rows]
+
+
+class Left:
+    """A stream whose reader has left."""
+
+    encoding, errors = "utf-8", "strict"
+
+    def __init__(self, file):
+        self.file = file
+
+    def write(self, text):
+        raise BrokenPipeError
+
+    def flush(self):
+        raise BrokenPipeError
+
+    def isatty(self):
+        return False
+
+    def fileno(self):
+        return self.file.fileno()
+
+
+def test_a_run_goes_on_when_its_reader_leaves(folder, monkeypatch):
+    """`learndyn ode | head -1` writes its files all the same."""
+    with (folder / "pipe").open("w") as file:
+        monkeypatch.setattr(sys, "stdout", Left(file))
+        assert main(["ode", *SMALL, "--no-png"]) == 0
+        assert sys.stdout.file is file
+    assert (folder / "learndyn-ode.nc").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["sgd", "--help"]])
+def test_a_broken_pipe_is_no_traceback(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "learndyn", *arguments]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def names_of(base):

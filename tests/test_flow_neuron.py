@@ -226,6 +226,7 @@ def test_bias_with_unequal_rates_and_a_large_second_layer():
     np.testing.assert_allclose(np.append(found.a, found.w), expected, atol=1e-8)
 
 
+@pytest.mark.nightly
 def test_basin_alone_decides_between_two_solutions():
     # Both starts share x, a, delta and the components that the flow conserves.
     x, y = np.diag([1.0, 0.4, 0.0])[:2], np.array([0.4, 0.3])

@@ -231,15 +231,31 @@ def test_events_end_a_run_on_a_plateau_and_where_it_is_left():
     start = linear_start(1e-8)
     first = flow.gradient_flow(start, MODAL, [0.0, 30.0], until=flow.AtPlateau(0.1))
     assert first.ok
-    on_plateau = flow.gradient_flow(start, MODAL, jnp.array([0.0, 1.0]) * first.end).at(-1)
+    on_plateau = first.last
+    again = flow.gradient_flow(start, MODAL, jnp.array([0.0, 1.0]) * first.end)
+    np.testing.assert_allclose(on_plateau.end_to_end(), again.last.end_to_end(), atol=1e-9)
+    np.testing.assert_array_equal(again.last.weights[0], again.at(-1).weights[0])
     # The first mode is learned: its level is (4 + 1)/2.
     np.testing.assert_allclose(flow.loss(on_plateau, MODAL), 2.5, atol=1e-3)
     second = flow.gradient_flow(on_plateau, MODAL, [0.0, 30.0], until=flow.LeavesPlateau(0.1))
     assert np.isnan(second.loss[-1])
+    with pytest.raises(ValueError, match=r"run\.last"):
+        second.at(-1)
     # The second mode begins to grow, and is still far from learned.
-    left = flow.gradient_flow(on_plateau, MODAL, jnp.array([0.0, 1.0]) * second.end)
-    np.testing.assert_allclose(left.speed[-1], 0.1, rtol=1e-6)
-    assert 2.4 < left.loss[-1] < 2.5
+    assert 2.4 < flow.loss(second.last, MODAL) < 2.5
+
+
+def test_a_run_that_fails_has_the_model_where_it_stopped():
+    start = linear_start(1e-3)
+    short = flow.gradient_flow(start, MODAL, [0.0, 1.0, 30.0], max_steps=40)
+    assert short.result == ld.Result.MAX_STEPS
+    reached = flow.gradient_flow(
+        start, MODAL, jnp.stack([jnp.zeros(()), 0.5 * short.end, short.end])
+    )
+    np.testing.assert_allclose(short.last.end_to_end(), reached.last.end_to_end(), atol=1e-8)
+    beyond = flow.gradient_descent(flow.LinearNeuron(1.0, np.ones(3)), WHITE, [0, 1, 2000], lr=50.0)
+    assert beyond.result == ld.Result.DIVERGED
+    np.testing.assert_array_equal(beyond.last.w, beyond.model.w[1])
 
 
 def test_any_equinox_module_learns(rng):
@@ -301,6 +317,11 @@ def test_three_layers_from_1e_8_wait_for_one_over_their_scale():
     modes = jax.vmap(lambda model: jnp.diagonal(model.end_to_end()))(run.model)[1:]
     expected = [[0.0, 0.0], [3.0, 0.0], [3.0, 0.0], [3.0, 2.0]]
     np.testing.assert_allclose(modes, expected, atol=1e-6)
+    # The jump is too short for its late time to be resolved by Newton's method.
+    half_way = flow.gradient_flow(start, data, [0.0, 1e8], until=flow.AtLoss(4.0), **options)
+    assert half_way.ok
+    np.testing.assert_allclose(half_way.end, times[:2].mean(), rtol=2e-4)
+    np.testing.assert_allclose(flow.loss(half_way.last, data), 4.0, atol=1e-6)
 
 
 @pytest.mark.nightly

@@ -72,6 +72,7 @@ def linear_diffusion(state, lr, lr_second, noise, batch_size):
     return np.array([[2 * np.trace(a @ c @ b @ c) for b in forms] for a in forms]) / batch_size
 
 
+@pytest.mark.nightly
 def test_diffusion_of_a_linear_network_is_exact():
     problem = ld.Problem(ld.Linear(), ld.Linear(), noise=0.3)
     rule = ld.SGD(lr=0.4, lr_second=0.7, batch_size=3)

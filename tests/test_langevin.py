@@ -83,6 +83,7 @@ def test_mean_is_the_ode(runs, theory):
     assert mean_z(runs, coordinates(faster)) > Z
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_covariance_is_that_of_the_fluctuations_at_the_same_n(runs, theory):
     covariance = np.asarray(theory.covariance)[1:]

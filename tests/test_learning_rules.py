@@ -138,6 +138,7 @@ def test_feedback_by_the_second_layer_is_gradient_descent():
         np.testing.assert_allclose(ours.Q, theirs.Q, rtol=1e-12)
 
 
+@pytest.mark.nightly
 def test_closed_forms_are_those_of_the_rule_or_none():
     def closed(problem, rule):
         return isinstance(choose_averages(problem, 2, 2, rule=rule, biases=False), ClosedForm)

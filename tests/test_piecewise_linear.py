@@ -306,6 +306,7 @@ def test_the_users_relu_is_relu():
     np.testing.assert_allclose(eg_found, eg, rtol=1e-13)
 
 
+@pytest.mark.nightly
 def test_feedback_alignment_takes_the_same_averages():
     rule = ld.rules.FeedbackAlignment([1, -0.7], 0.5)
     averages = chosen(OWN, STATE, rule=rule)

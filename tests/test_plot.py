@@ -9,6 +9,7 @@ import xarray as xr
 import learndyn as ld
 from learndyn import plot
 from learndyn.plot._style import spread
+from learndyn.problems import to_json
 
 LINEAR = np.linspace(0.0, 10.0, 41)
 LOG = np.r_[0.0, np.geomspace(0.1, 100.0, 60)]
@@ -116,6 +117,59 @@ class TestLearningCurve:
         heights = [texts[rf"$\eta$ = {rate:g}"].xy[1] for rate in rates]
         assert heights == sorted(heights, reverse=True)  # as the curves themselves
 
+    def test_more_than_six_numbers_get_a_colour_bar(self):
+        rates = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64]
+        ax = plot.learning_curve(run(lr=rates[:6]))
+        assert len(ax.texts) == 6
+        assert len(ax.figure.axes) == 1
+        ax = plot.learning_curve(run(lr=rates))
+        assert not ax.texts
+        bar = ax.figure.axes[1]
+        assert bar.get_ylabel() == r"$\eta$"
+        assert bar.get_yscale() == "log"  # they span decades
+        np.testing.assert_allclose(bar.get_ylim(), (rates[0], rates[-1]))
+        drawn = [line.get_color() for line in lines(ax)]
+        assert len(set(drawn)) == 7
+        linear = plot.learning_curve(run(lr=np.linspace(0.1, 0.7, 7)))
+        assert linear.figure.axes[1].get_yscale() == "linear"
+
+    def test_numbers_have_three_digits(self):
+        ax = plot.learning_curve(run(lr=[0.123456, 0.234567]))
+        assert {text.get_text() for text in ax.texts} == {r"$\eta$ = 0.123", r"$\eta$ = 0.235"}
+
+    def test_the_setting_is_one_grey_line(self):
+        problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.123456, lr_second=0.5, momentum=0.9)
+        known = {"problem": to_json(problem), "rule": to_json(rule)}
+        theory = run(k=3).assign_attrs(known)
+        sgd = run(k=3, level="sgd").assign_attrs(known | {"n": 784, "seed": 7})
+        text = plot.learning_curve(theory, sgd).get_title(loc="right")
+        assert text == (
+            r"$K$ = 3, $M$ = 2, $N$ = 784, $\eta$ = 0.123, $\eta_v$ = 0.5, $\beta$ = 0.9, "
+            r"$\sigma$ = 0.1, seed 7"
+        )
+        other = sgd.assign_attrs(rule=to_json(ld.SGD(lr=0.2)))
+        assert r"$\eta$" not in plot.learning_curve(theory, other).get_title(loc="right")
+        swept = theory.assign_attrs(swept="lr noise")
+        assert r"$\sigma$" not in plot.learning_curve(swept).get_title(loc="right")
+        scheduled = theory.assign_attrs(rule=to_json(ld.SGD(lr=lambda alpha: 0.1)))
+        assert r"$\eta$" not in plot.learning_curve(scheduled).get_title(loc="right")
+        for axes in (plot.overlap_trajectories(theory), plot.overlap_matrices(theory, [0.0])):
+            figure = axes.flat[0].get_figure()
+            assert r"$\beta$ = 0.9" in figure.get_suptitle()
+
+    def test_medians_and_bands_are_named(self):
+        ax = plot.learning_curve(run(), run(seeds=5, level="sgd"))
+        labels = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert labels == ["ODE", "SGD, median of 5 runs", "middle 68 % of runs"]
+
+    def test_the_training_error_is_a_dotted_line_where_it_is_recorded(self):
+        ds = run(level="sgd")
+        ds["train_error"] = 0.5 * ds.eg
+        ax = plot.learning_curve(run(), ds)
+        (dotted,) = [line for line in ax.lines if line.get_linestyle() == ":"]
+        np.testing.assert_allclose(dotted.get_ydata(), 0.5 * ds.eg)
+        assert ax.get_legend().get_texts()[-1].get_text() == "training error"
+
     def test_a_dict_of_datasets_is_labelled_by_its_names(self):
         ax = plot.learning_curve({"slow": run(rate=0.1), "fast": run(rate=0.9)})
         assert {text.get_text() for text in ax.texts} == {"slow", "fast"}
@@ -159,6 +213,8 @@ class TestLearningCurve:
             ax = plot.learning_curve(ds)
             assert ax.get_yscale() == "log"
             assert ax.get_ylim()[0] > 1e-6
+            assert "11 values ≤ 0 not shown" in ax.get_title(loc="right")
+        assert "not shown" not in plot.learning_curve(run()).get_title(loc="right")
 
     def test_what_cannot_be_drawn_is_refused(self):
         with pytest.raises(ValueError, match="nothing to draw"):
@@ -232,6 +288,25 @@ class TestOverlaps:
         path = plot.save(axes, tmp_path / "new" / "run.png")
         assert path.read_bytes().startswith(b"\x89PNG")
         assert not plt.get_fignums()
+
+    def test_layers_that_are_trained_have_panels(self):
+        fixed = np.full((len(LINEAR), 2), 0.5)
+        moving = fixed + 0.1 * LINEAR[:, None] * np.array([1.0, -1.0])
+        along = ("alpha", "student")
+        theory = run().assign(v=(along, moving), b=(along, fixed))
+        sgd = run(level="sgd").assign(v=(along, moving + 0.01), b=(along, fixed))
+        axes = plot.overview(theory, sgd)
+        assert len(axes) == 4
+        drawn = [line for line in lines(axes[3]) if len(line.get_xdata()) == len(LINEAR)]
+        np.testing.assert_allclose(drawn[1].get_ydata(), moving[:, 1])
+        assert len(lines(axes[3], "o")) == 2
+        assert {text.get_text() for text in axes[3].texts} == {"$v_{1}$", "$v_{2}$"}
+        assert len(plot.overview(theory.assign(v=(along, fixed)))) == 3
+
+    def test_units_of_a_map_are_counted_from_1(self):
+        axes = plot.overlap_matrices(run(k=3), [0.0])
+        assert [text.get_text() for text in axes[0, 0].get_yticklabels()] == ["1", "2", "3"]
+        assert [text.get_text() for text in axes[0, 0].get_xticklabels()] == ["1", "2"]
 
     def test_what_cannot_be_drawn_is_refused(self):
         with pytest.raises(ValueError, match="nothing to draw"):

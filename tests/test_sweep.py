@@ -96,6 +96,7 @@ def test_a_diverging_cell_is_alone():
     assert np.isfinite(ds.T).all()
 
 
+@pytest.mark.nightly
 def test_sgd_with_its_own_compiled_sizes():
     make = functools.partial(ld.init_weights, k=1, m=1)
     key = jax.random.key(3)
@@ -445,7 +446,7 @@ def test_the_dataset_says_where_it_comes_from():
     assert ds.attrs["swept"] == "lr seed"
     assert ds.attrs["seed"] == 5
     assert json.loads(ds.attrs["keywords"]) == {"n": 3}
-    assert ds.lr.attrs == {"long_name": "learning rate of the first layer", "units": "1"}
+    assert ds.lr.attrs == {"long_name": "learning rate of the first layer"}
 
 
 def test_progress_is_shown_when_asked(capsys):

@@ -47,6 +47,7 @@ def test_filled_times_are_increasing_and_belong_to_the_last_step():
     assert len(sharing.filled(np.arange(600.0))) == 600
 
 
+@pytest.mark.nightly
 def test_filled_times_change_no_solution():
     found = theory.solve_ode(PROBLEM, RULE, START, TS, fill_times=True, xla=FOR_ODES)
     exact = ld.solve_ode(PROBLEM, RULE, START, TS)

@@ -205,7 +205,8 @@ def test_width_exponents(lab: Lab) -> None:
             start = rotated(rng, int(width), runs)
             for i, (kind, gamma) in enumerate(GAMMAS.items()):
                 w1, w2 = (width ** (-gamma / 2) * one for one in start)
-                ways[0, i, j] = linear_flows(w1, w2, np.eye(D), target, LAST[kind]).distance
+                flows = linear_flows(w1, w2, np.eye(D), target, LAST[kind], xla=FOR_CHAINS)
+                ways[0, i, j] = flows.distance
                 least = [np.linalg.svd(w, compute_uv=False)[:, -1] for w in (w1, w2)]
                 ways[1, i, j] = np.hypot(*least)
         return xr.Dataset(

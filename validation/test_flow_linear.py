@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy import stats
 from validation.lab import Lab
+from validation.lab.compiling import FOR_CHAINS
 from validation.measure.figures import SGD, WRONG
 from validation.measure.gaps import draw_gaps, gaps, generator, judge_gaps
 from validation.measure.linear_flows import (
@@ -59,7 +60,9 @@ def test_modes(lab: Lab) -> None:
         u = 10 ** rng.uniform(-6, 0.5, (runs, D))
         w1 = np.einsum("hk,rk,dk->rhd", units, np.sqrt(u), right)
         w2 = np.einsum("ck,rk,hk->rch", left, np.sqrt(u), units)
-        found = linear_flows(w1, w2, right * LAM @ right.T, left * S @ right.T, 16.0)
+        found = linear_flows(
+            w1, w2, right * LAM @ right.T, left * S @ right.T, 16.0, xla=FOR_CHAINS
+        )
         measured = modes_of(found, left, right)
         off = [
             [np.abs(flow.linear_modes(one, S, found.ts, lam) - run).max() for lam in (LAM, 1.0)]
@@ -110,7 +113,7 @@ def timed(
     w1: np.ndarray, w2: np.ndarray, last: float, lr: tuple
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Times of the flow's modes and of `linear_jump_times`, (runs, modes); degrees of freedom."""
-    found = linear_flows(w1, w2, np.diag(LAM), np.diag(S), last, lr)
+    found = linear_flows(w1, w2, np.diag(LAM), np.diag(S), last, lr, xla=FOR_CHAINS)
     measured = half_times(found.ts, modes_of(found, np.eye(D), np.eye(D)), S / LAM)
     told = [
         flow.linear_jump_times(*one, np.diag(LAM), np.diag(S), lr)
@@ -318,7 +321,7 @@ def runs_of(tasks: list, alpha: float, start: np.ndarray) -> LinearFlows:
     w1, w2 = alpha * start
     sxx, syx = (np.array(one) for one in zip(*tasks, strict=True))
     last = max(flow.linear_jumps(*task).times[-1] for task in tasks) * np.log(1 / alpha) + 12
-    return linear_flows(w1, w2.transpose(0, 2, 1), sxx, syx, 1.2 * last)
+    return linear_flows(w1, w2.transpose(0, 2, 1), sxx, syx, 1.2 * last, xla=FOR_CHAINS)
 
 
 def slowest(found: LinearFlows, run: int, levels: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ it as well. lazy_loader understands relative imports with one dot, and nothing e
 
 from . import asymptotics as asymptotics
 from . import averages as averages
+from . import conventions as conventions
 from . import flow as flow
 from . import inputs as inputs
 from . import plot as plot

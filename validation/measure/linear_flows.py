@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from validation.lab.compiling import FOR_CHAINS, compiled
+from validation.lab.compiling import XlaOptions, compiled
 
 from learndyn import flow
 
@@ -36,25 +36,27 @@ def linear_flows(
     syx: np.ndarray,
     last: float,
     lr: tuple = (1, 1),
+    xla: XlaOptions | None = None,
 ) -> LinearFlows:
     """f = w2 w1 x from w1 (runs, 6, 3), w2 (runs, 3, 6), up to t = `last`.
 
-    sxx, syx: for all runs, or one each, (runs, 3, 3). lr: of w1 and w2.
+    sxx, syx: for all runs, or one each, (runs, 3, 3). lr: of w1 and w2. xla: how the
+    flow is compiled.
     """
     runs, ts = len(w1), np.linspace(0.0, last, TIMES)
     given = w1, w2, *(np.broadcast_to(m, (runs, D, D)) for m in (sxx, syx))
-    rates, found = jnp.asarray(lr, float), []
+    run, rates, found = _program(xla), jnp.asarray(lr, float), []
     for first in range(0, runs, LANES):
         # The last block is filled up by runs that are there already.
         lanes = np.resize(np.arange(first, min(first + LANES, runs)), LANES)
-        block = _program()(*(jnp.asarray(one[lanes]) for one in given), rates, jnp.asarray(ts))
+        block = run(*(jnp.asarray(one[lanes]) for one in given), rates, jnp.asarray(ts))
         found.append(jax.device_get(block))
     columns = [np.concatenate(column)[:runs] for column in zip(*found, strict=True)]
     return LinearFlows(ts, *columns)
 
 
 @functools.cache
-def _program() -> Callable:
+def _program(xla: XlaOptions | None) -> Callable:
     def run(
         w1: jax.Array, w2: jax.Array, sxx: jax.Array, syx: jax.Array, lr: jax.Array, ts: jax.Array
     ) -> tuple[jax.Array, ...]:
@@ -64,7 +66,7 @@ def _program() -> Callable:
         distance = jnp.sqrt(sum(jnp.sum(w**2) for w in moved))
         return jax.vmap(lambda m: m.end_to_end())(run.model), run.loss, run.speed, distance
 
-    return compiled(jax.vmap(run, (0, 0, 0, 0, None, None)), FOR_CHAINS)
+    return compiled(jax.vmap(run, (0, 0, 0, 0, None, None)), xla)
 
 
 def crossings(ts: np.ndarray, loss: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from validation.mutants import mutant, replace
 
 from learndyn import flow
-from learndyn.flow import _loss
+from learndyn.flow import _coordinates
 from learndyn.flow._objective import Objective
 from learndyn.flow.conservation import laws
 from learndyn.flow.jumps import _alternating, _linear, _modular
@@ -71,7 +71,7 @@ def flow_with_one_rate() -> None:
 
 @mutant("flow: the mean loss sums over samples", f"{JUMPS}::test_times_of_the_flow")
 def loss_summed() -> None:
-    @replace(_loss, "_sample_loss")
+    @replace(_coordinates, "loss_of")
     def _(old, model, data):
         return old(model, data) / data.weight
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from learndyn.cli._claims import rebuild_page
+from learndyn.cli._doctor import doctor
 from learndyn.cli._report import report, show_files
 from learndyn.cli._runs import Kept, run_level, with_origin
 from learndyn.cli._settings import Settings, settings_from
@@ -33,12 +34,14 @@ class Command:
     def run(self) -> int:
         """Do it, and say what came out.
 
-        Returns: 0, or 1 where a run stopped early or a claim does not hold.
+        Returns: 0, or 1 where a run stopped early, a claim does not hold or the self-test fails.
         Raises: ValueError for options that do not go together, OSError for files, ImportError for
         an extra that is not installed.
         """
         if self.level == "report":
             return rebuild_page(self.options.folder)
+        if self.level == "doctor":
+            return doctor()
         began = time.perf_counter()
         jax.config.update("jax_enable_x64", True)
         if self.level == "sweep":

@@ -13,6 +13,8 @@ class OutputOptions:
 
     output: Annotated[Path | None, arg(aliases=("-o",))] = None
     """NetCDF file, ending in .nc. None: learndyn-COMMAND.nc. The PNG gets the same name."""
+    force: bool = False
+    """Replace files of these names; else nothing is run where there are any."""
     png: bool = True
     """Draw a figure as well."""
     progress: Literal["auto", "on", "off"] = "auto"

@@ -14,9 +14,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from learndyn._version import __version__, versions
 from learndyn.cli._options import parse
+from learndyn.cli._pipe import patient_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,10 +26,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Inside a program that has loaded JAX already, its settings are left as they are.
 
-    Returns: 0, or 1 where a run stopped early or a claim does not hold. Usage errors exit with
-    code 2, Ctrl-C with 130, after what is finished has been written.
+    Returns: 0, or 1 where a run stopped early, a claim does not hold or the self-test fails. Usage
+    errors exit with code 2, Ctrl-C with 130, after what is finished has been written. A reader of
+    stdout that leaves early, such as `head`, changes none of this.
     """
-    options = parse(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    with patient_streams():
+        if list(arguments) == ["--version"]:
+            return show_version()
+        return carry_out(parse(arguments))
+
+
+def show_version() -> int:
+    """The version and that of the stack below, in one line each."""
+    print(f"learndyn {__version__}")
+    print("\n".join(f"{name} {version}" for name, version in versions().items()))
+    return 0
+
+
+def carry_out(options: Any) -> int:
+    """What a subcommand with these options does; returns and exits as `main` says."""
     in_own_process = "jax" not in sys.modules
     command = None
     try:

@@ -4,6 +4,7 @@ A new option is a field with a docstring. Nothing here imports JAX.
 """
 
 import functools
+import itertools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -163,10 +164,12 @@ class EnsembleOptions:
 
     runs: int = 1
     """Independent runs from the same start; the figure shows their median and spread."""
-    theory: bool = False
+    theory: Literal["auto", "on", "off"] = "auto"
     """Also solve the ODE from the same overlaps; it is drawn under the runs and saved as
-    OUTPUT-ode.nc. It is the theory of white inputs: for digits it starts from the overlaps of
-    the fields, and departs from the runs later, as learning depends on each eigenvalue."""
+    OUTPUT-ode.nc. --theory alone is on, --no-theory is off; auto: where that takes seconds, by
+    closed forms for at most 8 units in all, on fresh Gaussian samples. It is the theory of white
+    inputs: for digits it starts from the overlaps of the fields, and departs from the runs later,
+    as learning depends on each eigenvalue."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,11 @@ class Report:
     """Where the claims are: data/*.nc and figures/*.png."""
 
 
+@dataclass(frozen=True)
+class Doctor:
+    """What learndyn runs on (device, float64, versions, cache, extras), and a short self-test."""
+
+
 EXAMPLES = {
     "ode": """\
   learndyn ode --k 4 --m 4 --lr 0.2 --alpha-max 1000 --spacing log
@@ -238,20 +246,23 @@ EXAMPLES = {
   learndyn ode --lr 1.0 --schedule power --schedule-scale 50 --noise 0.1
   learndyn ode --init-file start.csv --alpha-max 500 -o from-file.nc""",
     "sgd": """\
-  learndyn sgd --k 4 --m 4 --n 784 --lr 0.2 --alpha-max 300 --theory
-  learndyn sgd --runs 20 --n 500 --theory --spacing log -o ensemble.nc
-  learndyn sgd --inputs digits --lr 0.1
+  learndyn sgd --k 4 --m 4 --n 784 --lr 0.2 --alpha-max 300
+  learndyn sgd --runs 20 --n 500 --spacing log -o ensemble.nc --force
+  learndyn sgd --student tanh --theory
+  learndyn sgd --inputs digits --lr 0.1 --theory
   learndyn sgd --train-size 5000 --batch-size 10 --lr 0.5""",
     "chain": """\
-  learndyn chain --n 10000 --alpha-max 300 --theory
-  learndyn chain --runs 500 --n 100 --k 2 --m 2 --theory""",
+  learndyn chain --n 10000 --alpha-max 300
+  learndyn chain --runs 500 --n 100 --k 2 --m 2 --no-theory""",
     "langevin": """\
-  learndyn langevin --n 1000 --dt 0.005 --theory""",
+  learndyn langevin --n 1000 --dt 0.005""",
     "flow": flow.EXAMPLES,
     "sweep": sweep.EXAMPLES,
     "report": """\
   learndyn report
   learndyn report results/validation""",
+    "doctor": """\
+  learndyn doctor""",
 }
 
 COMMANDS: dict[str, type] = {
@@ -262,6 +273,7 @@ COMMANDS: dict[str, type] = {
     "flow": flow.Flow,
     "sweep": sweep.Sweep,
     "report": Report,
+    "doctor": Doctor,
 }
 
 DESCRIPTION = """\
@@ -270,7 +282,9 @@ predict them from theory. `learndyn COMMAND --help` explains every option, with 
 
 A first comparison of theory and experiment, in learndyn-sgd.nc and learndyn-sgd.png:
 
-  learndyn sgd --theory
+  learndyn sgd
+
+`learndyn --version` prints the versions of everything that decides numbers.
 """
 
 
@@ -280,8 +294,18 @@ def parse(arguments: Sequence[str]) -> Any:
         OmitSubcommandPrefixes[OmitArgPrefixes[_commands(arguments)]],
         prog="learndyn",
         description=DESCRIPTION,
-        args=arguments,
+        args=_with_choices(arguments),
     )
+
+
+def _with_choices(arguments: Sequence[str]) -> list[str]:
+    """`--theory` and `--no-theory` as what they stand for, `--theory on` and `--theory off`."""
+    written = []
+    for here, after in itertools.zip_longest(arguments, arguments[1:]):
+        written += ["--theory", "off"] if here == "--no-theory" else [here]
+        if here == "--theory" and after not in ("auto", "on", "off"):
+            written.append("on")
+    return written
 
 
 def _commands(arguments: Sequence[str]) -> Any:

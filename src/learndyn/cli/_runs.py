@@ -67,7 +67,7 @@ def run_level(level: Level, options: Any, settings: Settings, kept: Kept | None 
     runs = options.ensemble.runs
     if runs < 1:
         raise ValueError(f"--runs must be at least 1; got {runs}.")
-    if options.ensemble.theory:
+    if settings.theory:
         datasets["ode"] = _solve(settings, _seen_by_inputs(start, settings), None)
     if runs == 1:
         found = _one_run(level, start, options, settings)

@@ -1,13 +1,17 @@
 """Trajectories as labelled datasets: the only place that knows the schema.
 
 xarray is imported inside functions, here and above: it takes as long to load as JAX, and who
-simulates without datasets should not wait for it.
+simulates without datasets should not wait for it. Where it is loaded, `dataset.learndyn` works.
 """
+
+import sys
 
 from learndyn.datasets._build import build as build
 from learndyn.datasets._build import overlaps_at as overlaps_at
 from learndyn.datasets._build import to_dataset as to_dataset
 from learndyn.datasets._continue import continue_run as continue_run
+from learndyn.datasets._derived import Derived as Derived
+from learndyn.datasets._derived import register as register
 from learndyn.datasets._files import load as load
 from learndyn.datasets._files import reading as reading
 from learndyn.datasets._files import require_writable as require_writable
@@ -25,3 +29,6 @@ from learndyn.datasets._variables import SCHEMA as SCHEMA
 from learndyn.datasets._variables import Labelled as Labelled
 from learndyn.datasets._variables import are_codes as are_codes
 from learndyn.datasets._variables import labelled_arrays as labelled_arrays
+
+if "xarray" in sys.modules:
+    register()

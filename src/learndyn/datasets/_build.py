@@ -8,6 +8,7 @@ import numpy as np
 
 from learndyn._checks import brief, is_concrete
 from learndyn._types import RealLike
+from learndyn.datasets._derived import register
 from learndyn.datasets._flows import flow_parts, is_flow
 from learndyn.datasets._provenance import provenance
 from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
@@ -102,7 +103,7 @@ def build(
     long_names: Mapping[str, str] | None = None,
     along: Mapping[str, str] | None = None,
 ) -> "xarray.Dataset":
-    """A dataset of these variables, each described and said to be dimensionless.
+    """A dataset of these variables, each described. All are dimensionless, so none has units.
 
     Arrays that are not NumPy's are read later; they are described from their names and types.
     long_names: of variables and coordinates that mean something else than in the schema.
@@ -110,12 +111,13 @@ def build(
     """
     import xarray as xr
 
+    register()
     own = long_names or {}
     coords = {
         name: (
             (along or {}).get(name, name),
             values,
-            _describe_coordinate(own.get(name, _LONG_NAMES.get(name, name)), values),
+            {"long_name": own.get(name, _LONG_NAMES.get(name, name))},
         )
         for name, values in coordinates.items()
         if any(name in dims for dims, _ in variables.values()) or name != "alpha"
@@ -228,8 +230,3 @@ def _arrays(over: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
 
 def _listed(values: Any) -> Any:
     return list(values) if isinstance(values, range | Sequence) else values
-
-
-def _describe_coordinate(long_name: str, values: np.ndarray) -> dict[str, str]:
-    described = {"long_name": long_name}
-    return described | ({"units": "1"} if values.dtype.kind in "iuf" else {})

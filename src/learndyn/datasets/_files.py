@@ -12,6 +12,7 @@ import numpy as np
 
 from learndyn._checks import brief, require_extra
 from learndyn.datasets._build import to_dataset
+from learndyn.datasets._derived import register
 from learndyn.datasets._flows import is_flow
 from learndyn.datasets._provenance import SCHEMA_VERSION
 from learndyn.dynamics import Fluctuations, Trajectory
@@ -82,6 +83,7 @@ def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     """
     import xarray as xr
 
+    register()
     path = Path(path)
     engine = {"netcdf": "h5netcdf", "zarr": "zarr"}[_kind(path)]
     options = {"consolidated": False} if engine == "zarr" else {}

@@ -144,7 +144,8 @@ def _of_run(run: "Run", over: Mapping[str, np.ndarray]) -> Parts:
 
 
 def _of_jumps(jumps: "Jumps") -> Parts:
-    found = {name: getattr(jumps, name) for name in _JUMPS}
+    left_out = {"relaxation_exponents"} if _waits(jumps) else set()
+    found = {name: getattr(jumps, name) for name in _JUMPS if name not in left_out}
     variables = {
         name: Labelled(_JUMPS[name], as_numpy(name, value))
         for name, value in found.items()
@@ -156,6 +157,17 @@ def _of_jumps(jumps: "Jumps") -> Parts:
     attributes |= {"clustered": jumps.clustered}
     attributes |= {} if jumps.alpha is None else {"alpha": float(jumps.alpha)}
     return Parts(variables, coordinates, attributes, LONG_NAMES)
+
+
+def _waits(jumps: "Jumps") -> bool:
+    """Whether relaxation exponents have not been asked for, and would keep a user waiting."""
+    if jumps.relaxation is None or jumps.maps is None or jumps.relaxation.is_known:
+        return False
+    return len(jumps.times) * sum(jumps.maps.shape[1:]) > _QUICK
+
+
+_QUICK = 400
+"""Rows of the matrices whose eigenvalues relaxation exponents take: 20 ms for each jump."""
 
 
 def _times(t: np.ndarray) -> np.ndarray:

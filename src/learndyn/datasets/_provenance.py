@@ -1,9 +1,7 @@
 """Where a dataset comes from: problem, rule, versions, revision, seed, time and device."""
 
 import functools
-import importlib.metadata
 import json
-import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learndyn._version import __version__, versions
 from learndyn.problems import to_json
 
 SCHEMA_VERSION = 1
 """Version of the variables and attributes that datasets have. Files without one are those of
 learndyn 0.1, version 0, which are read as well."""
-
-_PACKAGES = ("jax", "jaxlib", "equinox", "diffrax", "numpy", "scipy", "xarray")
 
 
 def provenance(
@@ -35,8 +32,6 @@ def provenance(
 
     seed: what the user began with. key: that of the run itself, from which it can go on.
     """
-    from learndyn._version import __version__
-
     attributes = {
         "problem": None if problem is None else to_json(problem),
         "rule": None if rule is None else to_json(rule),
@@ -49,7 +44,7 @@ def provenance(
         "creation_library_version": __version__,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
-        "versions": json.dumps(versions()),
+        "versions": json.dumps(_versions()),
         "device": device(),
         "x64": int(jnp.result_type(float) == jnp.float64),
     }
@@ -90,16 +85,8 @@ def _words(key: jax.Array) -> str:
     return " ".join([kind, *map(str, words)])
 
 
-@functools.cache
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide numbers."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+_versions = functools.cache(versions)
+"""They stay the same in one process, and to look them up takes milliseconds."""
 
 
 @functools.cache

@@ -102,14 +102,14 @@ def labelled_arrays(result: Any, times: int, batch: int = 0) -> dict[str, Labell
 
 
 def describe_variable(name: str, array: np.ndarray, long_name: str | None = None) -> dict[str, Any]:
-    """Attributes of a variable: long_name, units, and what the codes of `result` mean.
+    """Attributes of a variable: long_name, and what the codes of `result` mean.
 
     long_name: None for that of the schema.
     """
     coded = name == "result" and are_codes(array)
     known = {} if name == "result" and not coded else {**SCHEMA, **_OTHER_NAMES}
     text = known.get(name, ((), name))[1] if long_name is None else long_name
-    attributes: dict[str, Any] = {"long_name": text, "units": "1"}
+    attributes: dict[str, Any] = {"long_name": text}
     if coded:
         attributes["flag_values"] = np.array([code.value for code in Result], np.int8)
         attributes["flag_meanings"] = " ".join(code.name.lower() for code in Result)

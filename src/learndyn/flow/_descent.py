@@ -80,7 +80,8 @@ def _descend(objective: Objective, counts: Times, momentum: Array) -> Run:
     code = jnp.where(valid, code, Result.INVALID_INPUT.value)
     end = jnp.max(jnp.where(valid & good, counts, 0.0))
     stats = {"steps": counts[-1].astype(int)}
-    return record(objective, counts, rows.numbers, code, end, stats, "descent", rows.velocity)
+    last = jax.tree.map(lambda x: x[jnp.maximum(jnp.sum(good) - 1, 0)], rows.numbers)
+    return record(objective, counts, rows.numbers, last, code, end, stats, "descent", rows.velocity)
 
 
 def _is_bounded(numbers: Any) -> Bool[Array, ""]:

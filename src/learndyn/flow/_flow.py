@@ -72,8 +72,8 @@ def gradient_flow(
     mass: > 0: a heavy ball from rest, mass theta'' + theta' = -lr dL/d theta - decay theta;
         `run.velocity` is theta'. None: gradient flow.
     until: a function of (model, loss, speed) at the end of whose first change of sign the run ends
-        with success, such as `flow.at_loss(0.1)` or `flow.at_plateau(1e-3)`: `run.end` is that
-        time, found to rounding, and rows of later times are NaN.
+        with success, such as `flow.AtLoss(0.1)` or `flow.AtPlateau(1e-3)`: `run.end` is that time,
+        found to rounding, `run.last` the model there, and rows of later times are NaN.
     adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
 
     A diagonal network without decay and mass is integrated in the dual variable s, s_i' =
@@ -135,7 +135,8 @@ def _flow(
     rows = jax.vmap(coordinates.numbers)(solved.ys)
     velocity = coordinates.velocity and jax.vmap(coordinates.velocity)(solved.ys)
     stats = {"steps": solved.steps, "rtol": tolerances[0]}
-    outcome = (solved.result, solved.end, stats, coordinates.kind)
+    last = coordinates.numbers(solved.last)
+    outcome = (last, solved.result, solved.end, stats, coordinates.kind)
     return record(objective, ts, rows, *outcome, velocity)
 
 

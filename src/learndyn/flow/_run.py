@@ -33,7 +33,8 @@ class Run(AbstractOutcome):
     loss: (times,) as `Data` or `Moments` define it; NaN after a run stopped early.
     speed: (times,) the norm of -lr dL/d theta - decay theta, small on plateaus.
     result: () a `learndyn.Result` code, 0 for success.
-    end: () the last time reached: the last of t, or earlier where the run stopped.
+    end: () the last time reached: the last of t, or earlier where the run stopped or its event was.
+    last: the model at that time.
     stats: numbers about the run, by name: `steps`, and for flow `rtol`, `atol`.
     kind: "flow", "dual" (flow of a diagonal network in the dual variable), "heavy ball" or
         "descent".
@@ -50,6 +51,7 @@ class Run(AbstractOutcome):
     end: Float[Array, "*batch"]
     stats: dict[str, Array]
     arrays: list[Array]
+    ending: list[Array]
     rest: tuple[tuple[Any, ...], Any] = eqx.field(static=True)
     kind: str = eqx.field(static=True, default="flow")
     velocity: Any = None
@@ -59,20 +61,25 @@ class Run(AbstractOutcome):
         """The model with stacked arrays."""
         return _joined(self.arrays, self.rest)
 
+    @property
+    def last(self) -> Any:
+        """The model at `end`: at the last of t, at the event, or where a failed run stopped."""
+        return _joined(self.ending, self.rest)
+
     def at(self, index: CountLike) -> Any:
-        """The model at saved time number `index`, for example -1 for the last one.
+        """The model at saved time number `index`, for example 0 for the start.
 
         Raises: IndexError where there are fewer times; ValueError for a batch, or where that model
-        is not finite (a run that stopped earlier).
+        is not finite (a run that stopped or ended earlier).
         """
         if self.t.ndim > 1:
             raise ValueError("this is a batch of runs: take one out of it first, run[i].at(index).")
         require_there(index, self.t.shape[-1], "the run has {} saved times; got number {}.")
         if is_concrete(self.loss) and not np.isfinite(np.asarray(self.loss[index])):
             raise ValueError(
-                f"no model at saved time number {index}: the run stopped before, at t = "
+                f"no model at saved time number {index}: the run ended before, at t = "
                 f"{np.asarray(self.end):g} (result {np.asarray(self.result)}; learndyn.Result says "
-                "why)."
+                "why). The model there is run.last."
             )
         return _joined([leaf[index] for leaf in self.arrays], self.rest)
 
@@ -138,6 +145,7 @@ def record(
     objective: Objective,
     t: Times,
     numbers: Any,
+    last: Any,
     result: Array,
     end: Array,
     stats: dict[str, Array],
@@ -146,18 +154,24 @@ def record(
 ) -> Run:
     """The run whose trained numbers at the times t are `numbers`, stacked; NaN where it stopped.
 
-    velocity: stacked like `numbers`, where it is part of the state.
+    last: the numbers at `end`. velocity: stacked like `numbers`, where it is part of the state.
     """
     result = with_stalls(result, objective)
     # A start that never moves has no later rows, as any other run that failed.
     stalled = (result == Result.STALLED.value) & (jnp.arange(t.shape[0]) > 0)
     blank = lambda x: jnp.where(stalled.reshape(-1, *[1] * (x.ndim - 1)), jnp.nan, x)
     numbers = jax.tree.map(blank, numbers)
+    last = jax.tree.map(
+        lambda x, first: jnp.where(result == Result.STALLED.value, first, x),
+        last,
+        objective.numbers,
+    )
     arrays, rest = _stacked(objective.model, numbers, t.shape[0])
     loss = jax.vmap(objective.loss)(numbers)
     speed = jax.vmap(objective.speed)(numbers)
     end = jnp.where(result == Result.STALLED.value, t[0], end)
-    return Run(t, loss, speed, result, end, stats, arrays, rest, kind, velocity)
+    ending = [leaf for leaf in jax.tree.leaves(objective.at(last)) if eqx.is_array(leaf)]
+    return Run(t, loss, speed, result, end, stats, arrays, ending, rest, kind, velocity)
 
 
 def _stacked(model: Any, numbers: Any, times: int) -> tuple[list[Array], tuple]:

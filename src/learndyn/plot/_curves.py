@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learndyn.dynamics import LEVELS
-from learndyn.plot._data import Curve, curves_of
-from learndyn.plot._style import GREY, colours, label_ends, new_axes, style
+from learndyn.plot._data import Curve, curves_of, datasets_by_name, symbol
+from learndyn.plot._setting import tell_setting
+from learndyn.plot._style import (
+    GREY,
+    colour_scale,
+    colours,
+    figure_of,
+    label_ends,
+    new_axes,
+    style,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -42,11 +51,14 @@ def learning_curve(
     theory, experiment: datasets, or dicts of them by label. Several seeds show as their
         median and, shaded, the range of the middle 68 % of runs.
     by: the dimension along which the curves differ; None: the only one other than alpha and seed.
+        More than six numbers get a colour bar in place of names.
     log_time: whether time is logarithmic; None: where the saved times are.
 
     Where the dataset of a theory has `averages_error_eg` and that would be seen, lines of eg have
     a hatched band for the error that comes from the Gaussian averages.
-    Runs that stopped early are left out after they did, and counted in the figure.
+    The training error of an experiment that recorded it is a dotted line next to eg.
+    Runs that stopped early are left out after they did. The line over the axes has the setting,
+    counts such runs, and values that are not positive, which a logarithmic axis cannot show.
     Raises: ValueError for anything but datasets, or dimensions left to choose.
     """
     lines = curves_of(theory, "theory", quantity, by)
@@ -64,8 +76,10 @@ def learning_curve(
             _draw_points(ax, curve, palette[curve.value])
         ax.set_xlabel(TIME)
         ax.set_ylabel(r"generalisation error $\epsilon_g$" if quantity == "eg" else quantity)
-        _label(ax, lines, points, palette)
-        _tell_failures(ax, lines + points)
+        training = _draw_training_error(ax, experiment, by, palette) if quantity == "eg" else []
+        _label(ax, lines, points, palette, training)
+        datasets = [*datasets_by_name(theory).values(), *datasets_by_name(experiment).values()]
+        tell_setting(ax, datasets, _failures(lines + points), _unseen(ax, lines + points))
     return ax
 
 
@@ -142,33 +156,66 @@ def thinned(ax: "Axes", times: np.ndarray) -> np.ndarray:
     return np.unique(inside[nearest])
 
 
-def _label(ax: "Axes", lines: list[Curve], points: list[Curve], palette: dict[Any, Any]) -> None:
+def _label(
+    ax: "Axes",
+    lines: list[Curve],
+    points: list[Curve],
+    palette: dict[Any, Any],
+    others: list[Any],
+) -> None:
     """Names at the ends of the curves; a legend for what lines and markers are."""
     named = {curve.value: curve for curve in lines + points if curve.label}
-    if len(named) > 1:
+    if (scale := colour_scale(list(named))) is not None:
+        by = next(curve.by for curve in named.values())
+        bar = figure_of(ax).colorbar(scale, ax=ax, pad=0.02, aspect=28)
+        bar.outline.set(visible=False)
+        bar.set_label(symbol(str(by)))
+    elif len(named) > 1:
         ends = [(_last(c), str(c.label), palette[value]) for value, c in named.items()]
         label_ends({ax: [end for end in ends if np.isfinite(end[0])]})
     dark = GREY if len(palette) > 1 else next(iter(palette.values()))
-    handles = [*_handle(lines, dark, marker=False), *_handle(points, dark, marker=True)]
+    handles = [*_handle(lines, dark, marker=False), *_handle(points, dark, marker=True), *others]
     if any(_has_visible_error(curve) for curve in lines):
         handles.append(_error_handle(dark))
     if any(handle.get_label() for handle in handles):
         ax.legend(handles=handles, loc="best")
 
 
+def _draw_training_error(
+    ax: "Axes", experiment: Any, by: str | None, palette: dict[Any, Any]
+) -> list[Any]:
+    """Dotted lines for what the experiments recorded of it. Returns: their place in the legend."""
+    from matplotlib.lines import Line2D
+
+    recorded = {
+        name: dataset
+        for name, dataset in datasets_by_name(experiment).items()
+        if "train_error" in dataset and "alpha" in dataset["train_error"].dims
+    }
+    look: dict[str, Any] = {"linestyle": ":", "linewidth": 1.2}
+    for name, dataset in recorded.items():
+        for curve in curves_of(dataset, "experiment", "train_error", by):
+            value = curve.value if name is None else name
+            ax.plot(curve.times, curve.quantile(0.5), color=palette.get(value, GREY), **look)
+    dark = GREY if len(palette) > 1 else next(iter(palette.values()))
+    return [Line2D([], [], color=dark, label="training error", **look)] if recorded else []
+
+
 def _handle(curves: list[Curve], colour: Any, *, marker: bool) -> list[Any]:
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     if not curves:
         return []
     level, runs = curves[0].level, len(curves[0].values)
     known = LEVELS[level].title if level in LEVELS else level
     name = known or ("experiment" if marker else "theory")
-    name += f", {runs} runs" if runs > 1 else ""
+    name += f", median of {runs} runs" if runs > 1 else ""
     line = Line2D([], [], color=colour, label=name)
     if marker:
         line.set(linestyle="none", marker="o", markersize=3.6, markerfacecolor="white")
-    return [line]
+    band = Patch(color=colour, alpha=0.2, linewidth=0, label="middle 68 % of runs")
+    return [line, band] if runs > 1 else [line]
 
 
 def _error_handle(colour: Any) -> Any:
@@ -184,8 +231,15 @@ def _last(curve: Curve) -> float:
     return float(finite[-1]) if len(finite) else np.nan
 
 
-def _tell_failures(ax: "Axes", curves: list[Curve]) -> None:
+def _failures(curves: list[Curve]) -> str:
     failed, runs = sum(c.failed for c in curves), sum(len(c.values) for c in curves)
-    if failed:
-        text = f"{failed} of {runs} runs stopped early"
-        ax.set_title(text, loc="right", fontsize=7.5, color=GREY, style="italic")
+    return f"{failed} of {runs} runs stopped early" if failed else ""
+
+
+def _unseen(ax: "Axes", curves: list[Curve]) -> str:
+    """How many values a logarithmic axis leaves out."""
+    if ax.get_yscale() != "log":
+        return ""
+    medians = [curve.quantile(0.5)[curve.times > 0] for curve in curves]
+    count = sum(int((values <= 0).sum()) for values in medians)
+    return f"{count} values ≤ 0 not shown" if count else ""

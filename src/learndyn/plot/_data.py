@@ -1,14 +1,11 @@
 """From datasets to the few numbers that a curve is drawn from."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from learndyn.plot._style import require_dataset
-
-if TYPE_CHECKING:
-    pass
 
 _NAMES = {
     "lr": r"$\eta$",
@@ -16,6 +13,7 @@ _NAMES = {
     "noise": r"$\sigma$",
     "weight_decay": r"$\kappa$",
     "momentum": r"$\beta$",
+    "lr_bias": r"$\eta_b$",
     "batch_size": "$B$",
     "n": "$N$",
     "k": "$K$",
@@ -27,7 +25,7 @@ class Curve(NamedTuple):
     """One quantity against time: `values` (runs, times), NaN where a run had stopped.
 
     averages_error: (times,), the largest error of `values` that comes from the Gaussian averages;
-    None where the dataset does not have it.
+    None where the dataset does not have it. by: the dimension that `value` belongs to.
     """
 
     label: str | None
@@ -37,6 +35,7 @@ class Curve(NamedTuple):
     failed: int
     level: str
     averages_error: np.ndarray | None = None
+    by: str | None = None
 
     def quantile(self, q: float) -> np.ndarray:
         """The quantile over the runs still going; NaN where there is none."""
@@ -70,9 +69,23 @@ def curves_of(source: Any, name: str, quantity: str, by: str | None) -> list[Cur
         return [_curve(source, quantity, None, None)]
     values = np.asarray(source[by])
     return [
-        _curve(source.isel({by: i}), quantity, _text(str(by), value), value.item())
+        _curve(source.isel({by: i}), quantity, _text(str(by), value), value.item())._replace(by=by)
         for i, value in enumerate(values)
     ]
+
+
+def datasets_by_name(source: Any) -> dict[Any, Any]:
+    """The datasets of what `curves_of` takes: a dict as it is, a single one under None."""
+    if source is None:
+        return {}
+    return source if not hasattr(source, "data_vars") else {None: source}
+
+
+def shown_value(value: Any) -> str:
+    """A number with three digits, whole ones as they are; anything else as text."""
+    if not np.issubdtype(np.asarray(value).dtype, np.number):
+        return str(value)
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
 
 
 def symbol(name: str) -> str:
@@ -118,6 +131,6 @@ def _variable(dataset: Any, name: str, quantity: str) -> Any:
 
 
 def _text(by: str, value: Any) -> str:
-    shown = f"{value:g}" if np.issubdtype(np.asarray(value).dtype, np.number) else str(value)
+    shown = shown_value(value)
     plain = by in ("start", "student_activation", "teacher_activation")
     return shown if plain else f"{symbol(by)} = {shown}"

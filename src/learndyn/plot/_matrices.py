@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from learndyn.plot._setting import tell_setting, tell_setting_once
 from learndyn.plot._style import (
     GREY,
     figure_of,
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MAP = "RdBu_r"
+_MOST_NUMBERED = 10
+"""Units on a side of a map that have room for a number each, in a map of 1.35 inches."""
+
 _SIDES = {
     "R": ("teacher unit", "student unit"),
     "Q": ("student unit", "student unit"),
@@ -58,11 +62,14 @@ def overlap_matrices(
         for row, name in zip(axes, quantities, strict=True):
             for ax, state in zip(row, states, strict=True):
                 images.append(_heat_map(ax, state[name].values, limit))
+                _number_units(ax, state[name].shape)
             row[0].set_ylabel(f"${name}$\n{_SIDES[name][1]}")
             for ax in row:
                 ax.set_xlabel(_SIDES[name][0])
         for ax, state in zip(axes[0], states, strict=True):
             ax.set_title(rf"$\alpha$ = {short(float(state.alpha))}", loc="center")
+        tell_setting(axes[0, -1], [dataset])
+        tell_setting_once(axes[:, ::-1])
         bar = figure.colorbar(images[0], ax=axes, shrink=0.7, aspect=18, pad=0.02)
         bar.outline.set(visible=False)
         bar.ax.tick_params(length=2)
@@ -131,6 +138,13 @@ def _heat_map(ax: "Axes", values: np.ndarray, limit: float) -> Any:
     for spine in ax.spines.values():
         spine.set(visible=True, color=GREY, linewidth=0.6)
     return image
+
+
+def _number_units(ax: "Axes", shape: tuple[int, ...]) -> None:
+    """Numbers of the units, from 1, where there is room for them."""
+    if max(shape) <= _MOST_NUMBERED:
+        ax.set_xticks(np.arange(shape[1]), [str(i + 1) for i in range(shape[1])], fontsize=6)
+        ax.set_yticks(np.arange(shape[0]), [str(i + 1) for i in range(shape[0])], fontsize=6)
 
 
 def _places(

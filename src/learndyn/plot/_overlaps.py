@@ -6,6 +6,7 @@ import numpy as np
 
 from learndyn.plot._curves import TIME, are_geometric, thinned
 from learndyn.plot._data import curves_of
+from learndyn.plot._setting import tell_setting, tell_setting_once
 from learndyn.plot._style import COLOURS, GREY, label_ends, pyplot, require_dataset, style
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def overlap_trajectories(
     if of_fields:
         seen = {quantity: given["experiment"][f"{quantity}_field"] for quantity in "QR"}
         given["experiment"] = given["experiment"].assign(seen)
+    own_figure = axes is None
     with style():
         if axes is None:
             axes = plt.subplots(1, 2, figsize=(6.6, 2.9), sharex=True)[1]
@@ -49,8 +51,12 @@ def overlap_trajectories(
             _draw(ax, quantity, given, log_time)
             ax.set_title(_TITLES[quantity] + (" of the fields" if of_fields else ""))
         first = next(iter(given.values()))
+        found = np.asarray(axes, object)
+        if own_figure:
+            tell_setting(found[0], given.values())
+            tell_setting_once(found)
         label_ends({ax: _ends(quantity, first) for quantity, ax in panels.items()})
-    return np.asarray(axes, object)
+    return found
 
 
 def _starts_from_fields(theory: "xarray.Dataset", experiment: "xarray.Dataset") -> bool:

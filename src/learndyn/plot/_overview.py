@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from learndyn.plot._curves import learning_curve
+from learndyn.plot._layers import draw_layer, trained
 from learndyn.plot._overlaps import overlap_trajectories
+from learndyn.plot._setting import tell_setting_once
 from learndyn.plot._style import pyplot, style
 
 if TYPE_CHECKING:
@@ -15,16 +17,23 @@ if TYPE_CHECKING:
 def overview(
     theory: "xarray.Dataset | None" = None, experiment: "xarray.Dataset | None" = None
 ) -> np.ndarray:
-    """Three panels against time: the generalisation error, R and Q.
+    """Three panels against time: the generalisation error, R and Q; one more for each of v and b
+    that is trained.
 
     theory, experiment: datasets of one setting, as for `learning_curve`.
     """
     plt = pyplot()
 
+    layers = trained([theory, experiment])
+    columns = 3 + len(layers)
     with style():
-        _, axes = plt.subplots(1, 3, figsize=(10.2, 3.0))
+        _, axes = plt.subplots(1, columns, figsize=(3.4 * columns, 3.1))
     learning_curve(theory, experiment, ax=axes[0])
-    overlap_trajectories(theory, experiment, axes=(axes[1], axes[2]))
     with style():
         axes[0].set_title("learning curve")
+        tell_setting_once(axes)
+    overlap_trajectories(theory, experiment, axes=(axes[1], axes[2]))
+    with style():
+        for name, ax in zip(layers, axes[3:], strict=True):
+            draw_layer(ax, name, theory, experiment)
     return axes

@@ -6,6 +6,7 @@ import numpy as np
 
 from learndyn._numerics.power_law import fit_power_law
 from learndyn.plot._data import symbol
+from learndyn.plot._setting import tell_setting
 from learndyn.plot._style import COLOURS, GREY, new_axes, require_dataset, style
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def scaling(
         ax.set_xlabel(_axis_label(dataset, x))
         ax.set_ylabel(_axis_label(dataset, y))
         ax.legend()
+        tell_setting(ax, [dataset])
     return ax
 
 

@@ -123,11 +123,39 @@ def colours(values: Sequence[Any]) -> list[Any]:
     """One colour each: a palette for names, a scale from dark to light for numbers."""
     import matplotlib as mpl
 
-    numeric = len(values) > 1 and all(isinstance(value, int | float) for value in values)
-    if numeric or len(values) > len(COLOURS):
+    if (bar := colour_scale(values)) is not None:
+        return [bar.to_rgba(value) for value in values]
+    if _are_numbers(values) or len(values) > len(COLOURS):
         scale = mpl.colormaps["viridis"]
         return [scale(x) for x in np.linspace(0.0, 0.85, len(values))]
     return list(COLOURS[: len(values)])
+
+
+MOST_NAMED = 6
+"""Curves that are named at their ends; the names of more would not be told apart, and numbers get a
+colour bar."""
+
+_DECADE = 10.0
+"""Numbers that differ by more than this factor are swept over their logarithm."""
+
+
+def colour_scale(values: Sequence[Any]) -> Any:
+    """What Matplotlib makes a colour bar of for many numbers; None for few, or for names."""
+    if len(values) <= MOST_NAMED or not _are_numbers(values):
+        return None
+    import matplotlib as mpl
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, LogNorm, Normalize
+
+    low, high = min(values), max(values)
+    norm = LogNorm(low, high) if 0 < _DECADE * low < high else Normalize(low, high)
+    # Without its pale end, which lines cannot have
+    shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, 256))
+    return ScalarMappable(norm, ListedColormap(shades))
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return len(values) > 1 and all(isinstance(value, int | float) for value in values)
 
 
 def short(number: float) -> str:

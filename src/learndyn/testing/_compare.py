@@ -98,7 +98,7 @@ def _judged(found: dict[str, Any]) -> "xarray.Dataset":
     for name, array in found.items():
         kind, _, quantity = name.partition("_")
         title = titles.get(kind, "difference / scatter")
-        array.attrs = {"long_name": f"{title}, {quantity}", "units": "1"}
+        array.attrs = {"long_name": f"{title}, {quantity}"}
     return xr.Dataset(found, attrs=attributes | {"worst": f"{worst[2:]} at {at}"})
 
 

@@ -33,7 +33,7 @@ class FlowCommand:
         self.options = options
         output = options.output
         self.png = can_draw(output)
-        self.path = output_path(output.output, "flow", self.png)
+        self.path = output_path(output, "flow", self.png, ["jumps", "theory"])
         self.problem = problem_of(options)
         self.ts = _times(options.flow, self.problem)
 
@@ -84,7 +84,7 @@ class FlowCommand:
         return plot.save(axes, self.path.with_suffix(".png"))
 
 
-_PREDICTED = {"long_name": "predicted time of the jump in this run", "units": "1"}
+_PREDICTED = {"long_name": "predicted time of the jump in this run"}
 
 
 def _times(options: Any, problem: Problem) -> np.ndarray:
@@ -107,7 +107,7 @@ def _labelled(data: Any) -> dict[str, Any]:
         # The inputs of modular addition are two encodings.
         arrays = {"x": (("sample", "entry"), data.x), "y": (("sample", *outputs), data.y)}
     return {
-        name: (dims, np.asarray(array), {"long_name": _DATA[name], "units": "1"})
+        name: (dims, np.asarray(array), {"long_name": _DATA[name]})
         for name, (dims, array) in arrays.items()
     }
 

@@ -25,6 +25,11 @@ class Later:
     def value(self) -> Any:
         return self.function(*self.arguments)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it has been asked for."""
+        return "value" in vars(self)
+
 
 class Jumps(ReadableResult):
     """Plateaus of gradient flow from a small start, and the jumps between them.
