@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.integrate import solve_ivp
+from benchmarks.numpy_committee import NumpyCommittee
 
 import learndyn as ld
 
@@ -19,50 +19,8 @@ TOLERANCES = (1e-6, 3e-7, 1e-7, 3e-8, 1e-8, 3e-9, 1e-9)
 ERROR = 1e-6
 
 
-class NumpyCommittee:
-    """dy/dalpha of an erf committee, v = v* = 1, for y = (upper triangle of Q, R).
-
-    Written to be fast: no loops, index arrays made once, I4 for i <= k and a <= b alone.
-    Source: Saad & Solla (1995), with label noise as Goldt et al. (2020), Eq. (9).
-    """
-
-    def __init__(self, teacher):
-        self.i, self.j = np.triu_indices(K)
-        self.a, self.b = np.triu_indices(K + M)
-        self.u = np.concatenate([np.ones(K), -np.ones(M)])
-        self.weight = np.where(self.a == self.b, 1, 2) * self.u[self.a] * self.u[self.b]
-        self.positions = np.zeros((K, K + M), int)  # where each entry of [Q, R] stands in y
-        self.positions[self.i, self.j] = np.arange(len(self.i))
-        self.positions[self.j, self.i] = np.arange(len(self.i))
-        self.positions[:, K:] = len(self.i) + np.arange(K * M).reshape(K, M)
-        self.c = np.zeros((K + M, K + M))
-        self.c[K:, K:] = teacher
-
-    def __call__(self, t, y):
-        c, u, i, j, a, b = self.c, self.u, self.i, self.j, self.a, self.b
-        top = c[:K] = y[self.positions]
-        c[K:, :K] = top[:, K:].T
-        s = 1 + c.diagonal()
-        weight = 2 / np.pi * u / np.sqrt(s[:K, None] * s - top**2)
-        c_f = weight @ c - ((weight * top).sum(1) / s[:K])[:, None] * top
-        x, z, s_i, s_j, c_ij = c[i], c[j], s[i][:, None], s[j][:, None], c[i, j][:, None]
-        lambda_4 = s_i * s_j - c_ij**2
-        p, q = s_j * x - c_ij * z, s_i * z - c_ij * x
-        scale = 1 / np.sqrt(lambda_4 * s - p * x - q * z)  # of Lambda_1, Lambda_2
-        lambda_0 = lambda_4 * c[a, b] - p[:, a] * x[:, b] - q[:, a] * z[:, b]
-        arcs = np.arcsin(lambda_0 * scale[:, a] * scale[:, b])
-        c_c = 4 / np.pi**2 * (arcs @ self.weight) + 2 / np.pi * NOISE**2
-        dq = -LR * (c_f[i, j] + c_f[j, i]) + LR**2 * c_c / np.sqrt(lambda_4[:, 0])
-        return np.concatenate([dq, -LR * c_f[:, K:].ravel()])
-
-    def solve(self, q, r, rtol):
-        y0 = np.concatenate([q[self.i, self.j], r.ravel()])
-        span, atol = (TS[0], TS[-1]), rtol / 100
-        return solve_ivp(self, span, y0, "DOP853", t_eval=TS, rtol=rtol, atol=atol).y.T
-
-
 def scipy_loop(starts, rtol):
-    return np.stack([NumpyCommittee(t).solve(q, r, rtol) for q, r, t in starts])
+    return np.stack([NumpyCommittee(t, LR, NOISE).solve(q, r, TS, rtol) for q, r, t in starts])
 
 
 @eqx.filter_jit

@@ -451,7 +451,7 @@ def test_the_dataset_says_where_it_comes_from():
 
 def test_progress_is_shown_when_asked(capsys):
     sweep({"lr": [0.1, 0.2]}, progress=True)
-    assert "2/2" in capsys.readouterr().err
+    assert "2 of 2 runs (100%)" in capsys.readouterr().err
     sweep({"lr": [0.1, 0.2]})
     assert capsys.readouterr().err == ""
 

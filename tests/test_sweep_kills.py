@@ -1,5 +1,6 @@
 """Processes of a sweep are killed at random, and nothing is lost, done twice or changed."""
 
+import contextlib
 import os
 import random
 import signal
@@ -42,7 +43,7 @@ class Work:
         before, give_up = self.done(), time.monotonic() + LONGEST
         while self.done() < min(before + blocks, sweep_survivor.BLOCKS):
             for process in processes:
-                assert not process.poll(), process.stderr.read().decode()
+                assert not process.poll(), process.stderr and process.stderr.read().decode()
             if all(process.poll() == 0 for process in processes):
                 return
             assert time.monotonic() < give_up
@@ -106,6 +107,55 @@ def test_a_driver_killed_and_started_again_at_once(tmp_path, reference):
     assert f"process {process.pid} on" in told.decode()
     work.finish(process)
     assert work.check(reference) <= sweep_survivor.BLOCKS + 3
+
+
+def test_workers_of_a_cluster_killed_ten_times_and_its_driver_twice(tmp_path, reference):
+    psutil = pytest.importorskip("psutil")
+    pytest.importorskip("distributed")
+    work, chance, begun = Work(tmp_path / "sweep"), random.Random(4), []
+
+    def driver():
+        command = [sys.executable, str(SCRIPT), str(work.store), str(work.log), "0", "0"]
+        with (tmp_path / "told.txt").open("ab") as told:  # Dask tells more than a pipe holds
+            begun.append(subprocess.Popen(command, stderr=told, start_new_session=True))
+        return begun[-1]
+
+    def connections(process):
+        return [x for x in process.net_connections("tcp") if x.status == "ESTABLISHED"]
+
+    def workers(process):
+        found = psutil.Process(process.pid).children(recursive=True)
+        spawned = [one for one in found if "spawn_main" in " ".join(one.cmdline())]
+        # Dask's nanny gives up a worker that dies before it has reached the scheduler.
+        return [one for one in spawned if len(connections(one)) >= 2]
+
+    def flags():
+        return {one.name: one.stat().st_mtime_ns for one in (work.store / "done").glob("c.*")}
+
+    try:
+        process, killed, done = driver(), 0, {}
+        while killed < 10:
+            work.wait_for_more(chance.randint(1, 6), process)
+            with contextlib.suppress(psutil.NoSuchProcess):  # it is just being replaced
+                for worker in chance.sample(alive := workers(process), min(1, len(alive))):
+                    worker.kill()
+                    killed += 1
+        for _ in range(2):
+            work.wait_for_more(10, process)
+            work.kill(process)
+            done |= flags()
+            process = driver()
+        assert process.wait(LONGEST) == 0, (tmp_path / "told.txt").read_text()
+    finally:
+        for one in begun:  # workers whose driver is dead leave by themselves, but not at once
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(one.pid, signal.SIGKILL)
+    assert len(begun) == 3
+    assert 50 < len(done) < sweep_survivor.BLOCKS
+    found = ld.open_sweep(work.store)
+    assert found.done.all()
+    assert done.items() <= flags().items()  # none is done again after its flag
+    xr.testing.assert_identical(found.drop_attrs(), reference.drop_attrs())
 
 
 def test_ctrl_c_in_the_middle(tmp_path, reference):

@@ -8,8 +8,13 @@ if TYPE_CHECKING:
 
 
 def is_shown(progress: bool | None) -> bool:
-    """Whether progress is shown; None: where stderr is a terminal."""
-    return sys.stderr.isatty() if progress is None else progress
+    """Whether progress is shown; None: where stderr is a terminal, or a notebook's."""
+    return sys.stderr.isatty() or in_notebook() if progress is None else progress
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook, which shows what stderr gets."""
+    return "ipykernel" in sys.modules and type(sys.stderr).__module__.startswith("ipykernel")
 
 
 def progress_bar(progress: bool | None, *, total: int, unit: str, title: str) -> "tqdm":

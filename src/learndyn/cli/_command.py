@@ -44,6 +44,9 @@ class Command:
             return doctor()
         began = time.perf_counter()
         jax.config.update("jax_enable_x64", True)
+        if self.level == "sweep":
+            self._sweep().run()
+            return 0
         is_flow = self.level == "flow"
         options = self.options.model if is_flow else self.options
         loading = threading.Thread(target=_load_slow_libraries, args=(options.output.png,))
@@ -70,8 +73,16 @@ class Command:
         found, failed = command.run()
         return lambda: command.write(found), failed
 
+    def _sweep(self) -> Any:
+        """The same of `learndyn sweep`."""
+        from learndyn.cli.sweep.command import SweepCommand
+
+        return SweepCommand(self.options.action)
+
     def keep(self) -> str:
         """Write what is finished after an interruption, and say what that is."""
+        if self.level == "sweep":
+            return self._sweep().kept()
         nothing = "nothing was finished, so nothing is written"
         if self.settings is None:
             return nothing

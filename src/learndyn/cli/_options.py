@@ -17,6 +17,7 @@ from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, arg, subcommand
 from learndyn.cli._destination import OutputOptions
 from learndyn.cli._names import Loss, Rule, StudentUnit, TeacherUnit
 from learndyn.cli.flow import options as flow
+from learndyn.cli.sweep import options as sweep
 
 Layer = float | Literal["mean", "sqrt", "gaussian"]
 
@@ -256,6 +257,7 @@ EXAMPLES = {
     "langevin": """\
   learndyn langevin --n 1000 --dt 0.005""",
     "flow": flow.EXAMPLES,
+    "sweep": sweep.EXAMPLES,
     "report": """\
   learndyn report
   learndyn report results/validation""",
@@ -269,6 +271,7 @@ COMMANDS: dict[str, type] = {
     "chain": Chain,
     "langevin": Langevin,
     "flow": flow.Flow,
+    "sweep": sweep.Sweep,
     "report": Report,
     "doctor": Doctor,
 }

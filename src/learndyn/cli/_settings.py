@@ -23,7 +23,7 @@ from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, digits
 from learndyn.rules import NAMED, AbstractRule, SlowMomentum
 from learndyn.states import Overlaps, Weights
 
-_CLASSES = {cls.name: cls for cls in vars(problems).values() if getattr(cls, "name", None)}
+CLASSES = {cls.name: cls for cls in vars(problems).values() if getattr(cls, "name", None)}
 """Activations and losses by their names on the command line, which `_names` lists."""
 
 
@@ -81,11 +81,12 @@ def settings_from(options: Any, level: str) -> Settings:
     """
     png = can_draw(options.output)
     key = jax.random.key(options.start.seed)
-    inputs = _inputs(getattr(options, "experiment", None))
+    inputs = inputs_from(getattr(options, "experiment", None))
     size = getattr(getattr(inputs, "base", inputs), "n", None)
     start, n = initial_state(options.start, jax.random.fold_in(key, 0), size)
-    problem, rule = _problem(options.problem), _rule(options.rule, options.times.alpha_max)
-    averages = _averages(options.averages)
+    problem = problem_from(options.problem)
+    rule = rule_from(options.rule, options.times.alpha_max)
+    averages = averages_from(options.averages)
     wanted = getattr(getattr(options, "ensemble", None), "theory", "off")
     cheap = wanted == "auto" and _is_cheap(problem, rule, start, inputs, averages)
     theory = cheap or wanted == "on"
@@ -127,16 +128,16 @@ def save_times(options: Any) -> np.ndarray:
     return np.r_[0.0, np.geomspace(alpha_min, options.alpha_max, options.points - 1)]
 
 
-def _problem(options: Any) -> problems.Problem:
+def problem_from(options: Any) -> problems.Problem:
     teacher = options.student if options.teacher is None else options.teacher
     if options.flip and teacher != "sign":
         raise ValueError(f"--flip turns labels of --teacher sign; got --teacher {teacher}.")
     own = {"flip": options.flip} if teacher == "sign" else {}
-    student, loss = (_CLASSES[name]() for name in (options.student, options.loss))
-    return problems.Problem(student, _CLASSES[teacher](**own), loss, options.noise)
+    student, loss = (CLASSES[name]() for name in (options.student, options.loss))
+    return problems.Problem(student, CLASSES[teacher](**own), loss, options.noise)
 
 
-def _rule(options: Any, alpha_max: float) -> AbstractRule:
+def rule_from(options: Any, alpha_max: float) -> AbstractRule:
     if options.momentum is not None and options.slow_momentum is not None:
         raise ValueError("give either --momentum or --slow-momentum, not both.")
     _require_used_schedule(options)
@@ -204,7 +205,7 @@ def _require_unused(options: Any, name: str, where: str) -> None:
         raise ValueError(f"--{name.replace('_', '-')} goes with {where}; got {value:g} without it.")
 
 
-def _averages(options: Any) -> Any:
+def averages_from(options: Any) -> Any:
     nodes = options.nodes
     closed = functools.partial(QuasiMonteCarlo, symmetric=True)
     kinds = {"hermite": GaussHermite, "qmc": closed, "mc": MonteCarlo}
@@ -216,7 +217,7 @@ def _averages(options: Any) -> Any:
     return None if options.averages == "auto" else options.averages
 
 
-def _inputs(options: Any) -> AbstractInputs | TrainingSet:
+def inputs_from(options: Any) -> AbstractInputs | TrainingSet:
     if options is None:
         return Gaussian()
     whiten = options.inputs == "digits-whitened"

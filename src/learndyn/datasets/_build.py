@@ -23,6 +23,7 @@ _LONG_NAMES = {
     "alpha": "time, steps / n",
     "seed": "number of the run",
     "start": "number of the initial state",
+    "point": "number of the values that go together",
     "lr": "learning rate of the first layer",
     "lr_second": "learning rate of the second layer",
     "lr_bias": "learning rate of the biases",
@@ -100,11 +101,13 @@ def build(
     coordinates: Mapping[str, np.ndarray],
     attributes: Mapping[str, Any],
     long_names: Mapping[str, str] | None = None,
+    along: Mapping[str, str] | None = None,
 ) -> "xarray.Dataset":
     """A dataset of these variables, each described. All are dimensionless, so none has units.
 
     Arrays that are not NumPy's are read later; they are described from their names and types.
     long_names: of variables and coordinates that mean something else than in the schema.
+    along: the dimensions of coordinates that are not called like theirs.
     """
     import xarray as xr
 
@@ -112,7 +115,7 @@ def build(
     own = long_names or {}
     coords = {
         name: (
-            name,
+            (along or {}).get(name, name),
             values,
             {"long_name": own.get(name, _LONG_NAMES.get(name, name))},
         )

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from learndyn._results import Result
 from learndyn.datasets import CONSTANTS, Labelled, are_codes, build, provenance
 from learndyn.dynamics import level_of
 from learndyn.problems import describe
+from learndyn.sweeps._axes import POINT
 from learndyn.sweeps._call import takes_key
 from learndyn.sweeps._plan import Plan
 from learndyn.sweeps._run import Outcome
@@ -34,7 +35,7 @@ def assemble(plan: Plan, outcomes: Iterable[Outcome]) -> "xarray.Dataset":
     _warn(plan, errors)
     names = dict.fromkeys(name for outcome in finished for name in outcome.arrays)
     flat = _of_one_size({name: _gathered(plan, name, finished) for name in names})
-    clashes = {"alpha", *plan.dims, *(dim for dims, _ in flat.values() for dim in dims)}
+    clashes = {"alpha", *plan.names, *(dim for dims, _ in flat.values() for dim in dims)}
     flat = {f"{name}_used" if name in clashes else name: found for name, found in flat.items()}
     if "result" not in flat:
         codes = np.full(plan.cells, Result.ERROR.value, np.int8)
@@ -47,7 +48,9 @@ def assemble(plan: Plan, outcomes: Iterable[Outcome]) -> "xarray.Dataset":
         name: _without_idle_dims(plan, name, dims, array.reshape((*plan.shape, *array.shape[1:])))
         for name, (dims, array) in flat.items()
     }
-    return build(variables, coordinates_of(plan), attributes_of(plan, errors))
+    coordinates = coordinates_of(plan)
+    attributes = attributes_of(plan, errors)
+    return build(variables, coordinates, attributes, along=dims_of(coordinates, plan.dims))
 
 
 def _gathered(plan: Plan, name: str, outcomes: list[Outcome]) -> Labelled:
@@ -134,13 +137,14 @@ def _without_idle_dims(plan: Plan, name: str, dims: tuple[str, ...], array: np.n
 
 def matters(plan: Plan, name: str, dim: str) -> bool:
     axis = next((axis for axis in plan.axes if axis.dim == dim), None)
+    names = {dim} if axis is None else {one.dim for one in axis.single}
     if name == "alpha_actual":
         # Which times can be met depends on n; states that share a program share their n.
-        return dim == "n" or (dim == "start" and axis is not None and not axis.data)
+        return "n" in names or (dim == "start" and axis is not None and not axis.data)
     if axis is None:  # the seeds
         starts = next((a.values for a in plan.axes if a.kind == "start"), [plan.call.start])
         return any(takes_key(start) for start in starts)
-    return axis.kind == "start" or dim in plan.call.start_names
+    return axis.kind == "start" or not names.isdisjoint(plan.call.start_names)
 
 
 def _reduced(array: np.ndarray, axis: int) -> np.ndarray | None:
@@ -156,9 +160,15 @@ def _reduced(array: np.ndarray, axis: int) -> np.ndarray | None:
 
 def coordinates_of(plan: Plan) -> dict[str, np.ndarray]:
     coordinates = {axis.dim: axis.labels for axis in plan.axes}
+    coordinates |= {part.dim: part.labels for axis in plan.axes for part in axis.parts}
     if plan.seeds is not None:
         coordinates["seed"] = np.arange(plan.seeds)
     return {**coordinates, "alpha": np.asarray(plan.call.ts)}
+
+
+def dims_of(coordinates: Mapping[str, Any], dims: tuple[str, ...]) -> dict[str, str]:
+    """Along what those coordinates lie that have no dimension of their own: values of `zip`."""
+    return {name: POINT for name in coordinates if name not in dims and name != "alpha"}
 
 
 def attributes_of(plan: Plan, errors: dict[int, Exception]) -> dict[str, Any]:
@@ -168,7 +178,7 @@ def attributes_of(plan: Plan, errors: dict[int, Exception]) -> dict[str, Any]:
         call.problem,
         call.rule,
         level=level_name(call.level),
-        n=None if n is None or "n" in plan.dims else n,
+        n=None if n is None or "n" in plan.names else n,
         seed=plan.key,
     )
     attributes["swept"] = " ".join(plan.dims)

@@ -17,7 +17,7 @@ from learndyn.dynamics import level_of
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps, Weights
-from learndyn.sweeps._axes import Axis, are_numbers
+from learndyn.sweeps._axes import Axis, are_numbers, unzipped
 from learndyn.sweeps._call import Call, StartFunction
 
 
@@ -34,6 +34,9 @@ def as_if_alone(call: Call, axes: list[Axis], key: Any) -> list[Axis]:
 
 
 def _checked(call: Call, rule: Any, axis: Axis, axes: list[Axis], key: Any) -> Axis:
+    if axis.data and axis.parts:
+        parts = [_checked(call, rule, part, axes, key) for part in axis.parts]
+        return axis._replace(data=all(part.data for part in parts))
     if not axis.data or axis.kind not in ("problem", "start"):
         return axis
     start = _abstract_start(call, axes, key)
@@ -92,7 +95,7 @@ def _as_arrays(tree: Any) -> Any:
 
 def _abstract_start(call: Call, axes: list[Axis], key: Any) -> Any:
     """The shapes of an initial state, which a function of a key may make."""
-    values = {axis.dim: axis.values[0] for axis in axes}
+    values = unzipped({axis.dim: axis.values[0] for axis in axes})
     start = values.get("start", call.start)
     if not isinstance(start, StartFunction):
         return start

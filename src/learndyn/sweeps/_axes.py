@@ -11,14 +11,21 @@ import numpy as np
 from learndyn.datasets import SCHEMA
 from learndyn.problems import Function
 
-Kind = Literal["rule", "problem", "keyword", "start"]
+Kind = Literal["rule", "problem", "keyword", "start", "zip"]
+
+POINT = "point"
+"""The dimension along which values go together."""
 
 _DIMENSIONS = {"student": "student_activation", "teacher": "teacher_activation"}
 _TAKEN = {"alpha", "seed", "start", "student_", "teacher_", *SCHEMA}
 
 
 class Axis(NamedTuple):
-    """One swept name. `data`: its values may be traced, so that one program serves them all."""
+    """One swept name, or several whose values go together.
+
+    data: its values may be traced, so that one program serves them all.
+    parts: an axis for each of several names; the values are then dicts of one value of each.
+    """
 
     dim: str
     kind: Kind
@@ -26,6 +33,12 @@ class Axis(NamedTuple):
     values: list[Any]
     labels: np.ndarray
     data: bool
+    parts: tuple["Axis", ...] = ()
+
+    @property
+    def single(self) -> tuple["Axis", ...]:
+        """One axis for each name."""
+        return self.parts or (self,)
 
 
 def find_axis(name: str, values: Any, problem: Any, rule: Any, keywords: set[str] | None) -> Axis:
@@ -37,12 +50,12 @@ def find_axis(name: str, values: Any, problem: Any, rule: Any, keywords: set[str
     """
     path = tuple(name.split("."))
     dim = _DIMENSIONS.get(name, name)
-    if dim in _TAKEN:
+    listed = _listed(name, values)
+    if dim in _TAKEN or (dim == POINT and isinstance(listed[0], Mapping)):
         raise ValueError(
             f"{name!r} cannot be swept under this name, which the dataset uses itself. Use seeds= "
             "for seeds, a list as start for initial states, or rename the keyword."
         )
-    listed = _listed(name, values)
     trees: dict[Kind, Any] = {"rule": rule, "problem": problem}
     for kind, tree in trees.items():
         if has_path(tree, path):
@@ -54,6 +67,35 @@ def find_axis(name: str, values: Any, problem: Any, rule: Any, keywords: set[str
         f"there is no {name!r} to sweep over. The rule has {_paths(rule)}, the problem "
         f"{_paths(problem)}; level and start take the keywords {sorted(keywords)}."
     )
+
+
+def zip_axis(parts: list[Axis]) -> Axis:
+    """The axis of several names whose values go together: all first ones, all second ones, ...
+
+    Raises: ValueError where they are not equally many.
+    """
+    sizes = {part.dim: len(part.values) for part in parts}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"the values in zip go together, so all names must have equally many; got {sizes}. Put "
+            "names that go with all values of the others into `over`."
+        )
+    columns = zip(*(part.values for part in parts), strict=True)
+    rows = [dict(zip(sizes, values, strict=True)) for values in columns]
+    # One program serves all points only where it serves all values of each name.
+    data = all(part.data for part in parts)
+    return Axis(POINT, "zip", (), rows, np.arange(len(rows)), data, tuple(parts))
+
+
+def singles(axes: list[Axis]) -> list[Axis]:
+    """An axis for each name."""
+    return [one for axis in axes for one in axis.single]
+
+
+def unzipped(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A value for each name, those that go together no longer under one."""
+    together = values.get(POINT)
+    return {**values, **together} if isinstance(together, Mapping) else dict(values)
 
 
 def start_axis(start: Any) -> Axis | None:

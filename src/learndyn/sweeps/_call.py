@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from learndyn.datasets import with_value
+from learndyn.sweeps._axes import unzipped
 
 _GIVEN = 4
 """Leading arguments of a level: problem, rule, start, ts."""
@@ -51,6 +52,7 @@ class Call(eqx.Module):
 
     def __call__(self, values: Mapping[str, Any], key: Any) -> Any:
         """One run, with these values of the swept names; arrays in, arrays out."""
+        values = unzipped(values)
         trees = {"rule": self.rule, "problem": self.problem}
         named = dict(self.keywords)
         for dim, kind, path in self.targets:

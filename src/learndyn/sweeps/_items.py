@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from learndyn.sweeps._axes import Axis
+from learndyn.sweeps._axes import Axis, unzipped
 
 _COST_WITHOUT_RATE = 1e-6
 """Cost over n of a run at rate 0: any number far below the rates in use. It keeps an order by n."""
@@ -31,6 +31,7 @@ class Item(NamedTuple):
     cells: which cells of the grid, counted in C order. lanes: those of the program, >= the
         number of cells; the last cell fills the rest. It is the same for all items of a plan,
         because XLA makes another program, with other roundings, for another number.
+    cost: predicted, that of the dearest cell, which sets the pace; in any unit.
     """
 
     number: int
@@ -38,22 +39,23 @@ class Item(NamedTuple):
     static: dict[str, Any]
     cells: np.ndarray
     lanes: int
+    cost: float
 
 
 def make_items(
     axes: list[Axis],
     seeds: int | None,
     chunk: int,
-    cost: Callable[[dict[str, Any]], float] | None,
+    costs: np.ndarray,
     wanted: np.ndarray | None = None,
 ) -> list[Item]:
     """All cells of the grid, once each: apart by what is compiled, then together by cost.
 
-    chunk: see `program_size`. wanted: (cells,) whether a cell is to be run; None: all are.
+    chunk: see `program_size`. costs: those of `costs_of`. wanted: (cells,) whether a
+        cell is to be run; None: all are.
     """
     shape = grid_shape(axes, seeds)
     grid = np.arange(math.prod(shape)).reshape(shape)
-    costs = _default_costs(axes, seeds) if cost is None else _costs(axes, seeds, cost)
     static = [axis for axis in axes if not axis.data]
     items: list[Item] = []
     choices = itertools.product(*(range(len(axis.values)) for axis in static))
@@ -67,26 +69,50 @@ def make_items(
         values = {axis.dim: axis.values[chosen[axis.dim]] for axis in static}
         for first in range(0, len(cells), chunk):
             some = cells[first : first + chunk]
-            items.append(Item(len(items), program, values, some, lanes(chunk)))
+            dearest = float(costs[np.unravel_index(some[-1], shape)]) if shape else 1.0
+            items.append(Item(len(items), program, values, some, lanes(chunk), dearest))
     return items
+
+
+def costs_of(
+    axes: list[Axis], seeds: int | None, cost: Callable[[dict[str, Any]], float] | None
+) -> np.ndarray:
+    """The predicted cost of every cell, in the shape of the grid.
+
+    cost: a user's function of the values; None: a guess, which takes no memory along axes that it
+        does not depend on.
+    """
+    return _default_costs(axes, seeds) if cost is None else _costs(axes, seeds, cost)
 
 
 def split_by_program(
     axes: list[Axis], seeds: int | None, chunk: int, cells: np.ndarray
 ) -> list[Item]:
     """Items of some cells in this order, at most `chunk` of them; one for each program."""
-    places = indices_of(cells, grid_shape(axes, seeds))
-    static = [(axis, where) for axis, where in zip(axes, places, strict=False) if not axis.data]
-    sizes = tuple(len(axis.values) for axis, _ in static)
-    numbers = np.zeros(len(cells), int)
-    if static:
-        numbers = np.ravel_multi_index([where for _, where in static], sizes)
-    items = []
+    static = _static_places(axes, seeds, cells)
+    numbers, items = programs_of(axes, seeds, cells), []
     for number in dict.fromkeys(numbers.tolist()):
         some = np.flatnonzero(numbers == number)
         values = {axis.dim: axis.values[where[some[0]]] for axis, where in static}
-        items.append(Item(len(items), number, values, cells[some], lanes(chunk)))
+        items.append(Item(len(items), number, values, cells[some], lanes(chunk), 1.0))
     return items
+
+
+def programs_of(axes: list[Axis], seeds: int | None, cells: np.ndarray) -> np.ndarray:
+    """(cells,) The number of the program that each cell needs."""
+    static = _static_places(axes, seeds, cells)
+    if not static:
+        return np.zeros(len(cells), int)
+    sizes = tuple(len(axis.values) for axis, _ in static)
+    return np.ravel_multi_index([where for _, where in static], sizes)
+
+
+def _static_places(
+    axes: list[Axis], seeds: int | None, cells: np.ndarray
+) -> list[tuple[Axis, np.ndarray]]:
+    """Axes that are compiled in, and where cells are along each."""
+    places = indices_of(cells, grid_shape(axes, seeds))
+    return [(axis, where) for axis, where in zip(axes, places, strict=False) if not axis.data]
 
 
 def _costs(
@@ -96,7 +122,7 @@ def _costs(
     dims = [axis.dim for axis in axes] + ([] if seeds is None else ["seed"])
     columns = [axis.values for axis in axes] + ([] if seeds is None else [range(seeds)])
     cells = itertools.product(*columns)
-    costs = [float(cost(dict(zip(dims, values, strict=True)))) for values in cells]
+    costs = [float(cost(unzipped(dict(zip(dims, values, strict=True))))) for values in cells]
     return np.reshape(costs, grid_shape(axes, seeds))
 
 
@@ -119,10 +145,11 @@ def _along_axis(axes: list[Axis], seeds: int | None, dim: str, *, absent: float)
     """
     shape = [1] * len(grid_shape(axes, seeds))
     for place, axis in enumerate(axes):
-        if axis.dim == dim:
-            shape[place] = len(axis.values)
-            numbers = [x if isinstance(x, int | float) else absent for x in axis.values]
-            return np.array(numbers, float).reshape(shape)
+        for one in axis.single:
+            if one.dim == dim:
+                shape[place] = len(one.values)
+                numbers = [x if isinstance(x, int | float) else absent for x in one.values]
+                return np.array(numbers, float).reshape(shape)
     return np.full(shape, absent)
 
 

@@ -15,7 +15,7 @@ from learndyn.datasets import with_value
 from learndyn.dynamics import level_of
 from learndyn.states import require_arguments
 from learndyn.sweeps._averages import as_if_alone
-from learndyn.sweeps._axes import Axis, find_axis, start_axis
+from learndyn.sweeps._axes import POINT, Axis, find_axis, singles, start_axis, zip_axis
 from learndyn.sweeps._call import (
     Call,
     StartFunction,
@@ -25,7 +25,7 @@ from learndyn.sweeps._call import (
     start_function,
     takes_key,
 )
-from learndyn.sweeps._items import Item, grid_shape, make_items, program_size, values_at
+from learndyn.sweeps._items import Item, costs_of, grid_shape, make_items, program_size, values_at
 
 
 class Plan(NamedTuple):
@@ -38,6 +38,7 @@ class Plan(NamedTuple):
     keys: Any
     chunk: int
     items: list[Item]
+    costs: np.ndarray
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,6 +49,11 @@ class Plan(NamedTuple):
     def dims(self) -> tuple[str, ...]:
         """Names of the grid's dimensions."""
         return (*(axis.dim for axis in self.axes), *(() if self.seeds is None else ("seed",)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The dimensions, and the names whose values go together along one of them."""
+        return (*self.dims, *(part.dim for axis in self.axes for part in axis.parts))
 
     @property
     def cells(self) -> int:
@@ -75,21 +81,29 @@ def make_plan(
     chunk: int | None,
     cost: Callable[[dict[str, Any]], float] | None,
     keywords: Mapping[str, Any],
+    zipped: Any = None,
 ) -> Plan:
     """Look up the names, check what can be checked without running, and form items."""
     over, key = _checked_over(over), None if key is None else as_key(key)
+    zipped = _checked_zip(zipped, over)
     if not callable(level):
         raise ValueError(
             f"sweep: level must be a function such as ld.solve_ode; got {brief(level)}. The "
             "arguments are, in this order: sweep(level, problem, rule, start, ts, ...)."
         )
-    states = start_axis(_wrapped(start, {*over, *keywords}))
-    start = _wrapped(start, {*over, *keywords}) if states is None else None
+    given = {*over, *zipped, *keywords}
+    states = start_axis(_wrapped(start, given))
+    start = _wrapped(start, given) if states is None else None
     starts = [start] if states is None else states.values
     _require_arguments(level, problem, rule, starts, ts)
     start_names = {name for s in starts if isinstance(s, StartFunction) for name in s.names}
     known = _known_keywords(level, start_names, keywords)
-    axes = [find_axis(name, values, problem, rule, known) for name, values in over.items()]
+    found = {
+        name: find_axis(name, values, problem, rule, known)
+        for name, values in {**over, **zipped}.items()
+    }
+    axes = [found[name] for name in over]
+    axes += [zip_axis([found[name] for name in zipped])] if zipped else []
     axes += [] if states is None else [states]
     keys = _keys(level, starts, seeds, key)
     call = Call(
@@ -99,7 +113,7 @@ def make_plan(
         start,
         checked_times(ts),
         {name: keywords[name] for name in keywords},
-        tuple(Target(axis.dim, axis.kind, axis.path) for axis in axes),
+        tuple(Target(one.dim, one.kind, one.path) for one in singles(axes)),
         frozenset(start_names),
         takes_key(level) and key is not None,
     )
@@ -107,7 +121,9 @@ def make_plan(
     one_key = keys if seeds is None else keys[0]
     axes = as_if_alone(call, _traceable(call, axes, one_key), one_key)
     size = program_size(chunk, axes, seeds)
-    return Plan(call, axes, seeds, key, keys, size, make_items(axes, seeds, size, cost))
+    costs = costs_of(axes, seeds, cost)
+    items = make_items(axes, seeds, size, costs)
+    return Plan(call, axes, seeds, key, keys, size, items, costs)
 
 
 def _checked_over(over: Any) -> Mapping[str, Any]:
@@ -117,6 +133,23 @@ def _checked_over(over: Any) -> Mapping[str, Any]:
             f"{brief(over)}."
         )
     return over
+
+
+def _checked_zip(zipped: Any, over: Mapping[str, Any]) -> Mapping[str, Any]:
+    if zipped is None:
+        return {}
+    if not isinstance(zipped, Mapping):
+        raise ValueError(
+            "zip must be a dict of names and equally long lists of values, such as "
+            f"{{'lr': [0.1, 0.2], 'noise': [0.0, 0.5]}}; got {brief(zipped)}."
+        )
+    both = sorted((set(zipped) | ({POINT} if zipped else set())) & set(over))
+    if both:
+        raise ValueError(
+            f"{both} stand both in over and in zip, whose dimension is {POINT!r}: leave each name "
+            "in one of them."
+        )
+    return zipped
 
 
 def _require_arguments(
@@ -178,7 +211,7 @@ def _keys(level: Any, starts: list[Any], seeds: int | None, key: Any) -> Any:
 def _check_values(axes: list[Axis], problem: Any, rule: Any) -> None:
     """Build every swept problem and rule once: a bad value is the caller's, not a cell's."""
     trees = {"rule": rule, "problem": problem}
-    for axis in axes:
+    for axis in singles(axes):
         if axis.kind not in trees or _accepts_together(trees[axis.kind], axis):
             continue
         for value in axis.values:
@@ -204,11 +237,13 @@ def _traceable(call: Call, axes: list[Axis], key: Any) -> list[Axis]:
 
     A chain's n can be traced, a number of units cannot; only trying shows which.
     """
-    doubtful = [axis.dim for axis in axes if axis.data and axis.kind == "keyword"]
+    doubtful = [
+        axis.dim for axis in axes if axis.data and any(one.kind == "keyword" for one in axis.single)
+    ]
 
     def can_trace(dims: list[str]) -> bool:
         values = {axis.dim: axis.values[0] for axis in axes}
-        traced = {dim: jnp.asarray(values.pop(dim)) for dim in dims}
+        traced = {dim: jax.tree.map(jnp.asarray, values.pop(dim)) for dim in dims}
         try:
             eqx.filter_eval_shape(lambda c, t, k: c(values | t, k), call, traced, key)
         except Exception:  # whatever a user's function raises when it is traced

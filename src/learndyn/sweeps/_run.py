@@ -4,6 +4,7 @@ The bits of a run depend on its own values and key and on the lanes of the progr
 programs of a plan have the same number of lanes, also for a single run.
 """
 
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -14,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from learndyn._progress import progress_bar
 from learndyn.datasets import Labelled, labelled_arrays
 from learndyn.dynamics import FAILED_RUN, level_of
 from learndyn.sweeps._axes import are_numbers
+from learndyn.sweeps._bar import sweep_bar
 from learndyn.sweeps._call import Call
 from learndyn.sweeps._items import Item, indices_of
+from learndyn.sweeps._outlook import Outlook
 from learndyn.sweeps._plan import Plan
 
 _NOT_TRACEABLE = (
@@ -49,11 +51,16 @@ def run(plan: Plan, items: Iterable[Item], *, progress: bool | None = None) -> I
     items = list(items)
     total = sum(len(item.cells) for item in items)
     runner = Runner(plan)
-    with progress_bar(progress, total=total, unit="run", title="sweep") as bar:
-        for item in items:
+    outlook = Outlook(
+        np.array([item.cost for item in items]), np.array([item.program for item in items], int)
+    )
+    with sweep_bar(progress, total, 0, outlook) as bar:
+        for number, item in enumerate(items):
+            began = time.monotonic()
             for outcome in runner.outcomes(item):
                 yield outcome
                 bar.update(len(outcome.cells))
+            outlook.finished(number, time.monotonic() - began)
 
 
 class Runner:
@@ -175,6 +182,8 @@ def _rows(columns: dict[str, Any], places: dict[str, Array]) -> dict[str, Any]:
 
 def _stacked(values: list[Any]) -> Any:
     """Values of one structure as one, their leaves stacked."""
+    if isinstance(values[0], dict):  # those that go together, each by itself
+        return {name: _stacked([row[name] for row in values]) for name in values[0]}
     if are_numbers(values):
         return _weak(jnp.asarray(np.array(values)))
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *values)

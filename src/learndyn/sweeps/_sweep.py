@@ -27,6 +27,7 @@ def sweep(
     ts: RealLike,
     *,
     over: Mapping[str, Any] | Any = None,
+    zip: Mapping[str, Any] | Any = None,
     seeds: int | None = None,
     key: KeyLike | None = None,
     progress: bool | None = None,
@@ -51,10 +52,15 @@ def sweep(
         then problem, then keywords (of level and start); a dot leads inside, as in
         "momentum.gamma". Problem's `student` and `teacher` become `student_activation` and
         `teacher_activation`, because the units have those names.
+    zip: names and equally many values of each, which go together where those of `over` make a
+        grid; the dimension is `point`, along which the values are coordinates. Where a name's
+        values cannot be traced, each point is compiled for itself.
     seeds, key: run seed number s with jax.random.split(key, seeds)[s], the same in every cell
         of the grid. The key goes to the level, or to start where start is a function of a key;
         where both take one, they get the two halves of jax.random.split of it.
-    progress: a bar on stderr; None: where stderr is a terminal.
+    progress: on stderr how many runs are done, how many are done per second, and the time left, by
+        predicted costs and what finished programs took: a bar, or in a log file a line from time
+        to time. None: where a person watches, in a terminal or a notebook.
     chunk: at most this many runs in one vmapped program, all of which have as many lanes, 1 or a
         multiple of 8, so that other numbers than these leave lanes empty. A run's bits depend on
         its own values, its key and this number alone, on one type of device and one set of
@@ -95,10 +101,10 @@ def sweep(
     Ctrl-C raises `learndyn.Interrupted`, a KeyboardInterrupt whose `dataset` has the runs that were
     finished; compiled programs cannot be stopped, so that it waits for the one that is running.
 
-    Raises: ValueError for names that do not exist, empty grids, seeds that nothing takes,
-    keywords that nobody knows, and bad values; for a store of another sweep, with the differences
-    on one line, and one that a living process is at; OSError where the store cannot be written;
-    the run's own error where every run raises.
+    Raises: ValueError for names that do not exist, empty grids, values in zip that are not equally
+    many, seeds that nothing takes, keywords that nobody knows, and bad values; for a store of
+    another sweep, with the differences on one line, and one that a living process is at; OSError
+    where the store cannot be written; the run's own error where every run raises.
     """
     plan = make_plan(
         level,
@@ -112,6 +118,7 @@ def sweep(
         chunk=chunk,
         cost=cost,
         keywords=keywords,
+        zipped=zip,
     )
     if store is None and shard is not None:
         raise ValueError(f"shard={shard!r} needs a store, in which all shares meet: give store=.")
@@ -121,7 +128,7 @@ def sweep(
         raise ValueError("client needs a store that all workers of the cluster see: give store=.")
     if store is None and workers == 1:
         return _in_memory(plan, progress)
-    options = {"shard": _checked_shard(shard), "chunk": chunk, "cost": cost}
+    options = {"shard": _checked_shard(shard), "chunk": chunk}
     options |= {"progress": progress, "workers": workers, "client": client}
     if store is not None:
         return run_in_store(plan, Path(store), **options)

@@ -5,3 +5,5 @@
 
 from learndyn.sweeps.store._drive import run_in_store as run_in_store
 from learndyn.sweeps.store._open import open_sweep as open_sweep
+from learndyn.sweeps.store._pace import Pace as Pace
+from learndyn.sweeps.store._pace import pace_of as pace_of

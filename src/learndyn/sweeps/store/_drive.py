@@ -3,7 +3,6 @@
 import json
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,21 +47,20 @@ def run_in_store(
     *,
     shard: tuple[int, int],
     chunk: int | None,
-    cost: Callable[[dict[str, Any]], float] | None,
     progress: bool | None,
     workers: int = 1,
     client: Any = None,
 ) -> "xarray.Dataset":
     """Do what the store lacks, this process's share of it, and open the store.
 
-    chunk, cost: those of the user, for which the plan was made.
+    chunk: that of the user, for which the plan was made.
     """
     path = path.absolute()  # for processes that are somewhere else
     read_description(path)  # what is no store is left as it is
     flags_folder(path).mkdir(parents=True, exist_ok=True)
     with driving(flags_folder(path), shard):
         with alone(flags_folder(path)):
-            description = _prepared(plan, path, chunk, cost)
+            description = _prepared(plan, path, chunk)
         share = Share(plan._replace(chunk=description.chunk), path, description, shard)
         try:
             share.run(progress, workers, client)
@@ -91,7 +89,7 @@ def _checked(dataset: "xarray.Dataset", first_error: Exception | None) -> "xarra
     return dataset
 
 
-def _prepared(plan: Plan, path: Path, chunk: int | None, cost: Any) -> Description:
+def _prepared(plan: Plan, path: Path, chunk: int | None) -> Description:
     """The description of the store, which is made or extended where need be."""
     stored = read_description(path)
     if stored is None:
@@ -112,7 +110,7 @@ def _prepared(plan: Plan, path: Path, chunk: int | None, cost: Any) -> Descripti
         )
     if stored.identity["axes"] == asked["axes"] and stored.identity["seeds"] == asked["seeds"]:
         return stored
-    return _extended(plan, path, stored, asked, cost)
+    return _extended(plan, path, stored, asked)
 
 
 def _begun(plan: Plan, path: Path, identity: dict[str, Any], items: list[Item]) -> Description:
@@ -139,15 +137,13 @@ def _begun(plan: Plan, path: Path, identity: dict[str, Any], items: list[Item]) 
     return description
 
 
-def _extended(
-    plan: Plan, path: Path, stored: Description, identity: dict[str, Any], cost: Any
-) -> Description:
+def _extended(plan: Plan, path: Path, stored: Description, identity: dict[str, Any]) -> Description:
     """A longer store, in which the runs that are new stand after those that it has."""
     last, number = stored.grids[-1], len(stored.grids)
     wanted = np.ones(plan.cells, bool)
     whole = last._replace(axes=identity["axes"], shape=plan.shape)
     wanted[cells_in(last, whole)] = False
-    items = make_items(plan.axes, plan.seeds, stored.chunk, cost, wanted)
+    items = make_items(plan.axes, plan.seeds, stored.chunk, plan.costs, wanted)
     grid = _grid(plan, identity, stored.places, items, stored.block)
     layout = joined(stored.layout, layout_of(plan, items, number)) if items else stored.layout
     description = stored._replace(

@@ -231,6 +231,11 @@ def blocks_done(path: Path, description: Description) -> np.ndarray:
     return done
 
 
+def flag_times(path: Path, blocks: np.ndarray) -> np.ndarray:
+    """(blocks,) Seconds since 1970 at which the flags of these blocks were written."""
+    return np.array([(flags_folder(path) / f"c.{block}").stat().st_mtime for block in blocks])
+
+
 def is_flagged(path: Path, description: Description, block: int) -> bool:
     """Whether the flag of one block is there and whole."""
     flag = flags_folder(path) / f"c.{block}"

@@ -11,6 +11,7 @@ import numpy as np
 
 from learndyn.datasets import provenance
 from learndyn.sweeps._assemble import level_name
+from learndyn.sweeps._axes import singles
 from learndyn.sweeps._plan import Plan
 from learndyn.sweeps.store._fingerprint import Fingerprints
 
@@ -65,7 +66,7 @@ def _versions() -> dict[str, str]:
 
 def _without(described: Any, plan: Plan, kind: str) -> Any:
     """A problem or rule without the numbers in place of which others are swept."""
-    for axis in plan.axes:
+    for axis in singles(plan.axes):
         *inside, last = axis.path or ("",)
         part = described
         for name in inside if axis.kind == kind else ():

@@ -52,7 +52,7 @@ def layout_of(plan: Plan, items: list[Item], since: int = 0) -> Layout:
         having = [arrays[name] for arrays in kinds if name in arrays]
         layout[name] = _common(plan, name, having, len(having) == len(kinds), exact, since)
     layout = _of_one_size(layout)
-    clashes = {"alpha", "item", "done", "cell", *plan.dims}
+    clashes = {"alpha", "item", "done", "cell", *plan.names}
     clashes |= {dim for variable in layout.values() for dim in variable.dims}
     layout = {f"{name}_used" if name in clashes else name: x for name, x in layout.items()}
     if "result" not in layout:

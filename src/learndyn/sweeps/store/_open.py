@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learndyn.datasets import Labelled, build
+from learndyn.sweeps._assemble import dims_of
 from learndyn.sweeps.store._files import (
     Description,
     Grid,
@@ -68,7 +69,8 @@ def dataset_of(path: Path, description: Description) -> "xarray.Dataset":
     if errors:
         attributes["errors"] = _told(description, places, errors)
     coordinates = {name: np.array(values) for name, values in description.coordinates.items()}
-    return build(variables, coordinates, attributes)
+    along = dims_of(coordinates, description.dims)
+    return build(variables, coordinates, attributes, along=along)
 
 
 def places_of_cells(path: Path, description: Description) -> np.ndarray:

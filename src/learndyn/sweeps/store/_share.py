@@ -1,15 +1,17 @@
 """What one process does of a sweep in a store: run blocks, and write each when it is finished."""
 
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from learndyn._progress import progress_bar
 from learndyn._results import Result
 from learndyn.datasets import Labelled, are_codes
-from learndyn.sweeps._items import split_by_program
+from learndyn.sweeps._bar import Progress, sweep_bar
+from learndyn.sweeps._items import programs_of, split_by_program
+from learndyn.sweeps._outlook import Outlook
 from learndyn.sweeps._plan import Plan
 from learndyn.sweeps._run import Outcome, Runner
 from learndyn.sweeps.store._files import (
@@ -26,6 +28,10 @@ from learndyn.sweeps.store._open import cells_in
 
 _LONGEST_MESSAGE = 500
 """Characters that are kept of what a run raised."""
+
+
+_CELLS_AT_ONCE = 1 << 20
+"""Runs whose costs are looked up together: 8 MiB of them."""
 
 
 class Share:
@@ -48,9 +54,11 @@ class Share:
         mine = np.zeros_like(self._done)
         mine[self.blocks] = True
         before = self._count(mine & self._done)
-        with progress_bar(progress, total=self._count(mine), unit="run", title="sweep") as bar:
-            bar.update(before)
-            missing = np.flatnonzero(mine & ~self._done).tolist()
+        missing = np.flatnonzero(mine & ~self._done).tolist()
+        self.outlook = self._outlook()
+        self.outlook.left[:] = mine & ~self._done
+        processes = workers if client is None else sum(client.nthreads().values())
+        with sweep_bar(progress, self._count(mine), before, self.outlook, processes) as bar:
             if client is not None and missing:
                 from learndyn.sweeps.store._cluster import run_with_client
 
@@ -63,7 +71,25 @@ class Share:
                 return
             runner = Runner(self.plan)
             for block in missing:
+                began = time.monotonic()
                 self.run_block(runner, block, bar)
+                self.outlook.finished(block, time.monotonic() - began)
+
+    def _outlook(self) -> Outlook:
+        """What each block is predicted to cost: of each of its programs the dearest run."""
+        chunk, plan = self.description.chunk, self.plan
+        rows = self.cells.reshape(-1, chunk)
+        costs = np.zeros(len(rows))
+        step = max(1, _CELLS_AT_ONCE // chunk)
+        for first in range(0, len(rows), step):
+            some = rows[first : first + step]
+            found = (
+                plan.costs[np.unravel_index(np.maximum(some, 0), plan.shape)] if plan.shape else 1.0
+            )
+            costs[first : first + step] = np.where(some >= 0, found, 0.0).max(1)
+        blocks = costs.reshape(self.description.blocks, -1)
+        firsts = self.cells[:: self.description.block]
+        return Outlook(blocks.sum(1), programs_of(plan.axes, plan.seeds, np.maximum(firsts, 0)))
 
     def is_done(self, block: int) -> bool:
         """Whether the flag of a block is there now."""
@@ -74,7 +100,7 @@ class Share:
         size = self.description.block
         return int((self.cells[block * size : (block + 1) * size] >= 0).sum())
 
-    def run_block(self, runner: Runner, block: int, bar: Any) -> None:
+    def run_block(self, runner: Runner, block: int, bar: Progress) -> None:
         """Run a block and write it. Raises: OSError where it cannot be written."""
         size, chunk = self.description.block, self.description.chunk
         cells = self.cells[block * size : (block + 1) * size]
@@ -129,7 +155,7 @@ class Share:
 
     def _name(self, name: str) -> str:
         layout = self.description.layout
-        return name if name in layout and name not in self.plan.dims else f"{name}_used"
+        return name if name in layout and name not in self.plan.names else f"{name}_used"
 
     def _empty(self) -> dict[str, np.ndarray]:
         size = self.description.block

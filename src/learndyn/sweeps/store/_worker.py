@@ -19,21 +19,20 @@ def main() -> None:
     orders: queue.Queue[int | None] = queue.Queue()
     payload = receive(sys.stdin.buffer)
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
-    from learndyn._progress import progress_bar
+    from learndyn.sweeps._bar import Silent
     from learndyn.sweeps._run import Runner
     from learndyn.sweeps.store._share import Share
 
     plan, path, description = pickle.loads(payload)
     share = Share(plan, path, description, (0, 1))
     runner = Runner(plan)
-    with progress_bar(False, total=0, unit="run", title="") as bar:
-        while (block := orders.get()) is not None:
-            try:
-                share.run_block(runner, block, bar)
-            except Exception as error:  # whatever it is, the driver raises it
-                send(answers, _pickled((block, error, True)))
-                return
-            send(answers, _pickled((block, share.first_error, False)))
+    while (block := orders.get()) is not None:
+        try:
+            share.run_block(runner, block, Silent())
+        except Exception as error:  # whatever it is, the driver raises it
+            send(answers, _pickled((block, error, True)))
+            return
+        send(answers, _pickled((block, share.first_error, False)))
 
 
 def receive(stream: BinaryIO) -> bytes:

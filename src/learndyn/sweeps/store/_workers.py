@@ -6,12 +6,16 @@ import pickle
 import selectors
 import subprocess
 import sys
-from collections import Counter, deque
-from typing import Any, NamedTuple
+import time
+from collections import Counter
+from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from learndyn._checks import require_extra
+from learndyn.sweeps._bar import Progress
+from learndyn.sweeps.store._queue import Queue
 from learndyn.sweeps.store._share import Share
 from learndyn.sweeps.store._worker import receive, send
 
@@ -24,27 +28,32 @@ class _Process(NamedTuple):
     popen: subprocess.Popen[bytes]
 
 
-def run_with_workers(share: Share, blocks: list[int], count: int, bar: Any) -> None:
+def run_with_workers(share: Share, blocks: list[int], count: int, bar: Progress) -> None:
     """Run `blocks` in `count` processes. A block whose process dies is given to another one.
 
     Raises: what a process could not cope with, such as a full disk; RuntimeError where a block
     takes several processes along.
     """
-    waiting, deaths = deque(blocks), Counter[int]()
+    waiting, deaths = Queue(share.outlook, blocks), Counter[int]()
+    begun: dict[int, float] = {}
     payload = payload_of(share)
     with selectors.DefaultSelector() as selector:
         running: dict[int, tuple[_Process, int]] = {}
         try:
             for number in range(min(count, len(blocks))):
-                running[number] = _begin(selector, payload, number, count, waiting.popleft())
+                running[number] = _begin(selector, payload, number, count, waiting.take())
+                begun[number] = time.monotonic()
             while running:
                 for event, _ in selector.select():
                     process, block = running.pop(event.data)
                     answer = receive(event.fileobj)  # pyright: ignore[reportArgumentType]
                     if answer:
                         _note(share, answer, bar)
+                        took = time.monotonic() - begun[process.number]
+                        share.outlook.finished(block, took, process.popen.pid)
                         if waiting:
-                            running[process.number] = _order(process, waiting.popleft())
+                            running[process.number] = _order(process, waiting.take())
+                            begun[process.number] = time.monotonic()
                         else:
                             _end(selector, process)
                     else:
@@ -58,6 +67,7 @@ def run_with_workers(share: Share, blocks: list[int], count: int, bar: Any) -> N
                             )
                         number = process.number
                         running[number] = _begin(selector, payload, number, count, block)
+                        begun[number] = time.monotonic()
         finally:
             for process, _ in running.values():
                 process.popen.kill()
@@ -69,7 +79,7 @@ def payload_of(share: Share) -> bytes:
     require_extra("cloudpickle", "sweep", "a sweep in several processes")
     import cloudpickle
 
-    plan = share.plan._replace(items=[])
+    plan = share.plan._replace(items=[], costs=np.zeros(0))
     return cloudpickle.dumps((plan, share.path, share.description))
 
 
@@ -106,7 +116,7 @@ def _order(process: _Process, block: int) -> tuple[_Process, int]:
     return process, block
 
 
-def _note(share: Share, answer: bytes, bar: Any) -> None:
+def _note(share: Share, answer: bytes, bar: Progress) -> None:
     """Count a block that is done. Raises: what its process could not cope with."""
     block, error, is_fatal = pickle.loads(answer)
     if is_fatal:
