@@ -16,6 +16,8 @@ from learndyn.plot._scaling import fitted_slope as fitted_slope
 from learndyn.plot._scaling import scaling as scaling
 from learndyn.plot._style import save as save
 from learndyn.plot._style import style as style
+from learndyn.plot.explorer import Page as Page
+from learndyn.plot.explorer import explore as explore
 from learndyn.plot.flow import coefficients as coefficients
 from learndyn.plot.flow import flow_overview as flow_overview
 from learndyn.plot.flow import frequency_powers as frequency_powers
