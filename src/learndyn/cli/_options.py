@@ -232,6 +232,20 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Explore:
+    """An interactive page of a dataset, in one HTML file that needs no network."""
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """A run, an ensemble, a sweep or a gradient flow: .nc or .zarr."""
+    theory: Path | None = None
+    """Dataset of the theory to draw next to it. None: DATASET-ode.nc, where there is one."""
+    output: Annotated[Path | None, arg(aliases=("-o",))] = None
+    """HTML file, ending in .html. None: that of the dataset's name."""
+    force: bool = False
+    """Replace a file of this name."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """What learndyn runs on (device, float64, versions, cache, extras), and a short self-test."""
 
@@ -259,6 +273,9 @@ EXAMPLES = {
     "report": """\
   learndyn report
   learndyn report results/validation""",
+    "explore": """\
+  learndyn explore learndyn-sgd.nc
+  learndyn explore sweep.zarr --theory sweep-ode.zarr -o page.html --force""",
     "doctor": """\
   learndyn doctor""",
 }
@@ -270,6 +287,7 @@ COMMANDS: dict[str, type] = {
     "langevin": Langevin,
     "flow": flow.Flow,
     "report": Report,
+    "explore": Explore,
     "doctor": Doctor,
 }
 
@@ -297,6 +315,8 @@ def parse(arguments: Sequence[str]) -> Any:
 
 def _with_choices(arguments: Sequence[str]) -> list[str]:
     """`--theory` and `--no-theory` as what they stand for, `--theory on` and `--theory off`."""
+    if list(arguments[:1]) == ["explore"]:  # whose theory is a file
+        return list(arguments)
     written = []
     for here, after in itertools.zip_longest(arguments, arguments[1:]):
         written += ["--theory", "off"] if here == "--no-theory" else [here]

@@ -5,3 +5,4 @@
 
 from learndyn.plot.explorer._page import Page as Page
 from learndyn.plot.explorer._page import explore as explore
+from learndyn.plot.explorer._page import page_path as page_path

@@ -42,7 +42,7 @@ class Kind(NamedTuple):
     matrices: dict[str, tuple[str, str]]
 
 
-_STUDENT, _TEACHER = "student unit", "teacher unit"
+_STUDENT, _TEACHER = "student", "teacher"
 
 _TRAJECTORY = Kind(
     "alpha",
@@ -62,6 +62,9 @@ _TRAJECTORY = Kind(
 
 _CLOCKS = {"alpha": "α = steps / N", "t": "time t of gradient flow"}
 """The names of the axis of time."""
+
+_STARRED = {"v_teacher": "v*", "b_teacher": "b*"}
+"""What belongs to the teacher, as the literature writes it."""
 
 _OVERLAPS = ("R", "Q", "T")
 """These share one scale of colours; every other quantity has its own."""
@@ -89,10 +92,11 @@ def page_data(dataset: Any, theory: Any = None) -> dict[str, Any]:
     room = _MOST - sum(_numbers(curve) for curve in curves)
     frames, seeds = _fitting(list(given.values()), kind, room)
     shown = {name: _at_frames(one, kind, given["dataset"], frames) for name, one in given.items()}
-    sets = [_matrices(one, kinds[name], seeds) for name, one in shown.items()]
-    names = [_title(one) for one in given.values()]
+    limits = _limits(list(shown.values()), kind)
+    sets = [_matrices(one, kinds[name], seeds, limits) for name, one in shown.items()]
+    title = " and ".join(dict.fromkeys(_title(one) for one in given.values()))
     return {
-        "title": " and ".join(dict.fromkeys(names)),
+        "title": title[:1].upper() + title[1:],
         "setting": plain_text(setting_of(given.values())),
         "time": {
             "name": kind.time_name,
@@ -105,6 +109,7 @@ def page_data(dataset: Any, theory: Any = None) -> dict[str, Any]:
         "runs": seeds if dataset.sizes.get("seed", 1) > 1 else 0,
         "curves": curves,
         "sets": [one for one in sets if one["maps"]],
+        "starred": _STARRED,
         "notes": _notes(given, kind, frames, seeds, thinned),
     }
 
@@ -261,28 +266,41 @@ def _at_frames(
     return dataset.isel({kind.time: nearest})
 
 
-def _matrices(dataset: "xarray.Dataset", kind: Kind, seeds: int) -> dict[str, Any]:
+def _matrices(
+    dataset: "xarray.Dataset", kind: Kind, seeds: int, limits: Mapping[str, float]
+) -> dict[str, Any]:
     kept = dataset.isel(seed=slice(seeds)) if "seed" in dataset.dims else dataset
-    found = {name: kept[name] for name in kind.matrices if name in kept}
-    overlaps = [name for name in found if name in _OVERLAPS]
+    of_runs = {*kept[kind.quantity].dims, kind.time}
     maps = []
-    for name, array in found.items():
-        alike = overlaps if name in overlaps else [name]
-        rows, columns = kind.matrices[name]
-        own = [dim for dim in array.dims if dim not in (*kept[kind.quantity].dims, kind.time)]
+    for name, (rows, columns) in kind.matrices.items():
+        if name not in kept:
+            continue
+        array = kept[name]
+        own = [dim for dim in array.dims if dim not in of_runs]
         time = [kind.time] if kind.time in array.dims else []
-        one = {"name": name, "rows": rows, "columns": columns, "limit": _limit(found, alike)}
         packed = _packed(array, [*time, *own])
         packed["dims"] = ["frame" if dim == kind.time else dim for dim in packed["dims"]]
+        one = {"name": name, "rows": rows, "columns": columns, "limit": limits[name]}
         maps.append(one | {"values": packed, "units": [array.sizes[dim] for dim in own]})
     return {"name": _title(dataset), "maps": maps}
 
 
-def _limit(found: "Mapping[str, xarray.DataArray]", names: Sequence[str]) -> float:
-    """The end of a scale of colours, which is symmetric about 0."""
-    sizes = [np.abs(found[name].values) for name in names]
-    largest = max((float(x[np.isfinite(x)].max(initial=0.0)) for x in sizes), default=0.0)
-    return float(f"{largest:.4g}") or 1.0
+def _limits(shown: "Sequence[xarray.Dataset]", kind: Kind) -> dict[str, float]:
+    """The end of every quantity's scale of colours, which is symmetric about 0.
+
+    Both datasets, and the three overlaps, have the same scale, so that colours can be compared.
+    """
+    largest = {
+        name: max((_largest(one[name].values) for one in shown if name in one), default=0.0)
+        for name in kind.matrices
+    }
+    together = max((largest[name] for name in _OVERLAPS if name in largest), default=0.0)
+    largest |= {name: together for name in _OVERLAPS if name in largest}
+    return {name: float(f"{x:.4g}") or 1.0 for name, x in largest.items()}
+
+
+def _largest(values: np.ndarray) -> float:
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
 
 
 def _packed(array: Any, last: Sequence[Any]) -> dict[str, Any]:

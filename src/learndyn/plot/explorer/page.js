@@ -266,9 +266,24 @@
     for (const set of data.sets) {
       const section = make("section", {}, byId("sets"));
       make("h2", {}, section, set.name);
+      make("p", { class: "soft" }, section, scalesOf(set));
       const row = make("div", { class: "maps" }, section);
       for (const map of set.maps) buildMap(map, row);
     }
+  }
+
+  const letter = (name) => data.starred[name] || name;
+
+  /** One line for the scales of colours; quantities of one scale are named together. */
+  function scalesOf(set) {
+    const alike = new Map();
+    for (const map of set.maps) {
+      alike.set(map.limit, [...(alike.get(map.limit) || []), letter(map.name)]);
+    }
+    const scales = [...alike].map(([limit, names]) => {
+      return `±${short(limit)} for ${names.join(", ")}`;
+    });
+    return `Colours from blue (negative) to red (positive): ${scales.join("; ")}.`;
   }
 
   function buildMap(map, parent) {
@@ -299,12 +314,10 @@
         map.cells.push(cell);
       }
     }
-    const sides = map.columns ? `rows: ${map.rows}, columns: ${map.columns}` : map.rows;
-    const still = map.values.dims.includes("frame") ? "" : ", fixed";
-    const scaled = `colours from −${short(map.limit)} to ${short(map.limit)}`;
+    const sides = map.columns ? `${map.rows} × ${map.columns}` : map.rows;
     const caption = make("figcaption", {}, figure);
-    make("strong", {}, caption, map.name);
-    make("span", {}, caption, ` ${sides}${still}; ${scaled}`);
+    make("strong", {}, caption, letter(map.name));
+    make("span", {}, caption, ` ${sides}`);
   }
 
   function drawMaps() {
@@ -322,7 +335,8 @@
     cell.rect.setAttribute("fill", there ? `rgb(${rgb.join(",")})` : "none");
     if (!cell.text) return;
     const two = Math.abs(value) >= 10 ? value.toFixed(0) : value.toFixed(2);
-    cell.text.textContent = there ? two.replace("-", "−") : "";
+    const signed = Number(two) === 0 ? two.replace("-", "") : two.replace("-", "−");
+    cell.text.textContent = there ? signed : "";
     if (there) cell.text.setAttribute("style", `fill:${isBright(rgb) ? "#1c1f24" : "#ffffff"}`);
   }
 
