@@ -244,16 +244,25 @@ def _numbers(curve: Mapping[str, Any]) -> int:
 
 def _fitting(given: "Sequence[xarray.Dataset]", kind: Kind, room: int) -> tuple[np.ndarray, int]:
     """Indices of the times at which matrices are kept, and how many runs are."""
-    arrays = [one[name] for one in given for name in kind.matrices if name in one]
-    one_run = sum(
-        math.prod(n for dim, n in array.sizes.items() if dim not in (kind.time, "seed"))
-        for array in arrays
-        if kind.time in array.dims
-    )
     times, seeds = given[0].sizes[kind.time], given[0].sizes.get("seed", 1)
-    most = room // max(1, one_run)
-    kept = max(1, min(seeds, most // min(times, _FRAMES)))
-    return _evenly(times, max(2, most // kept)), kept
+    moving = [
+        one[name]
+        for one in given
+        for name in kind.matrices
+        if name in one and kind.time in one[name].dims
+    ]
+    once, per_run = (
+        sum(_size(x, (kind.time, "seed")) for x in moving if ("seed" in x.dims) == repeated)
+        for repeated in (False, True)
+    )
+    frames = min(times, _FRAMES)
+    kept = (room // frames - once) // max(1, per_run)
+    kept = max(1, min(seeds, kept))
+    return _evenly(times, max(2, room // max(1, once + kept * per_run))), kept
+
+
+def _size(array: "xarray.DataArray", without: Sequence[str]) -> int:
+    return math.prod(n for dim, n in array.sizes.items() if dim not in without)
 
 
 def _at_frames(
