@@ -15,9 +15,10 @@ def explore(options: Any) -> int:
     """
     require_extra("matplotlib", "plot", "the interactive page")
     import learndyn.plot as plot
+    from learndyn.plot.explorer import page_path
 
     wanted = options.dataset.with_suffix(".html") if options.output is None else options.output
-    path = require_writable(plot.page_path(wanted))
+    path = require_writable(page_path(wanted))
     if path.exists() and not options.force:
         raise FileExistsError(
             f"{str(path)!r} would be replaced: add --force, or choose another --output."

@@ -18,7 +18,6 @@ from learndyn.plot._style import save as save
 from learndyn.plot._style import style as style
 from learndyn.plot.explorer import Page as Page
 from learndyn.plot.explorer import explore as explore
-from learndyn.plot.explorer import page_path as page_path
 from learndyn.plot.flow import coefficients as coefficients
 from learndyn.plot.flow import flow_overview as flow_overview
 from learndyn.plot.flow import frequency_powers as frequency_powers

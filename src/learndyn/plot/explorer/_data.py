@@ -12,6 +12,7 @@ from learndyn.plot._curves import are_geometric
 from learndyn.plot._data import shown_value, symbol
 from learndyn.plot._setting import setting_of
 from learndyn.plot._style import require_dataset
+from learndyn.plot.flow._sources import MODELS
 
 if TYPE_CHECKING:
     import xarray
@@ -184,7 +185,8 @@ def _title(dataset: "xarray.Dataset") -> str:
     level = dataset.attrs.get("level", "")
     if level in LEVELS:
         return LEVELS[level].title
-    known = {"fluctuations": "ODE", "": dataset.attrs.get("model", "run")}
+    model = dataset.attrs.get("model", "run")
+    known = {"fluctuations": LEVELS["ode"].title, "": MODELS.get(model, model)}
     return str(known.get(level, level))
 
 
