@@ -186,6 +186,30 @@ def test_the_command_writes_a_page_and_replaces_none_without_force(tmp_path, mon
     assert Path("page.html").read_text("utf-8") == plot.explore(run(), run()).html
 
 
+class TestFilm:
+    def test_a_frame_for_each_time(self, tmp_path, monkeypatch, capsys):
+        from PIL import Image
+
+        monkeypatch.chdir(tmp_path)
+        ld.save(run(alpha=ALPHA[:3], k=2, m=2), "run.nc")
+        assert main(["animate", "run.nc"]) == 0
+        assert "run.gif" in capsys.readouterr().out
+        with Image.open("run.gif") as film:
+            assert film.n_frames == 3
+        with pytest.raises(SystemExit):
+            main(["animate", "run.nc"])
+        assert "--force" in capsys.readouterr().err
+
+    def test_what_it_cannot_film(self, tmp_path, monkeypatch):
+        with pytest.raises(ValueError, match=r"must end in \.gif or \.mp4"):
+            plot.animate(run(), tmp_path / "run.avi")
+        with pytest.raises(ValueError, match="one value of each"):
+            plot.animate(run(lr=[0.1, 0.2]), tmp_path / "run.gif")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(OSError, match="needs the program ffmpeg"):
+            plot.animate(run(), tmp_path / "run.mp4")
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 class TestScript:
     """The script without a browser: what it draws changes as it should."""

@@ -246,6 +246,20 @@ class Explore:
 
 
 @dataclass(frozen=True)
+class Animate:
+    """A film of a run: the learning curve and the overlaps R and Q as time goes on."""
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """A run or an ensemble of one setting: .nc or .zarr."""
+    theory: Path | None = None
+    """Dataset of the theory to draw next to it. None: DATASET-ode.nc, where there is one."""
+    output: Annotated[Path | None, arg(aliases=("-o",))] = None
+    """Film, ending in .gif or, with ffmpeg, .mp4. None: a .gif of the dataset's name."""
+    force: bool = False
+    """Replace a file of this name."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """What learndyn runs on (device, float64, versions, cache, extras), and a short self-test."""
 
@@ -276,6 +290,9 @@ EXAMPLES = {
     "explore": """\
   learndyn explore learndyn-sgd.nc
   learndyn explore sweep.zarr --theory sweep-ode.zarr -o page.html --force""",
+    "animate": """\
+  learndyn animate learndyn-sgd.nc
+  learndyn animate learndyn-sgd.nc -o run.mp4 --force""",
     "doctor": """\
   learndyn doctor""",
 }
@@ -288,6 +305,7 @@ COMMANDS: dict[str, type] = {
     "flow": flow.Flow,
     "report": Report,
     "explore": Explore,
+    "animate": Animate,
     "doctor": Doctor,
 }
 
@@ -315,7 +333,7 @@ def parse(arguments: Sequence[str]) -> Any:
 
 def _with_choices(arguments: Sequence[str]) -> list[str]:
     """`--theory` and `--no-theory` as what they stand for, `--theory on` and `--theory off`."""
-    if list(arguments[:1]) == ["explore"]:  # whose theory is a file
+    if arguments and arguments[0] in ("explore", "animate"):  # whose theory is a file
         return list(arguments)
     written = []
     for here, after in itertools.zip_longest(arguments, arguments[1:]):

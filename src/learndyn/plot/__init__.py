@@ -7,6 +7,7 @@ for the colour-blind, curves carry their labels, and nothing changes Matplotlib'
 """
 
 from learndyn.plot._curves import learning_curve as learning_curve
+from learndyn.plot._film import animate as animate
 from learndyn.plot._matrices import overlap_insets as overlap_insets
 from learndyn.plot._matrices import overlap_matrices as overlap_matrices
 from learndyn.plot._overlaps import overlap_trajectories as overlap_trajectories
