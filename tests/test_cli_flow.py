@@ -82,11 +82,12 @@ def test_a_neuron_follows_its_closed_form(capsys):
 
 def test_a_run_that_stops_early_is_told_and_exits_with_1(capsys):
     arguments = ["--teacher", "1,0.5", "--covariance", "1,2", "--max-steps", "2"]
-    assert main(["flow", "neuron", *arguments, *FEW]) == 1
+    assert main(["flow", "neuron", *arguments, "--points", "21"]) == 1
     said = capsys.readouterr()
     assert "result 2, the solver used up max_steps" in said.out
     assert "theory: no closed form: linear_neuron_data needs inputs whose covariance" in said.out
     assert said.err.startswith("flow: the flow run stopped")
+    assert Path("learndyn-flow.png").exists()
     assert np.isnan(ld.load("learndyn-flow.nc").loss[-1])
 
 
@@ -230,7 +231,7 @@ class TestFiles:
         (["neuron", "--data", "absent.npz"], "there is no such file"),
         (["neuron", "--data", "bad.txt"], "--data is read from .npz, .nc or .csv"),
         (["neuron", "--data", "word.csv"], "it is no .csv file with x and y"),
-        (["neuron", "--data", "part.csv"], "has no ['y']"),
+        (["neuron", "--data", "part.csv"], "has no ['y']; it has ['b', 'x']"),
         (["linear", "--hidden", "0"], "--hidden and --depth must be at least 1"),
         (["linear", "--depth", "3"], "--t-max must be given, for no time is predicted"),
         (["linear", "--scale", "2"], "jumps are predicted of starts of a scale below 1"),
@@ -246,7 +247,7 @@ def test_usage_errors_exit_with_2_and_a_message(arguments, message, folder, caps
     files = {
         "bad.txt": "",
         "word.csv": "x,y\none,2\n",
-        "part.csv": "x1,x2\n1,2\n",
+        "part.csv": "x1,x2,b\n1,2,3\n",
         "two.csv": "x,y1,y2\n1,2,3\n",
     }
     for name, content in files.items():

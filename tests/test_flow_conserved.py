@@ -201,6 +201,8 @@ def test_symmetries_without_conserved_quantity_are_refused():
         flow.conserved(LINEAR, flow.Scale(first), data=WIDE)
     with pytest.raises(ValueError, match="tangent"):
         flow.conserved(LINEAR, first)
+    with pytest.raises(ValueError, match="must be a function"):
+        flow.conserved(LINEAR, "rotation")
     with pytest.raises(ValueError, match="degrees"):
         flow.Rescale(first, second, degrees=(1.0, 0.0))
 

@@ -82,6 +82,7 @@ def test_models_that_do_not_fit_are_refused(run, model, data, message):
         ({"a": 1.0}, "every trained field"),
         ({"a": 1.0, "b": 1.0}, "every trained field"),
         ([1.0, 1.0, 1.0], "2 layers"),
+        ([1.0, [1.0, 2.0, 3.0]], r"lr\[1\] must be a number"),
         (flow.DiagonalNetwork(1.0, 1.0), "LinearNeuron"),
         (flow.LinearNeuron(1.0, -1.0), r"lr\.w"),
         ("fast", "real number"),
@@ -101,6 +102,7 @@ def test_bad_rates_are_refused(lr, message):
         ({"max_steps": 0}, "max_steps"),
         ({"solver": "Euler"}, "adaptive"),
         ({"mass": 0.0}, "mass"),
+        ({"until": 0.1}, "until must be a function"),
         ({"decay": -1.0}, "decay"),
     ],
 )
@@ -151,6 +153,14 @@ def test_integers_count_as_floats():
     whole = eqx.tree_at(lambda net: net.w, net, np.eye(3, dtype=int))
     moved, reference = (flow.gradient_flow(start, DATA, [0, 1]) for start in (whole, net))
     np.testing.assert_array_equal(moved.model.w, reference.model.w)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_of_few_bits_are_refused(dtype):
+    net = eqx.nn.Linear(3, "scalar", dtype=dtype, key=jax.random.key(0))
+    for run in (flow.gradient_flow, flow.gradient_descent):
+        with pytest.raises(ValueError, match=f"made in {dtype}"):
+            run(net, DATA, [0, 1], lr=0.1)
 
 
 def test_a_singular_data_matrix_is_no_obstacle():
@@ -204,6 +214,23 @@ def test_a_run_that_needs_too_many_steps_keeps_what_it_reached():
         run.at(-1)
     with pytest.raises(RuntimeError, match="MAX_STEPS"):
         run.raise_if_failed()
+
+
+def test_trial_steps_that_overflow_are_tried_again_shorter():
+    # Before they jump these flows take steps that grow tenfold, and of some of them one ends at
+    # infinity, where an error relative to it would be ∞/∞.
+    data = flow.Data([[1.0, 2.0, -1.0]], [2.0])
+
+    def run(digits):
+        start = flow.DiagonalNetwork(jnp.full(3, 10.0**-digits), jnp.zeros(3))
+        return flow.gradient_flow(start, data, jnp.array([0.0, 2.0]) * digits, max_steps=1000)
+
+    runs = jax.vmap(run)(jnp.arange(40.0, 72.0))
+    assert (runs.result == 0).all()
+    betas = jax.vmap(lambda model: model.end_to_end()[0])(
+        jax.tree.map(lambda x: x[:, -1], runs.model)
+    )
+    assert jnp.allclose(betas, jnp.array([0.0, 1.0, 0.0]), atol=1e-9)
 
 
 def test_descent_beyond_the_stability_limit_diverges_with_a_code():

@@ -140,7 +140,7 @@ def test_blocks_are_found_in_any_basis():
 def test_ties_have_equal_times():
     found = flow.linear_jumps(*rotated(np.eye(3), np.diag([2.0, 2.0, 1.0]), 1))
     np.testing.assert_allclose(found.times, [0.5, 0.5, 1.0], rtol=1e-12)
-    np.testing.assert_array_equal(found.ties, [True, False, False])
+    np.testing.assert_array_equal(found.ties, [False, True, False])
 
 
 def test_singular_moments_and_one_output():
@@ -165,6 +165,10 @@ def test_data_give_the_loss_itself():
     np.testing.assert_allclose(found.floor, found.loss[-1])
     bare = flow.linear_jumps(x.T @ x / 9, y.T @ x / 9)
     np.testing.assert_allclose(bare.loss, found.excess_loss, atol=1e-13)
+    for seed in range(6):
+        x, y = np.random.default_rng(seed).standard_normal((2, 3, 4))
+        fitted = flow.linear_jumps(SimpleNamespace(x=x, y=y, reduce="mean"))
+        assert 0 <= fitted.floor <= fitted.loss[-1] < 1e-9
 
 
 def test_relaxation_exponents():

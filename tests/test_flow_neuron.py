@@ -285,6 +285,7 @@ def test_a_row_space_without_signal():
         ({"y": [1.0 + 1j]}, "real"),
         ({"x": [[np.nan, 0.0]]}, "x must be finite"),
         ({"w": [[1.0, 0.0]]}, "w must have"),
+        ({"x": np.zeros((0, 2)), "y": []}, "at least one"),
     ],
 )
 def test_bad_input_is_refused(change, message):

@@ -1,5 +1,6 @@
 """Observables of networks against their definitions and closed forms."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,10 +37,19 @@ def test_kernels_of_several_outputs_have_four_axes(rng):
     np.testing.assert_allclose(flat, flat.T, rtol=1e-12)
 
 
+class TwoHeads(eqx.Module):
+    w: jax.Array
+
+    def __call__(self, x):
+        return {"sum": self.w @ x, "products": self.w * x}
+
+
 def test_kernels_need_inputs_that_the_model_takes():
     for x in (X[0], X[:, :2]):
         with pytest.raises(ValueError, match="shape"):
             flow.ntk(flow.LinearNeuron(1.0, X[0]), x)
+    with pytest.raises(ValueError, match="one array"):
+        flow.ntk(TwoHeads(jnp.ones(3)), X)
 
 
 def test_kernel_distance_keeps_its_digits():
@@ -50,6 +60,8 @@ def test_kernel_distance_keeps_its_digits():
             flow.kernel_distance(k0, 3 * (k0 + small * turn)), exact, rtol=1e-6
         )
     np.testing.assert_allclose(flow.kernel_distance(k0, turn), 1.0)
+    for scale in (1e-200, 1e200):
+        np.testing.assert_allclose(flow.kernel_distance(scale * k0, k0 + turn), 1 - 0.5**0.5)
     assert np.isnan(flow.kernel_distance(k0, jnp.zeros((2, 2))))
     with pytest.raises(ValueError, match="same shape"):
         flow.kernel_distance(k0, jnp.eye(3))
@@ -67,8 +79,10 @@ def test_effective_ranks():
     np.testing.assert_allclose(flow.effective_rank(net), expected["entropy"], rtol=1e-12)
     with pytest.raises(ValueError, match="kind"):
         flow.effective_rank(np.eye(2), "nuclear")
-    with pytest.raises(ValueError, match="2 axes"):
-        flow.effective_rank(np.ones(3))
+    assert np.isnan(flow.effective_rank(np.full((2, 2), np.nan)))
+    for shape in ((3,), (0, 3)):
+        with pytest.raises(ValueError, match="2 axes"):
+            flow.effective_rank(np.ones(shape))
 
 
 W, V, B = jnp.asarray(X[:2]), jnp.array([2.0, -0.5]), jnp.array([0.3, 0.1])

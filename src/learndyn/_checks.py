@@ -145,17 +145,24 @@ def _typed_key(key: KeyLike) -> Array | None:
         return None
 
 
+_SHORT_FLOATS = frozenset({"float32", "float16", "bfloat16"})
+"""Floats of fewer than 64 bits, which arithmetic with float64 would hide but not mend."""
+
+
 def require_x64(what: str, *trees: Any) -> None:
     """Theory in single precision is silently wrong near convergence, so it is refused, and so
     are trees that were built before double precision was switched on.
     """
     runs_double = jnp.result_type(float) == jnp.float64
-    dtypes = {getattr(leaf, "dtype", None) for leaf in jax.tree_util.tree_leaves(trees)}
-    if not runs_double or dtypes & {np.dtype("float16"), np.dtype("float32")}:
-        found = "one of its arguments was made" if runs_double else "JAX runs"
+    dtypes = {str(getattr(leaf, "dtype", None)) for leaf in jax.tree_util.tree_leaves(trees)}
+    short = min(dtypes & _SHORT_FLOATS, default=None)
+    if not runs_double or short:
+        found = (
+            f"one of its arguments was made in {short}" if runs_double else "JAX runs in float32"
+        )
         again = " Then make that argument again." if runs_double else ""
         raise ValueError(
-            f"{what} needs float64, but {found} in float32. Put this line before any "
+            f"{what} needs float64, but {found}. Put this line before any "
             'computation: jax.config.update("jax_enable_x64", True), or set JAX_ENABLE_X64=1.'
             f"{again}"
         )
@@ -217,7 +224,7 @@ def checked_times(ts: RealLike) -> Array:
         values = np.asarray(ts)
         if not np.isfinite(values).all() or values[0] < 0 or (np.diff(values) <= 0).any():
             raise ValueError(
-                "ts must be finite, >= 0 and strictly increasing (alpha = steps / n); got "
+                "ts must be finite, >= 0 and strictly increasing; got "
                 f"{shown(values)}. Sort it and drop repeated times, for example with numpy.unique."
             )
     return ts

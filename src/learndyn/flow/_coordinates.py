@@ -17,6 +17,11 @@ _LARGEST_DUAL = 700.0
 """exp(s) overflows beyond s = 709. Trial stages of a solver that go further are cut off here; the
 flow itself reaches s = log(1/alpha) + O(1), below 700 for every alpha that float64 holds."""
 
+_LARGEST_SLOPE = 1e150
+"""A trial stage whose slope exceeds this has overflowed, or is about to: no flow that float64 can
+follow is that fast. It becomes NaN, which makes Diffrax try a shorter step; of infinite trial
+values it forms ∞/∞, and repeats the step until `max_steps`."""
+
 _NEAR_START = 1.0
 """Below this |s| the hyperbolic sine is a series, which keeps its digits; above it the exponentials
 themselves are added, of which one may be far larger than the other."""
@@ -44,7 +49,7 @@ class Coordinates(NamedTuple):
 def parameters(objective: Objective) -> Coordinates:
     """The flow of the parameters themselves: theta' = -lr dL/d theta - decay theta."""
     start, unravel = ravel_pytree(objective.numbers)
-    drift = lambda y: ravel_pytree(objective.drift(unravel(y)))[0]
+    drift = lambda y: _followed(ravel_pytree(objective.drift(unravel(y)))[0])
     return Coordinates("flow", start, _sizes(objective.numbers), drift, unravel)
 
 
@@ -85,7 +90,8 @@ def dual(objective: Objective) -> Coordinates:
 
     def drift(s: Array) -> Array:
         point = at(s)
-        return -pace * jax.grad(lambda beta: loss_of(_Vector(beta), data))(point.u * point.v)
+        gradient = jax.grad(lambda beta: loss_of(_Vector(beta), data))(point.u * point.v)
+        return _followed(-pace * gradient)
 
     start = jnp.zeros(model.u.shape)
     return Coordinates("dual", start, jnp.ones_like(start), drift, at)
@@ -101,6 +107,11 @@ class _Vector(AbstractLinearModel):
 
     def end_to_end(self) -> Array:
         return self.beta[None, :]
+
+
+def _followed(slope: Array) -> Array:
+    """The slope, NaN where it has overflowed."""
+    return jnp.where(jnp.abs(slope) < _LARGEST_SLOPE, slope, jnp.nan)
 
 
 def _turned(start: Array, partner: Array, s: Array) -> Array:

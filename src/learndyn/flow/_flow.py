@@ -33,6 +33,9 @@ RTOL_KINKED = 1e-6
 MAX_STEPS = 200_000
 """Default limit of solver steps: a run of ten plateaus takes some thousands."""
 
+EventOption = Any
+"""A function of (model, loss, speed) or None, checked by `gradient_flow`."""
+
 SolverOption = Any
 """An adaptive Diffrax solver or None, checked by `gradient_flow`."""
 
@@ -49,7 +52,7 @@ def gradient_flow(
     *,
     decay: RealLike = 0.0,
     mass: RealLike | None = None,
-    until: Callable[[Any, Scalar, Scalar], Scalar] | None = None,
+    until: EventOption = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Run:
     """The model along d theta_l/dt = -lr_l dL/d theta_l - decay theta_l, at the times ts.
@@ -61,7 +64,8 @@ def gradient_flow(
     lr: a number; a mapping {field: rate}; a sequence with one rate per layer, in the order of the
         constructor's arguments; or a model of the same class with numbers for arrays. 0 freezes.
     rtol: tolerance of the adaptive solver relative to each number. None: 1e-10, or 1e-6 for a
-        `ld.TwoLayer` whose activation bends or jumps (ReLU).
+        `ld.TwoLayer` whose activation bends or jumps (ReLU); pass 1e-6 for models of your own with
+        such activations, which are not looked into.
     atol: absolute tolerance. None: rtol times the size (root mean square) at the start of the layer
         that a number belongs to, so that small starts are followed as exactly as large ones; a
         layer that starts at zero takes the smallest size among the others.
@@ -96,6 +100,7 @@ def gradient_flow(
     rtol = _default_rtol(objective.model) if rtol is None else rtol
     tolerances = _checked_tolerances(rtol, atol)
     _require_adaptive(solver)
+    _require_event(until)
     max_steps = as_count(max_steps, "max_steps", "the solver stops after so many")
     if mass is not None:
         mass = as_float(mass, "mass")
@@ -197,6 +202,14 @@ def _default_solver(objective: Objective, coordinates: Coordinates) -> diffrax.A
     """The fastest measured: see the table in `docs/reference/flow.md`."""
     is_linear = isinstance(objective.model, AbstractLinearModel)
     return diffrax.Dopri8() if is_linear and coordinates.kind != "dual" else diffrax.Tsit5()
+
+
+def _require_event(until: Any) -> None:
+    if until is not None and not callable(until):
+        raise ValueError(
+            "until must be a function of (model, loss, speed) that changes its sign where the run "
+            f"should end, such as flow.AtLoss(0.1), or None; got {until!r}."
+        )
 
 
 def _require_adaptive(solver: SolverOption) -> None:

@@ -131,6 +131,8 @@ def _by_prefix(lr: eqx.Module, numbers: Any, path: str) -> Any:
 
 def _by_layer(lr: Any, numbers: Any, path: str) -> Any:
     found = layers(numbers)
+    if not found:
+        raise ValueError(f"{path} must be a number, the rate of one array; got {lr!r}.")
     if len(lr) != len(found):
         raise ValueError(
             f"{path} must have one rate for each of the {len(found)} layers; got {len(lr)}."

@@ -35,7 +35,7 @@ class Run(AbstractOutcome):
     result: () a `learndyn.Result` code, 0 for success.
     end: () the last time reached: the last of t, or earlier where the run stopped or its event was.
     last: the model at that time.
-    stats: numbers about the run, by name: `steps`, and for flow `rtol`, `atol`.
+    stats: numbers about the run, by name: `steps`, and for flow `rtol`.
     kind: "flow", "dual" (flow of a diagonal network in the dual variable), "heavy ball" or
         "descent".
     velocity: theta' of a heavy ball, u of descent, as a model with stacked arrays; else None.

@@ -171,4 +171,5 @@ def _of_csv(path: Path) -> dict[str, np.ndarray]:
         columns = [i for i, name in enumerate(header) if name.strip()[:1] == letter]
         if columns:
             found[letter] = table[:, columns[0] if len(columns) == 1 else columns]
-    return found
+    others = {name: table[:, i] for i, name in enumerate(header) if name.strip()[:1] not in "xy"}
+    return others | found

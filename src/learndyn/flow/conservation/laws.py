@@ -56,6 +56,7 @@ def conserved(model: Any, symmetry: Any = None, lr: Rates = 1.0, *, data: DataLi
     objective = Objective(numbers, rest, data, rate_tree(lr, numbers))
     _require_moving_layers(objective.rates)
     if symmetry is not None:
+        _require_field(symmetry)
         _require_quantity(objective, symmetry)
         if data is not None:
             _require_symmetry(objective_of(model, data, lr), symmetry)
@@ -206,6 +207,14 @@ def _require_moving_layers(rates: Any) -> None:
         raise ValueError(
             "every rate must be > 0: quantities are conserved between layers that both learn, and "
             "a frozen layer is conserved itself."
+        )
+
+
+def _require_field(symmetry: Any) -> None:
+    if not callable(symmetry):
+        raise ValueError(
+            "symmetry must be a function from a model to a tangent of its structure, such as "
+            f"flow.Scale(where); got {symmetry!r}."
         )
 
 

@@ -44,9 +44,7 @@ def greedy_low_rank(sxx: Any, syx: RealLike = None, size: RealLike = 1e-4) -> Ju
         u, _, v = np.linalg.svd(task.syx - maps[-1] @ task.sxx)
         a, w = _train(task, np.column_stack([a, step * u[:, 0]]), np.vstack([w, step * v[0]]))
         maps.append(a @ w)
-    floor = 0.0
-    if given.zero is not None:
-        floor = given.zero - task.excess(np.zeros_like(task.explained))
+    floor = task.floor(given.zero)
     loss = [_excess(task, m) + floor for m in maps]
     return Jumps(
         times=np.full(len(maps) - 1, np.nan), loss=np.array(loss), floor=floor, maps=np.array(maps)

@@ -50,7 +50,7 @@ def linear_jumps(sxx: Any, syx: RealLike = None) -> Jumps:
     walk = _walk(task)
     times = _times(walk.errors)
     loss = np.array([task.excess(p) for p in walk.projectors])
-    floor = 0.0 if given.zero is None else given.zero - task.excess(0 * walk.projectors[0])
+    floor = task.floor(given.zero)
     return Jumps(
         times=times,
         loss=loss + floor,
@@ -73,7 +73,14 @@ class Task(NamedTuple):
     def excess(self, projector: Float[np.ndarray, "c c"]) -> float:
         """The loss above least squares when outputs in the range of `projector` are learned."""
         rest = np.eye(len(projector)) - projector
-        return float(np.trace(rest @ self.explained @ rest)) / 2
+        return max(float(np.trace(rest @ self.explained @ rest)) / 2, 0.0)
+
+    def floor(self, zero: float | None) -> float:
+        """The least loss, from that of the zero function; 0 where that is unknown."""
+        if zero is None:
+            return 0.0
+        # Where the labels are fitted exactly, rounding would leave less than 0.
+        return max(zero - self.excess(np.zeros_like(self.explained)), 0.0)
 
 
 def task_of(given: SecondMoments) -> Task:
@@ -109,18 +116,19 @@ def _walk(task: Task) -> _Walk:
     bases = [_Block.of(task, basis) for basis in blocks(task)]
     rank = int(np.linalg.matrix_rank(task.syx, tol=RANK * np.linalg.norm(task.syx, 2)))
     ranks = [0] * len(bases)
-    projectors, errors, ties = [np.zeros_like(task.explained)], [task.syx], []
+    projectors, errors, ties = [np.zeros_like(task.explained)], [task.syx], [False]
     for _ in range(rank):
         # The utility of a new neuron in each block
         sizes = [b.largest(task, r) for b, r in zip(bases, ranks, strict=True)]
-        ties.append(np.sum(np.array(sizes) > (1 - TIED) * max(sizes)) > 1)
+        ties.append(bool(np.sum(np.array(sizes) > (1 - TIED) * max(sizes)) > 1))
         owner = int(np.argmax(sizes))
         ties[-1] |= bases[owner].tied(ranks[owner])
         ranks[owner] += 1
         learned = sum(b.projector(r) for b, r in zip(bases, ranks, strict=True))
         projectors.append(np.asarray(learned))
         errors.append(task.syx - projectors[-1] @ task.syx)
-    return _Walk(projectors, errors, np.array(ties, bool))
+    # A jump with several candidates ties the jump after it: the last one has a single candidate.
+    return _Walk(projectors, errors, np.array(ties[:rank], bool))
 
 
 class _Block(NamedTuple):

@@ -276,6 +276,8 @@ def _inputs(
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     named = [("x", x, 2), ("y", y, 1), ("a", a, 0), ("w", w, 1), ("lr_a", lr_a, 0)]
     require_unbatched([*named, ("lr_w", lr_w, 0)], "implicit_bias")
+    if 0 in x.shape:
+        raise ValueError(f"x must have samples and inputs, at least one; got shape {x.shape}.")
     require_shape(y, x.shape[:1], "y", "one label per row of x")
     require_shape(w, x.shape[1:], "w", "one weight per column of x")
     require_finite(x=x, y=y, a=a, w=w)

@@ -29,7 +29,13 @@ def ntk(model: Any, x: RealLike, lr: Rates = 1.0) -> Array:
     numbers, rest = split(model)
     rates = rate_tree(lr, numbers)
     outputs = lambda numbers: jax.vmap(eqx.combine(numbers, rest))(x)
-    shape = x.shape[:1] + output_of(model, x).shape
+    output = output_of(model, x)
+    if not hasattr(output, "shape"):
+        raise ValueError(
+            f"the model's output must be one array; got a {type(output).__name__}. Wrap the model "
+            "in one that returns the part that is meant."
+        )
+    shape = x.shape[:1] + output.shape
     count = math.prod(shape)
     jacobian = jax.jacrev(outputs)(numbers)
     weighted = jax.tree.map(lambda j, lr: lr * _gram(j, count), jacobian, rates)
@@ -47,8 +53,14 @@ def kernel_distance(k0: RealLike, kt: RealLike) -> Scalar:
     k0, kt = as_float(k0, "k0"), as_float(kt, "kt")
     if k0.shape != kt.shape:
         raise ValueError(f"k0 and kt must have the same shape; got {k0.shape} and {kt.shape}.")
-    unit = lambda k: k / jnp.sqrt(jnp.sum(k**2))
-    return 0.5 * jnp.sum((unit(k0) - unit(kt)) ** 2)
+    return 0.5 * jnp.sum((_unit(k0) - _unit(kt)) ** 2)
+
+
+def _unit(k: Array) -> Array:
+    """k over its Frobenius norm."""
+    # Scaled by the largest entry first: squares of kernels at tiny starts underflow.
+    k = k / jnp.max(jnp.abs(k))
+    return k / jnp.sqrt(jnp.sum(k**2))
 
 
 def _gram(jacobian: Array, count: int) -> Float[Array, "count count"]:

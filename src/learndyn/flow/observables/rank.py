@@ -16,18 +16,22 @@ def effective_rank(matrix: Any, kind: str = "entropy") -> Scalar:
     matrix: (c, d), or a model with an end-to-end matrix, whose rank is then meant.
     kind: "entropy": exp(-sum_i p_i log p_i) with p = s/sum(s) (Roy & Vetterli 2007);
         "participation": (sum s**2)**2 / sum s**4; "stable": sum s**2 / max s**2.
-    Returns: 0 for a matrix of zeros.
+    Returns: 0 for a matrix of zeros, NaN for one with NaN.
     Raises: ValueError for another kind, or what is no matrix.
     """
     if isinstance(matrix, AbstractLinearModel):
         matrix = matrix.end_to_end()
     matrix = as_float(matrix, "matrix")
-    if matrix.ndim != 2:
-        raise ValueError(f"matrix must have 2 axes; got shape {matrix.shape}. Use jax.vmap.")
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(
+            f"matrix must have 2 axes and no empty one; got shape {matrix.shape}. Batches go "
+            "through jax.vmap."
+        )
     if kind not in _KINDS:
         raise ValueError(f"kind must be one of {sorted(_KINDS)}; got {kind!r}.")
     values = jnp.linalg.svd(matrix, compute_uv=False)
-    nonzero = values[0] > 0
+    # NaN, of a run that stopped, is not 0.
+    nonzero = values[0] != 0
     values = values / jnp.where(nonzero, values[0], 1.0)
     return jnp.where(nonzero, _KINDS[kind](jnp.where(nonzero, values, 1.0)), 0.0)
 

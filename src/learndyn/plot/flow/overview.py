@@ -24,7 +24,8 @@ def flow_overview(
 ) -> np.ndarray:
     """The loss, and next to it a panel that the model decides; one panel where there is none.
 
-    Linear neuron: `minima_manifold`, with rates (lr_a, lr_w). Linear and diagonal networks:
+    Linear neuron: `minima_manifold`, with rates (lr_a, lr_w), if a run reached its end. Linear and
+    diagonal networks:
     `coefficients`. Modular addition: `frequency_powers`. Two-layer networks on the plane:
     `neuron_directions`, with `directions`.
     run, jumps, theory, times: as for `loss_curve`. Raises: ValueError as that does.
@@ -41,6 +42,9 @@ def flow_overview(
         "TwoLayer": lambda ax: neuron_directions(first, directions, ax=ax),
     }
     has_panel = model in panels and (model == "LinearNeuron" or len(runs) == 1)
+    if model == "LinearNeuron":
+        # Where no run reached its end nobody knows which minima to draw.
+        has_panel &= any(np.isfinite(run.a.values[-1]) for run in runs)
     if model == "TwoLayer":
         has_panel &= first.sizes["input"] + ("b" in first) == 2
     with style():
