@@ -233,6 +233,34 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Explore:
+    """An interactive page of a dataset, in one HTML file that needs no network."""
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """A run, an ensemble, a sweep or a gradient flow: .nc or .zarr."""
+    theory: Path | None = None
+    """Dataset of the theory to draw next to it. None: DATASET-ode.nc, where there is one."""
+    output: Annotated[Path | None, arg(aliases=("-o",))] = None
+    """HTML file, ending in .html. None: that of the dataset's name."""
+    force: bool = False
+    """Replace a file of this name."""
+
+
+@dataclass(frozen=True)
+class Animate:
+    """A film of a run: the learning curve and the overlaps R and Q as time goes on."""
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """A run or an ensemble of one setting: .nc or .zarr."""
+    theory: Path | None = None
+    """Dataset of the theory to draw next to it. None: DATASET-ode.nc, where there is one."""
+    output: Annotated[Path | None, arg(aliases=("-o",))] = None
+    """Film, ending in .gif or, with ffmpeg, .mp4. None: a .gif of the dataset's name."""
+    force: bool = False
+    """Replace a file of this name."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """What learndyn runs on (device, float64, versions, cache, extras), and a short self-test."""
 
@@ -261,6 +289,12 @@ EXAMPLES = {
     "report": """\
   learndyn report
   learndyn report results/validation""",
+    "explore": """\
+  learndyn explore learndyn-sgd.nc
+  learndyn explore sweep.zarr --theory sweep-ode.zarr -o page.html --force""",
+    "animate": """\
+  learndyn animate learndyn-sgd.nc
+  learndyn animate learndyn-sgd.nc -o run.mp4 --force""",
     "doctor": """\
   learndyn doctor""",
 }
@@ -273,6 +307,8 @@ COMMANDS: dict[str, type] = {
     "flow": flow.Flow,
     "sweep": sweep.Sweep,
     "report": Report,
+    "explore": Explore,
+    "animate": Animate,
     "doctor": Doctor,
 }
 
@@ -300,6 +336,8 @@ def parse(arguments: Sequence[str]) -> Any:
 
 def _with_choices(arguments: Sequence[str]) -> list[str]:
     """`--theory` and `--no-theory` as what they stand for, `--theory on` and `--theory off`."""
+    if arguments and arguments[0] in ("explore", "animate"):  # whose theory is a file
+        return list(arguments)
     written = []
     for here, after in itertools.zip_longest(arguments, arguments[1:]):
         written += ["--theory", "off"] if here == "--no-theory" else [here]

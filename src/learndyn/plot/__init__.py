@@ -7,6 +7,7 @@ for the colour-blind, curves carry their labels, and nothing changes Matplotlib'
 """
 
 from learndyn.plot._curves import learning_curve as learning_curve
+from learndyn.plot._film import animate as animate
 from learndyn.plot._matrices import overlap_insets as overlap_insets
 from learndyn.plot._matrices import overlap_matrices as overlap_matrices
 from learndyn.plot._overlaps import overlap_trajectories as overlap_trajectories
@@ -16,6 +17,8 @@ from learndyn.plot._scaling import fitted_slope as fitted_slope
 from learndyn.plot._scaling import scaling as scaling
 from learndyn.plot._style import save as save
 from learndyn.plot._style import style as style
+from learndyn.plot.explorer import Page as Page
+from learndyn.plot.explorer import explore as explore
 from learndyn.plot.flow import coefficients as coefficients
 from learndyn.plot.flow import flow_overview as flow_overview
 from learndyn.plot.flow import frequency_powers as frequency_powers

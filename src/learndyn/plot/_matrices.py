@@ -45,9 +45,9 @@ def overlap_matrices(
     """
     plt = pyplot()
 
-    states = _states(dataset, alphas)
+    states = states_at(dataset, alphas)
     # One scale for all maps, symmetric about 0, so that colours can be compared
-    limit = _limit(states, quantities)
+    limit = largest(states, quantities)
     with style():
         heights = [states[0][name].shape[0] for name in quantities]
         figure, axes = plt.subplots(
@@ -61,8 +61,8 @@ def overlap_matrices(
         images = []
         for row, name in zip(axes, quantities, strict=True):
             for ax, state in zip(row, states, strict=True):
-                images.append(_heat_map(ax, state[name].values, limit))
-                _number_units(ax, state[name].shape)
+                images.append(heat_map(ax, state[name].values, limit))
+                number_units(ax, state[name].shape)
             row[0].set_ylabel(f"${name}$\n{_SIDES[name][1]}")
             for ax in row:
                 ax.set_xlabel(_SIDES[name][0])
@@ -92,8 +92,8 @@ def overlap_insets(
     places: lower left corners in fractions of the axes; None: next to the curve.
     size: side of a map, in fractions of the axes' height.
     """
-    states = _states(dataset, alphas)
-    limit = _limit(states, [quantity])
+    states = states_at(dataset, alphas)
+    limit = largest(states, [quantity])
     figure_of(ax).draw_without_rendering()  # settles limits and positions
     width = float(size * ax.bbox.height / ax.bbox.width)
     if places is None:
@@ -102,7 +102,7 @@ def overlap_insets(
     with style():
         for state, (x, y) in zip(states, places, strict=True):
             inset = ax.inset_axes((x, y, width, size))
-            _heat_map(inset, state[quantity].values, limit)
+            heat_map(inset, state[quantity].values, limit)
             title = rf"${quantity}$ at $\alpha$ = {short(float(state.alpha))}"
             inset.set_title(title, fontsize=7, pad=2.5, loc="center")
             _tie(ax, inset, float(state.alpha), float(state.eg))
@@ -111,7 +111,8 @@ def overlap_insets(
     return inside
 
 
-def _states(dataset: Any, alphas: Sequence[float]) -> "list[xarray.Dataset]":
+def states_at(dataset: Any, alphas: Sequence[float]) -> "list[xarray.Dataset]":
+    """The saved states nearest to `alphas`, of the first run. Raises: ValueError for a sweep."""
     dataset = require_dataset(dataset, "dataset")
     if len(alphas) == 0:
         raise ValueError("alphas is empty: give at least one time to show.")
@@ -122,12 +123,14 @@ def _states(dataset: Any, alphas: Sequence[float]) -> "list[xarray.Dataset]":
     return [one.sel(alpha=alpha, method="nearest") for alpha in alphas]
 
 
-def _limit(states: "list[xarray.Dataset]", quantities: Sequence[str]) -> float:
-    largest = [np.nanmax(np.abs(state[name].values)) for state in states for name in quantities]
-    return float(max(largest))
+def largest(states: "list[xarray.Dataset]", quantities: Sequence[str]) -> float:
+    """The largest size of an overlap, the end of the scale of colours."""
+    sizes = [np.nanmax(np.abs(state[name].values)) for state in states for name in quantities]
+    return float(max(sizes))
 
 
-def _heat_map(ax: "Axes", values: np.ndarray, limit: float) -> Any:
+def heat_map(ax: "Axes", values: np.ndarray, limit: float) -> Any:
+    """The map of one matrix; the scale of colours goes from -limit to limit."""
     image = ax.imshow(values, cmap=_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
     ax.set_xticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(values.shape[0] + 1) - 0.5, minor=True)
@@ -140,7 +143,7 @@ def _heat_map(ax: "Axes", values: np.ndarray, limit: float) -> Any:
     return image
 
 
-def _number_units(ax: "Axes", shape: tuple[int, ...]) -> None:
+def number_units(ax: "Axes", shape: tuple[int, ...]) -> None:
     """Numbers of the units, from 1, where there is room for them."""
     if max(shape) <= _MOST_NUMBERED:
         ax.set_xticks(np.arange(shape[1]), [str(i + 1) for i in range(shape[1])], fontsize=6)
