@@ -40,7 +40,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(default=False)
 def nightly(session: nox.Session) -> None:
     """Run the tests that are too dear for every change."""
-    session.install("-e", ".[sweep,plot,images]", *groups("test"))
+    session.install("-e", ".[cluster,plot,images]", *groups("test"))
     workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadfile")
     session.run("pytest", "--nightly", *workers, *session.posargs, env=cpu() | one_thread())
 
