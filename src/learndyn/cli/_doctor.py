@@ -8,12 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+import learndyn as ld
 from learndyn._checks import require_extra
 from learndyn._version import __version__, versions
-from learndyn.dynamics import solve_ode
-from learndyn.problems import Problem
-from learndyn.rules import SGD
-from learndyn.states import Overlaps
 
 _EXTRAS = {"plot": "matplotlib", "sweep": "zarr", "images": "sklearn", "report": "jinja2"}
 """What each extra brings."""
@@ -83,9 +80,9 @@ def _holds(name: str, check: Any) -> bool:
 
 
 def _ode() -> tuple[str, bool]:
-    """An ODE against a stored solution of another program."""
-    start = Overlaps([[1.0, 0.1], [0.1, 0.8]], [[0.12, 0.02], [-0.03, 0.07]], np.eye(2))
-    eg = float(solve_ode(Problem(), SGD(lr=0.2), start, np.array([0.0, _ALPHA])).eg[-1])
+    """An ODE, solved as a user does, against a stored solution of another program."""
+    start = ld.Overlaps([[1.0, 0.1], [0.1, 0.8]], [[0.12, 0.02], [-0.03, 0.07]], np.eye(2))
+    eg = float(ld.solve_ode(ld.Problem(), ld.SGD(lr=0.2), start, np.array([0.0, _ALPHA])).eg[-1])
     error = abs(eg / _EG - 1.0)
     return f"eg = {eg:.10f}, stored {_EG:.10f}, relative error {error:.1g}", error < _RTOL
 
