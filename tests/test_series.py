@@ -158,7 +158,7 @@ def test_reported_errors_bound_the_true_ones(count):
 @pytest.mark.nightly
 @pytest.mark.parametrize(("name", "finest"), [("tanh", 9), ("swish", 7)])
 def test_reported_errors_bound_those_against_the_finest_level(name, finest):
-    """Of averages that are chosen for overlaps up to 5."""
+    """The averages are those that are chosen for overlaps up to 5."""
     units = REFERENCE[name][:2]
     problem = ld.Problem(*units)
     chosen = choose_averages(problem, 2, 2, rule=RULE, biases=False, reach=np.sqrt(5))

@@ -141,7 +141,7 @@ def time_to_half(start: jax.Array, end: jax.Array) -> jax.Array:
 
 
 LEVEL_MARGIN = 0.01
-"""Of the share of a frequency: a sixth neuron that is late leaves 0.3 % in most runs."""
+"""A part of the share of a frequency: a sixth neuron that is late leaves 0.3 % in most runs."""
 
 TWO = {1: (6.0, 0.3), 2: (2.5, -1.0)}
 P, NEURONS, RUNS, SCALE = 11, 12, 6, 0.03

@@ -10,7 +10,7 @@ plateau at n = 1000, and small against the fall to half that ends a plateau."""
 
 
 class Rest(NamedTuple):
-    """Of one curve; NaN where it has no plateau."""
+    """The plateau of one curve; NaN where it has none."""
 
     level: float
     begin: float

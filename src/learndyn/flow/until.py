@@ -28,7 +28,20 @@ class AtLoss(Readable):
         return loss - self.level
 
 
-class AtPlateau(Readable):
+class _AtSpeed(Readable):
+    """The run ends where |d theta/dt| passes `speed`, in the direction `rising`."""
+
+    speed: Scalar
+
+    def __init__(self, speed: RealLike):
+        self.speed = as_float(speed, "speed")
+        require_at_least(self.speed, 0.0, "speed", "a norm per time", strict=True)
+
+    def __call__(self, model: Any, loss: Scalar, speed: Scalar) -> Scalar:
+        return speed - self.speed
+
+
+class AtPlateau(_AtSpeed):
     """The run ends where |d theta/dt| falls to `speed`: it has come onto a plateau, or to its end.
 
     A small start is itself a plateau, which the run leaves first: only falling speed counts.
@@ -36,28 +49,12 @@ class AtPlateau(Readable):
     """
 
     rising: ClassVar[bool] = False
-    speed: Scalar
-
-    def __init__(self, speed: RealLike):
-        self.speed = as_float(speed, "speed")
-        require_at_least(self.speed, 0.0, "speed", "a norm per time", strict=True)
-
-    def __call__(self, model: Any, loss: Scalar, speed: Scalar) -> Scalar:
-        return speed - self.speed
 
 
-class LeavesPlateau(Readable):
+class LeavesPlateau(_AtSpeed):
     """The run ends where |d theta/dt| rises to `speed`: a plateau is over.
 
     Raises: ValueError for a speed that is not positive and finite.
     """
 
     rising: ClassVar[bool] = True
-    speed: Scalar
-
-    def __init__(self, speed: RealLike):
-        self.speed = as_float(speed, "speed")
-        require_at_least(self.speed, 0.0, "speed", "a norm per time", strict=True)
-
-    def __call__(self, model: Any, loss: Scalar, speed: Scalar) -> Scalar:
-        return speed - self.speed

@@ -24,8 +24,8 @@ _MOST_DEATHS = 5
 """Times that Dask may give up a block, each after several dead workers, before the driver does."""
 
 Found = tuple[Exception | None, float, str | None]
-"""Of a block: the first error that runs raised, seconds, and the process and thread; None where it
-was done before."""
+"""What a block tells: the first error that runs raised, seconds, and the process and thread; None
+where it was done before."""
 
 _known = threading.local()
 """What a thread of a worker has unpacked: the payload, its share and its runner."""
