@@ -48,18 +48,23 @@ def learning_curve(
 ) -> "Axes":
     """`quantity` against time: theory as lines, experiments as markers.
 
-    theory, experiment: datasets, or dicts of them by label. Several seeds show as their
-        median and, shaded, the range of the middle 68 % of runs.
-    by: the dimension along which the curves differ; None: the only one other than alpha and seed.
-        More than six numbers get a colour bar in place of names.
-    log_time: whether time is logarithmic; None: where the saved times are.
+    Where the dataset of a theory has `averages_error_eg` and that would be seen, lines of eg have a
+    hatched band for the error that comes from the Gaussian averages. The training error of an
+    experiment that recorded it is a dotted line next to eg. Runs that stopped early are left out
+    after they did. The line over the axes has the setting, counts such runs, and values that are
+    not positive, which a logarithmic axis cannot show.
 
-    Where the dataset of a theory has `averages_error_eg` and that would be seen, lines of eg have
-    a hatched band for the error that comes from the Gaussian averages.
-    The training error of an experiment that recorded it is a dotted line next to eg.
-    Runs that stopped early are left out after they did. The line over the axes has the setting,
-    counts such runs, and values that are not positive, which a logarithmic axis cannot show.
-    Raises: ValueError for anything but datasets, or dimensions left to choose.
+    Args:
+        theory, experiment: datasets, or dicts of them by label. Several seeds show as their median
+            and, shaded, the range of the middle 68 % of runs.
+        quantity: the variable to draw.
+        by: the dimension along which the curves differ; None: the only one other than alpha and
+            seed. More than six numbers get a colour bar in place of names.
+        log_time: whether time is logarithmic; None: where the saved times are.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for anything but datasets, or dimensions left to choose.
     """
     lines = curves_of(theory, "theory", quantity, by)
     points = curves_of(experiment, "experiment", quantity, by)
