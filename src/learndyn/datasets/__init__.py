@@ -14,12 +14,14 @@ from learndyn.datasets._derived import Derived as Derived
 from learndyn.datasets._derived import register as register
 from learndyn.datasets._files import load as load
 from learndyn.datasets._files import reading as reading
+from learndyn.datasets._files import require_schema as require_schema
 from learndyn.datasets._files import require_writable as require_writable
 from learndyn.datasets._files import save as save
 from learndyn.datasets._flows import is_flow as is_flow
 from learndyn.datasets._origins import problem_of as problem_of
 from learndyn.datasets._origins import rule_of as rule_of
 from learndyn.datasets._origins import with_value as with_value
+from learndyn.datasets._provenance import SCHEMA_VERSION as SCHEMA_VERSION
 from learndyn.datasets._provenance import key_of as key_of
 from learndyn.datasets._provenance import provenance as provenance
 from learndyn.datasets._provenance import seed_attribute as seed_attribute

@@ -4,14 +4,14 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from learndyn._checks import brief, require_extra
-from learndyn.datasets._build import to_dataset
+from learndyn.datasets._build import number_units, to_dataset
 from learndyn.datasets._derived import register
 from learndyn.datasets._flows import is_flow
 from learndyn.datasets._provenance import SCHEMA_VERSION
@@ -77,6 +77,8 @@ def save(
 def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     """Read a dataset into memory as it was when saved; the file is closed afterwards.
 
+    Files of schemas 0 and 1 did not number the hidden units; the dataset does, from 1.
+
     Raises: FileNotFoundError, or another OSError where it cannot be read; ValueError for a path
     that ends in neither .nc nor .zarr, for contents that are no dataset, and for a dataset of a
     schema that a later version of learndyn wrote; ImportError where Zarr is not installed.
@@ -92,8 +94,8 @@ def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     dataset.attrs = _decode(dataset.attrs)
     for name in dataset.variables:
         dataset[name].attrs = _decode(dataset[name].attrs)
-    _require_schema(dataset, path)
-    return dataset
+    require_schema(dataset.attrs, path)
+    return number_units(dataset)
 
 
 def _save_state(state: Weights | Overlaps, path: Path) -> Path:
@@ -110,13 +112,13 @@ def _save_state(state: Weights | Overlaps, path: Path) -> Path:
     return path
 
 
-def _require_schema(dataset: "xarray.Dataset", path: Path) -> None:
+def require_schema(attributes: Mapping[Any, Any], path: Path) -> None:
     """Raises: ValueError for a schema of a later version."""
-    schema = int(dataset.attrs.get("schema", 0))
+    schema = int(attributes.get("schema", 0))
     if schema > SCHEMA_VERSION:
         raise ValueError(
             f"{path} has schema {schema} (learndyn "
-            f"{dataset.attrs.get('creation_library_version', 'of a later version')}), but this "
+            f"{attributes.get('creation_library_version', 'of a later version')}), but this "
             f"version reads up to {SCHEMA_VERSION}. Install a newer learndyn."
         )
 

@@ -14,9 +14,10 @@ import numpy as np
 from learndyn._version import __version__, versions
 from learndyn.problems import to_json
 
-SCHEMA_VERSION = 1
-"""Version of the variables and attributes that datasets have. Files without one are those of
-learndyn 0.1, version 0, which are read as well."""
+SCHEMA_VERSION = 2
+"""Version of the variables, coordinates and attributes that datasets have. Version 1 had no
+coordinates of hidden units. Files of learndyn 0.1 have no version, which counts as 0. All are
+read."""
 
 
 def provenance(

@@ -7,8 +7,16 @@ import numpy as np
 if TYPE_CHECKING:
     import xarray
 
-_RUN_AXES = ("alpha", "student", "student_", "teacher", "teacher_")
-"""What is no dimension of runs."""
+UNITS = {
+    "student": "number of the student unit",
+    "student_": "number of the second student unit",
+    "teacher": "number of the teacher unit",
+    "teacher_": "number of the second teacher unit",
+}
+"""Dimensions that count hidden units, from 1 as in the papers, with their long names."""
+
+_RUN_AXES = ("alpha", *UNITS)
+"""Dimensions that a single run has."""
 
 
 class Matching(NamedTuple):

@@ -103,7 +103,7 @@ def _judged(found: dict[str, Any]) -> "xarray.Dataset":
 
 
 def _position(scores: "xarray.DataArray", dim: str, index: int) -> str:
-    """A place along a dimension; units, which have no coordinate, are counted from 1."""
+    """A place along a dimension, counted from 1 where it has no coordinate."""
     place = scores[dim][index].item() if dim in scores.coords else index + 1
     return f"{dim} = {place:g}" if isinstance(place, int | float) else f"{dim} = {place}"
 
