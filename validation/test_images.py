@@ -65,7 +65,7 @@ def test_discrepancy(lab: Lab, kind: str) -> None:
     lab.skip_in_quick()
     claim = dataclasses.replace(
         CLAIMS[kind],
-        setting=f"scikit-learn digits without constant pixels, {kind}; erf, K = M = 2, lr = {LR}, "
+        setting=f"scikit-learn digits without constant pixels, {kind}; erf, k = m = 2, lr = {LR}, "
         f"noise {NOISE}, from one draw of random weights; eg over all images; the ODE from the "
         "images' own field overlaps",
     )
@@ -190,7 +190,7 @@ def draw(dataset: xr.Dataset) -> Figure:
             mean, spread = dataset[name].mean("seed"), dataset[name].std("seed")
             ax.errorbar(dataset.alpha, mean, spread, fmt="o", ms=4, color=colour, label=label)
         ax.plot(dataset.alpha, dataset.theory, "k-", label="ODE at the images' overlaps")
-        ax.set(xscale="log", yscale="log", xlabel=r"$\alpha$ = steps / $N$")
+        ax.set(xscale="log", yscale="log", xlabel=r"$\alpha$ = steps / $n$")
         ax.set_ylabel(r"$\epsilon_g$")
         ax.legend(frameon=False)
     return figure

@@ -30,7 +30,7 @@ probability 3e-4, all its times together."""
 
 MARGIN, BIAS = 0.5, 0.1
 """The allowed distance of ensemble mean and ODE, in standard deviations of a single run, and how
-much of it the ODE leaves out: a bias of order 1/N over a scatter of order 1/sqrt(N)."""
+much of it the ODE leaves out: a bias of order 1/n over a scatter of order 1/sqrt(n)."""
 
 SCATTER = 0.2
 """The largest relative scatter of a run: on the plateau's exit runs scatter by much more, and the

@@ -42,7 +42,7 @@ class Derived:
         self._dataset = dataset
 
     def alignment(self) -> "xarray.DataArray":
-        """Cosines of the angles between student and teacher units, R_in / sqrt(Q_ii T_nn).
+        """Cosines of the angles between student and teacher units, R_ij / sqrt(Q_ii T_jj).
 
         Returns: (…, alpha, student, teacher), in [-1, 1]; NaN where a weight vector is zero.
         Raises: ValueError where the dataset lacks Q, R or T.

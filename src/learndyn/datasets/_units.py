@@ -31,7 +31,7 @@ class Matching(NamedTuple):
 
 
 def cosines(dataset: "xarray.Dataset") -> "xarray.DataArray":
-    """R_in / sqrt(Q_ii T_nn), NaN where a vector vanishes; (…, alpha, student, teacher)."""
+    """R_ij / sqrt(Q_ii T_jj), NaN where a vector vanishes; (…, alpha, student, teacher)."""
     squares = _diagonal(dataset["Q"], "student") * _diagonal(dataset["T"], "teacher")
     found = dataset["R"] / np.sqrt(squares.where(squares > 0))
     time = ["alpha"] if "alpha" in found.dims else []

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learndyn._types import RealLike
-from learndyn.plot._style import COLOURS, GREY, THEORY, figure_of, new_axes, style
+from learndyn.plot._style import (
+    COLOURS,
+    CROSSES,
+    EXPERIMENT,
+    GREY,
+    THEORY,
+    figure_of,
+    new_axes,
+    style,
+)
 from learndyn.plot.flow._sources import RunLike, require_variables, runs_in, tell_setting
 
 if TYPE_CHECKING:
@@ -85,15 +94,8 @@ def kernel_distances(
         if theory is not None:
             line = _distances(_pairs(theory), inputs, rates)
             ax.plot(*line, color=THEORY, linewidth=1.2, label="closed form", zorder=2)
-        look = {"linestyle": "none", "marker": "o", "markersize": 4.5, "markerfacecolor": "white"}
-        ax.plot(
-            *_distances(points, inputs, rates),
-            color=COLOURS[0],
-            label="gradient flow",
-            zorder=3,
-            clip_on=False,
-            **look,
-        )
+        look = CROSSES | {"color": EXPERIMENT, "markersize": 5.0, "zorder": 3, "clip_on": False}
+        ax.plot(*_distances(points, inputs, rates), label="gradient flow", **look)
         ax.axvline(0.0, color=GREY, linewidth=0.5, zorder=0)
         ax.margins(x=0.04)
         ax.set_ylim(0.0, max(1.0, ax.get_ylim()[1]) if ax.get_ylim()[1] > 0.5 else None)
