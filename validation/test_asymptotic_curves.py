@@ -252,6 +252,7 @@ def judge_mean(dataset: xr.Dataset) -> Verdict:
         predicted=right,
         measured=float(mean),
         error=float(error),
+        control=wrong,
         passed=found.equal,
         control_rejected=not control.equal,
         detail=f"Mean over predicted {mean / right:.4f} ± {error / right:.4f}.",

@@ -75,6 +75,7 @@ def judge_normalised(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.predicted[-1]),
         measured=float(dataset.measured[-1]),
         error=float(dataset.error[-1]),
+        control=float(dataset.wrong[-1]),
         passed=bool((np.abs(right) < allowed).all()),
         control_rejected=bool((np.abs(wrong) > allowed).any()),
         detail=f"Largest |z| {np.abs(right).max():.2f} (limit {allowed:.2f}), against the control "
@@ -150,6 +151,7 @@ def judge_both_layers(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.predicted[worst]),
         measured=float(dataset.measured[worst]),
         error=float(dataset.error[worst]),
+        control=float(dataset.wrong[worst]),
         passed=right.equal,
         control_rejected=not any(one.equal for one in wrong),
         detail="Means over the predicted one "

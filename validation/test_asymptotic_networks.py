@@ -119,6 +119,7 @@ def judge_relu(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.exact[0]),
         measured=float(dataset.measured[0]),
         error=float(dataset.error[0]),
+        control=float(dataset.no_growth[0]),
         passed=first.equal and exact.equal,
         control_rejected=not any(one.equal for one in wrong),
         detail="Means over the first order: " + ", ".join(f"{x:.3f}" for x in ratio) + "; over the "

@@ -174,7 +174,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
     alarm = exponent.false_alarm(SLOPE_BIAS) + prefactor.false_alarm(RATIO_BIAS)
     alarm += sum(one.missed for one in wrong)
     passed, rejected = exponent.equal and prefactor.equal, not any(one.equal for one in wrong)
-    return Verdict(SLOPE, slope, slope_error, passed, rejected, detail, alarm)
+    return Verdict(SLOPE, slope, slope_error, passed, rejected, detail, alarm, control=-0.25)
 
 
 def mean_and_error(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -153,7 +153,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
     alarm = sum(one.false_alarm(0.2 * one.margin) for one in right)
     alarm += sum(one.missed for one in wrong)
     passed, rejected = all(one.equal for one in right), not any(one.equal for one in wrong)
-    return Verdict(-0.25, slope, error, passed, rejected, detail, alarm)
+    return Verdict(-0.25, slope, error, passed, rejected, detail, alarm, control=-0.5)
 
 
 def band(name: str) -> float:

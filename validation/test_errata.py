@@ -299,6 +299,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.corrected[worst]),
         measured=float(dataset["mean"][worst]),
         error=float(dataset.error[worst]),
+        control=float(dataset.printed[worst]),
         passed=bool((np.abs(right) < allowed).all()),
         control_rejected=bool((np.abs(wrong) > allowed).any()),
         detail=detail,

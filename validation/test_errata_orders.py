@@ -67,6 +67,7 @@ def judge_scatter(dataset: xr.Dataset) -> Verdict:
         predicted=-0.25,
         measured=slope,
         error=error,
+        control=-0.5,
         passed=right.equal,
         control_rejected=not wrong.equal,
         detail=f"Slope {slope:.3f} ± {error:.3f}.",
@@ -157,6 +158,7 @@ def judge_remainders(dataset: xr.Dataset) -> Verdict:
         predicted=2.0,
         measured=float(ten[-1]),
         error=float(error),
+        control=1.0,
         passed=bool(near(ten, 2) and near(fifteen, 1) and exact < EXACT),
         control_rejected=bool(not near(ten, 1) and not near(fifteen, 0) and far),
         detail=f"Eq. (10): order {ten[-1]:.3f} in the noise, (15): {fifteen[-1]:.3f} in lr, "

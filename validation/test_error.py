@@ -111,6 +111,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.predicted[worst]),
         measured=float(dataset.measured[worst]),
         error=float(dataset.error[worst]),
+        control=float(dataset.wrong[worst]),
         passed=right.equal,
         control_rejected=bool((np.abs(wrong.estimate) > MARGIN).all()),
         detail=f"Furthest: {dataset.case.values[worst]}, {100 * right.estimate[worst]:+.2f} ± "

@@ -122,6 +122,7 @@ def judge_slope(dataset: xr.Dataset) -> Verdict:
         predicted=theory,
         measured=slope,
         error=error,
+        control=2.0 * theory,
         passed=right.equal,
         control_rejected=not any(one.equal for one in wrong),
         detail=f"Slope {slope:.2f} ± {error:.2f}, predicted {theory:.2f}; medians {medians} at "
@@ -202,6 +203,7 @@ def judge_langevin(dataset: xr.Dataset) -> Verdict:
         predicted=float(right),
         measured=float(found),
         error=float(np.hypot(errors[0], errors[2])),
+        control=float(wrong),
         passed=chains.equal,
         control_rejected=not other.equal,
         detail=f"Median time {found:.1f} ± {errors[2]:.1f}; of chains {right:.1f} ± "
@@ -311,6 +313,7 @@ def judge_times(dataset: xr.Dataset) -> Verdict:
         predicted=float(predicted[worst]),
         measured=float(found[worst]),
         error=float(error[worst]),
+        control=float(np.quantile(dataset.wrong.values[0], QUANTILES)[worst]),
         passed=right.equal,
         control_rejected=not any(row.equal for row in wrong),
         detail=f"First decile and quartiles {listed}; predicted "

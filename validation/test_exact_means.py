@@ -142,6 +142,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=float(shown.exact),
         measured=float(shown["mean"]),
         error=float(shown.error),
+        control=float(shown.limit),
         passed=passed,
         control_rejected=rejected,
         detail=detail,

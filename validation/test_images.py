@@ -146,6 +146,7 @@ def judge_departure(dataset: xr.Dataset) -> Verdict:
         predicted=FACTOR,
         measured=float(np.exp(largest)),
         error=float(np.exp(largest) * error),
+        control=float(np.exp(white)),
         passed=bool(largest - z * error > limit),
         control_rejected=not white - z * white_error > limit,
         detail=f"{found(dataset)} White inputs: off by at most {np.exp(white):.2f}.",
@@ -166,6 +167,7 @@ def judge_agreement(dataset: xr.Dataset) -> Verdict:
         predicted=0.0,
         measured=value,
         error=error,
+        control=float(value - wrong_images.estimate),
         passed=images.equal and twin.equal,
         control_rejected=not (wrong.equal or wrong_images.equal),
         detail=f"{found(dataset)} Control: {wrong_images.estimate:+.2f} ± "

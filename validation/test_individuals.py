@@ -90,6 +90,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.theory[:, -1].mean()),
         measured=float(last.mean()),
         error=float((last - dataset.theory.values[:, -1]).std(ddof=1) / len(last) ** 0.5),
+        control=float(dataset.wrong[:, -1].mean()),
         passed=right.equal and share > EXPLAINED,
         control_rejected=not (wrong.equal and wrong_share > EXPLAINED),
         detail=detail,

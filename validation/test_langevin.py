@@ -140,6 +140,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=1.0,
         measured=float(1 + spread.estimate[at]),
         error=float(spread.error[at]),
+        control=float(1 + wrong[0].estimate[at]),
         passed=spread.equal and shift.equal and bool(euler < EULER),
         control_rejected=not (wrong[0].equal and wrong[1].equal),
         detail=detail,

@@ -167,7 +167,16 @@ def judge(dataset: xr.Dataset) -> Verdict:
     )
     alarm = FALSE_ALARM + z_missed(wrong, limit)
     passed, rejected = bool(z.max() < limit), bool(wrong.max() > limit)
-    return Verdict(float(means[0]), float(means[1]), error, passed, rejected, detail, alarm)
+    return Verdict(
+        float(means[0]),
+        float(means[1]),
+        error,
+        passed,
+        rejected,
+        detail,
+        alarm,
+        control=float(dataset.wrong.values[:, -1].mean()),
+    )
 
 
 def draw(dataset: xr.Dataset) -> Figure:

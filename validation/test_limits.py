@@ -99,7 +99,7 @@ def judge_map(dataset: xr.Dataset) -> Verdict:
     )
     alarm = right.false_alarm(CURVATURE) + sum(one.missed for one in wrong)
     passed, rejected = right.equal and grows, not any(one.equal for one in wrong)
-    return Verdict(-1.0, slope, error, passed, rejected, detail, alarm)
+    return Verdict(-1.0, slope, error, passed, rejected, detail, alarm, control=-0.5)
 
 
 N, LR, NOISE, SET_RUNS, SET_BIAS = 200, 0.2, 0.1, wide(512, 1024), 0.2
@@ -165,6 +165,7 @@ def judge_sets(dataset: xr.Dataset) -> Verdict:
         predicted=float(theory[worst]),
         measured=float(samples[0, :, worst].mean()),
         error=float(samples[0, :, worst].std(ddof=1) / samples.shape[1] ** 0.5),
+        control=float(samples[1, :, worst].mean()),
         passed=fresh.equal and further,
         control_rejected=not small.equal and not large.equal,
         detail=detail,

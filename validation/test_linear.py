@@ -93,6 +93,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.exact[-1]),
         measured=float(samples[:, -1].mean()),
         error=float(error),
+        control=float(dataset.wrong_end),
         passed=bool(np.abs(z).max() < allowed) and ode_gap < 1e-8,
         control_rejected=bool(abs(wrong) > allowed),
         detail=detail,

@@ -168,6 +168,7 @@ def judge_end(dataset: xr.Dataset) -> Verdict:
         predicted=theory_end,
         measured=end,
         error=0.0,
+        control=wrong_end,
         passed=agrees(theory, theory_end),
         control_rejected=not agrees(wrong, wrong_end),
         detail=f"The plateau is at {theory:.6f} and ends at alpha = {theory_end:.2f}, measured "
@@ -243,6 +244,7 @@ def judge_symmetric(dataset: xr.Dataset) -> Verdict:
         predicted=0.0,
         measured=found,
         error=0.0,
+        control=wrong,
         passed=found < STAYS,
         control_rejected=not wrong < STAYS,
         detail=f"The largest difference between entries of R is {found:.2g}; by Sobol nodes "
@@ -363,6 +365,7 @@ def judge_chains(dataset: xr.Dataset) -> Verdict:
         predicted=float(leaves[0]),
         measured=float(end[0]),
         error=float(end_error[0]),
+        control=float(wrong[0]),
         passed=high.equal and late.equal,
         control_rejected=not (wrong_high.equal and wrong_late.equal),
         detail=f"Height {height.mean():.5f}, predicted {2 * half:.5f}; median ends {said(end)} "

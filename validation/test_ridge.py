@@ -92,6 +92,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=float(shown.theory),
         measured=float(shown.found.mean()),
         error=float(right.error[worst] * shown.theory),
+        control=float(shown.wrong),
         passed=right.equal,
         control_rejected=not wrong.equal,
         detail=detail,

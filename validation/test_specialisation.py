@@ -117,6 +117,7 @@ def judge_end(dataset: xr.Dataset) -> Verdict:
         predicted=1.0,
         measured=share,
         error=float(np.sqrt(max(share * (1 - share), 1 / runs) / runs)),
+        control=counts["relu"] / runs,
         passed=bool(enough(counts["erf"])),
         control_rejected=not enough(counts["relu"]),
         detail=detail,
@@ -206,6 +207,7 @@ def judge_error(dataset: xr.Dataset) -> Verdict:
         predicted=float(own.mean()),
         measured=float(eg.mean()),
         error=float(right.error * own.mean()),
+        control=float(np.mean(wrong[0])),
         passed=right.equal,
         control_rejected=not any(against(theory).equal for theory in wrong),
         detail=f"Measured over predicted: {1 + right.estimate:.4f} ± {right.error:.4f}; over Eq. "
@@ -301,6 +303,7 @@ def judge_shares(dataset: xr.Dataset) -> Verdict:
         predicted=0.0,
         measured=float(total.estimate),
         error=float(total.error),
+        control=float(even.estimate),
         passed=total.equal and units.equal,
         control_rejected=not even.equal,
         detail=f"Mean |sum v/v* - 1| = {total.estimate:.4f} ± {total.error:.4f}, mean |R - 1| = "

@@ -133,6 +133,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=critical,
         measured=found * critical,
         error=error * critical,
+        control=float(dataset.wrong),
         passed=inside and right.equal,
         control_rejected=not control.equal,
         detail=detail,

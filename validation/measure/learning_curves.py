@@ -163,6 +163,7 @@ def judge_curve(dataset: xr.Dataset, bias: float = BIAS) -> Verdict:
         predicted=float(dataset.theory.values[worst]),
         measured=float(samples[:, worst].mean()),
         error=float(samples[:, worst].std(ddof=1) / np.sqrt(samples.shape[0])),
+        control=float(dataset.wrong.values[worst]),
         passed=right.equal and before_exit,
         control_rejected=not wrong.equal,
         detail=detail,
