@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learndyn._checks import require_extra
+from learndyn._extras import require_extra
 from learndyn.claims._marks import marks_of
 from learndyn.claims._scorecard import (
     CARD,

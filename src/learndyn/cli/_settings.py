@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn import problems
-from learndyn._checks import require_extra
+from learndyn._extras import require_extra
 from learndyn.averages import GaussHermite, MonteCarlo, QuasiMonteCarlo, has_biases, has_closed_form
 from learndyn.cli._start import initial_state
 from learndyn.datasets import require_writable

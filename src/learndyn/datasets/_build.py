@@ -11,7 +11,7 @@ from learndyn._types import RealLike
 from learndyn.datasets._derived import register
 from learndyn.datasets._flows import flow_parts, is_flow
 from learndyn.datasets._provenance import provenance
-from learndyn.datasets._units import UNITS
+from learndyn.datasets._schema import number_units
 from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
 from learndyn.dynamics import Fluctuations, Trajectory
 from learndyn.problems import Problem
@@ -129,18 +129,6 @@ def build(
         for name, (dims, array) in variables.items()
     }
     return number_units(xr.Dataset(data, coords, dict(attributes)))
-
-
-def number_units(dataset: "xarray.Dataset") -> "xarray.Dataset":
-    """`dataset` with its hidden units counted from 1 wherever they have no coordinate yet."""
-    missing = {dim: text for dim, text in UNITS.items() if dim in dataset.dims}
-    return dataset.assign_coords(
-        {
-            dim: (dim, np.arange(1, dataset.sizes[dim] + 1), {"long_name": text})
-            for dim, text in missing.items()
-            if dim not in dataset.coords
-        }
-    )
 
 
 def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learndyn.datasets._exits import WIDTH, first_below, longest_rest
-from learndyn.datasets._units import UNITS, cosines, in_order, matching
+from learndyn.datasets._schema import UNITS
+from learndyn.datasets._units import cosines, in_order, matching
 
 if TYPE_CHECKING:
     import xarray

@@ -12,12 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from learndyn._version import __version__, versions
+from learndyn.datasets._schema import SCHEMA_VERSION
 from learndyn.problems import to_json
-
-SCHEMA_VERSION = 2
-"""Version of the variables, coordinates and attributes that datasets have. Version 1 had no
-coordinates of hidden units. Files of learndyn 0.1 have no version, which counts as 0. All are
-read."""
 
 
 def provenance(

@@ -4,16 +4,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from learndyn.datasets._schema import UNITS
+
 if TYPE_CHECKING:
     import xarray
-
-UNITS = {
-    "student": "number of the student unit",
-    "student_": "number of the second student unit",
-    "teacher": "number of the teacher unit",
-    "teacher_": "number of the second teacher unit",
-}
-"""Dimensions that count hidden units, from 1 as in the papers, with their long names."""
 
 _RUN_AXES = ("alpha", *UNITS)
 """Dimensions that a single run has."""

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn._types import RealLike
 from learndyn.plot._style import (
     COLOURS,
     CROSSES,
@@ -31,7 +30,7 @@ bend."""
 
 def minima_manifold(
     runs: RunLike,
-    beta_star: RealLike | None = None,
+    beta_star: Any = None,
     *,
     lr_a: float = 1.0,
     lr_w: float = 1.0,
@@ -67,7 +66,7 @@ def kernel_distances(
     runs: RunLike,
     theory: Any = None,
     *,
-    x: RealLike | None = None,
+    x: Any = None,
     lr_a: float = 1.0,
     lr_w: float = 1.0,
     ax: "Axes | None" = None,
@@ -118,7 +117,7 @@ def _delta(run: "xarray.Dataset", lr_a: float, lr_w: float) -> float:
     return float(lr_w * first.a**2 - lr_a * (first.w**2).sum())
 
 
-def _goal(runs: "list[xarray.Dataset]", beta_star: RealLike | None) -> np.ndarray:
+def _goal(runs: "list[xarray.Dataset]", beta_star: Any) -> np.ndarray:
     size = runs[0].sizes["input"]
     if beta_star is None:
         ends = [run.beta.values[-1] for run in runs]
