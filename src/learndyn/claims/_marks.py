@@ -38,4 +38,5 @@ def marks_of(verdict: Verdict) -> Marks | None:
     start = lowest - (0.5 * width if lowest == highest else 0.0)
     inner = 1.0 - 2.0 * _MARGIN
     places = [_MARGIN + inner * (x - start) / width for x in numbers]
-    return Marks(*places[:4], places[4] if len(places) > 4 else None)
+    predicted, middle, low, high, *control = places
+    return Marks(predicted, middle, low, high, control[0] if control else None)

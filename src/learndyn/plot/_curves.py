@@ -232,7 +232,7 @@ def _handle(curves: list[Curve], colour: Any, *, marker: bool) -> list[Any]:
     level, runs = curves[0].level, len(curves[0].values)
     name = TITLES.get(level, level) or ("experiment" if marker else "theory")
     name += f", median of {runs} runs" if runs > 1 else ""
-    look = CROSSES | {"markersize": _SIZE} if marker else {}
+    look: dict[str, Any] = CROSSES | {"markersize": _SIZE} if marker else {}
     faint = {"color": colour, "alpha": _FAINT, "linewidth": 0}
     handles: list[Any] = [Line2D([], [], color=colour, label=name, **look)]
     if runs > 1:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 _FALSE_ALARM = 0.01
 """How often a true theory is called wrong: one comparison in a hundred."""
 
-SCATTER = {"noise_nodes": QuasiMonteCarlo(points=2048, replicates=2, symmetric=True), "rtol": 1e-4}
+SCATTER: dict[str, Any] = {
+    "noise_nodes": QuasiMonteCarlo(points=2048, replicates=2, symmetric=True),
+    "rtol": 1e-4,
+}
 """Options of `fluctuations` for the scatter, of which one digit would do: at k = m = 4 the scatter
 of eg is right to 3 %, that of Q and R to 8 %, in a fifth of the time that it takes by default."""
 
