@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from learndyn._checks import require_extra
+from learndyn._extras import require_extra
 from learndyn.sweeps._bar import Progress
 from learndyn.sweeps.store._queue import Queue
 from learndyn.sweeps.store._share import Share
