@@ -48,10 +48,10 @@ class NodeAverages(AbstractAverages):
         z: (replicates, points, dims) the nodes.
         weight: (points,), or those of each replicate, (replicates, points).
         score, smooth, still_labels, smooth_student: which derivatives are right, see above.
-        coarse, fine: neighbouring sets of nodes and weights, whose differences tell the error where
-            there is but one replicate.
         exact_error: whether eg is taken in closed form, which it may have where the rule has none.
         for_label: whether nodes are made for the label, so that the teacher's fields come first.
+        coarsest_nodes, coarse, fine: coarser and finer sets of nodes and weights, whose differences
+            tell the error where there is but one replicate.
     """
 
     z: Float[Array, "replicates points dims"]
@@ -64,6 +64,7 @@ class NodeAverages(AbstractAverages):
     still_labels: bool = eqx.field(static=True, default=False)
     smooth_student: bool = eqx.field(static=True, default=False)
     for_label: bool = eqx.field(static=True, default=False)
+    coarsest_nodes: Nodes | None = None
 
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
@@ -107,6 +108,10 @@ class NodeAverages(AbstractAverages):
             return None
         return self._over(self.coarse), self._over(self.fine)
 
+    def coarsest(self) -> "NodeAverages | None":
+        """Averages over nodes two steps coarser."""
+        return None if self.coarsest_nodes is None else self._over(self.coarsest_nodes)
+
     def covariance_of(
         self, problem: Problem, rule: AbstractRule, state: Overlaps, observable: Observable
     ) -> Float[Array, "q q"]:
@@ -147,9 +152,9 @@ class NodeAverages(AbstractAverages):
 
     def _over(self, nodes: Nodes) -> "NodeAverages":
         """The same averages over other nodes."""
-        neighbours = lambda a: (a.z, a.weight, a.coarse, a.fine)
+        neighbours = lambda a: (a.z, a.weight, a.coarsest_nodes, a.coarse, a.fine)
         none = lambda x: x is None
-        return eqx.tree_at(neighbours, self, (*nodes, None, None), is_leaf=none)
+        return eqx.tree_at(neighbours, self, (*nodes, None, None, None), is_leaf=none)
 
     def _sum(
         self, of: Sum, problem: Problem, rule: AbstractRule | None, state: Overlaps, *, score: bool

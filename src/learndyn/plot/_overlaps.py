@@ -7,7 +7,15 @@ import numpy as np
 from learndyn.plot._curves import TIME, are_geometric, thinned
 from learndyn.plot._data import curves_of
 from learndyn.plot._setting import tell_setting, tell_setting_once
-from learndyn.plot._style import COLOURS, GREY, label_ends, pyplot, require_dataset, style
+from learndyn.plot._style import (
+    COLOURS,
+    CROSSES,
+    GREY,
+    label_ends,
+    pyplot,
+    require_dataset,
+    style,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -27,8 +35,8 @@ def overlap_trajectories(
 
     Args:
         theory: lines.
-        experiment: markers, the median over its seeds. Other dimensions must have been selected
-            away. Where the theory started from the experiment's `field_overlaps`, the markers are
+        experiment: crosses, the median over its seeds. Other dimensions must have been selected
+            away. Where the theory started from the experiment's `field_overlaps`, the crosses are
             `R_field` and `Q_field`, too.
         log_time: whether time is logarithmic; None: where the saved times are.
         axes: two of them, for R and for Q.
@@ -105,18 +113,8 @@ def _draw_entry(
         ax.plot(curve.times, curve.quantile(0.5), color=colour, linewidth=1.2, zorder=front)
         return
     shown = thinned(ax, curve.times)
-    ax.plot(
-        curve.times[shown],
-        curve.quantile(0.5)[shown],
-        linestyle="none",
-        marker="o",
-        markersize=2.8,
-        markerfacecolor="white",
-        markeredgecolor=colour,
-        markeredgewidth=0.8,
-        zorder=front + 2,
-        clip_on=False,
-    )
+    look = CROSSES | {"markersize": 3.4, "color": colour, "zorder": front + 2, "clip_on": False}
+    ax.plot(curve.times[shown], curve.quantile(0.5)[shown], **look)
 
 
 def _colour(quantity: str, i: int, j: int) -> str:
