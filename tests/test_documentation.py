@@ -43,10 +43,12 @@ def test_the_code_shown_runs_and_prints_what_is_shown(page, tmp_path, monkeypatc
     if page in NEEDS:
         pytest.importorskip(NEEDS[page])
     monkeypatch.chdir(tmp_path)
+    # Guides and theory are small as they stand, and some of their numbers are asserted.
+    smaller = {} if page.startswith(("docs/howto", "docs/theory")) else SMALLER
     namespace = {}
     for code, shown in BLOCK.findall((ROOT / page).read_text()):
-        for large, smaller in SMALLER.items():
-            code = code.replace(large, smaller)
+        for large, small in smaller.items():
+            code = code.replace(large, small)
         exec(compile(code, page, "exec"), namespace)
         printed = capsys.readouterr().out
         if shown:
