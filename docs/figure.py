@@ -24,15 +24,15 @@ with ld.plot.style():
         ax.plot(theory.alpha, theory.eg, color=colour)
         ax.plot(sgd.alpha[::5], sgd.eg[::5], "x", color=colour, ms=5)
         ax.annotate(
-            f"K = {k}",
+            f"k = {k}",
             (300, float(theory.eg[-1])),
             (6, 0),
             textcoords="offset points",
             color=colour,
             va="center",
         )
-    ax.plot([], [], "k-", label="theory: the ODE, N → ∞")
-    ax.plot([], [], "kx", label="experiment: one run of SGD each, N = 784")
-    ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel="generalisation error")
+    ax.plot([], [], "k-", label="theory: the ODE, n → ∞")
+    ax.plot([], [], "kx", label="experiment: one run of SGD each, n = 784")
+    ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $n$", ylabel="generalisation error")
     ax.legend(frameon=False)
     figure.savefig(Path(__file__).parent / "assets" / "sgd-and-theory.png", dpi=150)

@@ -3,8 +3,10 @@
 import base64
 import html
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import browser
@@ -18,6 +20,7 @@ from learndyn.cli import main
 
 ALPHA = np.linspace(0.0, 10.0, 11)
 STUB = Path(browser.__file__).with_name("page_stub.js")
+DATA = Path(__file__).parent / "data" / "schema-1"
 MOST = 3_000_000
 
 
@@ -184,6 +187,20 @@ def test_the_command_writes_a_page_and_replaces_none_without_force(tmp_path, mon
     assert "--force" in capsys.readouterr().err
     assert main(["explore", "run.nc", "--theory", "run.nc", "-o", "page.html", "--force"]) == 0
     assert Path("page.html").read_text("utf-8") == plot.explore(run(), run()).html
+
+
+def test_the_command_loads_no_jax(tmp_path):
+    script = f"""
+import sys
+from learndyn.cli import main
+main(["explore", {str(DATA / "chain.nc")!r}, "-o", {str(tmp_path / "page.html")!r}])
+heavy = {{"jax", "equinox", "diffrax", "matplotlib.pyplot"}}
+assert heavy.isdisjoint(sys.modules), heavy & set(sys.modules)
+"""
+    kept = {name: value for name, value in os.environ.items() if name != "EAGER_IMPORT"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=kept)
+    assert done.returncode == 0, done.stderr
+    assert "overlap chain" in (tmp_path / "page.html").read_text("utf-8").lower()
 
 
 class TestFilm:

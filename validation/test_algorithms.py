@@ -68,7 +68,7 @@ def case(statement: str, source: str, control: str, **changes: object) -> Case:
 GOLDT = "Goldt et al. 2020, Eqs. (2), (3) and (9)"
 CASES = {
     "batches": case(
-        "Batches of B samples multiply the lr² term by 1/B, in the limit N → ∞ too",
+        "Batches of B samples multiply the lr² term by 1/B, in the limit n → ∞ too",
         f"{GOLDT}, for batches",
         "The ODE of single samples.",
         rule=ld.SGD(lr=LR, batch_size=4),
@@ -149,7 +149,7 @@ def test_variant(lab: Lab, name: str) -> None:
         family="algorithms",
         statement=chosen.statement,
         source=chosen.source,
-        setting=f"erf, K = M = 2, N = {chosen.curve.n}, noise {NOISE}, "
+        setting=f"erf, k = m = 2, n = {chosen.curve.n}, noise {NOISE}, "
         f"{chosen.curve.runs} chains from the ODE's overlaps, alpha = "
         f"{', '.join(f'{t:g}' for t in TIMES)}; " + describe(chosen.curve.rule),
         rule=RULE,

@@ -22,7 +22,7 @@ from learndyn.claims import Claim
 
 N, M, LR, NOISE = 784, 4, 0.2, 0.01
 BOTH_BIAS, BOTH_RUNS = 0.15, 300
-"""With both layers trained: at N = 500 the bias is 0.10 ± 0.03, measured with 1024 runs. That
+"""With both layers trained: at n = 500 the bias is 0.10 ± 0.03, measured with 1024 runs. That
 takes more runs than elsewhere."""
 
 
@@ -49,7 +49,7 @@ def test_learning_curve(lab: Lab, k: int) -> None:
         family="committee",
         statement=f"SGD of an erf committee with {k} units, learning from {M}, follows the ODE",
         source="Goldt et al. 2020, Fig. 1b and Eq. (9)",
-        setting=f"erf, N = {N}, M = {M}, K = {k}, lr = {LR}, noise {NOISE}, second layers 1; "
+        setting=f"erf, n = {N}, m = {M}, k = {k}, lr = {LR}, noise {NOISE}, second layers 1; "
         f"weights N(0, 1); {curve.ensemble}, and the ODE, from exactly the same overlaps",
         rule=RULE,
         control=CONTROL,
@@ -87,7 +87,7 @@ def test_both_layers(lab: Lab, k: int) -> None:
         family="both layers",
         statement=f"With both layers trained, a network of {k} erf units follows the ODE",
         source="Goldt et al. 2020, Fig. 3a and Eq. (9)",
-        setting=f"erf, N = 500, M = 2, K = {k}, lr = lr_second = 0.05, noise 0.01, v* = 4; "
+        setting=f"erf, n = 500, m = 2, k = {k}, lr = lr_second = 0.05, noise 0.01, v* = 4; "
         f"first and second layers start from N(0, 1); {curve.ensemble}",
         rule=RULE,
         control="The ODE with the second layer learning at half its rate.",

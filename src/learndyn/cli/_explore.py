@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from learndyn._checks import require_extra
+from learndyn._extras import require_extra
 from learndyn.datasets import load, require_writable
 
 

@@ -11,6 +11,7 @@ from learndyn._types import RealLike
 from learndyn.datasets._derived import register
 from learndyn.datasets._flows import flow_parts, is_flow
 from learndyn.datasets._provenance import provenance
+from learndyn.datasets._schema import number_units
 from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
 from learndyn.dynamics import Fluctuations, Trajectory
 from learndyn.problems import Problem
@@ -105,6 +106,7 @@ def build(
 ) -> "xarray.Dataset":
     """A dataset of these variables, each described. All are dimensionless, so none has units.
 
+    Hidden units that have no coordinate are numbered from 1.
     Arrays that are not NumPy's are read later; they are described from their names and types.
     long_names: of variables and coordinates that mean something else than in the schema.
     along: the dimensions of coordinates that are not called like theirs.
@@ -126,7 +128,7 @@ def build(
         name: (dims, array, describe_variable(name, _in_memory(array), own.get(name)))
         for name, (dims, array) in variables.items()
     }
-    return xr.Dataset(data, coords, dict(attributes))
+    return number_units(xr.Dataset(data, coords, dict(attributes)))
 
 
 def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learndyn.datasets._exits import WIDTH, first_below, longest_rest
+from learndyn.datasets._schema import UNITS
 from learndyn.datasets._units import cosines, in_order, matching
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Derived:
         self._dataset = dataset
 
     def alignment(self) -> "xarray.DataArray":
-        """Cosines of the angles between student and teacher units, R_in / sqrt(Q_ii T_nn).
+        """Cosines of the angles between student and teacher units, R_ij / sqrt(Q_ii T_jj).
 
         Returns: (…, alpha, student, teacher), in [-1, 1]; NaN where a weight vector is zero.
         Raises: ValueError where the dataset lacks Q, R or T.
@@ -152,7 +153,11 @@ class Derived:
     def _labelled(self, found: Any) -> Any:
         """`found`, whose units are in order, with their numbers."""
         match = self._match
-        numbers = {dim: np.arange(1, n + 1) for dim, n in found.sizes.items() if dim in _UNITS}
+        numbers = {
+            dim: (dim, np.arange(1, n + 1), {"long_name": UNITS[dim]})
+            for dim, n in found.sizes.items()
+            if dim in UNITS
+        }
         runs = [*match.order.dims]
         labels = {"unit": (runs, match.order.values + 1)}
         labels |= {"teacher_of_unit": (runs, match.teacher.values)}
@@ -186,9 +191,6 @@ class Derived:
             )
         actual = dataset.get("alpha_actual") if clock == "alpha" else None
         return dataset[clock] if actual is None else actual, dataset[name], clock
-
-
-_UNITS = ("student", "student_", "teacher", "teacher_")
 
 
 def register() -> None:

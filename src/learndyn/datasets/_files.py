@@ -1,22 +1,21 @@
-"""Datasets on disk: NetCDF for one file, Zarr for sweeps, never pickle."""
+"""Datasets on disk: NetCDF for one file, Zarr for sweeps, never pickle.
+
+To read a dataset takes no JAX: what only `save` needs is imported there.
+"""
 
 import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn._checks import brief, require_extra
-from learndyn.datasets._build import to_dataset
+from learndyn._extras import require_extra
 from learndyn.datasets._derived import register
-from learndyn.datasets._flows import is_flow
-from learndyn.datasets._provenance import SCHEMA_VERSION
-from learndyn.dynamics import Fluctuations, Trajectory
-from learndyn.states import Overlaps, Weights
+from learndyn.datasets._schema import SCHEMA_VERSION, number_units
 
 if TYPE_CHECKING:
     import xarray
@@ -28,7 +27,7 @@ _NETCDF = (".nc", ".nc4", ".h5", ".netcdf")
 
 
 def save(
-    dataset: "xarray.Dataset | Trajectory | Fluctuations | Weights | Overlaps | Any",
+    dataset: Any,
     path: str | os.PathLike[str] | Any,
 ) -> Path:
     """Write `dataset`: NetCDF for a path ending in .nc, Zarr for .zarr. Replaces what is there.
@@ -45,11 +44,7 @@ def save(
     attribute that is none of these; OSError where no file can be written there; ImportError where
     Zarr is not installed.
     """
-    if isinstance(dataset, Trajectory | Fluctuations) or is_flow(dataset):
-        dataset = to_dataset(dataset)
-    is_state = isinstance(dataset, Weights | Overlaps)
-    if not is_state:
-        _require_dataset(dataset)
+    dataset, is_state = _as_saved(dataset)
     path = require_writable(path)
     if is_state:
         return _save_state(dataset, path)
@@ -77,6 +72,8 @@ def save(
 def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     """Read a dataset into memory as it was when saved; the file is closed afterwards.
 
+    Files of schemas 0 and 1 did not number the hidden units; the dataset does, from 1.
+
     Raises: FileNotFoundError, or another OSError where it cannot be read; ValueError for a path
     that ends in neither .nc nor .zarr, for contents that are no dataset, and for a dataset of a
     schema that a later version of learndyn wrote; ImportError where Zarr is not installed.
@@ -92,11 +89,36 @@ def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     dataset.attrs = _decode(dataset.attrs)
     for name in dataset.variables:
         dataset[name].attrs = _decode(dataset[name].attrs)
-    _require_schema(dataset, path)
-    return dataset
+    require_schema(dataset.attrs, path)
+    return number_units(dataset)
 
 
-def _save_state(state: Weights | Overlaps, path: Path) -> Path:
+def _as_saved(value: Any) -> tuple[Any, bool]:
+    """A dataset, made of the value if need be, or a state; and whether it is a state.
+
+    Raises: ValueError for anything else.
+    """
+    import xarray as xr
+
+    if isinstance(value, xr.Dataset):
+        return value, False
+    from learndyn._checks import brief
+    from learndyn.datasets._build import to_dataset
+    from learndyn.datasets._flows import is_flow
+    from learndyn.dynamics import Fluctuations, Trajectory
+    from learndyn.states import Overlaps, Weights
+
+    if isinstance(value, Weights | Overlaps):
+        return value, True
+    if isinstance(value, Trajectory | Fluctuations) or is_flow(value):
+        return to_dataset(value), False
+    raise ValueError(
+        f"save: what is saved must be a dataset, a trajectory or a state; got {brief(value)}. "
+        "The arguments are, in this order: save(dataset, path)."
+    )
+
+
+def _save_state(state: Any, path: Path) -> Path:
     """The arrays of a state under their names; None is left out."""
     if path.suffix != ".npz":
         raise ValueError(f"a state's path must end in .npz; got {str(path)!r}.")
@@ -110,13 +132,13 @@ def _save_state(state: Weights | Overlaps, path: Path) -> Path:
     return path
 
 
-def _require_schema(dataset: "xarray.Dataset", path: Path) -> None:
+def require_schema(attributes: Mapping[Any, Any], path: Path) -> None:
     """Raises: ValueError for a schema of a later version."""
-    schema = int(dataset.attrs.get("schema", 0))
+    schema = int(attributes.get("schema", 0))
     if schema > SCHEMA_VERSION:
         raise ValueError(
             f"{path} has schema {schema} (learndyn "
-            f"{dataset.attrs.get('creation_library_version', 'of a later version')}), but this "
+            f"{attributes.get('creation_library_version', 'of a later version')}), but this "
             f"version reads up to {SCHEMA_VERSION}. Install a newer learndyn."
         )
 
@@ -175,16 +197,6 @@ def _unreadable(path: Path, what: str) -> ValueError:
 def _partial(path: Path) -> Path:
     """Where a file is written until it is complete."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
-
-
-def _require_dataset(value: Any) -> None:
-    import xarray as xr
-
-    if not isinstance(value, xr.Dataset):
-        raise ValueError(
-            f"save: what is saved must be a dataset, a trajectory or a state; got {brief(value)}. "
-            "The arguments are, in this order: save(dataset, path)."
-        )
 
 
 def _kind(path: Path) -> str:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learndyn._checks import as_float, brief, is_concrete, require_extra
+from learndyn._checks import as_float, brief, is_concrete
+from learndyn._extras import require_extra
 from learndyn._types import RealLike
 from learndyn.inputs._types import AbstractInputs, require_size
 

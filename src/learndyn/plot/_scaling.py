@@ -7,7 +7,7 @@ import numpy as np
 from learndyn._numerics.power_law import fit_power_law
 from learndyn.plot._data import symbol
 from learndyn.plot._setting import tell_setting
-from learndyn.plot._style import COLOURS, GREY, new_axes, require_dataset, style
+from learndyn.plot._style import EXPERIMENT, THEORY, new_axes, require_dataset, style
 
 if TYPE_CHECKING:
     import xarray
@@ -49,8 +49,8 @@ def scaling(
 ) -> "Axes":
     """Variable y against coordinate x, log-log, with the fitted power law.
 
-    The mean over `seed` is shown with its standard error. expected: a slope to compare with,
-    drawn as a dashed line through the first point.
+    The mean over `seed` is shown as crosses with its standard error, and the fit as a line of the
+    same colour. expected: the slope of a theory, a dark dashed line through the first point.
     Raises: ValueError as `fitted_slope`.
     """
     xs, means, errors = _points(dataset, x, y)
@@ -61,17 +61,17 @@ def scaling(
         ax.set_yscale("log")
         grid = np.geomspace(xs.min() / 1.15, xs.max() * 1.15, 50)
         shown = f"slope ${slope:.3f}" + (rf" \pm {error:.3f}$" if np.isfinite(error) else "$")
-        ax.plot(grid, np.exp(offset) * grid**slope, color=COLOURS[0], label=shown, zorder=2)
+        ax.plot(grid, np.exp(offset) * grid**slope, color=EXPERIMENT, label=shown, zorder=2)
         if expected is not None:
             reference = means[0] * (grid / xs[0]) ** expected
-            ax.plot(grid, reference, "--", color=GREY, linewidth=1.0, label=f"slope ${expected:g}$")
+            look = {"color": THEORY, "linestyle": "--", "linewidth": 1.0}
+            ax.plot(grid, reference, label=f"slope ${expected:g}$", **look)
         ax.errorbar(
             xs,
             means,
             yerr=errors if (errors > 0).any() else None,
-            fmt="o",
-            color=COLOURS[0],
-            markerfacecolor="white",
+            fmt="x",
+            color=EXPERIMENT,
             markersize=4.5,
             elinewidth=1.0,
             zorder=3,

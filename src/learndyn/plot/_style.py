@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn._checks import require_extra
+from learndyn._extras import require_extra
 from learndyn.datasets import require_writable
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 GREY = "#6E6E6E"
 
 THEORY = "#1f1f1f"
-"""Predictions drawn over runs of gradient flow, which are the first colour of the palette."""
+"""The colour of theory, which is drawn as lines."""
+
+EXPERIMENT = COLOURS[0]
+"""The colour of experiments, which are drawn as crosses."""
+
+CROSSES: dict[str, Any] = {"linestyle": "none", "marker": "x", "markeredgewidth": 1.0}
+"""The look of experiments, whatever their colour."""
 
 _SETTINGS: dict[Any, Any] = {
     "figure.dpi": 120,

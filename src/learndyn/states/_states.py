@@ -28,7 +28,7 @@ from learndyn.states._checks import (
 
 
 class Overlaps(Readable):
-    """The macroscopic state: Q_ik = w_i.w_k/n, R_in = w_i.w*_n/n, T_nm = w*_n.w*_m/n.
+    """The macroscopic state: Q_ik = w_i.w_k/n, R_ij = w_i.w*_j/n, T_jl = w*_j.w*_l/n.
 
     Q: (k, k), R: (k, m), T: (m, m), dimensionless, with [[Q, R], [R^T, T]] positive
         semi-definite (singular is valid: student = teacher, more units than directions).

@@ -1,7 +1,9 @@
 """The one function most users need."""
 
+import math
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +12,10 @@ import numpy as np
 
 from learndyn._types import KeyLike, RealLike
 from learndyn.sweeps._assemble import assemble
+from learndyn.sweeps._devices import WORTH_PROCESSES, can_be_sent, cores_here
 from learndyn.sweeps._interrupted import Interrupted
 from learndyn.sweeps._plan import Plan, make_plan
-from learndyn.sweeps._run import run
+from learndyn.sweeps._run import TooLong, run
 from learndyn.sweeps.store import run_in_store
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ def sweep(
     cost: Callable[[dict[str, Any]], float] | None = None,
     store: str | os.PathLike[str] | None = None,
     shard: tuple[int, int] | Any = None,
-    workers: int | Any = 1,
+    workers: int | Any = None,
     client: Any = None,
     **keywords: Any,
 ) -> "xarray.Dataset":
@@ -77,9 +80,12 @@ def sweep(
     shard: (i, n) does every n-th block of a store, so that n processes, on any machines that see
         the store, do it all; counted from 0 or from 1 (n is 0). Each returns what is there when
         it has done its share. None: all.
-    workers: this many processes run the programs, each on its own core or GPU, and write them to
-        the store, or to a temporary one; a process that dies is replaced. A script needs no guard,
-        but functions must be such that cloudpickle can send them.
+    workers: this many processes run the programs, each with one thread or its own GPU, and write
+        them to the store, or to a temporary one; a process that dies is replaced. A script needs no
+        guard, but functions must be such that cloudpickle can send them. None: this process alone,
+        with all devices that JAX has here; on CPUs one process for each core as soon as more than
+        half a minute of work is left, where no shard is asked for and cloudpickle is installed and
+        can send the functions. No number of processes or devices changes a bit.
     client: a `dask.distributed.Client`, whose workers run the blocks and write them to the store,
         which all of them must see; what a lost worker has not finished is done again. x64 is set
         there as it is here. Start one process for each GPU, and spawn them.
@@ -122,25 +128,54 @@ def sweep(
     )
     if store is None and shard is not None:
         raise ValueError(f"shard={shard!r} needs a store, in which all shares meet: give store=.")
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"workers must be an integer >= 1; got {workers!r}.")
+    whole = isinstance(workers, int) and not isinstance(workers, bool)
+    if workers is not None and not (whole and workers >= 1):
+        raise ValueError(f"workers must be an integer >= 1, or None; got {workers!r}.")
     if client is not None and store is None:
         raise ValueError("client needs a store that all workers of the cluster see: give store=.")
-    if store is None and workers == 1:
-        return _in_memory(plan, progress)
+    if store is None and workers in (None, 1):
+        patience = WORTH_PROCESSES if workers is None and cores_here() > 1 else math.inf
+        try:
+            return _in_memory(plan, progress, patience)
+        except TooLong:  # more processes find the same bits again
+            if can_be_sent(plan):
+                return _in_processes(plan, chunk, progress)
+            return _in_memory(plan, progress, math.inf)
     options = {"shard": _checked_shard(shard), "chunk": chunk}
     options |= {"progress": progress, "workers": workers, "client": client}
     if store is not None:
         return run_in_store(plan, Path(store), **options)
+    return _in_temporary_store(plan, options)
+
+
+def _in_processes(plan: Plan, chunk: int | None, progress: bool | None) -> "xarray.Dataset":
+    """With a process for each core, or in this one where the temporary files have no room."""
+    options = {"shard": (0, 1), "chunk": chunk, "progress": progress, "workers": None}
+    try:
+        return _in_temporary_store(plan, options)
+    except OSError as error:
+        warnings.warn(
+            f"the sweep goes on in one process, as temporary files cannot be written: {error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return _in_memory(plan, progress, math.inf)
+
+
+def _in_temporary_store(plan: Plan, options: dict[str, Any]) -> "xarray.Dataset":
     with tempfile.TemporaryDirectory(prefix="learndyn-") as folder:
-        found = run_in_store(plan, Path(folder) / "sweep.zarr", **options)
+        try:
+            found = run_in_store(plan, Path(folder) / "sweep.zarr", **options)
+        except Interrupted as stopped:
+            some = stopped.dataset if stopped.dataset is None else stopped.dataset.load()
+            raise Interrupted(stopped.finished, stopped.total, some) from None
         return found.drop_vars("done").load()
 
 
-def _in_memory(plan: Plan, progress: bool | None) -> "xarray.Dataset":
+def _in_memory(plan: Plan, progress: bool | None, patience: float) -> "xarray.Dataset":
     outcomes = []
     try:
-        for outcome in run(plan, plan.items, progress=progress):
+        for outcome in run(plan, plan.items, progress=progress, patience=patience):
             outcomes.append(outcome)
     except KeyboardInterrupt as stopped:
         finished = sum(len(outcome.cells) for outcome in outcomes)

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 _FALSE_ALARM = 0.01
 """How often a true theory is called wrong: one comparison in a hundred."""
 
-_NODES, _RTOL = QuasiMonteCarlo(points=2048, replicates=2, symmetric=True), 1e-4
-"""For the scatter, of which one digit would do: at K = M = 4 that of eg is right to 3 %, those of Q
-and R to 8 %, in a fifth of the time that `fluctuations` takes by default."""
+SCATTER: dict[str, Any] = {
+    "noise_nodes": QuasiMonteCarlo(points=2048, replicates=2, symmetric=True),
+    "rtol": 1e-4,
+}
+"""Options of `fluctuations` for the scatter, of which one digit would do: at k = m = 4 the scatter
+of eg is right to 3 %, that of Q and R to 8 %, in a fifth of the time that it takes by default."""
 
 _SAME_START = 1e-5
 """Relative: a start in float32, and its rounding in a measurement."""
@@ -103,7 +106,7 @@ def _judged(found: dict[str, Any]) -> "xarray.Dataset":
 
 
 def _position(scores: "xarray.DataArray", dim: str, index: int) -> str:
-    """A place along a dimension; units, which have no coordinate, are counted from 1."""
+    """A place along a dimension, counted from 1 where it has no coordinate."""
     place = scores[dim][index].item() if dim in scores.coords else index + 1
     return f"{dim} = {place:g}" if isinstance(place, int | float) else f"{dim} = {place}"
 
@@ -199,7 +202,7 @@ def _fluctuations(theory: "Trajectory | xarray.Dataset") -> Fluctuations:
         ts = theory["alpha"].values
         start = overlaps_at(theory, float(ts[0]))
         problem, rule = problem_of(theory), rule_of(theory)
-    return fluctuations_of(problem, rule, start, ts, noise_nodes=_NODES, rtol=_RTOL)
+    return fluctuations_of(problem, rule, start, ts, **SCATTER)
 
 
 def _names(theory: "xarray.Dataset", experiment: "xarray.Dataset") -> list[str]:

@@ -41,7 +41,7 @@ mean over nodes is taken, as rounding would grow."""
 
 
 class Plateau(ReadableResult):
-    """The symmetric fixed point: Q_ii = q, Q_ik = c, R_in = r, and how it is left.
+    """The symmetric fixed point: Q_ii = q, Q_ik = c, R_ij = r, and how it is left.
 
     eg: its generalisation error. rate: growth of specialisation per unit alpha, rate_over_lr
     the same per lr; multiplicity: how many such modes, (m-1)**2. neutral: how many modes neither

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn.plot._style import THEORY, new_axes, style
+from learndyn.plot._style import GREY, new_axes, style
 from learndyn.plot.flow._sources import (
     JumpsLike,
     RunLike,
@@ -46,7 +46,7 @@ def coefficients(
             jumped = jump_times(predicted, run, alpha, times)
             for levels in _values(predicted, "jumps")[0].T:
                 staircase(ax, jumped, levels, ax.get_xlim()[1])
-        ax.axhline(0.0, color=THEORY, linewidth=0.4, zorder=0)
+        ax.axhline(0.0, color=GREY, linewidth=0.5, zorder=0)
         ax.set_ylabel("coefficients" if symbol == r"\beta" else "singular values")
         tell_setting(ax, [run])
         numbers = [str(i) for i in range(1, curves.shape[1] + 1)]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learndyn.plot._curves import are_geometric
-from learndyn.plot._style import COLOURS, GREY, THEORY, colours, new_axes, short, style
+from learndyn.plot._style import EXPERIMENT, GREY, THEORY, colours, new_axes, short, style
 from learndyn.plot.flow._sources import (
     DASHED,
     JumpsLike,
@@ -81,7 +81,7 @@ def loss_curve(
 def _draw_runs(ax: "Axes", runs: "list[xarray.Dataset]") -> None:
     labels = [_label(run) for run in runs]
     named = len(set(labels)) == len(runs) and 1 < len(runs) <= _NAMED
-    palette = colours(list(range(len(runs)))) if named else [COLOURS[0]] * len(runs)
+    palette = colours(list(range(len(runs)))) if named else [EXPERIMENT] * len(runs)
     faint = 1.0 if len(runs) == 1 or named else max(0.15, 1.0 / np.sqrt(len(runs)))
     kind = "descent" if runs[0].attrs.get("kind") == "descent" else "flow"
     for i, (run, label, colour) in enumerate(zip(runs, labels, palette, strict=True)):

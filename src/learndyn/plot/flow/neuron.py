@@ -4,8 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn._types import RealLike
-from learndyn.plot._style import COLOURS, GREY, THEORY, figure_of, new_axes, style
+from learndyn.plot._style import (
+    COLOURS,
+    CROSSES,
+    EXPERIMENT,
+    GREY,
+    THEORY,
+    figure_of,
+    new_axes,
+    style,
+)
 from learndyn.plot.flow._sources import RunLike, require_variables, runs_in, tell_setting
 
 if TYPE_CHECKING:
@@ -22,7 +30,7 @@ bend."""
 
 def minima_manifold(
     runs: RunLike,
-    beta_star: RealLike | None = None,
+    beta_star: Any = None,
     *,
     lr_a: float = 1.0,
     lr_w: float = 1.0,
@@ -58,7 +66,7 @@ def kernel_distances(
     runs: RunLike,
     theory: Any = None,
     *,
-    x: RealLike | None = None,
+    x: Any = None,
     lr_a: float = 1.0,
     lr_w: float = 1.0,
     ax: "Axes | None" = None,
@@ -85,15 +93,8 @@ def kernel_distances(
         if theory is not None:
             line = _distances(_pairs(theory), inputs, rates)
             ax.plot(*line, color=THEORY, linewidth=1.2, label="closed form", zorder=2)
-        look = {"linestyle": "none", "marker": "o", "markersize": 4.5, "markerfacecolor": "white"}
-        ax.plot(
-            *_distances(points, inputs, rates),
-            color=COLOURS[0],
-            label="gradient flow",
-            zorder=3,
-            clip_on=False,
-            **look,
-        )
+        look = CROSSES | {"color": EXPERIMENT, "markersize": 5.0, "zorder": 3, "clip_on": False}
+        ax.plot(*_distances(points, inputs, rates), label="gradient flow", **look)
         ax.axvline(0.0, color=GREY, linewidth=0.5, zorder=0)
         ax.margins(x=0.04)
         ax.set_ylim(0.0, max(1.0, ax.get_ylim()[1]) if ax.get_ylim()[1] > 0.5 else None)
@@ -116,7 +117,7 @@ def _delta(run: "xarray.Dataset", lr_a: float, lr_w: float) -> float:
     return float(lr_w * first.a**2 - lr_a * (first.w**2).sum())
 
 
-def _goal(runs: "list[xarray.Dataset]", beta_star: RealLike | None) -> np.ndarray:
+def _goal(runs: "list[xarray.Dataset]", beta_star: Any) -> np.ndarray:
     size = runs[0].sizes["input"]
     if beta_star is None:
         ends = [run.beta.values[-1] for run in runs]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn.datasets import Labelled, build
+from learndyn.datasets import SCHEMA_VERSION, Labelled, build, require_schema
 from learndyn.sweeps._assemble import dims_of
 from learndyn.sweeps.store._files import (
     Description,
@@ -47,7 +47,11 @@ def open_sweep(path: str | os.PathLike[str]) -> "xarray.Dataset":
 
 
 def dataset_of(path: Path, description: Description) -> "xarray.Dataset":
-    """That of a store whose description has been read."""
+    """That of a store whose description has been read, in the schema of this version.
+
+    Raises: ValueError where a later version began the store.
+    """
+    require_schema(description.attributes, path)
     from learndyn.sweeps.store._grid import GridArray, lazily
 
     done = blocks_done(path, description)
@@ -65,7 +69,7 @@ def dataset_of(path: Path, description: Description) -> "xarray.Dataset":
         array = GridArray(path, name, variable, description, from_all, everything)
         variables[name] = Labelled(array.dims, lazily(array))
     variables["done"] = Labelled(description.dims, finished.reshape(shape))
-    attributes = dict(description.attributes)
+    attributes = description.attributes | {"schema": SCHEMA_VERSION}
     if errors:
         attributes["errors"] = _told(description, places, errors)
     coordinates = {name: np.array(values) for name, values in description.coordinates.items()}
