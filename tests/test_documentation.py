@@ -32,9 +32,10 @@ NEEDS = {
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```$)?", re.M | re.S)
 """A block of code, and the block of text right behind it, which is what it prints."""
 
-CLOSE = {"rel": 0.03, "abs": 2e-4}
-"""How far a printed number may be from that on the page. A chain or a run of SGD takes another way
-where another compiler rounds otherwise, and their means then differ by a share of their scatter."""
+CLOSE, TINY = 0.03, 2e-4
+"""How far a printed number may be from that on the page, relative and absolute. A chain or a run of
+SGD takes another way where another compiler rounds otherwise, and their means then differ by a
+share of their scatter."""
 
 
 @pytest.mark.nightly(by_day=BY_DAY)
@@ -68,7 +69,7 @@ def assert_same_words(printed, shown):
         except ValueError:
             assert word == other, printed
         else:
-            assert numbers[0] == pytest.approx(numbers[1], **CLOSE), printed
+            assert numbers[0] == pytest.approx(numbers[1], rel=CLOSE, abs=TINY), printed
 
 
 @pytest.mark.parametrize("module", ["asymptotics", "flow"])
