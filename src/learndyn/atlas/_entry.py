@@ -44,7 +44,16 @@ ERRORS = 3.0
 
 @dataclass(frozen=True)
 class Publication:
-    """A publication. name: the first part of its entries' names. citation: one line."""
+    """A publication.
+
+    Args:
+        name: the first part of its entries' names.
+        citation: one line.
+
+    Example:
+        >>> atlas.entry_of("goldt2020-fig2a").publication.name
+        'goldt2020'
+    """
 
     name: str
     citation: str
@@ -54,11 +63,21 @@ class Publication:
 class Published:
     """A published number, and the place in the run's dataset that it belongs to.
 
-    of: a variable of the dataset. at: coordinates there, the nearest is taken.
-    value: as it is printed, so that its last digit says how well it is known; "" where the
-        publication shows a curve without numbers.
-    within: the absolute margin that the source itself gives; None: that of the kind.
-    missed: why the number is known not to agree; "" where it should.
+    Attributes:
+        of: a variable of the dataset.
+        value: as it is printed, so that its last digit says how well it is known; "" where the
+            publication shows a curve without numbers.
+        at: coordinates there, the nearest is taken.
+        kind: "printed", "stored" with the publication, "own" (computed here from its formula),
+            "read off" a figure, or "shown" without a number.
+        source: where in the publication.
+        certainty: how sure the number is, from "a" to "c".
+        within: the absolute margin that the source itself gives; None: that of the kind.
+        missed: why the number is known not to agree; "" where it should.
+
+    Example:
+        >>> atlas.Published(of="eg", value="0.0203", at={"m": 3}, kind="printed").value
+        '0.0203'
     """
 
     of: str
@@ -111,10 +130,18 @@ def numbers(
 class Panel:
     """A part of a picture: a variable against a coordinate, or a matrix.
 
-    of: the variable; `of_predicted` is drawn as a line, `of` as crosses with `of_error`, or as a
-        line where there is neither. x: its coordinate along the axis; None: a matrix is shown.
-    by: the coordinate along which curves differ. at: values of all others.
-    log: the axes that are logarithmic, "x", "y" or "xy". title: over the panel.
+    Attributes:
+        of: the variable; `of_predicted` is drawn as a line, `of` as crosses with `of_error`, or as
+            a line where there is neither.
+        x: its coordinate along the axis; None: a matrix is shown.
+        by: the coordinate along which curves differ.
+        at: values of all others.
+        log: the axes that are logarithmic, "x", "y" or "xy".
+        title: over the panel.
+
+    Example:
+        >>> atlas.Panel(of="eg", x="alpha", log="y").log
+        'y'
     """
 
     of: str
@@ -129,12 +156,23 @@ class Panel:
 class Entry:
     """A published figure or table: how to make it again, and which numbers were published.
 
-    name: as on the command line. shows: what is to be seen, in one line.
-    mark, certainty: where the settings are from, and how sure that is.
-    settings: plain data, all that the run reads. quick: what replaces some of them for a run of
-        seconds. run: settings -> dataset; it knows nothing of what was published.
-    published: the numbers. panels: the picture. note: what is not known of the publication.
-    own_setting: the publication gives no data: the setting is ours.
+    Attributes:
+        name: as on the command line.
+        publication: where it was published.
+        shows: what is to be seen, in one line.
+        mark, certainty: where the settings are from, and how sure that is.
+        settings: plain data, all that the run reads.
+        run: settings -> dataset; it knows nothing of what was published.
+        published: the numbers.
+        panels: the picture.
+        quick: what replaces some of them for a run of seconds.
+        note: what is not known of the publication.
+        own_setting: the publication gives no data: the setting is ours.
+
+    Example:
+        >>> entry = atlas.entry_of("goldt2020-fig2a")
+        >>> entry.name, entry.certainty
+        ('goldt2020-fig2a', 'a')
     """
 
     name: str

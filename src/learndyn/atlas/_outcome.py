@@ -19,7 +19,17 @@ _NAME_WIDTH = 44
 
 class Measured(NamedTuple):
     """What a run found at one place: theory, measurement and its standard error, NaN where there
-    is none."""
+    is none.
+
+    Args:
+        predicted: by theory.
+        measured: by a simulation, or the only number.
+        error: standard error of what was measured.
+
+    Example:
+        >>> atlas.Measured(predicted=0.02, measured=0.021, error=0.001).measured
+        0.021
+    """
 
     predicted: float
     measured: float
@@ -29,12 +39,21 @@ class Measured(NamedTuple):
 class Row(NamedTuple):
     """A published number next to what was measured.
 
-    words, place: the variable's name and its coordinates, for people.
-    difference: of theory, or else of what was measured, to the published number; where there is
-        none, of what was measured to theory. In units of `unit`: "" (relative), "s.e." (standard
-        errors) or "absolute".
-    limit: up to which it agrees, in the same unit.
-    deviation: of a simulation from theory in standard errors; NaN where nothing was simulated.
+    Attributes:
+        words, place: the variable's name and its coordinates, for people.
+        published: the published number.
+        measured: what the run found.
+        difference: of theory, or else of what was measured, to the published number; where there is
+            none, of what was measured to theory. In units of `unit`: "" (relative), "s.e."
+            (standard errors) or "absolute".
+        limit: up to which it agrees, in the same unit.
+        unit: that of difference and limit.
+        deviation: of a simulation from theory in standard errors; NaN where nothing was simulated.
+
+    Example:
+        >>> outcome = atlas.reproduce("biehlschwarze1995-single", quick=True)
+        >>> round(outcome.rows[0].measured.predicted, 6)
+        4.055779
     """
 
     words: str
@@ -70,8 +89,18 @@ def _deviation(found: Measured) -> float:
 class Outcome:
     """The outcome of one entry's run.
 
-    entry: what was run. settings: with which settings. quick: whether at the small sizes.
-    dataset: what the run found. rows: published numbers next to it, one `Row` each.
+    Attributes:
+        entry: what was run.
+        settings: with which settings.
+        quick: whether at the small sizes.
+        changed: whether settings were replaced, so that published numbers do not belong to the run.
+        dataset: what the run found.
+        rows: published numbers next to it, one `Row` each.
+
+    Example:
+        >>> outcome = atlas.reproduce("biehlschwarze1995-single", quick=True)
+        >>> outcome.quick, outcome.changed
+        (True, False)
     """
 
     entry: Entry
@@ -118,7 +147,8 @@ class Outcome:
     def figure(self) -> "matplotlib.figure.Figure":
         """The picture: theory as lines, experiment as crosses, published numbers as circles.
 
-        Raises: ImportError without Matplotlib.
+        Raises:
+            ImportError: without Matplotlib.
         """
         from learndyn.atlas._picture import picture
 

@@ -7,12 +7,30 @@ from learndyn.atlas.publications import ALL
 
 
 def entries() -> tuple[Entry, ...]:
-    """All entries of the atlas, in the order of its publications."""
+    """All entries of the atlas, in the order of its publications.
+
+    Example:
+        >>> names = [entry.name for entry in atlas.entries()]
+        >>> "goldt2020-fig2a" in names
+        True
+    """
     return tuple(entry for module in ALL for entry in module.ENTRIES)
 
 
 def entry_of(name: str) -> Entry:
-    """The entry of this name. Raises: ValueError for a name that is not in the atlas."""
+    """The entry of this name.
+
+    Args:
+        name: as on the command line.
+
+    Raises:
+        ValueError: for a name that is not in the atlas.
+
+    Example:
+        >>> entry = atlas.entry_of("goldt2020-fig2a")
+        >>> entry.publication.name
+        'goldt2020'
+    """
     known = {entry.name: entry for entry in entries()}
     if name not in known:
         near = difflib.get_close_matches(name, known, 3)

@@ -18,7 +18,19 @@ FIELDS = ("Q", "R", "T", "v", "v_teacher")
 
 
 def start(name: str) -> "learndyn.Overlaps":
-    """The stored initial state of this name. Raises: KeyError for one that is not stored."""
+    """The stored initial state of this name.
+
+    Args:
+        name: of a state in `starts.json`.
+
+    Raises:
+        KeyError: for one that is not stored.
+
+    Example:
+        >>> state = atlas.start("goldt2020-fig1b-k2")
+        >>> state.k, state.m
+        (2, 4)
+    """
     import learndyn as ld
 
     return ld.Overlaps(**json.loads(FILE.read_text())[name])
@@ -29,8 +41,16 @@ def drawn_start(
 ) -> "learndyn.Overlaps":
     """The overlaps of random weights: how the stored states were made.
 
-    in_span: rows of the student are random unit vectors in the span of an orthonormal teacher.
-    options: those of `ld.init_weights`, such as scale and v_teacher.
+    Args:
+        seed: of the random key.
+        n: input dimension.
+        k, m: numbers of student and teacher units.
+        in_span: rows of the student are random unit vectors in the span of an orthonormal teacher.
+        options: those of `ld.init_weights`, such as scale and v_teacher.
+
+    Example:
+        >>> atlas.drawn_start(seed=0, n=50, k=2, m=1).k
+        2
     """
     import jax
     import numpy as np

@@ -154,7 +154,7 @@ class AbstractRule(Readable):
         ...         g, dg, error = problem.signals(sample.lam, sample.y, layers)
         ...         return ld.Modulation(layers.v * dg * jnp.sign(error), g * jnp.sign(error))
         >>> layers = ld.Overlaps([[1.0]], [[0.0]], [[1.0]]).layers
-        >>> sample = rules.Sample(lam=jnp.zeros(1), y=1.0)
+        >>> sample = rules.Sample(lam=jnp.zeros(1), y=jnp.array(1.0))
         >>> np.round(SignOfError(lr=0.5).modulation(ld.Problem(), sample, layers).c, 4)
         Array([-0.7979], dtype=float64)
     """
