@@ -66,12 +66,12 @@ def diffusion(
     rates, state = rule.effective_rates(t), flow.unpack(y)
 
     def increment(lam: Array, rho: Array, found: Modulation) -> Array:
-        c = found.c
-        pull = -rates.w * jnp.outer(c, lam)
-        dq = pull + pull.T + rates.w**2 / rule.batch_size * jnp.outer(c, c)
+        moved = rates.w * found.c
+        pull = -jnp.outer(moved, lam)
+        dq = pull + pull.T + jnp.outer(moved, moved) / rule.batch_size
         dv = None if rates.v is None else -rates.v * found.dv
-        db = None if rates.b is None else -rates.b * c
-        return flow.coordinates(dq, -rates.w * jnp.outer(c, rho), dv, db)
+        db = None if rates.b is None else -rates.b * found.c
+        return flow.coordinates(dq, -jnp.outer(moved, rho), dv, db)
 
     return nodes.covariance_of(problem, rule, state, increment) / rule.batch_size
 

@@ -36,7 +36,8 @@ class OverlapFlow(eqx.Module):
       dQ_ik = -lr (<F_i lambda_k> + <F_k lambda_i> + 2 kappa Q_ik) + lr^2 <F_i F_k> / B,
       dv = -lr_second <H>,  db = -lr_bias <F>,
     with (F, H) the rule's modulation; Goldt et al. (2020), Eq. (9), where it is the gradient of
-    squared loss. Constant momentum enters as lr / (1 - beta).
+    squared loss. Where each unit has its own rate, the rate of unit i stands with F_i and w_i.
+    Constant momentum enters as lr / (1 - beta).
     """
 
     problem: Problem
@@ -104,10 +105,11 @@ class OverlapFlow(eqx.Module):
         kappa, k = self.rule.weight_decay, state.k
         # <F_i lambda_k> and <F_i rho_n>, by G times the covariance of the fields.
         with_fields = averages.with_fields(state.covariance)
-        pull_q = with_fields[:, :k] + kappa * state.Q
-        noise = rates.w**2 / self.rule.batch_size * averages.Phi
-        dq = noise - rates.w * (pull_q + pull_q.T)
-        dr = -rates.w * (with_fields[:, k:] + kappa * state.R)
+        lr = rates.w[..., None]  # along the rows, where each unit has its own
+        pull_q = lr * (with_fields[:, :k] + kappa * state.Q)
+        noise = lr * rates.w / self.rule.batch_size * averages.Phi
+        dq = noise - (pull_q + pull_q.T)
+        dr = -lr * (with_fields[:, k:] + kappa * state.R)
         dv = -averages.h * (0.0 if rates.v is None else rates.v)
         db = -averages.f * (0.0 if rates.b is None else rates.b)
         return dq, dr, dv, db
@@ -123,13 +125,14 @@ class OverlapFlow(eqx.Module):
         with_velocities = averages.G @ jnp.concatenate([S.T, V], axis=1).T
         # The velocity relaxes towards the gradient, decay included, at the rate gamma.
         push = with_velocities + kappa * S
-        dS = gamma * (with_fields[:, :k].T + kappa * state.Q - S) - rates.w * U
+        lr = rates.w[..., None]  # along the rows, where each unit has its own
+        dS = gamma * (with_fields[:, :k].T + kappa * state.Q - S) - lr * U
         dU = gamma * (push + push.T - 2 * U)
         dU = dU + gamma**2 / self.rule.batch_size * averages.Phi
         dV = gamma * (with_fields[:, k:] + kappa * state.R - V)
         lr_v, lr_b = (0.0 if rate is None else rate for rate in (rates.v, rates.b))
         moved = self.coordinates(
-            -rates.w * (S + S.T), -rates.w * V, -lr_v * velocity.v, -lr_b * velocity.b
+            -(lr * S.T + S * rates.w), -lr * V, -lr_v * velocity.v, -lr_b * velocity.b
         )
         pushed = self.coordinates(
             dU, dV, gamma * (averages.h - velocity.v), gamma * (averages.f - velocity.b)

@@ -27,7 +27,7 @@ class Number(NamedTuple):
     """A number of a run, and where it must lie: least <= value <= most and value < below.
 
     strict: the lower bound itself is excluded. whole: it must be an integer.
-    why: what it is, for the message.
+    per_unit: there may be one for each student unit. why: what it is, for the message.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Number(NamedTuple):
     most: float | Array = math.inf
     below: float = math.inf
     whole: bool = False
+    per_unit: bool = False
 
     def holds(self, xp: ModuleType = jnp) -> Any:
         """Whether it is finite and within its bounds. xp: numpy for concrete values."""
@@ -72,7 +73,9 @@ def run_numbers(problem: Problem, rule: AbstractRule, n: Any = None) -> list[Num
         numbers.append(Number("flip", problem.teacher.flip, why, most=most))
     rates = {name: getattr(rule, name) for name in ("lr", "lr_second", "lr_bias")}
     numbers += [
-        Number(name, rate, "a learning rate") for name, rate in rates.items() if eqx.is_array(rate)
+        Number(name, rate, "a learning rate", per_unit=True)
+        for name, rate in rates.items()
+        if eqx.is_array(rate)
     ]
     numbers.append(Number("weight_decay", rule.weight_decay, "it shrinks the weights"))
     momentum = rule.momentum
@@ -98,7 +101,10 @@ def require_run(
     state_name, matrix = ("Q", state.Q) if isinstance(state, Overlaps) else ("w", state.w)
     named = [(state_name, matrix, 2), ("v", state.v, 1)]
     numbers = list(numbers)
-    require_unbatched(named + [(one.name, one.value, 0) for one in numbers], function)
+    single = [one for one in numbers if not one.per_unit]
+    require_unbatched(named + [(one.name, one.value, 0) for one in single], function)
+    for one in numbers:
+        _require_rate(one, state.k, function)
     require_compatible(problem, rule.trains_biases, state)
     require_fields(problem, state.k, state.m, rule)
     rule.require_units(state.k, state.m)
@@ -156,6 +162,16 @@ def _require_none(fault: tuple[int, int] | None, who: str, fields: str) -> None:
             f"{who} may read {fields}, numbered from 0; got the index {index} for an axis of "
             f"{size}. JAX would take another entry in silence: mend the index, or start from as "
             "many units."
+        )
+
+
+def _require_rate(one: Number, k: int, function: str) -> None:
+    """Raises: ValueError for a rate that is neither one number nor one for each unit."""
+    if one.per_unit and jnp.shape(one.value) not in ((), (k,)):
+        raise ValueError(
+            f"{function}: {one.name} must be one number, or one for each of the {k} student units, "
+            f"shape ({k},); got shape {jnp.shape(one.value)}. For a batch of rates use jax.vmap or "
+            "filter_vmap, or learndyn.sweep."
         )
 
 

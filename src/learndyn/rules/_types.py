@@ -79,11 +79,12 @@ class SlowMomentum(Readable):
 
 
 class Rates(NamedTuple):
-    """Learning rates at one time; None where a layer is not trained."""
+    """Learning rates at one time, each one number or one for each unit; None where a layer is not
+    trained."""
 
-    w: Scalar
-    v: Scalar | None
-    b: Scalar | None
+    w: Float[Array, "*units"]
+    v: Float[Array, "*units"] | None
+    b: Float[Array, "*units"] | None
 
 
 class AbstractRule(Readable):

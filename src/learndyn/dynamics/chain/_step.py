@@ -92,7 +92,7 @@ def _one_sample(
     state: ChainState,
     draw: Draw,
     c: Float[Array, "1 k lanes"],
-    rate: Float[Array, " #lanes"],
+    rate: Float[Array, "*k #lanes"],
     beta: Float[Array, " #lanes"] | None,
     opaque_true: Bool[Array, ""],
 ) -> tuple[Float[Array, "k m lanes"], list[Column]]:
@@ -101,7 +101,8 @@ def _one_sample(
     m = state.rows_t.shape[1]
     size = rate / setting.n
     keep = 1.0 - size * setting.rule.weight_decay
-    rows_t = keep * state.rows_t - size * (c[0][:, None] * draw.z[0, :m])
+    moved = _by_row(size) * (c[0][:, None] * draw.z[0, :m])
+    rows_t = _by_row(keep) * state.rows_t - moved
     # Split the rows beyond the teacher's span into their parts along x and orthogonal to it.
     rest, along, length = project_out(state.columns, draw.z[0, m:], draw.outside[0, 0], opaque_true)
     along = keep * along - (size * length) * c[0]
@@ -114,7 +115,7 @@ def _any_batch(
     state: ChainState,
     draw: Draw,
     c: Float[Array, "batch k lanes"],
-    rate: Float[Array, " #lanes"],
+    rate: Float[Array, "*k #lanes"],
     beta: Float[Array, " #lanes"] | None,
     opaque_true: Bool[Array, ""],
 ) -> tuple[Float[Array, "rows m lanes"], list[Column]]:
@@ -123,7 +124,7 @@ def _any_batch(
     gradient = _weight_gradient(c, draw, opaque_true) / setting.n
     unseen = jnp.zeros((len(state.columns), draw.outside.shape[1], c.shape[2]), c.dtype)
     rows = jnp.concatenate([state.rows_t, jnp.stack(state.columns, axis=1), unseen], axis=1)
-    decay = setting.rule.weight_decay / setting.n
+    decay, rate = setting.rule.weight_decay / setting.n, _by_row(rate)
     # w <- w - lr (gradient + decay w), or the same through the velocity u.
     w = rows[:k]
     if beta is None:
@@ -170,6 +171,11 @@ def _weight_gradient(
 def _product(a: Float[Array, "k b lanes"], x: Float[Array, "b p lanes"]) -> Array:
     """Matrix product in every lane."""
     return inner(a[:, None], x.swapaxes(0, 1)[None])
+
+
+def _by_row(number: Float[Array, "*k #lanes"]) -> Array:
+    """A number of each lane, or of each unit and lane, as a factor of rows (k, columns, lanes)."""
+    return number if number.ndim == 1 else number[:, None]
 
 
 def _rates(setting: ChainSetting, alpha: Float[Array, " #lanes"]) -> tuple[Rates, Array | None]:

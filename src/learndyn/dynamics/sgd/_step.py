@@ -71,7 +71,7 @@ def sgd_step(
     )
     w, v, b = state.parameters
     parameters = Parameters(
-        w - rates.w * velocity.w,
+        w - rates.w[..., None] * velocity.w,  # along the rows, where each unit has its own rate
         _moved(v, rates.v, velocity.v),
         None if b is None else _moved(b, rates.b, velocity.b),
     )
