@@ -76,7 +76,7 @@ def _read(dataset: "xarray.Dataset", kind: str, known: Iterable[Callable]) -> An
 def _agree(found: Any, stored: Any) -> bool:
     """Whether two descriptions are the same, to the rounding of JAX's default float type."""
     if isinstance(stored, dict):
-        return found.keys() == stored.keys() and all(_agree(found[x], stored[x]) for x in stored)
+        return found.keys() >= stored.keys() and all(_agree(found[x], stored[x]) for x in stored)
     if isinstance(stored, list):
         return len(found) == len(stored) and all(map(_agree, found, stored))
     if not _is_numeric(stored):
@@ -126,10 +126,11 @@ def _built(stored: Any, known: dict[str, Any]) -> Any:
 
 
 def _module(kind: type, fields: dict[str, Any]) -> Any:
-    """A module of these fields, whatever its constructor takes."""
+    """A module of these fields, whatever its constructor takes. A field that a file does not have
+    is younger than the file, and has the value that it had before: its default."""
     module = object.__new__(kind)
     for field in dataclasses.fields(kind):
-        value = fields[field.name]
+        value = fields.get(field.name, field.default)
         is_data = not field.metadata.get("static", False)
         if is_data and _is_numeric(value):
             value = jnp.asarray(value, float)

@@ -16,7 +16,7 @@ class AlignedFlow(eqx.Module):
     """`flow` for k = m = 1, with S = Q - R**2/T in place of Q as the first coordinate.
 
     Equation: dS = -2 lr (<dF/dlambda> + kappa) S + lr**2 <F**2> / B, which follows from dQ and dR;
-    the teacher's direction has dropped out. S falls to 0 as student and teacher align, while
+    the teacher's direction has dropped out; spherical rules subtract S dQ/Q. S falls to 0 as student and teacher align, while
     Q T - R**2 cancels; so a solver must hold S to a relative tolerance alone.
     """
 
@@ -31,7 +31,9 @@ class AlignedFlow(eqx.Module):
         averages = self.averages.averages_at(flow.problem, rule, state, outside)
         _, dr, dv, db = flow.overlap_drift(rates, state, averages)
         pull = (averages.G[:, :1] + rule.weight_decay) * outside
-        ds = rates.w**2 / rule.batch_size * averages.Phi - 2 * rates.w * pull
+        ds = flow.second_order(rates, averages) - 2 * rates.w * pull
+        if rule.spherical:
+            ds = ds - flow.free_drift(rates, state, averages)[0] * outside / state.Q
         return flow.coordinates(ds, dr, dv, db)
 
     def pack(self, state: Overlaps) -> Float[Array, " p"]:

@@ -14,7 +14,8 @@ from learndyn.averages import (
     is_linear_in_error,
     reach_of,
 )
-from learndyn.dynamics._overlap_flow import OverlapFlow
+from learndyn.dynamics._overlap_flow import OverlapFlow, on_sphere
+from learndyn.dynamics._prepare import require_finite_batch
 from learndyn.problems import Problem, declared, is_squared
 from learndyn.rules import AbstractRule, Modulation
 from learndyn.states import Overlaps
@@ -34,6 +35,7 @@ def noise_averages(
     """Nodes for the diffusion matrix: it has products of up to four gradients, beyond the
     closed forms. Linear networks need only polynomials of degree 4: three nodes a direction.
     """
+    require_finite_batch(rule, "a theory of fluctuations")
     sizes = {"rule": rule, "biases": has_biases(start, rule)}
     sizes |= {"reach": reach_of(start)}
     # Gauss-Hermite with three nodes integrates polynomials up to degree 5 exactly.
@@ -60,7 +62,8 @@ def diffusion(
     """D(m) = Cov(xi) / B in the independent coordinates.
 
     Equation: xi_R = -lr F rho, xi_Q_ik = -lr (F_i lambda_k + F_k lambda_i) + lr^2 F_i F_k / B,
-    xi_v = -lr_second H, xi_b = -lr_bias F: the increment of one sample, times n.
+    xi_v = -lr_second H, xi_b = -lr_bias F: the increment of one sample, times n; where the rule
+    is spherical, normalised by `on_sphere`.
     """
     rule, problem = flow.rule, flow.problem
     rates, state = rule.effective_rates(t), flow.unpack(y)
@@ -69,9 +72,12 @@ def diffusion(
         moved = rates.w * found.c
         pull = -jnp.outer(moved, lam)
         dq = pull + pull.T + jnp.outer(moved, moved) / rule.batch_size
+        dr = -jnp.outer(moved, rho)
+        if rule.spherical:
+            dq, dr = on_sphere(state, dq, dr)
         dv = None if rates.v is None else -rates.v * found.dv
         db = None if rates.b is None else -rates.b * found.c
-        return flow.coordinates(dq, -jnp.outer(moved, rho), dv, db)
+        return flow.coordinates(dq, dr, dv, db)
 
     return nodes.covariance_of(problem, rule, state, increment) / rule.batch_size
 

@@ -19,6 +19,7 @@ from learndyn.dynamics._prepare import (
     numbers_hold,
     overlaps_hold,
     run_numbers,
+    sphere_holds,
     times_hold,
 )
 from learndyn.dynamics._record import Rows, Run, record
@@ -223,7 +224,8 @@ def is_valid(
     """
     known = [*run_numbers(flow.problem, flow.rule), *numbers]
     finite = are_finite(flow.start, ts, flow.rule)
-    return finite & overlaps_hold(flow.start, smallest) & numbers_hold(known) & times_hold(ts)
+    good = overlaps_hold(flow.start, smallest) & sphere_holds(flow.rule, flow.start)
+    return finite & good & numbers_hold(known) & times_hold(ts)
 
 
 def has_diverged(t: Array, y: Array, args: object, **kwargs: object) -> Array:

@@ -110,6 +110,7 @@ def require_run(
     rule.require_units(state.k, state.m)
     for one in numbers:
         require_number(one)
+    _require_sphere(rule, state)
     if is_concrete(state) and not all(np.isfinite(x).all() for x in jax.tree.leaves(state)):
         raise ValueError("the state must be finite; got NaN or infinity among its numbers.")
 
@@ -163,6 +164,41 @@ def _require_none(fault: tuple[int, int] | None, who: str, fields: str) -> None:
             f"{size}. JAX would take another entry in silence: mend the index, or start from as "
             "many units."
         )
+
+
+def require_finite_batch(rule: AbstractRule, function: str) -> None:
+    """Raises: ValueError for the population gradient, which has no samples and no noise."""
+    if rule.has_infinite_batch:
+        raise ValueError(
+            f"{function} is about samples and their noise, so batch_size must be an integer; got "
+            "batch_size=inf, the average over all samples, which has no noise. solve_ode follows "
+            "it, as n -> infinity."
+        )
+
+
+def sphere_holds(rule: AbstractRule, state: Overlaps | Weights) -> Bool[Array, ""]:
+    """Whether a start, which may be traced, has Q_ii = 1 where the rule is spherical."""
+    if not rule.spherical:
+        return jnp.asarray(True)
+    norms = _norms(state)
+    return jnp.all(jnp.abs(norms - 1.0) <= asymmetry(norms.dtype))
+
+
+def _require_sphere(rule: AbstractRule, state: Overlaps | Weights) -> None:
+    """Raises: ValueError for a concrete start off the sphere on which a spherical rule runs."""
+    if is_concrete(state) and not bool(sphere_holds(rule, state)):
+        raise ValueError(
+            "a spherical rule runs on the sphere |w_i| = sqrt n, so a start must have Q_ii = 1; "
+            f"got Q_ii = {shown(np.asarray(_norms(state)))}. Divide each w_i by |w_i| / sqrt n: "
+            "then Q_ik by sqrt(Q_ii Q_kk) and R_in by sqrt(Q_ii)."
+        )
+
+
+def _norms(state: Overlaps | Weights) -> Float[Array, "*batch k"]:
+    """Q_ii."""
+    if isinstance(state, Overlaps):
+        return jnp.diagonal(state.Q, axis1=-2, axis2=-1)
+    return jnp.sum(state.w**2, axis=-1) / state.n
 
 
 def _require_rate(one: Number, k: int, function: str) -> None:

@@ -1,6 +1,7 @@
 """What a learning rule is: rates, decay, batches, momentum, and what it makes of one sample."""
 
 import abc
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -113,8 +114,9 @@ class AbstractRule(Readable):
     lr_second: Any
     lr_bias: Any
     weight_decay: Float[Array, "..."]
-    batch_size: int = eqx.field(static=True)
+    batch_size: int | float = eqx.field(static=True)
     momentum: Any
+    spherical: bool = eqx.field(static=True, default=False)
 
     name: ClassVar[str | None] = None
     own_options: ClassVar[tuple[str, ...]] = ()
@@ -130,13 +132,14 @@ class AbstractRule(Readable):
         weight_decay: RealLike = 0.0,
         batch_size: CountLike = 1,
         momentum: RealLike | SlowMomentum | None = None,
+        spherical: bool = False,
     ):
         self.lr = _as_rate(lr, "lr")
         self.lr_second = None if lr_second is None else _as_rate(lr_second, "lr_second")
         self.lr_bias = None if lr_bias is None else _as_rate(lr_bias, "lr_bias")
         self.weight_decay = as_float(weight_decay, "weight_decay")
-        self.batch_size = as_count(batch_size, "batch_size", "it sets array shapes")
-        self.momentum = momentum
+        self.batch_size = _as_batch_size(batch_size)
+        self.momentum, self.spherical = momentum, _as_flag(spherical, "spherical")
         require_at_least(self.weight_decay, 0.0, "weight_decay", "it shrinks the weights")
         if momentum is not None and not isinstance(momentum, SlowMomentum):
             self.momentum = as_float(momentum, "momentum")
@@ -167,6 +170,11 @@ class AbstractRule(Readable):
     @property
     def has_slow_momentum(self) -> bool:
         return isinstance(self.momentum, SlowMomentum)
+
+    @property
+    def has_infinite_batch(self) -> bool:
+        """Whether a step follows the average over all samples: the population gradient."""
+        return math.isinf(self.batch_size)
 
     @property
     def has_closed_form(self) -> bool:
@@ -228,13 +236,25 @@ def _as_rate(rate: RealLike | Schedule, name: str) -> Any:
     return rate
 
 
+def _as_batch_size(batch_size: CountLike) -> int | float:
+    if isinstance(batch_size, float) and batch_size == math.inf:
+        return math.inf
+    return as_count(batch_size, "batch_size", "it sets array shapes; math.inf: all samples")
+
+
+def _as_flag(value: bool, name: str) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False; got {brief(value)}.")
+    return bool(value)
+
+
 _JUMPS = (
     " For a rate that jumps at alpha = 5: lr=lambda alpha: jnp.where(alpha < 5, 0.2, 0.1), and "
     "solve_ode(..., jump_ts=[5.0])."
 )
 
 
-def _rate_at(rate: Any, alpha: RealLike) -> Scalar | None:
+def _rate_at(rate: Any, alpha: RealLike) -> Float[Array, "*units"] | None:
     if rate is None or not callable(rate):
         return rate
     alpha = jnp.asarray(alpha, jnp.result_type(float))

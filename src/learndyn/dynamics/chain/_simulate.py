@@ -16,8 +16,10 @@ from learndyn.dynamics._prepare import (
     numbers_hold,
     overlaps_hold,
     require_countable,
+    require_finite_batch,
     require_run,
     run_numbers,
+    sphere_holds,
     times_hold,
 )
 from learndyn.dynamics._record import Rows, Run, ending, record
@@ -71,6 +73,7 @@ def simulate_chain(
     require_arguments("simulate_chain", problem=problem, rule=rule, start=start, ts=ts)
     ts, key, start = checked_times(ts), as_key(key), as_overlaps(start)
     require_x64("the chain", problem, rule, start)
+    require_finite_batch(rule, "simulate_chain")
     n = as_float(n, "n")
     require_run(problem, rule, start, _numbers(problem, rule, start, n), "simulate_chain")
     require_countable(ts, n, _most_steps(rule, start))
@@ -166,6 +169,7 @@ def _is_valid(
     return (
         are_finite(start, ts, rule)
         & overlaps_hold(start)
+        & sphere_holds(rule, start)
         & numbers_hold(_numbers(problem, rule, start, n))
         & times_hold(ts)
         & (n * ts[-1] < _most_steps(rule, start))

@@ -71,7 +71,7 @@ def chain_step(
     w <- w - lr (mean of c x / n + kappa w / n), all in units of sqrt n; with momentum
     u <- beta u + the bracket, w <- w - lr u. Then the factor is made triangular again by
     orthogonal transformations of the frame: no overlap is ever formed by subtraction, and C
-    stays positive semi-definite.
+    stays positive semi-definite. A spherical rule then divides each w_i by its length.
     """
     opaque_true = step >= 0
     alpha = step / setting.n
@@ -80,6 +80,8 @@ def chain_step(
     # A single sample without momentum needs a rank-one update instead of a factorisation.
     move = _one_sample if beta is None and c.shape[0] == 1 else _any_batch
     rows_t, columns = move(setting, state, draw, c, rates.w, beta, opaque_true)
+    if setting.rule.spherical:
+        rows_t, columns = _on_sphere(rows_t, columns, state.k)
     v, u_v = _moved(state.v, state.u_v, rates.v, beta, dv / setting.n)
     b, u_b = state.b, state.u_b
     if b is not None:
@@ -134,6 +136,16 @@ def _any_batch(
         rows = jnp.concatenate([w - rate * u, u])
     # The frame turns so that the factor is triangular again: no overlap changes.
     return rows[:, :m], lq_factor(rows[:, m:], opaque_true)
+
+
+def _on_sphere(
+    rows_t: Float[Array, "rows m lanes"], columns: list[Column], k: int
+) -> tuple[Float[Array, "rows m lanes"], list[Column]]:
+    """The rows with the first k of them, w/sqrt n, divided by their lengths."""
+    square = jnp.sum(rows_t**2, axis=1) + sum(column**2 for column in columns)
+    is_unit = jnp.arange(len(rows_t))[:, None] < k  # the others are velocities
+    scale = jnp.where(is_unit, 1.0 / jnp.sqrt(square), 1.0)
+    return scale[:, None] * rows_t, [scale * column for column in columns]
 
 
 def _gradients(

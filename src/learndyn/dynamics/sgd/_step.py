@@ -58,7 +58,8 @@ def sgd_step(
 
     w <- w - (lr/sqrt n) F x - (lr weight_decay/n) w, v <- v - (lr_second/n) H,
     b <- b - (lr_bias/n) F, with (F, H) the rule's modulation, averaged over the batch; with
-    momentum u <- beta u + bracket (decay included), w <- w - lr u, and alike for v and b.
+    momentum u <- beta u + bracket (decay included), w <- w - lr u, and alike for v and b. A
+    spherical rule then sets w_i <- sqrt(n) w_i / |w_i|.
     Source: Goldt et al. 2020, Eqs. (2)-(3).
     """
     gradient = batch_gradient(problem, rule, state.parameters, x, y)
@@ -70,8 +71,11 @@ def sgd_step(
         else jax.tree.map(lambda u, g: beta * u + g, state.velocity, gradient)
     )
     w, v, b = state.parameters
+    w = w - rates.w[..., None] * velocity.w  # along the rows, where each unit has its own rate
+    if rule.spherical:
+        w = w / jnp.sqrt(jnp.sum(w * w, axis=1, keepdims=True) / x.shape[1])
     parameters = Parameters(
-        w - rates.w[..., None] * velocity.w,  # along the rows, where each unit has its own rate
+        w,
         _moved(v, rates.v, velocity.v),
         None if b is None else _moved(b, rates.b, velocity.b),
     )
