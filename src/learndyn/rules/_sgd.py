@@ -1,6 +1,6 @@
 """Online SGD: the modulation is the gradient of the loss."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from learndyn._types import CountLike, RealLike, Schedule
 from learndyn.problems import Layers, Problem
@@ -42,7 +42,7 @@ class SGD(AbstractRule):
         weight_decay: RealLike = 0.0,
         batch_size: CountLike = 1,
         momentum: RealLike | SlowMomentum | None = None,
-        spherical: bool = False,
+        spherical: bool | Any = False,
     ):
         super().__init__(lr, lr_second, lr_bias, weight_decay, batch_size, momentum, spherical)
 

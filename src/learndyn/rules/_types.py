@@ -132,7 +132,7 @@ class AbstractRule(Readable):
         weight_decay: RealLike = 0.0,
         batch_size: CountLike = 1,
         momentum: RealLike | SlowMomentum | None = None,
-        spherical: bool = False,
+        spherical: bool | Any = False,
     ):
         self.lr = _as_rate(lr, "lr")
         self.lr_second = None if lr_second is None else _as_rate(lr_second, "lr_second")
@@ -242,7 +242,7 @@ def _as_batch_size(batch_size: CountLike) -> int | float:
     return as_count(batch_size, "batch_size", "it sets array shapes; math.inf: all samples")
 
 
-def _as_flag(value: bool, name: str) -> bool:
+def _as_flag(value: Any, name: str) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False; got {brief(value)}.")
     return bool(value)

@@ -106,5 +106,5 @@ def batch_gradient(
     )
 
 
-def _moved(parameter: Array, rate: Scalar | None, velocity: Array | None) -> Array:
+def _moved(parameter: Array, rate: Array | None, velocity: Array | None) -> Array:
     return parameter if rate is None or velocity is None else parameter - rate * velocity
