@@ -61,6 +61,7 @@ def diffusion(
 ) -> Float[Array, "p p"]:
     """D(m) = Cov(xi) / B in the independent coordinates.
 
+    For episodes it is the covariance of a whole step, the mean of xi over the episode.
     Equation: xi_R = -lr F rho, xi_Q_ik = -lr (F_i lambda_k + F_k lambda_i) + lr^2 F_i F_k / B,
     xi_v = -lr_second H, xi_b = -lr_bias F: the increment of one sample, times n; where the rule
     is spherical, normalised by `on_sphere`.
@@ -79,7 +80,9 @@ def diffusion(
         db = None if rates.b is None else -rates.b * found.c
         return flow.coordinates(dq, dr, dv, db)
 
-    return nodes.covariance_of(problem, rule, state, increment) / rule.batch_size
+    covariance = nodes.covariance_of(problem, rule, state, increment)
+    # That of an episode is the covariance of a whole step already.
+    return covariance if rule.is_episode else covariance / rule.batch_size
 
 
 def require_no_slow_momentum(rule: AbstractRule, function: str) -> None:

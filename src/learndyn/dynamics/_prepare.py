@@ -19,7 +19,7 @@ from learndyn._checks import asymmetry, is_concrete, psd_slack, require_unbatche
 from learndyn._types import Times
 from learndyn.averages import at_rest
 from learndyn.problems import Layers, MultiIndex, Problem, Sign, out_of_range, remembered
-from learndyn.rules import NAMED, AbstractRule, Sample, SlowMomentum
+from learndyn.rules import NAMED, AbstractRule, SlowMomentum, blank_sample
 from learndyn.states import Overlaps, Weights, concrete_covariance, require_compatible
 
 
@@ -127,8 +127,9 @@ def require_fields(problem: Problem, k: int, m: int, rule: AbstractRule | None =
         fault = remembered(_fault_of_problem, problem, k, m)
         _require_none(fault, type(problem).__name__, f"k = {k} and m = {m} fields")
     if rule is not None and type(rule).__module__ not in _OWN_RULES:
-        fault = remembered(_fault_of_rule, *at_rest(problem, rule), k)
-        _require_none(fault, "the rule", f"k = {k} fields, those of the student")
+        fault = remembered(_fault_of_rule, *at_rest(problem, rule), k, m)
+        reads = f"k = {k} fields, those of the student, and {rule.draws_of(k)} draws"
+        _require_none(fault, "the rule", reads)
 
 
 _OWN_RULES = {cls.__module__ for cls in NAMED.values()}
@@ -149,11 +150,16 @@ def _fault_of_problem(problem: Problem, k: int, m: int) -> tuple[int, int] | Non
     return out_of_range(everything, (k,), (m,), (), (k,), (m,))
 
 
-def _fault_of_rule(problem: Problem, rule: AbstractRule, k: int) -> tuple[int, int] | None:
-    def modulation(lam: Array, y: Array, v: Array, b: Array) -> Any:
-        return tuple(rule.modulation(problem, Sample(lam, y), Layers(v, v[:0], b, None)))
+def _fault_of_rule(
+    problem: Problem, rule: AbstractRule, k: int, m: int
+) -> tuple[int, int] | None:
+    shapes, tree = jax.tree.flatten(blank_sample(rule, k, m))
 
-    return out_of_range(modulation, (k,), (), (k,), (k,))
+    def modulation(v: Array, b: Array, *sample: Array) -> Any:
+        layers = Layers(v, v[:0], b, None)
+        return tuple(rule.modulation(problem, jax.tree.unflatten(tree, sample), layers))
+
+    return out_of_range(modulation, (k,), (k,), *(x.shape for x in shapes))
 
 
 def _require_none(fault: tuple[int, int] | None, who: str, fields: str) -> None:

@@ -6,6 +6,8 @@ sample. It then runs at every level of description.
 
 from learndyn.rules._feedback_alignment import FeedbackAlignment as FeedbackAlignment
 from learndyn.rules._local import LocalRule as LocalRule
+from learndyn.rules._reads import blank_sample as blank_sample
+from learndyn.rules._reads import reads_size as reads_size
 from learndyn.rules._schedules import ConstantRate as ConstantRate
 from learndyn.rules._schedules import Family as Family
 from learndyn.rules._schedules import InverseTimeRate as InverseTimeRate
@@ -17,6 +19,7 @@ from learndyn.rules._types import FieldAverages as FieldAverages
 from learndyn.rules._types import Modulation as Modulation
 from learndyn.rules._types import Rates as Rates
 from learndyn.rules._types import Sample as Sample
+from learndyn.rules._types import Seen as Seen
 from learndyn.rules._types import SlowMomentum as SlowMomentum
 from learndyn.rules._types import require_gradient as require_gradient
 

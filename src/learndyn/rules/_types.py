@@ -16,11 +16,28 @@ from learndyn._types import CountLike, RealLike, Scalar, Schedule
 from learndyn.problems import Layers, Problem, as_module, called
 
 
-class Sample(NamedTuple):
-    """What a rule sees of one sample: the student's centred fields lam (k,), and the label y."""
+class Seen(NamedTuple):
+    """The overlaps that a rule may read: Q (k, k) of the student, R (k, m) with the teacher."""
 
-    lam: Float[Array, " k"]
-    y: Scalar
+    Q: Float[Array, "k k"]
+    R: Float[Array, "k m"]
+
+
+class Sample(NamedTuple):
+    """What a rule sees of one sample; of an episode, the first axis of all but `overlaps` is the
+    batch.
+
+    lam: (k,) the student's centred fields. y: the label.
+    draws: (draws,) independent N(0, 1) numbers, new for each sample, as many as the rule asks for.
+    size: |x|**2/n, which tends to 1 as n -> infinity.
+    overlaps: Q and R before the step; None where the rule has needs_overlaps = False.
+    """
+
+    lam: Float[Array, "*batch k"]
+    y: Float[Array, "*batch"]
+    draws: Float[Array, "*batch draws"]
+    size: Float[Array, "*batch"]
+    overlaps: Seen | None = None
 
 
 class Modulation(NamedTuple):
@@ -28,10 +45,11 @@ class Modulation(NamedTuple):
 
     c: (k,) the F_i of w_i <- w_i - (lr/sqrt n) F_i x, which move the biases too.
     dv: (k,) the H_i of v_i <- v_i - (lr_second/n) H_i.
+    Of an episode: (batch, k) each.
     """
 
-    c: Float[Array, " k"]
-    dv: Float[Array, " k"]
+    c: Float[Array, "*batch k"]
+    dv: Float[Array, "*batch k"]
 
 
 class FieldAverages(NamedTuple):
@@ -97,6 +115,9 @@ class AbstractRule(Readable):
     with (F, H) = `modulation`, the mean over the batch. A subclass needs `modulation` alone, and
     then runs at every level of description, its averages taken over nodes. It may declare more:
 
+    draws: how many N(0, 1) numbers each sample has for the rule; `draws_of` where that depends on
+        k. needs_overlaps: whether it reads Q and R. is_episode: whether `modulation` gets all
+        samples of a batch at once, with a leading axis, and returns the F and H of each.
     propagates_error: F and H are the loss's slope at the output times functions of the student's
         fields alone, as for the gradient. Then averages know where F jumps and how label noise
         enters; otherwise the first is measured, and the second takes nodes.
@@ -118,6 +139,9 @@ class AbstractRule(Readable):
     momentum: Any
     spherical: bool = eqx.field(static=True, default=False)
 
+    draws: ClassVar[int] = 0
+    needs_overlaps: ClassVar[bool] = False
+    is_episode: ClassVar[bool] = False
     name: ClassVar[str | None] = None
     own_options: ClassVar[tuple[str, ...]] = ()
     is_gradient: ClassVar[bool] = False
@@ -139,7 +163,7 @@ class AbstractRule(Readable):
         self.lr_bias = None if lr_bias is None else _as_rate(lr_bias, "lr_bias")
         self.weight_decay = as_float(weight_decay, "weight_decay")
         self.batch_size = _as_batch_size(batch_size)
-        self.momentum, self.spherical = momentum, _as_flag(spherical, "spherical")
+        self.momentum, self.spherical = momentum, as_flag(spherical, "spherical")
         require_at_least(self.weight_decay, 0.0, "weight_decay", "it shrinks the weights")
         if momentum is not None and not isinstance(momentum, SlowMomentum):
             self.momentum = as_float(momentum, "momentum")
@@ -153,11 +177,44 @@ class AbstractRule(Readable):
         """(F, H) of one sample. layers: second layers and biases; the teacher's are not there,
         for all that a rule may know of the teacher is the label."""
 
+    def modulations(self, problem: Problem, samples: Sample, layers: Layers) -> Modulation:
+        """(F, H) of each sample of a batch, (batch, k) each."""
+        if self.is_episode:
+            return self.modulation(problem, samples, layers)
+        seen = samples.overlaps
+
+        def one(sample: Sample) -> Modulation:
+            return self.modulation(problem, sample._replace(overlaps=seen), layers)
+
+        return jax.vmap(one)(samples._replace(overlaps=None))
+
+    def require_finite_episode(self) -> None:
+        """Raises: ValueError for an episode of infinitely many samples."""
+        if self.is_episode and self.has_infinite_batch:
+            raise ValueError(
+                f"{type(self).__name__} sees all samples of a batch at once, so batch_size must be "
+                "an integer; got inf."
+            )
+
+    def draws_of(self, k: int) -> int:
+        """How many numbers each sample has for a rule of k units."""
+        return self.draws
+
     def closed_form(self, signal: FieldAverages, layers: Layers) -> FieldAverages | None:
         """The rule's averages from those of the error signal, F_i = g'(lambda_i) (phi - y) and
         H_i = g(lambda_i) (phi - y), of which there are closed forms. None: they do not follow, and
         a rule that does not override this has none."""
         return None
+
+    @property
+    def input_noise(self) -> Scalar | None:
+        """Standard deviation of noise on the student's inputs, along which the weights then move
+        too; labels are those of clean inputs. None: there is none."""
+        return None
+
+    def tested_layer(self, v: Float[Array, " k"]) -> Float[Array, " k"]:
+        """The second layer of the student that is tested: eg is that of a student with this one."""
+        return v
 
     def require_units(self, k: int, m: int) -> None:
         """Raises: ValueError where the rule's own parameters are not for k and m units."""
@@ -242,7 +299,7 @@ def _as_batch_size(batch_size: CountLike) -> int | float:
     return as_count(batch_size, "batch_size", "it sets array shapes; math.inf: all samples")
 
 
-def _as_flag(value: Any, name: str) -> bool:
+def as_flag(value: Any, name: str) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False; got {brief(value)}.")
     return bool(value)

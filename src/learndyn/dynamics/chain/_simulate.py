@@ -30,7 +30,7 @@ from learndyn.dynamics.chain._loop import Row, run_chain
 from learndyn.dynamics.chain._random import lane_seeds
 from learndyn.dynamics.chain._step import ChainSetting, ChainState
 from learndyn.problems import Problem
-from learndyn.rules import AbstractRule
+from learndyn.rules import AbstractRule, reads_size
 from learndyn.states import (
     Overlaps,
     ProblemLike,
@@ -126,7 +126,8 @@ def _prepared(
     order = jnp.concatenate([jnp.arange(k, k + m), jnp.arange(k)])  # the teacher first
     c = start.covariance[order][:, order]
     root = _triangular_root(jnp.where(valid, c, 0.0))
-    setting = ChainSetting(problem, rule, root[:m, :m], start.v_teacher, start.b_teacher, n)
+    given = root[:m, :m], start.v_teacher, start.b_teacher, n
+    setting = ChainSetting(problem, rule, *given, reads_size(problem, rule, k, m))
     moving = rule.momentum is not None
     rows = 2 * k if moving else k
     rows_t = jnp.zeros((rows, m)).at[:k].set(root[m:, :m])
@@ -178,4 +179,4 @@ def _is_valid(
 
 def _most_steps(rule: AbstractRule, start: Overlaps) -> float:
     """Blocks of steps are counted in 32 bits."""
-    return 2.0**32 * steps_per_block(rule.batch_size, _vectors(rule, start))
+    return 2.0**32 * steps_per_block(rule, _vectors(rule, start), start.k)

@@ -10,18 +10,20 @@ from functools import reduce
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from learndyn.dynamics.chain._factor import Column, lq_factor, project_out, rank_one_update
-from learndyn.dynamics.chain._fields import lane_modulations
+from learndyn.dynamics.chain._fields import LaneSample, lane_modulations
 from learndyn.dynamics.chain._lanes import inner, per_lane
 from learndyn.problems import Layers, Problem
-from learndyn.rules import AbstractRule, Rates
+from learndyn.rules import AbstractRule, Rates, Seen
 
 
 class ChainSetting(eqx.Module):
-    """What stays the same during a run. teacher: factor L of T = L L^T."""
+    """What stays the same during a run. teacher: factor L of T = L L^T. reads_size: whether the
+    rule reads |x|^2/n."""
 
     problem: Problem
     rule: AbstractRule
@@ -29,6 +31,7 @@ class ChainSetting(eqx.Module):
     v_teacher: Float[Array, "m *#lanes"]
     b_teacher: Float[Array, "m *#lanes"] | None
     n: Float[Array, "*#lanes"]
+    reads_size: bool = eqx.field(static=True, default=False)
 
 
 class ChainState(NamedTuple):
@@ -56,11 +59,13 @@ class Draw(NamedTuple):
     z: coordinates of the batch's inputs along the frame, teacher first. y: labels.
     outside: lower-triangular factor of the Gram matrix of what is left of the inputs, either
     of all of them or, for batches larger than k, of k orthonormal combinations.
+    own: numbers for the rule; None where it asks for none.
     """
 
     z: Float[Array, "*steps batch d lanes"]
     y: Float[Array, "*steps batch lanes"]
     outside: Float[Array, "*steps r r lanes"]
+    own: Float[Array, "*steps batch draws lanes"] | None = None
 
 
 def chain_step(
@@ -152,16 +157,41 @@ def _gradients(
     setting: ChainSetting, state: ChainState, draw: Draw, opaque_true: Bool[Array, ""]
 ) -> tuple[Float[Array, "batch k lanes"], Float[Array, "k lanes"]]:
     """c for each sample, and the mean of dloss/dv."""
-    k, m = state.k, state.rows_t.shape[1]
     layers = Layers(state.v, setting.v_teacher, state.b, setting.b_teacher)
-    samples = []
-    for z, y in zip(draw.z, draw.y, strict=True):
-        # lambda = w x / sqrt n, from the coordinates of w and x along the frame
-        outside = sum(state.columns[j][:k] * z[m + j] for j in range(k))
-        lam = inner(state.rows_t[:k], z[None, :m]) + outside
-        samples.append(lane_modulations(setting.problem, setting.rule, lam, y, layers, opaque_true))
-    c, dv = zip(*samples, strict=True)
-    return jnp.stack(c), reduce(operator.add, dv) / len(dv)
+    samples = [_sample(setting, state, draw, b) for b in range(len(draw.y))]
+    given = setting.problem, setting.rule
+    if setting.rule.is_episode:
+        # All samples at once, with a leading axis; the overlaps are theirs in common.
+        stacked = [one._replace(overlaps=None) for one in samples]
+        episode = jax.tree.map(lambda *x: jnp.stack(x), *stacked)
+        episode = episode._replace(overlaps=samples[0].overlaps)
+        c, dv = lane_modulations(*given, episode, layers, opaque_true)
+    else:
+        found = [lane_modulations(*given, one, layers, opaque_true) for one in samples]
+        c, dv = zip(*found, strict=True)
+        c = jnp.stack(c)
+    return c, reduce(operator.add, dv) / len(dv)
+
+
+def _sample(setting: ChainSetting, state: ChainState, draw: Draw, b: int) -> LaneSample:
+    """Sample number b of the batch."""
+    (k, m), z = state.rows_t[: state.k].shape[:2], draw.z[b]
+    # lambda = w x / sqrt n, from the coordinates of w and x along the frame
+    outside = sum(state.columns[j][:k] * z[m + j] for j in range(k))
+    lam = inner(state.rows_t[:k], z[None, :m]) + outside
+    size = None
+    if setting.reads_size:
+        size = (jnp.sum(z**2, axis=0) + jnp.sum(draw.outside[b] ** 2, axis=0)) / setting.n
+    seen = overlaps_of(setting, state) if setting.rule.needs_overlaps else None
+    return LaneSample(lam, draw.y[b], None if draw.own is None else draw.own[b], size, seen)
+
+
+def overlaps_of(setting: ChainSetting, state: ChainState) -> Seen:
+    """Q (k, k, lanes) and R (k, m, lanes)."""
+    w_t = state.rows_t[: state.k]
+    w_s = jnp.stack([column[: state.k] for column in state.columns], axis=1)
+    q = inner(w_t[:, None], w_t[None]) + inner(w_s[:, None], w_s[None])
+    return Seen(q, inner(w_t[:, None], setting.teacher[None]))
 
 
 def _weight_gradient(
@@ -170,12 +200,13 @@ def _weight_gradient(
     """Mean of c x over the batch: along the frame, then along r more directions.
 
     The inputs' parts X outside the frame are independent of C: (k, batch), so for batch > k
-    C X has the law of C's triangular factor times k such vectors.
+    C X has the law of C's triangular factor times k such vectors. That is not so where the rule
+    reads the lengths of the inputs; then there are as many as samples.
     """
     batch, k = c.shape[:2]
     factor = c.swapaxes(0, 1)
     along = _product(factor, draw.z)
-    if batch > k:
+    if batch > k and draw.outside.shape[0] == k:
         factor = jnp.stack(lq_factor(factor, opaque_true), axis=1)
     return jnp.concatenate([along, _product(factor, draw.outside)], axis=1) / batch
 
