@@ -75,11 +75,13 @@ def choose_nodes(
     biases: bool,
     nodes: AbstractNodes | str | Any = None,
     reach: float | None = None,
+    more: int = 0,
 ) -> NodeAverages:
     """Averages over nodes, which are there for every problem.
 
     nodes: None: a lattice for smooth problems of at most five dimensions, else quasi-Monte Carlo,
-        both closed under the problem's symmetries. reach: as for `choose_averages`.
+        both closed under the problem's symmetries. reach: as for `choose_averages`. more: further
+        dimensions of nodes.
     Raises: ValueError for anything else than nodes.
     """
     if nodes is not None and not isinstance(nodes, AbstractNodes):
@@ -88,7 +90,7 @@ def choose_nodes(
             f"QuasiMonteCarlo(...) or MonteCarlo(...); got {nodes!r}."
         )
     exact_error = nodes is None and has_closed_form(problem, biases=biases)
-    keywords = {"biases": biases, "exact_error": exact_error, "reach": reach}
+    keywords = {"biases": biases, "exact_error": exact_error, "reach": reach, "more": more}
     return node_averages(problem, k, m, rule=rule, nodes=nodes, **keywords)
 
 

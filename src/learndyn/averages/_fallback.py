@@ -59,13 +59,14 @@ def node_averages(
     nodes: AbstractNodes | None = None,
     exact_error: bool = False,
     reach: float | None = None,
+    more: int = 0,
 ) -> NodeAverages:
     """Averages over nodes that keep the problem's symmetries; over `nodes` where given, with a
     `SymmetryWarning` where those do not.
 
-    reach: largest standard deviation of a field; None: 1.
+    reach: largest standard deviation of a field; None: 1. more: dimensions after all others.
     """
-    draws = 0 if rule is None else rule.draws_of(k)
+    draws = more if rule is None else more + rule.draws_of(k)
     copies = int(rule.batch_size) if rule is not None and rule.is_episode else 1
     dims = copies * (k + m + has_zeta_node(problem, rule, m) + draws)
     smooth = is_smooth_with(problem, rule, m)

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from learndyn._numerics.psd_root import scaled_root
 from learndyn.averages._closed import ClosedForm
 from learndyn.averages._roots import field_root
 from learndyn.averages._samples import Rest, labels, modulations, sum_errors, sum_fields
+from learndyn.averages._seen import seen_state
 from learndyn.averages._types import AbstractAverages
 from learndyn.problems import Layers, Problem, regularity
 from learndyn.rules import AbstractRule, FieldAverages, Modulation, Seen
@@ -112,16 +114,22 @@ class NodeAverages(AbstractAverages):
         """Covariance over samples of observable(lam, rho, modulation), a vector of length q.
 
         Exact in the label noise for observables up to second degree in the modulation. Of a rule
-        that takes episodes: of the mean over the samples of an episode.
+        that takes episodes: of the mean over the samples of an episode. rho are the teacher's
+        fields of the student's input, which may be noisy.
         """
         z, rest, weight = self._split(rule, state)
-        root, layers = field_root(state, student_first=self._student_first), state.layers
+        seen, layers = seen_state(rule, state), state.layers
+        root = field_root(seen, student_first=self._student_first)
         f = z @ root.matrix().T
         lam, rho = f[:, : state.k], f[:, state.k :]
+        along = rho
+        if rule.input_noise is not None:
+            told, left = _noisy_teacher(rule.input_noise, state, root.inverse())
+            along = z @ told.T + rest.draws @ left.T
         mean, second = jnp.zeros(()), jnp.zeros(())
         for probability, y in labels(problem, rule, rho, rest.zeta, layers, points=3):
             found = modulations(problem, rule, lam, y, layers, rest)
-            value = jax.vmap(observable)(lam, rho, found)
+            value = jax.vmap(observable)(lam, along, found)
             if self.copies > 1:
                 value = value.reshape(-1, self.copies, value.shape[1]).mean(axis=1)
                 weight = weight.reshape(-1, self.copies).sum(axis=1)
@@ -186,6 +194,21 @@ class NodeAverages(AbstractAverages):
         reads = rule is not None and rule.needs_overlaps
         seen = Seen(state.Q, state.R) if reads else None
         return nodes[:, :d], Rest(zeta, nodes[:, dims - self.draws :], seen), weight
+
+
+def _noisy_teacher(
+    std: Array, state: Overlaps, inverse: Float[Array, "d d"]
+) -> tuple[Float[Array, "m d"], Float[Array, "m m"]]:
+    """A and L with A z + L a the teacher's fields of noisy inputs, a ~ N(0, 1), where S z are the
+    fields of a sample, those of the student noisy as well.
+
+    inverse: of S.
+    """
+    factor = 1.0 + std**2
+    # Conditioning of Gaussian numbers
+    told = jnp.concatenate([factor * state.R.T, state.T], axis=1) @ inverse.T
+    rest, _ = scaled_root(factor * state.T - told @ told.T, jnp.diagonal(state.T))
+    return told, rest
 
 
 def _difference(of: Sum, reference: Problem) -> Sum:

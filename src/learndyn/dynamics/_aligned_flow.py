@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from learndyn._types import Scalar
 from learndyn.averages import AbstractOneUnit, outside_of
 from learndyn.dynamics._overlap_flow import OverlapFlow
-from learndyn.states import Overlaps
+from learndyn.states import Overlaps, tested
 
 
 class AlignedFlow(eqx.Module):
@@ -52,7 +52,8 @@ class AlignedFlow(eqx.Module):
 
     def error(self, y: Float[Array, " p"]) -> Float[Array, ""]:
         """eg at y."""
-        return self.averages.error_at(self.flow.problem, *self.unpack(y))
+        state, outside = self.unpack(y)
+        return self.averages.error_at(self.flow.problem, tested(self.flow.rule, state), outside)
 
     @property
     def is_relative(self) -> Bool[Array, " p"]:
@@ -61,7 +62,9 @@ class AlignedFlow(eqx.Module):
 
 
 def aligned_flow(flow: OverlapFlow) -> AlignedFlow | None:
-    """`flow` in coordinates that keep the angle; None where it has none, or has velocities."""
-    if isinstance(flow.averages, AbstractOneUnit) and not flow.rule.has_slow_momentum:
+    """`flow` in coordinates that keep the angle; None where it has none, or has velocities, or the
+    student sees other inputs than the teacher."""
+    other = flow.rule.has_slow_momentum or flow.rule.input_noise is not None
+    if isinstance(flow.averages, AbstractOneUnit) and not other:
         return AlignedFlow(flow, flow.averages)
     return None

@@ -37,7 +37,8 @@ def noise_averages(
     """
     require_finite_batch(rule, "a theory of fluctuations")
     sizes = {"rule": rule, "biases": has_biases(start, rule)}
-    sizes |= {"reach": reach_of(start)}
+    # The weights move along noisy inputs, whose fields the fields of a sample do not tell.
+    sizes |= {"reach": reach_of(start), "more": 0 if rule.input_noise is None else start.m}
     # Gauss-Hermite with three nodes integrates polynomials up to degree 5 exactly.
     if nodes is None and _is_linear(problem, rule) and start.k + start.m <= _MAX_EXACT_DIMS:
         nodes = GaussHermite(3)
@@ -68,11 +69,12 @@ def diffusion(
     """
     rule, problem = flow.rule, flow.problem
     rates, state = rule.effective_rates(t), flow.unpack(y)
+    size = 1.0 if rule.input_noise is None else 1.0 + rule.input_noise**2  # |x|^2/n
 
     def increment(lam: Array, rho: Array, found: Modulation) -> Array:
         moved = rates.w * found.c
         pull = -jnp.outer(moved, lam)
-        dq = pull + pull.T + jnp.outer(moved, moved) / rule.batch_size
+        dq = pull + pull.T + size * jnp.outer(moved, moved) / rule.batch_size
         dr = -jnp.outer(moved, rho)
         if rule.spherical:
             dq, dr = on_sphere(state, dq, dr)

@@ -200,10 +200,10 @@ def trajectory_from(
 def _capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
     """Tolerances no finer than the averages where those make the drift discontinuous."""
     rtol, atol = tolerances
-    problem, rule, start, averages = flow.problem, flow.rule, flow.start, flow.averages
+    start, averages = flow.start, flow.averages
     if not averages.is_stepwise:
         return rtol, atol
-    of = lambda a: sampled(a.field_averages(problem, rule, start), start)
+    of = lambda a: sampled(flow.averages_of(a, start), start)
     values, errors, _ = estimated(averages, of)
     error = jnp.max(jnp.stack(errors))
     scale = jnp.max(jnp.stack([jnp.max(jnp.abs(value)) for value in values]))

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._numerics.linear_algebra import triu
-from learndyn.averages import AbstractAverages, AbstractOneUnit, FieldAverages
+from learndyn.averages import AbstractAverages, AbstractOneUnit, FieldAverages, seen_averages
 from learndyn.problems import Problem, loss_slope_jumps
 from learndyn.rules import AbstractRule, Rates
-from learndyn.states import Overlaps
+from learndyn.states import Overlaps, tested
 
 
 class Velocity(NamedTuple):
@@ -51,8 +51,15 @@ class OverlapFlow(eqx.Module):
 
     @eqx.filter_jit  # traced once: Diffrax asks for it five times in a solve
     def _at(self, t: Array, y: Any) -> Float[Array, " p"]:
-        averages = self.averages.field_averages(self.problem, self.rule, self.unpack(y))
-        return self.drift(t, y, averages)
+        return self.drift(t, y, self.averages_of(self.averages, self.unpack(y)))
+
+    def averages_of(self, averages: AbstractAverages, state: Overlaps) -> FieldAverages:
+        """Averages of the rule's modulation at `state`, by any averages."""
+        return seen_averages(averages, self.problem, self.rule, state)
+
+    def error_by(self, averages: AbstractAverages, state: Overlaps) -> Float[Array, ""]:
+        """eg at `state`, of the student that is tested, by any averages."""
+        return averages.generalisation_error(self.problem, tested(self.rule, state))
 
     def drift(self, t: Array, y: Any, averages: FieldAverages) -> Float[Array, " p"]:
         """dy/dt, given the averages at y."""

@@ -19,7 +19,7 @@ from learndyn._checks import asymmetry, is_concrete, psd_slack, require_unbatche
 from learndyn._types import Times
 from learndyn.averages import at_rest
 from learndyn.problems import Layers, MultiIndex, Problem, Sign, out_of_range, remembered
-from learndyn.rules import NAMED, AbstractRule, SlowMomentum, blank_sample
+from learndyn.rules import OWN, AbstractRule, SlowMomentum, blank_sample
 from learndyn.states import Overlaps, Weights, concrete_covariance, require_compatible
 
 
@@ -126,14 +126,10 @@ def require_fields(problem: Problem, k: int, m: int, rule: AbstractRule | None =
     if problem.overrides("label", "teacher_output", "student_output", "signals", "gradient"):
         fault = remembered(_fault_of_problem, problem, k, m)
         _require_none(fault, type(problem).__name__, f"k = {k} and m = {m} fields")
-    if rule is not None and type(rule).__module__ not in _OWN_RULES:
+    if rule is not None and type(rule) not in OWN:
         fault = remembered(_fault_of_rule, *at_rest(problem, rule), k, m)
         reads = f"k = {k} fields, those of the student, and {rule.draws_of(k)} draws"
         _require_none(fault, "the rule", reads)
-
-
-_OWN_RULES = {cls.__module__ for cls in NAMED.values()}
-"""Where the library's own rules are, which read all fields alike."""
 
 
 def _fault_of_teacher(teacher: MultiIndex, m: int) -> tuple[int, int] | None:
@@ -150,9 +146,7 @@ def _fault_of_problem(problem: Problem, k: int, m: int) -> tuple[int, int] | Non
     return out_of_range(everything, (k,), (m,), (), (k,), (m,))
 
 
-def _fault_of_rule(
-    problem: Problem, rule: AbstractRule, k: int, m: int
-) -> tuple[int, int] | None:
+def _fault_of_rule(problem: Problem, rule: AbstractRule, k: int, m: int) -> tuple[int, int] | None:
     shapes, tree = jax.tree.flatten(blank_sample(rule, k, m))
 
     def modulation(v: Array, b: Array, *sample: Array) -> Any:

@@ -2,6 +2,7 @@
 
 import abc
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float
 from learndyn._checks import as_count, as_float, brief, is_concrete, require_at_least
 from learndyn._readable import Readable
 from learndyn._types import CountLike, RealLike, Scalar, Schedule
-from learndyn.problems import Layers, Problem, as_module, called
+from learndyn.problems import Layers, Problem, as_module, called, declared
 
 
 class Seen(NamedTuple):
@@ -81,6 +82,14 @@ class FieldAverages(NamedTuple):
         return FieldAverages(
             column * self.G, column * weights * self.Phi, self.h, weights * self.f, fields
         )
+
+
+class ErrorSignal(NamedTuple):
+    """The averages of the error signal, F_i = g'(lambda_i) (phi - y) and H_i = g(lambda_i)
+    (phi - y), at a state, as a function of the second layer v of phi."""
+
+    at: Callable[[Float[Array, " k"]], FieldAverages]
+    layers: Layers
 
 
 class SlowMomentum(Readable):
@@ -206,6 +215,20 @@ class AbstractRule(Readable):
         a rule that does not override this has none."""
         return None
 
+    def closed_form_of(self, signal: ErrorSignal) -> FieldAverages | None:
+        """The same, for rules that need the averages at other second layers as well."""
+        return self.closed_form(signal.at(signal.layers.v), signal.layers)
+
+    def follows(self, problem: Problem) -> bool:
+        """Whether a closed form holds for this problem: where it has closed forms itself."""
+        return self.has_closed_form and not problem.overrides(*self.reads)
+
+    def wedge_averages(self, problem: Problem) -> Callable | None:
+        """Closed-form averages of the slope at the output for a linear unit that learns the sign of
+        one field: a function of `learndyn.integrals.half_planes`. By default those of the loss;
+        None: there are none."""
+        return declared(problem.loss, "wedge_averages") if self.follows(problem) else None
+
     @property
     def input_noise(self) -> Scalar | None:
         """Standard deviation of noise on the student's inputs, along which the weights then move
@@ -236,7 +259,13 @@ class AbstractRule(Readable):
     @property
     def has_closed_form(self) -> bool:
         """Whether the rule declares a closed form."""
-        return type(self).closed_form is not AbstractRule.closed_form
+        simple = type(self).closed_form is not AbstractRule.closed_form
+        return simple or self.needs_other_layers
+
+    @property
+    def needs_other_layers(self) -> bool:
+        """Whether that follows from averages at other second layers alone."""
+        return type(self).closed_form_of is not AbstractRule.closed_form_of
 
     @property
     def trains_second(self) -> bool:

@@ -146,9 +146,7 @@ class _Run(eqx.Module):
         measure = Measurement(self.problem, self.rule, self.weights, base_of(self.inputs), stream)
         return measure, with_draws(stream, self.rule, self.key, self.weights.k)
 
-    def advance(
-        self, state: LearningState, batch: tuple[Array, ...], step: Array
-    ) -> LearningState:
+    def advance(self, state: LearningState, batch: tuple[Array, ...], step: Array) -> LearningState:
         alpha, teacher = step / self.weights.n, self.weights.w_teacher
         return sgd_step(self.problem, self.rule, state, batch, alpha, teacher)
 
