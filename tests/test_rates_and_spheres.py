@@ -41,6 +41,8 @@ def run(level, rule, start=START, problem=PROBLEM, **keywords):
         return ld.simulate_chain(problem, rule, start, TS, n=40, key=key, **keywords)
     if level == "ode":
         return ld.solve_ode(problem, rule, start, TS, **keywords)
+    if level == "fluctuations":
+        return ld.fluctuations(problem, rule, start, TS, **keywords)
     return ld.simulate_langevin(problem, rule, start, TS, n=40, key=key, dt=0.1, **keywords)
 
 
@@ -102,6 +104,7 @@ def test_fluctuations_with_rates_per_unit():
 def test_rates_for_other_units(level):
     with pytest.raises(ValueError, match=r"one for each of the 2 student units.*got shape \(3,\)"):
         run(level, ld.SGD([0.1, 0.2, 0.3]))
+
     with pytest.raises(ValueError, match=r"lr_second must be one number.*\(1, 2\)"):
         run(level, ld.SGD(0.1, [[0.1, 0.2]]))
 
@@ -127,10 +130,7 @@ def test_the_population_gradient_is_the_limit_of_large_batches():
 def test_no_other_level_follows_the_population_gradient(level):
     rule = ld.SGD(0.5, batch_size=math.inf)
     with pytest.raises(ValueError, match="batch_size=inf, the average over all samples"):
-        if level == "fluctuations":
-            ld.fluctuations(PROBLEM, rule, START, TS)
-        else:
-            run(level, rule)
+        run(level, rule)
 
 
 # The sphere

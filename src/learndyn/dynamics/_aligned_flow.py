@@ -16,8 +16,9 @@ class AlignedFlow(eqx.Module):
     """`flow` for k = m = 1, with S = Q - R**2/T in place of Q as the first coordinate.
 
     Equation: dS = -2 lr (<dF/dlambda> + kappa) S + lr**2 <F**2> / B, which follows from dQ and dR;
-    the teacher's direction has dropped out; spherical rules subtract S dQ/Q. S falls to 0 as student and teacher align, while
-    Q T - R**2 cancels; so a solver must hold S to a relative tolerance alone.
+    the teacher's direction has dropped out; spherical rules subtract S dQ/Q. S falls to 0 as
+    student and teacher align, while Q T - R**2 cancels; so a solver must hold S to a relative
+    tolerance alone.
     """
 
     flow: OverlapFlow

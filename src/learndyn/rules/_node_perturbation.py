@@ -2,10 +2,9 @@
 
 from typing import Any, ClassVar, Literal
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-
-import equinox as eqx
 
 from learndyn._checks import as_float, brief, is_concrete, require_at_least
 from learndyn._types import RealLike, Schedule

@@ -32,7 +32,10 @@ def lane_modulations(
     layers: Layers,
     opaque_true: Bool[Array, ""],
 ) -> Modulation:
-    """The rule's modulation of one sample, or one episode, in each lane. opaque_true: see `apart`."""
+    """The rule's modulation of one sample, or of one episode, in each lane.
+
+    opaque_true: see `apart`.
+    """
     numbers, rest = eqx.partition((problem, rule), eqx.is_array)
 
     def modulation(numbers: Any, sample: LaneSample, layers: Layers) -> Modulation:
