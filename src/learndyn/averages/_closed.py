@@ -11,7 +11,7 @@ from learndyn.averages._types import AbstractAverages, half_square
 from learndyn.integrals import erf
 from learndyn.integrals.rescaled import Rescaled
 from learndyn.problems import Problem, are_same, declared, error_function, squared_scale
-from learndyn.rules import AbstractRule, ErrorSignal, FieldAverages
+from learndyn.rules import AbstractRule, ErrorSignal, FieldAverages, Seen
 from learndyn.states import Overlaps
 
 
@@ -77,7 +77,7 @@ def rule_averages(
         G, Phi, h, f, _ = found
         return FieldAverages(scale * G, scale**2 * Phi, scale * h, scale * f)
 
-    averages = rule.closed_form_of(ErrorSignal(at, state.layers))
+    averages = rule.closed_form_of(ErrorSignal(at, state.layers, Seen(state.Q, state.R)))
     if averages is None:
         raise ValueError(
             f"{type(rule).__name__}.closed_form must return averages; got None. Remove it, and "

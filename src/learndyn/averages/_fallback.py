@@ -66,6 +66,13 @@ def node_averages(
 
     reach: largest standard deviation of a field; None: 1. more: dimensions after all others.
     """
+    if rule is not None and rule.moves_along_weights:
+        raise ValueError(
+            f"{type(rule).__name__} has no averages over nodes, since it moves weights along "
+            "weights: its ODE needs erf units in student and teacher, squared loss, no biases and "
+            f"averages=None; got {type(problem).__name__} with student={problem.student}, "
+            f"teacher={problem.teacher}, loss={problem.loss}. Use simulate_sgd."
+        )
     draws = more if rule is None else more + rule.draws_of(k)
     copies = int(rule.batch_size) if rule is not None and rule.is_episode else 1
     dims = copies * (k + m + has_zeta_node(problem, rule, m) + draws)

@@ -107,7 +107,7 @@ def modulations(
         return rule.modulations(problem, samples._replace(overlaps=seen), own)
 
     samples = Sample(*map(apart, (lam, y, draws, one)))
-    return Modulation(*(x.reshape(lam.shape) for x in jax.vmap(episode)(samples)))
+    return Modulation(*(x.reshape(lam.shape) for x in jax.vmap(episode)(samples)[:2]))
 
 
 def clean_teacher_output(

@@ -176,6 +176,17 @@ def require_finite_batch(rule: AbstractRule, function: str) -> None:
         )
 
 
+def require_local(rule: AbstractRule, function: str) -> None:
+    """Raises: ValueError for a rule that moves weights along weights, whose samples alone do not
+    say what it does."""
+    if rule.moves_along_weights:
+        raise ValueError(
+            f"{type(rule).__name__} moves weights not only along the inputs, so it has no chain, "
+            f"no noise theory and no averages over nodes; got {function}. Use simulate_sgd, or "
+            "solve_ode with erf units and squared loss."
+        )
+
+
 def sphere_holds(rule: AbstractRule, state: Overlaps | Weights) -> Bool[Array, ""]:
     """Whether a start, which may be traced, has Q_ii = 1 where the rule is spherical."""
     if not rule.spherical:

@@ -70,9 +70,9 @@ class Clipped(AbstractRule):
 
     def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
         if not self.is_episode:
-            c, dv = self.rule.modulation(problem, sample, layers)
+            c, dv, _ = self.rule.modulation(problem, sample, layers)
             return Modulation(c * self._factor(jnp.sum(c**2) * sample.size), dv)
-        c, dv = self.rule.modulations(problem, sample, layers)
+        c, dv, _ = self.rule.modulations(problem, sample, layers)
         square = jnp.sum(jnp.sum(c**2, axis=1) * sample.size) / len(sample.y) ** 2
         return Modulation(c * self._factor(square), dv)
 

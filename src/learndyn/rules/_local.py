@@ -72,6 +72,8 @@ class LocalRule(AbstractRule):
     def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
         must = "a rule's modulation must be a function (problem, sample, layers) -> Modulation"
         result = called(self.function, must, problem, sample, layers)
+        if isinstance(result, Modulation):
+            result = result[:2]
         if not isinstance(result, tuple) or len(result) != 2:
             raise ValueError(
                 "a rule's modulation must return Modulation(c, dv), two arrays with one entry for "

@@ -46,11 +46,14 @@ class Modulation(NamedTuple):
 
     c: (k,) the F_i of w_i <- w_i - (lr/sqrt n) F_i x, which move the biases too.
     dv: (k,) the H_i of v_i <- v_i - (lr_second/n) H_i.
-    Of an episode: (batch, k) each.
+    dw: (k, k) W of w_i <- w_i - (lr/n) sum_j W_ij w_j, for rules that move weights along weights;
+        None: 0. Only the library's own rules have it.
+    Of an episode, the first axis is the batch.
     """
 
     c: Float[Array, "*batch k"]
     dv: Float[Array, "*batch k"]
+    dw: Float[Array, "*batch k k"] | None = None
 
 
 class FieldAverages(NamedTuple):
@@ -86,10 +89,11 @@ class FieldAverages(NamedTuple):
 
 class ErrorSignal(NamedTuple):
     """The averages of the error signal, F_i = g'(lambda_i) (phi - y) and H_i = g(lambda_i)
-    (phi - y), at a state, as a function of the second layer v of phi."""
+    (phi - y), at a state, as a function of the second layer v of phi. overlaps: Q and R there."""
 
     at: Callable[[Float[Array, " k"]], FieldAverages]
     layers: Layers
+    overlaps: Seen
 
 
 class SlowMomentum(Readable):
@@ -133,6 +137,8 @@ class AbstractRule(Readable):
     closed_form: its averages, where they follow from those of the error signal.
     reads: the functions of `Problem` that the modulation calls; where a subclass overrides one of
         them, nothing is declared of the outcome.
+    moves_along_weights: its modulations have dw, which SGD on weights and the ODE in closed form
+        alone can follow.
     is_gradient: the modulation is the gradient of the loss, as closed forms of the literature have
         it. name, own_options: what the command line calls it and its own arguments.
 
@@ -156,6 +162,7 @@ class AbstractRule(Readable):
     is_gradient: ClassVar[bool] = False
     propagates_error: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("gradient", "signals")
+    moves_along_weights: ClassVar[bool] = False
 
     def __init__(
         self,

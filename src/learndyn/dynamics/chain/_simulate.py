@@ -17,6 +17,7 @@ from learndyn.dynamics._prepare import (
     overlaps_hold,
     require_countable,
     require_finite_batch,
+    require_local,
     require_run,
     run_numbers,
     sphere_holds,
@@ -74,6 +75,7 @@ def simulate_chain(
     ts, key, start = checked_times(ts), as_key(key), as_overlaps(start)
     require_x64("the chain", problem, rule, start)
     require_finite_batch(rule, "simulate_chain")
+    require_local(rule, "simulate_chain")
     n = as_float(n, "n")
     require_run(problem, rule, start, _numbers(problem, rule, start, n), "simulate_chain")
     require_countable(ts, n, _most_steps(rule, start))
