@@ -48,7 +48,11 @@ def with_value(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     name, *rest = path
     if rest:
         value = with_value(getattr(tree, name), tuple(rest), value)
-    return dataclasses.replace(tree, **{name: value})
+    fields = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
+    # A constructor may have another name for what a field holds.
+    names = getattr(type(tree), "constructed_from", {})
+    given = {names.get(field, field): x for field, x in (fields | {name: value}).items()}
+    return type(tree)(**given)
 
 
 def _read(dataset: "xarray.Dataset", kind: str, known: Iterable[Callable]) -> Any:

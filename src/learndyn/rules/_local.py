@@ -1,6 +1,6 @@
 """A learning rule that a user writes as one function of a sample."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -45,6 +45,12 @@ class LocalRule(AbstractRule):
     returns other shapes, for a negative number of draws, an episode of infinite size, and as `SGD`.
     Source: the limit n -> infinity as for SGD, with F in place of the gradient; derived here.
     """
+
+    constructed_from: ClassVar[dict[str, str]] = {
+        "function": "modulation",
+        "is_episode": "episode",
+    }
+    """Arguments of the constructor whose fields have other names."""
 
     function: Any
     draws: int = eqx.field(static=True)
