@@ -28,7 +28,7 @@ NAMES = [entry.name for entry in ld.atlas.entries()]
 def test_the_numbers_agree(name):
     found = ld.atlas.reproduce(name, quick=True)
     assert found.rows
-    assert not found.missed, "\n".join(found.lines())
+    assert not found.unexplained, "\n".join(found.lines())
     figure = found.figure()
     assert figure.axes
     assert ld.atlas.entry_of(name).claim in "".join(figure.texts[0].get_text().split("\n"))

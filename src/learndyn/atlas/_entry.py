@@ -58,6 +58,7 @@ class Published:
     value: as it is printed, so that its last digit says how well it is known; "" where the
         publication shows a curve without numbers.
     within: the absolute margin that the source itself gives; None: that of the kind.
+    missed: why the number is known not to agree; "" where it should.
     """
 
     of: str
@@ -67,6 +68,7 @@ class Published:
     source: str = ""
     certainty: Certainty = "a"
     within: float | None = None
+    missed: str = ""
 
     @property
     def number(self) -> float:
@@ -132,6 +134,7 @@ class Entry:
     settings: plain data, all that the run reads. quick: what replaces some of them for a run of
         seconds. run: settings -> dataset; it knows nothing of what was published.
     published: the numbers. panels: the picture. note: what is not known of the publication.
+    own_setting: the publication gives no data: the setting is ours.
     """
 
     name: str
@@ -145,12 +148,14 @@ class Entry:
     panels: tuple[Panel, ...]
     quick: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    own_setting: bool = False
 
     @property
     def claim(self) -> Literal["reproduces", "phenomenon"]:
         """ "reproduces" where the settings are from the passage or the authors' repository alone,
         else "phenomenon": the figure's effect, with numbers of our own."""
-        return "reproduces" if set(self.mark.split("+")) <= {"S", "C"} else "phenomenon"
+        read = set(self.mark.split("+")) <= {"S", "C"} and not self.own_setting
+        return "reproduces" if read else "phenomenon"
 
     @property
     def claim_text(self) -> str:

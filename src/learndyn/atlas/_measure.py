@@ -46,10 +46,15 @@ def along(name: str, datasets: dict[Any, "xarray.Dataset"]) -> "xarray.Dataset":
     import xarray as xr
 
     index = xr.DataArray(list(datasets), dims=name, attrs={"long_name": NAMES.get(name, name)})
-    joined = xr.concat(
-        list(datasets.values()), dim=name, join="outer", combine_attrs="drop_conflicts"
-    )
+    counted = [_with_units(one) for one in datasets.values()]
+    joined = xr.concat(counted, dim=name, join="outer", combine_attrs="drop_conflicts")
     return joined.assign_coords({name: (name, index.values, index.attrs)})
+
+
+def _with_units(dataset: "xarray.Dataset") -> "xarray.Dataset":
+    """Hidden units counted from 1, by which datasets of different sizes are joined."""
+    units = [dim for dim in ("student", "student_", "teacher", "teacher_") if dim in dataset.sizes]
+    return dataset.assign_coords({dim: np.arange(dataset.sizes[dim]) + 1 for dim in units})
 
 
 def ensemble(

@@ -99,6 +99,7 @@ class Outcome:
             "kind": [row.published.kind for row in self.rows],
             "source": [row.published.source for row in self.rows],
             "certainty": [row.published.certainty for row in self.rows],
+            "told": [gap_text(row) for row in self.rows],
         }
         names = [row.quantity for row in self.rows]
         data = {name: ("quantity", np.array(values)) for name, values in columns.items()}
@@ -108,6 +109,11 @@ class Outcome:
     def missed(self) -> tuple[Row, ...]:
         """The rows that do not agree."""
         return tuple(row for row in self.rows if not row.agrees)
+
+    @property
+    def unexplained(self) -> tuple[Row, ...]:
+        """The rows that do not agree and are not known for it."""
+        return tuple(row for row in self.missed if not row.published.missed)
 
     def figure(self) -> "matplotlib.figure.Figure":
         """The picture: theory as lines, experiment as crosses, published numbers as circles.
@@ -161,6 +167,8 @@ def _row(dataset: Any, published: Published) -> Row | None:
     if not _is_there(dataset, published):
         return None
     found = _measured(dataset, published)
+    if np.isnan(found.predicted) and np.isnan(found.measured) and _is_left_out(dataset, published):
+        return None
     name = _words(dataset, published), _place(published)
     simulated = np.isfinite(found.error)
     if not published.value:
@@ -173,7 +181,10 @@ def _row(dataset: Any, published: Published) -> Row | None:
         return Row(*name, published, found, _ratio(gap, abs(found.predicted)), limit, "")
     if simulated and np.isnan(found.predicted):
         gap = found.measured - published.number
-        return Row(*name, published, found, _ratio(gap, found.error), ERRORS, "s.e.")
+        # What was read off has an error, too.
+        margin = published.margin if published.kind == "read off" else 0.0
+        error = np.hypot(found.error, margin / ERRORS)
+        return Row(*name, published, found, _ratio(gap, error), ERRORS, "s.e.")
     compared = found.measured if np.isnan(found.predicted) else found.predicted
     gap = compared - published.number
     if published.within is not None or published.number == 0:
@@ -193,6 +204,13 @@ def _is_there(dataset: Any, published: Published) -> bool:
     if not any(name in dataset for name in names):
         return False
     return all(_has(dataset[name].values, wanted) for name, wanted in published.at.items())
+
+
+def _is_left_out(dataset: Any, published: Published) -> bool:
+    """Whether a simulation was not run at this place: it has neither a value nor an error there,
+    but others have."""
+    error = dataset.get(f"{published.of}_error")
+    return error is not None and bool(np.isfinite(error).any())
 
 
 def _has(values: Any, wanted: Any) -> bool:
@@ -222,7 +240,12 @@ def _words(dataset: Any, published: Published) -> str:
 
 
 def _place(published: Published) -> str:
-    return ", ".join(f"{symbol(key)} = {_short(value)}" for key, value in published.at.items())
+    return ", ".join(at_text(key, value) for key, value in published.at.items())
+
+
+def at_text(name: str, value: Any) -> str:
+    """A coordinate and its value; words stand for themselves."""
+    return value if isinstance(value, str) else f"{symbol(name)} = {_short(value)}"
 
 
 SYMBOLS = {
@@ -304,11 +327,22 @@ def _row_text(row: Row) -> str:
     deviation = f", simulation {row.deviation:+.1f} s.e. from theory" if seen else ""
     predicted = "" if np.isnan(found.predicted) else f"{found.predicted:.6g}"
     told = "" if published.kind == "shown" else f"{published.kind} ({published.certainty})"
-    verdict = "" if row.agrees else f"  MISSED, limit {_gap_text(row.limit, row.unit)}"
     return (
         f"{name:<{_NAME_WIDTH}}{predicted:>13}{measured:>23}{published.value or '-':>13}"
-        f"{_gap_text(row.difference, row.unit):>13}  {told}{deviation}{verdict}"
+        f"{_gap_text(row.difference, row.unit):>13}  {told}{deviation}{_verdict(row)}"
     )
+
+
+def gap_text(row: Row) -> str:
+    """The difference of a row, and whether it is missed."""
+    return _gap_text(row.difference, row.unit) + _verdict(row)
+
+
+def _verdict(row: Row) -> str:
+    if row.agrees:
+        return ""
+    why = f" ({row.published.missed})" if row.published.missed else ""
+    return f"  MISSED, limit {_gap_text(row.limit, row.unit)}{why}"
 
 
 def _gap_text(gap: float, unit: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learndyn.atlas._entry import Panel, Published
-from learndyn.atlas._outcome import Outcome, setting_line, symbol
+from learndyn.atlas._outcome import Outcome, at_text, setting_line, symbol
 from learndyn.plot._style import GREY, colours, label_ends, pyplot, style
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _draw_curves(ax: "Axes", found: Outcome, panel: Panel) -> list[tuple[float, 
         if circles:
             looks["published"] = ax.plot(*np.transpose(circles), "o", **_circle(colour))[0]
         if panel.by is not None and np.isfinite(last):
-            ends.append((last, f"{symbol(panel.by)} = {_short(value)}", colour))
+            ends.append((last, at_text(panel.by, value), colour))
     _set_axes(ax, first, panel)
     handles = [_handle(line, label) for label, line in looks.items()]
     if len(handles) > 1:
@@ -206,7 +206,3 @@ def _dim_name(dim: Any) -> str:
     return {"student": "student unit", "student_": "student unit", "teacher": "teacher unit"}.get(
         str(dim), str(dim)
     )
-
-
-def _short(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"

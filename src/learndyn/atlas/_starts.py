@@ -1,7 +1,8 @@
 """Initial states of the entries, as Q, R, T and the second layers, from `starts.json`.
 
 They were drawn once, by `drawn_start` with the recipes below, and stored, because a seed gives the
-same state only as long as no random number generator changes.
+same state only as long as no random number generator changes. "arnaboldi2023-classic" is the first
+row that the authors' repository stores.
 """
 
 import json
@@ -23,21 +24,32 @@ def start(name: str) -> "learndyn.Overlaps":
     return ld.Overlaps(**json.loads(FILE.read_text())[name])
 
 
-def drawn_start(seed: int, n: int, k: int, m: int, **options: Any) -> "learndyn.Overlaps":
+def drawn_start(
+    seed: int, n: int, k: int, m: int, *, in_span: bool = False, **options: Any
+) -> "learndyn.Overlaps":
     """The overlaps of random weights: how the stored states were made.
 
+    in_span: rows of the student are random unit vectors in the span of an orthonormal teacher.
     options: those of `ld.init_weights`, such as scale and v_teacher.
     """
     import jax
+    import numpy as np
 
     import learndyn as ld
 
+    if in_span:
+        r = np.random.default_rng(seed).normal(size=(k, m))
+        r /= np.linalg.norm(r, axis=1, keepdims=True)
+        return ld.Overlaps(r @ r.T, r, np.eye(m), np.ones(k) / k, np.ones(m) / m)
     return ld.overlaps(ld.init_weights(jax.random.key(seed), n, k, m, **options))
 
 
 def write_starts() -> None:
-    """Draw all states of `RECIPES` again and store them. Only for new recipes: see above."""
-    found = {name: _as_lists(drawn_start(**recipe)) for name, recipe in RECIPES.items()}
+    """Draw the states of `RECIPES` that are not stored yet, and add them."""
+    found = json.loads(FILE.read_text())
+    for name, recipe in RECIPES.items():
+        if name not in found:
+            found[name] = _as_lists(drawn_start(**recipe))
     lines = (f" {json.dumps(name)}: {json.dumps(state)}" for name, state in found.items())
     FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
@@ -72,6 +84,30 @@ RECIPES: Mapping[str, dict[str, Any]] = {
             "v": "gaussian",
         }
         for k in (4, 6, 8, 12)
+    },
+    "veiga2022-fig3": {"seed": 2, "n": 0, "k": 8, "m": 4, "in_span": True},
+    **{
+        f"simsek2023-{n}of{k}": {
+            "seed": 0,
+            "n": 1000,
+            "k": n,
+            "m": k,
+            "scale": 0.3,
+            "orthonormal_teacher": True,
+        }
+        for n, k in ((1, 2), (1, 3), (2, 3), (2, 4), (3, 4))
+    },
+    **{
+        f"richert2021-{k}to{m}": {
+            "seed": 0,
+            "n": 784,
+            "k": k,
+            "m": m,
+            "orthonormal_teacher": True,
+            "v": "mean",
+            "v_teacher": "mean",
+        }
+        for k, m in ((4, 2), (2, 1))
     },
 }
 """Name -> how it was drawn."""

@@ -177,6 +177,12 @@ def averages_error(
     """Error of the averages at `state`: the largest over all entries of <F f>, Phi, h and f.
 
     See `estimated` for where it comes from; 0 for closed forms.
+
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        state: the overlaps, dimensionless.
+        averages: those whose error is asked for; None chooses, as `solve_ode` does.
     """
     of = lambda a: sampled(a.field_averages(problem, rule, state), state)
     return jnp.max(

@@ -27,10 +27,10 @@ class ReproduceCommand:
     def run(self) -> int:
         """Run the entries one after another, and write and print each as it is finished.
 
-        Returns: 0, or 1 where a run fails or a number is missed.
+        Returns: 0, or 1 where a run fails, or a number is missed that is not known for it.
         Raises: ValueError for names that are not in the atlas, or none; OSError for files.
         """
-        from learndyn._checks import require_extra
+        from learndyn._extras import require_extra
 
         require_extra("matplotlib", "plot", "learndyn reproduce")
         chosen = _chosen(self.options)
@@ -78,7 +78,7 @@ class ReproduceCommand:
         self.written.append(entry.name)
         files = self._files(entry)
         print(f"  wrote {files[0]}, .png, .svg ({time.perf_counter() - began:.1f} s)\n", flush=True)
-        return not found.missed
+        return not found.unexplained
 
     def _write(self, found: Any) -> None:
         from learndyn import plot

@@ -1,6 +1,50 @@
 """One file for each publication, with settings and published numbers as data."""
 
-from learndyn.atlas.publications import goldt2020, saadsolla1995pre
+from learndyn.atlas.publications import (
+    arnaboldi2023,
+    biehl1996,
+    biehlschwarze1995,
+    goldt2020,
+    inoue2003,
+    kunin2024,
+    kunin2025,
+    leen1999,
+    li2020,
+    onlinenote,
+    pesme2023,
+    primer2025,
+    richert2021,
+    rieglerbiehl1995,
+    saadsolla1995pre,
+    saadsolla1995prl,
+    saadsolla1997,
+    saxe2014,
+    simsek2023,
+    straat2019,
+    veiga2022,
+)
 
-ALL = (goldt2020, saadsolla1995pre)
+ALL = (
+    goldt2020,
+    saadsolla1995prl,
+    saadsolla1995pre,
+    biehlschwarze1995,
+    rieglerbiehl1995,
+    biehl1996,
+    saadsolla1997,
+    leen1999,
+    inoue2003,
+    straat2019,
+    richert2021,
+    simsek2023,
+    veiga2022,
+    arnaboldi2023,
+    primer2025,
+    onlinenote,
+    saxe2014,
+    li2020,
+    pesme2023,
+    kunin2024,
+    kunin2025,
+)
 """All publications, in the order of the list."""

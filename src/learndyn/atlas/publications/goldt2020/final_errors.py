@@ -1,4 +1,4 @@
-"""Goldt, Advani, Saxe, Krzakala & Zdeborová 2020: every figure of the paper."""
+"""Goldt et al. 2020, where learning ends: Figs. 2a, 3c, 4, S2, S3 and Eqs. (11) to (13)."""
 
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -6,33 +6,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import learndyn as ld
-from learndyn.atlas._entry import Entry, Panel, Publication, numbers
+from learndyn.atlas._entry import Entry, Panel, numbers
 from learndyn.atlas._measure import ensemble, labelled, mean_and_error
+from learndyn.atlas._starts import start
+from learndyn.atlas.publications.goldt2020.publication import GOLDT
 
 if TYPE_CHECKING:
     import xarray
-
-GOLDT = Publication(
-    "goldt2020",
-    "Goldt, Advani, Saxe, Krzakala & Zdeborová, J. Stat. Mech. 124010 (2020), arXiv 1906.08632",
-)
 
 EG_UNITS = "ε_g*/σ²"
 OWN = "the closed form, evaluated for the atlas"
 
 
 def _finals(s: SimpleNamespace, problem: Any, starts: list, rates: list) -> tuple:
-    """Means and standard errors of eg/noise² along runs that begin where the ODE ends."""
+    """Means and standard errors of eg/noise² along runs from these states."""
     ts = np.linspace(0.0, s.alpha_max, 201)
     size = {"n": s.n, "runs": s.runs, "seed": s.seed}
-    found = []
-    for state, lr in zip(starts, rates, strict=True):
-        rule = ld.SGD(lr=lr)
-        # The noiseless end is some hundreds of alpha away from the one with noise.
-        start = ld.asymptotics.fixed_point(problem, rule, state).state
-        runs = ensemble(s.level, problem, rule, start, ts, **size)
-        found.append(mean_and_error(runs.eg, burn_in=s.burn_in))
+    runs = (
+        ensemble(s.level, problem, ld.SGD(lr=lr), state, ts, **size).eg
+        for state, lr in zip(starts, rates, strict=True)
+    )
+    found = [mean_and_error(eg, burn_in=s.burn_in) for eg in runs]
     return np.transpose(found) / s.noise**2
+
+
+def _settled(problem: Any, lr: float, states: list) -> list:
+    """Where the ODE ends with noise: some hundreds of alpha from the noiseless states."""
+    rule = ld.SGD(lr=lr)
+    return [ld.asymptotics.fixed_point(problem, rule, state).state for state in states]
 
 
 def _filled(shape: tuple, places: list, values: Any) -> np.ndarray:
@@ -48,7 +49,8 @@ def _fig2a(s: SimpleNamespace) -> "xarray.Dataset":
     states = [ld.asymptotics.specialised_state(s.m[0], one) for one in s.simulated_l]
     lines = [ld.asymptotics.specialised_state(one, 0) for one in s.simulated_k]
     rates = lambda starts: [s.lr] * len(starts)
-    erf, erf_error = _finals(s, ld.Problem(noise=s.noise), states, rates(states))
+    smooth = ld.Problem(noise=s.noise)
+    erf, erf_error = _finals(s, smooth, _settled(smooth, s.lr, states), rates(states))
     linear = ld.Problem(ld.Linear(), ld.Linear(), noise=s.noise)
     flat, flat_error = _finals(s, linear, lines, rates(lines))
     at_l, at_k = np.searchsorted(l, s.simulated_l), np.searchsorted(k, s.simulated_k)
@@ -90,7 +92,7 @@ FIG2A = Entry(
         "simulated_k": (2, 3, 4, 5, 6, 7),
         "runs": 2,
         "alpha_max": 1000.0,
-        "burn_in": 0.1,
+        "burn_in": 0.25,
         "seed": 0,
     },
     quick={"level": "chain", "simulated_l": (0, 3), "simulated_k": (2, 5), "runs": 8}
@@ -247,6 +249,91 @@ FIG3C = Entry(
 )
 
 
+def _fig4(s: SimpleNamespace) -> "xarray.Dataset":
+    problem = ld.Problem(ld.Linear(), ld.Linear(), noise=s.noise)
+    k = np.array(s.k)
+    averaged = [ld.asymptotics.eg_linear(s.lr, v=np.ones(one) / one) for one in s.k]
+    starts = [ld.asymptotics.specialised_state(min(one, s.m), one - s.m) for one in s.simulated_k]
+    found, error = _finals(s, problem, starts, [s.lr] * len(starts))
+    both = {one: _both_layers(s, problem, one) for one in s.k_both}
+    at = np.searchsorted(k, s.simulated_k)
+    return labelled(
+        {
+            "committee_predicted": (
+                "k",
+                ld.asymptotics.eg_linear(s.lr, k=k),
+                f"{EG_UNITS}, committee",
+            ),
+            "committee": ("k", _filled(k.shape, at, found), f"{EG_UNITS}, committee"),
+            "committee_error": ("k", _filled(k.shape, at, error)),
+            "normalised": ("k", averaged, f"{EG_UNITS}, normalised committee"),
+            "both": ("k_both", list(both.values()), f"{EG_UNITS}, both layers trained"),
+        },
+        k=k,
+        k_both=list(both),
+    )
+
+
+def _both_layers(s: SimpleNamespace, problem: Any, k: int) -> float:
+    """eg/noise² at the end of the ODE of both layers, which depends on the start."""
+    rule, ts = ld.SGD(lr=s.lr, lr_second=s.lr), np.array([0.0, s.alpha_both])
+    return float(ld.solve_ode(problem, rule, start(f"{s.start}-k{k}"), ts).eg[-1]) / s.noise**2
+
+
+FIG4 = Entry(
+    "goldt2020-fig4",
+    GOLDT,
+    "linear units: the final error rises with K, falls if the committee is normalised, and stays "
+    "if both layers learn",
+    "S",
+    "a",
+    settings={
+        "lr": 0.01,
+        "noise": 0.01,
+        "n": 100,
+        "m": 4,
+        "k": (4, 5, 6, 8, 10, 12),
+        "level": "sgd",
+        "simulated_k": (4, 6, 8, 12),
+        "runs": 5,
+        "alpha_max": 1000.0,
+        "burn_in": 0.25,
+        "seed": 0,
+        "k_both": (4, 6, 8, 12),
+        "start": "goldt2020-fig4",
+        "alpha_both": 1e4,
+    },
+    quick={"level": "chain", "simulated_k": (4,), "runs": 8, "k_both": (4, 8)},
+    run=_fig4,
+    published=(
+        *numbers(
+            "committee",
+            ".010204 .012821 .015464 .020833 .026316 .031915",
+            {"k": (4, 5, 6, 8, 10, 12)},
+            source=f"Eq. (12), {OWN}",
+        ),
+        *numbers(
+            "normalised",
+            ".000625782 .000500501 .000417014 .000312695 .000250125 .00020842",
+            {"k": (4, 5, 6, 8, 10, 12)},
+            source=f"Eq. (12), {OWN}",
+        ),
+        *numbers(
+            "both",
+            ".0057 .0059 .0063 .0066",
+            {"k_both": (4, 6, 8, 12)},
+            source="the ODE from these starts, for the atlas",
+        ),
+    ),
+    panels=(
+        Panel("committee", "k", log="y", title="v = 1"),
+        Panel("both", "k_both", title="both layers"),
+        Panel("normalised", "k", log="y", title="v = 1/K"),
+    ),
+    note="the figure has five runs and one standard deviation; here the mean of the runs is shown",
+)
+
+
 def _figS2(s: SimpleNamespace) -> "xarray.Dataset":
     m, l = np.array(s.m)[:, None], np.array(s.l)
     exact = ld.asymptotics.eg_specialised(m, l, 1 / (m + l))
@@ -316,7 +403,7 @@ def _figS3(s: SimpleNamespace) -> "xarray.Dataset":
         for one in s.k
     ]
     starts = [ld.asymptotics.specialised_state(one, 0) for one in s.simulated_m]
-    found, error = _finals(s, problem, starts, [s.lr] * len(starts))
+    found, error = _finals(s, problem, _settled(problem, s.lr, starts), [s.lr] * len(starts))
     at = np.searchsorted(m, s.simulated_m)
     return labelled(
         {
@@ -346,7 +433,7 @@ FIGS3 = Entry(
         "simulated_m": (1, 2, 3, 4),
         "runs": 2,
         "alpha_max": 1000.0,
-        "burn_in": 0.1,
+        "burn_in": 0.25,
         "seed": 0,
     },
     quick={"level": "chain", "simulated_m": (2,), "runs": 8, "alpha_max": 200.0},
@@ -362,4 +449,4 @@ FIGS3 = Entry(
     note="the parameters of the printed figure are not known; the next order is σ³",
 )
 
-ENTRIES = (FIG2A, EQ11_13, FIG3C, FIGS2, FIGS3)
+ENTRIES = (FIG2A, EQ11_13, FIG3C, FIG4, FIGS2, FIGS3)
