@@ -48,6 +48,14 @@ def choose_averages(
 
     Raises:
         ValueError: for an unknown option, or "closed" where there is no closed form.
+
+    Example:
+        >>> rule = ld.SGD(lr=0.5)
+        >>> averages.choose_averages(ld.Problem(), 1, 1, rule=rule, biases=False)
+        ClosedForm()
+        >>> tanh = ld.Problem(ld.Tanh(), ld.Tanh())
+        >>> type(averages.choose_averages(tanh, 1, 1, rule=rule, biases=False)).__name__
+        'SeriesAverages'
     """
     if isinstance(averages, AbstractAverages):
         return averages
@@ -93,6 +101,13 @@ def choose_nodes(
 
     Raises:
         ValueError: for anything else than nodes.
+
+    Example:
+        >>> problem, start = ld.Problem(), ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> gauss = averages.GaussHermite(20)
+        >>> ready = averages.choose_nodes(problem, 1, 1, biases=False, nodes=gauss)
+        >>> round(float(ready.generalisation_error(problem, start)), 4)
+        0.1788
     """
     if nodes is not None and not isinstance(nodes, AbstractNodes):
         raise ValueError(

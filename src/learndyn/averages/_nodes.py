@@ -52,6 +52,14 @@ class NodeAverages(AbstractAverages):
         for_label: whether nodes are made for the label, so that the teacher's fields come first.
         coarsest_nodes, coarse, fine: coarser and finer sets of nodes and weights, whose differences
             tell the error where there is but one replicate.
+
+    Example:
+        >>> problem, start = ld.Problem(), ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> gauss = averages.GaussHermite(20)
+        >>> ready = averages.choose_nodes(problem, 1, 1, biases=False, nodes=gauss)
+        >>> exact = ld.generalisation_error(problem, start)
+        >>> bool(abs(ready.generalisation_error(problem, start) - exact) < 1e-4)
+        True
     """
 
     z: Float[Array, "replicates points dims"]

@@ -25,6 +25,10 @@ class AbstractNodes(eqx.Module):
     """A rule that gives nodes and weights for averages over N(0, 1)^dims.
 
     Nodes come in independent replicates, whose scatter is the error estimate.
+
+    Example:
+        >>> isinstance(averages.GaussHermite(order=3), averages.AbstractNodes)
+        True
     """
 
     @abc.abstractmethod
@@ -50,6 +54,11 @@ class Trapezoid(AbstractNodes):
 
     Args:
         points: nodes in each direction.
+
+    Example:
+        >>> z, weight = averages.Trapezoid(points=50).nodes(1)
+        >>> round(float(jnp.sum(weight * z[0, :, 0] ** 2)), 6)
+        1.0
     """
 
     points: int = eqx.field(static=True, default=128)
@@ -73,6 +82,11 @@ class GaussHermite(AbstractNodes):
 
     Args:
         order: nodes in each direction.
+
+    Example:
+        >>> z, weight = averages.GaussHermite(order=3).nodes(1)
+        >>> round(float(jnp.sum(weight * z[0, :, 0] ** 4)), 6)
+        3.0
     """
 
     order: int = eqx.field(static=True, default=48)
@@ -107,6 +121,11 @@ class BodyCentred(AbstractNodes):
 
     Raises:
         ValueError: for a spacing or a reach out of bounds, or more than 5e6 nodes.
+
+    Example:
+        >>> z, weight = averages.BodyCentred(spacing=1.0, reach=6.0).nodes(2)
+        >>> round(float(jnp.sum(weight * z[0, :, 0] ** 2)), 4)
+        1.0
     """
 
     spacing: float = eqx.field(static=True)
@@ -143,6 +162,11 @@ class QuasiMonteCarlo(AbstractNodes):
         seed: of the scramblings.
         symmetric: whether `choose_averages` closes them under the problem's symmetries: it takes
             fewer, with all their images under exchanges of units, about as many in all.
+
+    Example:
+        >>> z, weight = averages.QuasiMonteCarlo(points=256, replicates=2).nodes(1)
+        >>> z.shape, round(float(jnp.sum(weight * z[0, :, 0] ** 2)), 1)
+        ((2, 256, 1), 1.0)
     """
 
     points: int = eqx.field(static=True, default=4096)
@@ -179,6 +203,11 @@ class MonteCarlo(AbstractNodes):
         points: nodes in each replicate.
         replicates: independent sets of nodes, at least 2.
         seed: of the random nodes.
+
+    Example:
+        >>> z, weight = averages.MonteCarlo(points=100, replicates=2).nodes(3)
+        >>> z.shape, weight.shape
+        ((2, 100, 3), (100,))
     """
 
     points: int = eqx.field(static=True, default=65536)

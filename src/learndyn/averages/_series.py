@@ -68,6 +68,12 @@ class SeriesAverages(AbstractAverages):
             polynomial units.
         even: whether all units are odd, or all even, without biases, so that half of the nodes do.
         curved: whether the second derivative of the student's unit is continuous.
+
+    Example:
+        >>> tanh = ld.Problem(ld.Tanh(), ld.Tanh())
+        >>> series = averages.choose_averages(tanh, 1, 1, rule=ld.SGD(lr=0.5), biases=False)
+        >>> isinstance(series, averages.SeriesAverages), series.even
+        (True, True)
     """
 
     rules: Rules

@@ -58,7 +58,11 @@ def continue_run(
             inputs that are not the default ones.
 
     Example:
-        >>> more = ld.continue_run(sgd, jnp.linspace(300.0, 600.0, 301))
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> more = ld.continue_run(run, [2.0, 3.0, 4.0])
+        >>> bool(more.eg[0] == run.eg[-1]), bool(more.eg[-1] < run.eg[-1])
+        (True, True)
     """
     given = _stopped(run)
     ts = checked_times(ts)

@@ -38,7 +38,10 @@ def problem_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> Pro
             back is not what was stored.
 
     Example:
-        >>> ld.problem_of(ld.to_dataset(theory)) == theory.problem
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> ld.problem_of(ld.to_dataset(run))
+        Problem(student=Erf(), teacher=Erf(), loss=Squared(), noise=0.1)
     """
     return _read(dataset, "problem", known)
 
@@ -49,6 +52,12 @@ def rule_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> Abstra
     Args:
         dataset: of one run, or of several runs by one rule.
         known: functions and classes of your own, found by name.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> ld.rule_of(ld.to_dataset(run))
+        SGD(lr=0.5)
     """
     return _read(dataset, "rule", known)
 

@@ -50,7 +50,10 @@ def animate(
             installed.
 
     Example:
-        >>> ld.plot.animate(run, "run.gif", theory)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> plot.animate(ld.to_dataset(run), "run.gif").name
+        'run.gif'
     """
     path = require_writable(film_path(path))
     require_dataset(dataset, "dataset")

@@ -31,6 +31,13 @@ class AbstractLoss(Readable):
         is_squared: whether the slope is phi - y, of which there are closed-form averages.
         wedge_averages: closed-form averages of the slope for a linear unit that learns the sign of
             one field: a function of `learndyn.integrals.half_planes`, wrapped in staticmethod.
+
+    Example:
+        >>> class Cube(ld.AbstractLoss):
+        ...     def __call__(self, phi, y):
+        ...         return jnp.abs(phi - y) ** 3
+        >>> Cube().slope(jnp.array(2.0), jnp.array(0.0))
+        Array(12., dtype=float64, weak_type=True)
     """
 
     name: ClassVar[str | None] = None
@@ -49,7 +56,12 @@ class AbstractLoss(Readable):
 
 
 class Squared(AbstractLoss):
-    """(phi - y)**2 / 2."""
+    """(phi - y)**2 / 2.
+
+    Example:
+        >>> ld.Squared()(2.0, 0.5), ld.Squared().slope(2.0, 0.5)
+        (1.125, 1.5)
+    """
 
     name: ClassVar[str] = "squared"
     regularity: ClassVar[Regularity] = SMOOTH
@@ -63,7 +75,14 @@ class Squared(AbstractLoss):
 
 
 class Logistic(AbstractLoss):
-    """log(1 + exp(-y phi)), labels y = +-1."""
+    """log(1 + exp(-y phi)), labels y = +-1.
+
+    Example:
+        >>> round(float(ld.Logistic()(1.0, -1.0)), 4)
+        1.3133
+        >>> ld.Logistic().classification
+        True
+    """
 
     name: ClassVar[str] = "logistic"
     classification: ClassVar[bool] = True
@@ -74,7 +93,12 @@ class Logistic(AbstractLoss):
 
 
 class Hinge(AbstractLoss):
-    """max(0, 1 - y phi), labels y = +-1."""
+    """max(0, 1 - y phi), labels y = +-1.
+
+    Example:
+        >>> float(ld.Hinge()(0.25, 1.0)), float(ld.Hinge()(2.0, 1.0))
+        (0.75, 0.0)
+    """
 
     name: ClassVar[str] = "hinge"
     classification: ClassVar[bool] = True
@@ -85,7 +109,12 @@ class Hinge(AbstractLoss):
 
 
 class Perceptron(AbstractLoss):
-    """max(0, -y phi), labels y = +-1."""
+    """max(0, -y phi), labels y = +-1.
+
+    Example:
+        >>> float(ld.Perceptron()(0.25, -1.0)), float(ld.Perceptron()(0.25, 1.0))
+        (0.25, 0.0)
+    """
 
     name: ClassVar[str] = "perceptron"
     classification: ClassVar[bool] = True
@@ -100,6 +129,10 @@ class Hebb(AbstractLoss):
     """-y phi, labels y = +-1: its gradient is Hebb's rule, every sample counts alike.
 
     The loss has no lower bound, so the weights grow without end; their direction converges.
+
+    Example:
+        >>> ld.Hebb()(0.25, -1.0), ld.Hebb()(0.25, 1.0)
+        (0.25, -0.25)
     """
 
     name: ClassVar[str] = "hebb"
@@ -120,6 +153,10 @@ class AdaTron(AbstractLoss):
     Source:
         Anlauf & Biehl, Europhys. Lett. 10, 687 (1989); Biehl & Riegler, Europhys. Lett. 28, 525
         (1994), online.
+
+    Example:
+        >>> float(ld.AdaTron()(0.5, -1.0)), float(ld.AdaTron()(0.5, 1.0))
+        (0.125, 0.0)
     """
 
     name: ClassVar[str] = "adatron"

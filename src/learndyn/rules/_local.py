@@ -35,6 +35,16 @@ class LocalRule(AbstractRule):
 
     Source:
         The limit n -> infinity as for SGD, with F in place of the gradient; derived here.
+
+    Example:
+        >>> def hebb(problem, sample, layers):
+        ...     return ld.Modulation(c=-sample.y * layers.v, dv=jnp.zeros_like(layers.v))
+        >>> rule = ld.LocalRule(hebb, lr=1.0, weight_decay=0.5)
+        >>> problem = ld.Problem(ld.Linear(), ld.Sign(), ld.Hebb())
+        >>> start = ld.Overlaps(Q=[[1.0]], R=[[0.0]], T=[[1.0]])
+        >>> run = ld.simulate_chain(problem, rule, start, [0.0, 4.0], n=500, key=jax.random.key(0))
+        >>> float(run.eg[0]), bool(run.eg[1] < 0.2)
+        (0.5, True)
     """
 
     function: Any

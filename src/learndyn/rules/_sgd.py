@@ -29,6 +29,13 @@ class SGD(AbstractRule):
 
     Source:
         Goldt et al. 2020, Eqs. (2)-(3).
+
+    Example:
+        >>> ld.SGD(lr=0.2, lr_second=0.1, momentum=0.9)
+        SGD(lr=0.2, lr_second=0.1, momentum=0.9)
+        >>> rule = ld.SGD(lr=lambda alpha: 1.0 / (1.0 + alpha))
+        >>> float(rule.rates(3.0).w)
+        0.25
     """
 
     name: ClassVar[str] = "sgd"

@@ -21,6 +21,10 @@ class Sample(NamedTuple):
     Attributes:
         lam: (k,) the student's centred fields.
         y: () the label.
+
+    Example:
+        >>> rules.Sample(lam=jnp.array([0.5, -1.0]), y=1.0).lam
+        Array([ 0.5, -1. ], dtype=float64)
     """
 
     lam: Float[Array, " k"]
@@ -33,6 +37,10 @@ class Modulation(NamedTuple):
     Attributes:
         c: (k,) the F_i of w_i <- w_i - (lr/sqrt n) F_i x, which move the biases too.
         dv: (k,) the H_i of v_i <- v_i - (lr_second/n) H_i.
+
+    Example:
+        >>> ld.Modulation(c=jnp.array([1.0, -1.0]), dv=jnp.zeros(2)).c
+        Array([ 1., -1.], dtype=float64)
     """
 
     c: Float[Array, " k"]
@@ -49,6 +57,14 @@ class FieldAverages(NamedTuple):
         f: (k,) <F_i>, which moves the biases; NaN where closed forms leave it out, as they do where
             there are no biases.
         fields: (k, d) <F_i f_c>, from nodes that know it without G; None: it is G C.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> problem, rule = ld.Problem(), ld.SGD(lr=0.5)
+        >>> ready = averages.choose_averages(problem, 1, 1, rule=rule, biases=False)
+        >>> found = ready.field_averages(problem, rule, start)
+        >>> np.round(found.G, 4), np.round(found.Phi, 4)
+        (Array([[ 0.4827, -0.4118]], dtype=float64), Array([[0.1884]], dtype=float64))
     """
 
     G: Float[Array, "k d"]
@@ -81,6 +97,12 @@ class SlowMomentum(Readable):
 
     Args:
         gamma: > 0, dimensionless.
+
+    Example:
+        >>> rule = ld.SGD(lr=0.2, momentum=ld.SlowMomentum(gamma=2.0))
+        >>> rates, beta = rule.step_rates(alpha=0.0, n=100)
+        >>> round(float(rates.w), 6), round(float(beta), 6)
+        (0.004, 0.98)
     """
 
     gamma: Float[Array, "..."]
@@ -125,6 +147,16 @@ class AbstractRule(Readable):
 
     Raises:
         ValueError: for values outside their ranges.
+
+    Example:
+        >>> class SignOfError(rules.AbstractRule):
+        ...     def modulation(self, problem, sample, layers):
+        ...         g, dg, error = problem.signals(sample.lam, sample.y, layers)
+        ...         return ld.Modulation(layers.v * dg * jnp.sign(error), g * jnp.sign(error))
+        >>> layers = ld.Overlaps([[1.0]], [[0.0]], [[1.0]]).layers
+        >>> sample = rules.Sample(lam=jnp.zeros(1), y=1.0)
+        >>> np.round(SignOfError(lr=0.5).modulation(ld.Problem(), sample, layers).c, 4)
+        Array([-0.7979], dtype=float64)
     """
 
     lr: Any

@@ -53,7 +53,7 @@ def compare(
             few seconds.
 
     Returns:
-        a dataset on the requested times with difference_<name>, scatter_<name> and z_<name> of Q,
+        A dataset on the requested times with difference_<name>, scatter_<name> and z_<name> of Q,
         R, eg, and of v and b where either side trains them. Attributes: `verdict`, "agree" where
         every |z| is below `limit`, which a true theory exceeds somewhere at most once in a hundred
         comparisons (Bonferroni), else "differ"; `largest_z`, and `worst`, where it is. A run that
@@ -68,7 +68,13 @@ def compare(
         The central limit behind Theorem 1 of Goldt et al. (2020).
 
     Example:
-        >>> ld.compare(theory, sgd).verdict
+        >>> problem, rule, ts = ld.Problem(noise=0.1), ld.SGD(lr=0.5), [0.0, 1.0, 2.0]
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> theory = ld.fluctuations(problem, rule, start, ts)
+        >>> run = ld.simulate_chain(problem, rule, start, ts, n=500, key=jax.random.key(1))
+        >>> found = ld.compare(theory, run)
+        >>> found.verdict, bool(found.largest_z < found.limit)
+        ('agree', True)
     """
     if isinstance(theory, Fluctuations):
         theory, fluctuations = theory.mean, theory

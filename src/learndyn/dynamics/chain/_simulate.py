@@ -73,6 +73,13 @@ def simulate_chain(
 
     Source:
         Goldt et al. (2020), Eqs. (2)-(3), for the steps; `chain_step` has the equations.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> problem, rule, key = ld.Problem(noise=0.1), ld.SGD(lr=0.5), jax.random.key(0)
+        >>> run = ld.simulate_chain(problem, rule, start, [0.0, 1.0, 2.0], n=500, key=key)
+        >>> run.level, int(run.n), bool(run.eg[-1] < 0.1)
+        ('chain', 500, True)
     """
     require_arguments("simulate_chain", problem=problem, rule=rule, start=start, ts=ts)
     ts, key, start = checked_times(ts), as_key(key), as_overlaps(start)

@@ -83,7 +83,7 @@ def simulate_sgd(
             batches.
 
     Returns:
-        a `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at the
+        A `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at the
         measured overlaps where the inputs are Gaussian, else over all images (or test inputs).
         Inputs that are not white add Q_field, R_field, T_field, a training set adds
         `stats["train_error"]`, the mean loss over it. Forward derivatives only.
@@ -93,6 +93,13 @@ def simulate_sgd(
 
     Source:
         Goldt et al. 2020, Eqs. (2)-(3); `sgd_step` has the equations.
+
+    Example:
+        >>> weights = ld.init_weights(jax.random.key(0), n=50, k=1, m=1)
+        >>> problem, rule, key = ld.Problem(), ld.SGD(lr=0.5), jax.random.key(1)
+        >>> run = ld.simulate_sgd(problem, rule, weights, [0.0, 4.0], key=key)
+        >>> run.level, run.weights.w.shape, bool(run.eg[-1] < run.eg[0])
+        ('sgd', (1, 50), True)
     """
     run = _checked(problem, rule, weights, ts, key, inputs, input_dtype, averages)
     done = _simulate(_moving(run, velocity))

@@ -97,6 +97,14 @@ def alternating(
     Source:
         Kunin et al., Alternating gradient flows (2025). Conjectured to be the limit of gradient
         flow; exact for diagonal networks. That neurons fall asleep by an event is derived here.
+
+    Example:
+        >>> data = flow.Data(x=np.eye(2), y=[2.0, -1.0], reduce="sum")
+        >>> start = np.array([[1e-3, 0.0], [1e-3, 1e-9]])
+        >>> product = lambda theta, x, axis: theta[0] * theta[1] * x @ axis
+        >>> jumps = flow.alternating(product, 2, data, start, aux=np.eye(2))
+        >>> jumps.active.shape
+        (3, 2)
     """
     require_x64("flow.alternating")
     degree = as_count(degree, "degree", "the homogeneity of the neuron", 2)

@@ -53,6 +53,11 @@ def diagonal_jumps(x: Any, y: RealLike = None, reduce: str = "mean") -> Jumps:
 
     Source:
         Pesme and Flammarion, Saddle-to-saddle dynamics in diagonal linear networks (2023).
+
+    Example:
+        >>> jumps = flow.diagonal_jumps(np.eye(2), np.array([2.0, -1.0]))
+        >>> jumps.times, jumps.beta[-1]
+        (array([1., 2.]), array([ 2., -1.]))
     """
     data = _one_output(x, y, reduce)
     return _Recursion(data).run()

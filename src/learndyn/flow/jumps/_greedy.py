@@ -42,6 +42,11 @@ def greedy_low_rank(sxx: Any, syx: RealLike = None, size: RealLike = 1e-4) -> Ju
 
     Source:
         Li, Luo and Lyu (2021), greedy low-rank learning.
+
+    Example:
+        >>> jumps = flow.greedy_low_rank(np.eye(2), np.diag([2.0, 1.0]), size=1e-3)
+        >>> np.round(jumps.loss, 6)
+        array([2.5, 0.5, 0. ])
     """
     given = moments(sxx, syx, "greedy_low_rank")
     task = task_of(given)

@@ -60,6 +60,13 @@ def loss_curve(
     Raises:
         ValueError: for anything else, times that are not as many as jumps, or a start whose scale
             is not known.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> plot.loss_curve(run).get_ylabel()
+        'loss'
     """
     runs, predicted = runs_in(run, "run"), jumps_of(jumps)
     with style():
