@@ -68,8 +68,8 @@ verdict = ld.compare(theory, sgd)
 verdict.attrs
 
 # %% [markdown]
-# The largest of some three thousand differences is well below the limit that a true theory exceeds once
-# in a hundred such comparisons.
+# The largest of some three thousand differences is well below the limit that a true theory exceeds
+# once in a hundred such comparisons.
 #
 # ## What the theory keeps
 #

@@ -36,9 +36,13 @@ def has_closed_form(problem: Problem, rule: AbstractRule | None = None, *, biase
     """Whether eg, and the averages of `rule` where one is given, have a closed form.
 
     That takes the same activation in student and teacher, with declared integrals, or the error
-    function in both, whoever wrote it and however scaled; squared loss, no biases, and a rule
-    that declares its closed form. A subclass of Problem with its own `gradient` or `label` has
-    none.
+    function in both, whoever wrote it and however scaled; squared loss, no biases, and a rule that
+    declares its closed form. A subclass of Problem with its own `gradient` or `label` has none.
+
+    Args:
+        problem: the teacher-student problem.
+        rule: None: for the generalisation error alone.
+        biases: whether there are biases.
     """
     return takes_error_signal(problem, rule) and _integrals(problem, 1) is not None and not biases
 

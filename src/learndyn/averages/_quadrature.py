@@ -48,6 +48,9 @@ class Trapezoid(AbstractNodes):
     distance of the nearest singularity from the real axis; for tanh that is far better than
     Gauss-Hermite with as many nodes (Trefethen & Weideman, SIAM Review 56, 385 (2014)). Its
     neighbours have 3/4 and 4/3 of the points a direction.
+
+    Args:
+        points: nodes in each direction.
     """
 
     points: int = eqx.field(static=True, default=128)
@@ -68,6 +71,9 @@ class GaussHermite(AbstractNodes):
     """Product Gauss-Hermite nodes, order**dims of them: exact for polynomials.
 
     Its neighbours have 3/4 and 4/3 of the order.
+
+    Args:
+        order: nodes in each direction.
     """
 
     order: int = eqx.field(static=True, default=48)
@@ -91,13 +97,17 @@ class GaussHermite(AbstractNodes):
 class BodyCentred(AbstractNodes):
     """A body-centred cubic lattice within a ball, weighted by the density.
 
-    spacing: of the cubic lattice, whose nodes and whose cells' centres are the nodes, in standard
-        deviations, > 0. reach: radius of the ball, > 0.
-
     A function whose Fourier transform decays alike in all directions needs 2^(dims/2 - 1) times
-    fewer of them than of a cubic lattice (Conway & Sloane, Sphere Packings, chapter 2), and a
-    ball holds 0.31 (dims = 4) or 0.16 (5) of its cube. Closed under permutations and flips.
-    Raises: ValueError for a spacing or a reach out of bounds, or more than 5e6 nodes.
+    fewer of them than of a cubic lattice (Conway & Sloane, Sphere Packings, chapter 2), and a ball
+    holds 0.31 (dims = 4) or 0.16 (5) of its cube. Closed under permutations and flips.
+
+    Args:
+        spacing: of the cubic lattice, whose nodes and whose cells' centres are the nodes, in
+            standard deviations, > 0.
+        reach: radius of the ball, > 0.
+
+    Raises:
+        ValueError: for a spacing or a reach out of bounds, or more than 5e6 nodes.
     """
 
     spacing: float = eqx.field(static=True)
@@ -128,9 +138,12 @@ class BodyCentred(AbstractNodes):
 class QuasiMonteCarlo(AbstractNodes):
     """Scrambled Sobol nodes, unbiased, with fixed seeds.
 
-    points: per replicate, a power of two. replicates: independent scramblings, >= 2.
-    symmetric: whether `choose_averages` closes them under the problem's symmetries: it takes
-        fewer, with all their images under exchanges of units, about as many in all.
+    Args:
+        points: per replicate, a power of two.
+        replicates: independent scramblings, >= 2.
+        seed: of the scramblings.
+        symmetric: whether `choose_averages` closes them under the problem's symmetries: it takes
+            fewer, with all their images under exchanges of units, about as many in all.
     """
 
     points: int = eqx.field(static=True, default=4096)
@@ -161,7 +174,13 @@ class QuasiMonteCarlo(AbstractNodes):
 
 
 class MonteCarlo(AbstractNodes):
-    """Plain random nodes, for checks of the other rules. replicates >= 2."""
+    """Plain random nodes, for checks of the other rules. replicates >= 2.
+
+    Args:
+        points: nodes in each replicate.
+        replicates: independent sets of nodes, at least 2.
+        seed: of the random nodes.
+    """
 
     points: int = eqx.field(static=True, default=65536)
     replicates: int = eqx.field(static=True, default=4)

@@ -62,10 +62,12 @@ class SeriesAverages(AbstractAverages):
     Exact in every symmetry of the problem: permutations of units, and signs of odd ones. So a
     symmetric state stays symmetric. Right at singular covariances, derivatives included.
 
-    rules: those of one level, or of several with a leading axis. level: which, a position in
-    `learndyn.integrals.smooth.LEVELS`; None: `Exact` rules of polynomial units.
-    even: whether all units are odd, or all even, without biases, so that half of the nodes do.
-    curved: whether the second derivative of the student's unit is continuous.
+    Attributes:
+        rules: those of one level, or of several with a leading axis.
+        level: which, a position in `learndyn.integrals.smooth.LEVELS`; None: `Exact` rules of
+            polynomial units.
+        even: whether all units are odd, or all even, without biases, so that half of the nodes do.
+        curved: whether the second derivative of the student's unit is continuous.
     """
 
     rules: Rules

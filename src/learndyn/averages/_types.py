@@ -58,6 +58,11 @@ class AbstractAverages(eqx.Module):
         error. None: exact to rounding, or known otherwise."""
         return None
 
+    def coarsest(self) -> "AbstractAverages | None":
+        """Averages two steps coarser, which tell whether errors fall as regularly as two
+        differences from neighbours pretend. None: neighbours are believed."""
+        return None
+
     def levels(self) -> "AbstractAverages | None":
         """Coarser, these and finer averages in arrays with a leading axis of three, where one
         compiled program serves them all; else None."""

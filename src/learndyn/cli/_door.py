@@ -34,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with patient_streams():
         if list(arguments) == ["--version"]:
             return show_version()
-        return carry_out(parse(arguments))
+        options = parse(arguments)
+        if getattr(options, "list", False):
+            from learndyn.cli._reproduce import list_entries
+
+            return list_entries()
+        return carry_out(options)
 
 
 def show_version() -> int:

@@ -262,6 +262,26 @@ class Animate:
 
 
 @dataclass(frozen=True)
+class Reproduce:
+    """Published figures again: each with its dataset, its pictures, and measured next to published
+    numbers."""
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Entries of the atlas, such as goldt2020-fig2a; --list has them all."""
+    list: bool = False
+    """List all entries, one a line: the name, the claim, what it shows. Nothing is run."""
+    all: bool = False
+    """All entries."""
+    quick: bool = False
+    """Smaller sizes, shorter times, fewer runs: seconds for an entry in place of minutes. Without
+    it the published sizes."""
+    output: Annotated[Path, arg(aliases=("-o",))] = Path("learndyn-reproduce")
+    """Folder for NAME.nc, NAME.png and NAME.svg."""
+    force: bool = False
+    """Replace files of these names; else nothing is run where there are any."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """What learndyn runs on (device, float64, versions, cache, extras), and a short self-test."""
 
@@ -296,6 +316,10 @@ EXAMPLES = {
     "animate": """\
   learndyn animate learndyn-sgd.nc
   learndyn animate learndyn-sgd.nc -o run.mp4 --force""",
+    "reproduce": """\
+  learndyn reproduce --list
+  learndyn reproduce goldt2020-fig2a goldt2020-fig3c --quick
+  learndyn reproduce --all --quick -o atlas --force""",
     "doctor": """\
   learndyn doctor""",
 }
@@ -310,6 +334,7 @@ COMMANDS: dict[str, type] = {
     "report": Report,
     "explore": Explore,
     "animate": Animate,
+    "reproduce": Reproduce,
     "doctor": Doctor,
 }
 

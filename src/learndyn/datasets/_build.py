@@ -52,18 +52,22 @@ def to_dataset(
 ) -> "xarray.Dataset":
     """A trajectory as a labelled dataset that says where it comes from.
 
-    trajectory: what a level returns, `Fluctuations`, or a dict of arrays. A trajectory knows its
-        problem, rule, level, n and requested times, so that it alone suffices. Or a `flow.Run` or
-        `flow.Jumps`, which go with `over`, `seed` and `attributes` alone.
-    problem, rule, level, n, ts: for a dict of arrays, or in place of what the trajectory knows.
-        ts: the requested times, the coordinate `alpha`; the true ones, step / n, are in
-        `alpha_actual`. seed: an integer or a JAX random key. Problem and rule are attributes as
-        JSON, in which a number that is the same in all runs stands once.
-    over: names and values of the trajectory's leading batch axes, for example
-        {"seed": range(32)} after a vmap over 32 keys.
-    attributes: further ones.
+    Args:
+        trajectory: what a level returns, `Fluctuations`, or a dict of arrays. A trajectory knows
+            its problem, rule, level, n and requested times, so that it alone suffices. Or a
+            `flow.Run` or `flow.Jumps`, which go with `over`, `seed` and `attributes` alone.
+        problem, rule, level, n: for a dict of arrays, or in place of what the trajectory knows.
+            Problem and rule are attributes as JSON, in which a number that is the same in all runs
+            stands once.
+        seed: an integer or a JAX random key.
+        ts: the requested times, the coordinate `alpha`, likewise; the true ones, step / n, are in
+            `alpha_actual`.
+        over: names and values of the trajectory's leading batch axes, for example {"seed":
+            range(32)} after a vmap over 32 keys.
+        attributes: further ones.
 
-    Raises: ValueError where axes and `over` disagree, or times differ between runs without ts.
+    Raises:
+        ValueError: where axes and `over` disagree, or times differ between runs without ts.
     """
     if is_flow(trajectory):
         _require_unused(problem=problem, rule=rule, level=level, n=n, ts=ts)
@@ -134,7 +138,12 @@ def build(
 def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps:
     """The state at the saved time nearest to `alpha`, of a dataset of one run.
 
-    Raises: ValueError where the dataset holds more than one run, no overlaps, or NaN there.
+    Args:
+        dataset: of one run.
+        alpha: the time, in units of steps / n.
+
+    Raises:
+        ValueError: where the dataset holds more than one run, no overlaps, or NaN there.
     """
     missing = [name for name in ("Q", "R", "T") if name not in dataset]
     if missing:

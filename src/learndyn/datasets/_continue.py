@@ -40,19 +40,25 @@ def continue_run(
 ) -> Trajectory:
     """The run goes on from its last time, by the same problem and rule at the same level.
 
-    run: a trajectory, or a dataset of one run. ts: (times,) increasing, from the run's last time
-        on: ts[0] is that time. key: None: the run's own, with which it goes on as if it had never
-        stopped: SGD bit for bit, the chain and Langevin (with the same dt, at a time on its grid
-        of steps) with the same random numbers, to round-off; the ODE to its tolerance.
-    options: of the level, as the run had them: `inputs` of SGD, `averages`, `solver`, `jump_ts`.
-        The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
+    Args:
+        run: a trajectory, or a dataset of one run.
+        ts: (times,) increasing, from the run's last time on: ts[0] is that time.
+        key: None: the run's own, with which it goes on as if it had never stopped: SGD bit for bit,
+            the chain and Langevin (with the same dt, at a time on its grid of steps) with the same
+            random numbers, to round-off; the ODE to its tolerance.
+        options: of the level, as the run had them: `inputs` of SGD, `averages`, `solver`,
+            `jump_ts`. The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
 
-    Returns: the `Trajectory` at ts alone; its first row is the last one of `run`.
-    Raises: ValueError where the run failed, where ts begins elsewhere, and where what the run
-        needs is not kept: weights (by datasets), velocities (by all but SGD's trajectories),
-        a key, inputs that are not the default ones.
+    Returns:
+        The `Trajectory` at ts alone; its first row is the last one of `run`.
 
-    >>> more = ld.continue_run(sgd, jnp.linspace(300.0, 600.0, 301))
+    Raises:
+        ValueError: where the run failed, where ts begins elsewhere, and where what the run needs is
+            not kept: weights (by datasets), velocities (by all but SGD's trajectories), a key,
+            inputs that are not the default ones.
+
+    Example:
+        >>> more = ld.continue_run(sgd, jnp.linspace(300.0, 600.0, 301))
     """
     given = _stopped(run)
     ts = checked_times(ts)

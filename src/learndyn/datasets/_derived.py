@@ -25,9 +25,6 @@ _NUMBERED = ("coordinate", "coordinate_")
 class Derived:
     """Quantities derived of a dataset, as labelled arrays: `dataset.learndyn`.
 
-    dataset: of a trajectory, of several runs, or of a sweep; of a gradient flow `plateau` and
-        `exit_time` alone. Every dimension of runs (`seed`, swept numbers) stays.
-
     Student units are matched to teacher units at the last time that each run reached: one student
     for each teacher with the largest sum of |cosine|, and each student that is left goes to the
     teacher closest to it. Results have the units in the order of their teachers, those that were
@@ -37,6 +34,10 @@ class Derived:
 
     xarray knows this accessor after `import learndyn` where xarray was imported before, else from
     the first dataset that `ld.to_dataset`, `ld.load` or `ld.sweep` makes.
+
+    Args:
+        dataset: of a trajectory, of several runs, or of a sweep; of a gradient flow `plateau` and
+            `exit_time` alone. Every dimension of runs (`seed`, swept numbers) stays.
     """
 
     def __init__(self, dataset: "xarray.Dataset"):
@@ -45,10 +46,14 @@ class Derived:
     def alignment(self) -> "xarray.DataArray":
         """Cosines of the angles between student and teacher units, R_ij / sqrt(Q_ii T_jj).
 
-        Returns: (…, alpha, student, teacher), in [-1, 1]; NaN where a weight vector is zero.
-        Raises: ValueError where the dataset lacks Q, R or T.
+        Returns:
+            (…, alpha, student, teacher), in [-1, 1]; NaN where a weight vector is zero.
 
-        >>> run.learndyn.alignment().sel(student=1, teacher=1)
+        Raises:
+            ValueError: where the dataset lacks Q, R or T.
+
+        Example:
+            >>> run.learndyn.alignment().sel(student=1, teacher=1)
         """
         found = self._labelled(in_order(self._cosines, self._match))
         return _named(found, "alignment", "cosine of student and teacher unit")
@@ -59,10 +64,15 @@ class Derived:
         Its |cosine| with its own teacher minus the largest with another one: 0 on a symmetric
         plateau, 1 where it equals its teacher and teachers are orthogonal, below 0 while another
         teacher is nearer. With one teacher it is |cosine|.
-        Returns: (…, alpha, student).
-        Raises: ValueError where the dataset lacks Q, R or T.
 
-        >>> run.learndyn.specialisation().isel(alpha=-1).min()
+        Returns:
+            (…, alpha, student).
+
+        Raises:
+            ValueError: where the dataset lacks Q, R or T.
+
+        Example:
+            >>> run.learndyn.specialisation().isel(alpha=-1).min()
         """
         size = abs(self.alignment())
         own = size["teacher"] == size["teacher_of_unit"]
@@ -76,9 +86,12 @@ class Derived:
 
         So R has the overlap with the own teacher on its diagonal. Variables that number overlaps,
         such as the covariance of fluctuations, are left out.
-        Raises: ValueError where the dataset lacks Q, R or T.
 
-        >>> runs.learndyn.order().R.mean("seed")
+        Raises:
+            ValueError: where the dataset lacks Q, R or T.
+
+        Example:
+            >>> runs.learndyn.order().R.mean("seed")
         """
         dataset, match = self._dataset, self._match
         numbered = [name for name, x in dataset.items() if set(_NUMBERED) & set(x.dims)]
@@ -95,14 +108,20 @@ class Derived:
     ) -> "xarray.DataArray":
         """When eg first falls below a value, interpolated linearly between saved times.
 
-        below: > 0, a number or an array along dimensions of runs. None: `fraction` of the value
-            on each run's own plateau, so that this is the time of escape.
-        fraction: in (0, 1).
-        Returns: (…) in units of alpha, of t for a gradient flow, whose loss takes the place of eg;
-            NaN for runs that do not fall so far, or have no plateau.
-        Raises: ValueError for a dataset without eg or loss over time, or numbers out of range.
+        Args:
+            below: > 0, a number or an array along dimensions of runs. None: `fraction` of the value
+                on each run's own plateau, so that this is the time of escape.
+            fraction: in (0, 1).
 
-        >>> runs.learndyn.exit_time(below=1e-3).median("seed")
+        Returns:
+            (…) in units of alpha, of t for a gradient flow, whose loss takes the place of eg; NaN
+            for runs that do not fall so far, or have no plateau.
+
+        Raises:
+            ValueError: for a dataset without eg or loss over time, or numbers out of range.
+
+        Example:
+            >>> runs.learndyn.exit_time(below=1e-3).median("seed")
         """
         if below is None:
             return self.plateau(fraction=fraction)["exit"]
@@ -119,13 +138,20 @@ class Derived:
         A plateau is a stretch in which eg stays within the share `width` of a value, and after
         which it falls below `fraction` of that value in less time than it rested: so curves that
         fall like exponentials or powers have none, nor has the end of a run.
-        width, fraction: in (0, 1).
-        Returns: variables over (…): `eg` (of a gradient flow `loss`), the median on the plateau;
+
+        Args:
+            width, fraction: in (0, 1).
+
+        Returns:
+            Variables over (…): `eg` (of a gradient flow `loss`), the median on the plateau;
             `begin`, `end`, saved times between which it lasts; `exit`, when it has fallen to
             `fraction`. NaN for runs without a plateau.
-        Raises: ValueError for a dataset without eg or loss over time, or numbers out of range.
 
-        >>> run.learndyn.plateau()["exit"]
+        Raises:
+            ValueError: for a dataset without eg or loss over time, or numbers out of range.
+
+        Example:
+            >>> run.learndyn.plateau()["exit"]
         """
         import xarray as xr
 

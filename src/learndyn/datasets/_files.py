@@ -33,16 +33,24 @@ def save(
     """Write `dataset`: NetCDF for a path ending in .nc, Zarr for .zarr. Replaces what is there.
 
     A trajectory, a `flow.Run` or `flow.Jumps` is written as its dataset, `to_dataset(trajectory)`;
-    a batch of runs needs `over` there. `Weights` and `Overlaps` go
-    to a path ending in .npz, bit for bit, from which `read_state` gives them back.
+    a batch of runs needs `over` there. `Weights` and `Overlaps` go to a path ending in .npz, bit
+    for bit, from which `read_state` gives them back.
 
-    The file appears when it is complete, so an interrupted run leaves no half of one.
-    Attributes that the formats cannot hold (None, booleans, dicts, lists) are kept as JSON;
-    `load` gives them back.
+    The file appears when it is complete, so an interrupted run leaves no half of one. Attributes
+    that the formats cannot hold (None, booleans, dicts, lists) are kept as JSON; `load` gives them
+    back.
 
-    Returns: the path. Raises: ValueError for anything else, another ending, or an
-    attribute that is none of these; OSError where no file can be written there; ImportError where
-    Zarr is not installed.
+    Args:
+        dataset: a dataset, a trajectory, a `flow.Run`, `flow.Jumps`, `Weights` or `Overlaps`.
+        path: where to write; its ending chooses the format.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for anything else, another ending, or an attribute that is none of these.
+        OSError: where no file can be written there.
+        ImportError: where Zarr is not installed.
     """
     dataset, is_state = _as_saved(dataset)
     path = require_writable(path)
@@ -74,9 +82,14 @@ def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
 
     Files of schemas 0 and 1 did not number the hidden units; the dataset does, from 1.
 
-    Raises: FileNotFoundError, or another OSError where it cannot be read; ValueError for a path
-    that ends in neither .nc nor .zarr, for contents that are no dataset, and for a dataset of a
-    schema that a later version of learndyn wrote; ImportError where Zarr is not installed.
+    Args:
+        path: of a .nc file or a .zarr folder.
+
+    Raises:
+        FileNotFoundError: where there is no such file; another OSError where it cannot be read.
+        ValueError: for a path that ends in neither .nc nor .zarr, for contents that are no dataset,
+            and for a dataset of a schema that a later version of learndyn wrote.
+        ImportError: where Zarr is not installed.
     """
     import xarray as xr
 

@@ -26,20 +26,30 @@ _TRACED = "traced"
 def problem_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> Problem:
     """The problem of a dataset, read back from its attribute.
 
-    known: functions and classes of your own, found by name. Those of modules that are imported
-        already are found without it; lambdas and functions within functions are not.
     Numbers that were swept are those of the run: choose one first, dataset.isel(noise=0), say.
 
-    Raises: ValueError where the dataset holds none, or runs of several problems, or where what is
-    read back is not what was stored.
+    Args:
+        dataset: of one run, or of several runs of one problem.
+        known: functions and classes of your own, found by name. Those of modules that are imported
+            already are found without it; lambdas and functions within functions are not.
 
-    >>> ld.problem_of(ld.to_dataset(theory)) == theory.problem
+    Raises:
+        ValueError: where the dataset holds none, or runs of several problems, or where what is read
+            back is not what was stored.
+
+    Example:
+        >>> ld.problem_of(ld.to_dataset(theory)) == theory.problem
     """
     return _read(dataset, "problem", known)
 
 
 def rule_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> AbstractRule:
-    """The learning rule of a dataset, read back from its attribute; otherwise as `problem_of`."""
+    """The learning rule of a dataset, read back from its attribute; otherwise as `problem_of`.
+
+    Args:
+        dataset: of one run, or of several runs by one rule.
+        known: functions and classes of your own, found by name.
+    """
     return _read(dataset, "rule", known)
 
 

@@ -18,13 +18,18 @@ _STATE = ("Q", "R", "T", "v", "v_teacher", "b", "b_teacher")
 def read_state(path: str | os.PathLike[str], alpha: float = 0.0) -> Weights | Overlaps:
     """The state in a file.
 
-    .nc: the overlaps of a saved dataset at `alpha` (the nearest saved time).
-    .npz: `Weights` from arrays w, w_teacher, or `Overlaps` from Q, R, T; both may have v,
-    v_teacher, b, b_teacher (A, the paper's name, is v_teacher).
-    .csv: `Overlaps` from rows name, i, j, value; j is empty for vectors.
+    - .nc: the overlaps of a saved dataset at `alpha` (the nearest saved time).
+    - .npz: `Weights` from arrays w, w_teacher, or `Overlaps` from Q, R, T; both may have v,
+      v_teacher, b, b_teacher (A, the paper's name, is v_teacher).
+    - .csv: `Overlaps` from rows name, i, j, value; j is empty for vectors.
 
-    Raises: FileNotFoundError, or another OSError where it cannot be read; ValueError for another
-    ending, or contents that make no state.
+    Args:
+        path: of a .nc, .npz or .csv file.
+        alpha: the time in a saved dataset; None: the last one.
+
+    Raises:
+        FileNotFoundError: where there is no such file; another OSError where it cannot be read.
+        ValueError: for another ending, or contents that make no state.
     """
     path = Path(path)
     readers = {".npz": _read_npz, ".csv": _read_csv}

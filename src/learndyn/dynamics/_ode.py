@@ -65,6 +65,12 @@ def ode_term(
 
     Its `vector_field` is an `OverlapFlow`: `vector_field.pack(start)` is the initial y and
     `vector_field.unpack(y)` the overlaps. Options and errors as for `solve_ode`.
+
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        start: overlaps, or weights, whose overlaps are then used.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
     """
     require_arguments("ode_term", problem=problem, rule=rule, start=start)
     return diffrax.ODETerm(overlap_flow(problem, rule, as_overlaps(start), averages=averages))
@@ -106,30 +112,39 @@ def solve_ode(
 ) -> Trajectory:
     """Overlaps and generalisation error in the limit n -> infinity.
 
-    start: the state at ts[0]: overlaps, or weights, whose overlaps are then used.
-    ts: (times,) increasing times alpha = steps / n, dimensionless.
-    averages: how to average over the fields (see `learndyn.averages`); None chooses.
-    rtol, atol: tolerances of the adaptive solver. rtol = None: 1e-9, or, where averages are
-        smooth but not exact, a hundredth of their relative error: 1e-7 at the default level.
-        With one student unit, one teacher field and labels that are signs, S = Q - R**2/T, from
-        which eg follows, is held to rtol alone, so that eg keeps its digits however small it gets.
-        Where the averages are over nodes and the integrand jumps, both are raised to a
-        five-hundredth of the bound on the averages' relative error, where both errors are alike;
-        finer, a solver would chase single nodes. `stats` has the values used.
-    solver: an adaptive Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
-    max_steps: accepted and rejected steps after which a run stops with `Result.MAX_STEPS`.
-    jump_ts: times at which a learning-rate schedule jumps, in any order.
-    adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
+    Where averages=None and they are too coarse, the run is repeated with finer ones, but not inside
+    jit. What stays coarser than a fiftieth of the drift is told by a RuntimeWarning.
 
-    Returns: a `Trajectory` whose `stats` hold `steps`, `rtol`, `atol`, and the errors of the
-        averages at every saved time: `averages_error`, the largest over all averages (0 for
-        closed forms); where they are not exact, too, `averages_error_relative`, over the largest
-        average, `averages_error_eg`, that of eg, and `averages_error_drift`, that of the drift over
-        the drift. `averages_resolved` is False where they have not begun to converge.
-    Where averages=None and they are too coarse, the run is repeated with finer ones, but not
-    inside jit. What stays coarser than a fiftieth of the drift is told by a RuntimeWarning.
-    Raises: ValueError for bad values, shapes, times or options, or in float32.
-    Source: Goldt et al. (2020), Eq. (9); `OverlapFlow` has the equations.
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        start: the state at ts[0]: overlaps, or weights, whose overlaps are then used.
+        ts: (times,) increasing times alpha = steps / n, dimensionless.
+        averages: how to average over the fields (see `learndyn.averages`); None chooses.
+        rtol, atol: tolerances of the adaptive solver. rtol = None: 1e-9, or, where averages are
+            smooth but not exact, a hundredth of their relative error: 1e-7 at the default level.
+            With one student unit, one teacher field and labels that are signs, S = Q - R**2/T, from
+            which eg follows, is held to rtol alone, so that eg keeps its digits however small it
+            gets. Where the averages are over nodes and the integrand jumps, both are raised to a
+            five-hundredth of the bound on the averages' relative error, where both errors are
+            alike; finer, a solver would chase single nodes. `stats` has the values used.
+        solver: an adaptive Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
+        max_steps: accepted and rejected steps after which a run stops with `Result.MAX_STEPS`.
+        jump_ts: times at which a learning-rate schedule jumps, in any order.
+        adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
+
+    Returns:
+        a `Trajectory` whose `stats` hold `steps`, `rtol`, `atol`, and the errors of the averages at
+        every saved time: `averages_error`, the largest over all averages (0 for closed forms);
+        where they are not exact, too, `averages_error_relative`, over the largest average,
+        `averages_error_eg`, that of eg, and `averages_error_drift`, that of the drift over the
+        drift. `averages_resolved` is False where they have not begun to converge.
+
+    Raises:
+        ValueError: for bad values, shapes, times or options, or in float32.
+
+    Source:
+        Goldt et al. (2020), Eq. (9); `OverlapFlow` has the equations.
     """
     require_arguments("solve_ode", problem=problem, rule=rule, start=start, ts=ts)
     ts, start = checked_times(ts), as_overlaps(start)
@@ -155,9 +170,17 @@ def generalisation_error(
     """eg at `state`: half the mean squared difference from the noiseless teacher, or, for
     classification losses, the probability that student and teacher have opposite signs.
 
-    state: overlaps, or weights, whose overlaps are then used: the inputs are white and Gaussian.
-    Raises: ValueError for a batch of states (use vmap), a bad option, or in float32.
-    Source: Goldt et al. (2020), Eq. (4).
+    Args:
+        problem: the teacher-student problem.
+        state: overlaps, or weights, whose overlaps are then used: the inputs are white and
+            Gaussian.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+
+    Raises:
+        ValueError: for a batch of states (use vmap), a bad option, or in float32.
+
+    Source:
+        Goldt et al. (2020), Eq. (4).
     """
     require_arguments("generalisation_error", problem=problem, state=state)
     state = as_overlaps(state)

@@ -26,7 +26,12 @@ class Parabola(eqx.Module):
 def loss(model: Any, data: DataLike) -> Scalar:
     """Half the squared error of `model` on `data`, as `Data` and `Moments` define it.
 
-    Raises: ValueError where model and data do not match.
+    Args:
+        model: an Equinox module that maps one input to its output.
+        data: `Data`, or `Moments` for a model with an end-to-end matrix.
+
+    Raises:
+        ValueError: where model and data do not match.
     """
     require_match(model, data)
     return loss_of(model, prepared(data))

@@ -32,9 +32,14 @@ class AbstractLinearModel(Readable):
 class LinearNeuron(AbstractLinearModel):
     """One linear neuron, f(x) = a w.x: two layers with one hidden unit.
 
-    a: () output weight. w: (d,) input weights. Dimensionless.
     Under flow delta = lr_w a**2 - lr_a |w|**2 is conserved (Kunin et al. 2024).
-    Raises: ValueError for complex numbers or what is no number.
+
+    Args:
+        a: () output weight.
+        w: (d,) input weights. Dimensionless.
+
+    Raises:
+        ValueError: for complex numbers or what is no number.
     """
 
     a: Weights
@@ -54,9 +59,13 @@ class LinearNeuron(AbstractLinearModel):
 class LinearNetwork(AbstractLinearModel):
     """A deep linear network, f(x) = W_L ... W_2 W_1 x.
 
-    weights: [w1, w2, ...], the first layer first: w1 (h1, d), w2 (h2, h1), ..., wL (c, h).
     The output has shape (c,). Under flow, W_{l+1}^T W_{l+1}/lr_{l+1} - W_l W_l^T/lr_l is conserved.
-    Raises: ValueError for no layer, complex numbers or what is no number.
+
+    Args:
+        weights: [w1, w2, ...], the first layer first: w1 (h1, d), w2 (h2, h1), ..., wL (c, h).
+
+    Raises:
+        ValueError: for no layer, complex numbers or what is no number.
     """
 
     weights: tuple[Weights, ...]
@@ -85,10 +94,14 @@ class LinearNetwork(AbstractLinearModel):
 class DiagonalNetwork(AbstractLinearModel):
     """A diagonal linear network, f(x) = sum_i u_i v_i x_i.
 
-    u, v: (d,). Under flow u**2/lr_u - v**2/lr_v is conserved in every coordinate. A start with
-    |u| = |v| never changes the sign of u v; for both signs to be within reach start from u = alpha,
-    v = 0. Flow is integrated in the dual variable (see `gradient_flow`), exact at any scale.
-    Raises: ValueError for complex numbers or what is no number.
+    Args:
+        u, v: (d,). Under flow u**2/lr_u - v**2/lr_v is conserved in every coordinate. A start with
+            |u| = |v| never changes the sign of u v; for both signs to be within reach start from u
+            = alpha, v = 0. Flow is integrated in the dual variable (see `gradient_flow`), exact at
+            any scale.
+
+    Raises:
+        ValueError: for complex numbers or what is no number.
     """
 
     u: Weights
@@ -109,9 +122,13 @@ class ModularAddition(Readable):
     """A network with quadratic units that reads two templates and writes a third.
 
     f(x) = sum_i (u_i.x1 + v_i.x2)**2 w_i for the input x = (x1, x2) of length 2p, output (p,).
-    u, v, w: (hidden, p). Its data are those of `modular_data`.
     Under flow (|u_i|**2/lr_u + |v_i|**2/lr_v)/2 - |w_i|**2/lr_w is conserved for every neuron.
-    Raises: ValueError for complex numbers or what is no number.
+
+    Args:
+        u, v, w: (hidden, p). Its data are those of `modular_data`.
+
+    Raises:
+        ValueError: for complex numbers or what is no number.
     """
 
     u: Weights

@@ -14,7 +14,11 @@ from learndyn._types import RealLike, Scalar
 class AtLoss(Readable):
     """The run ends where the loss falls to `level`, for example the mean of two plateaus: a jump.
 
-    Raises: ValueError for a level that is not finite.
+    Args:
+        level: of the loss.
+
+    Raises:
+        ValueError: for a level that is not finite.
     """
 
     rising: ClassVar[bool] = False
@@ -45,7 +49,12 @@ class AtPlateau(_AtSpeed):
     """The run ends where |d theta/dt| falls to `speed`: it has come onto a plateau, or to its end.
 
     A small start is itself a plateau, which the run leaves first: only falling speed counts.
-    Raises: ValueError for a speed that is not positive and finite.
+
+    Args:
+        speed: the norm of d theta/dt, > 0.
+
+    Raises:
+        ValueError: for a speed that is not positive and finite.
     """
 
     rising: ClassVar[bool] = False
@@ -54,7 +63,11 @@ class AtPlateau(_AtSpeed):
 class LeavesPlateau(_AtSpeed):
     """The run ends where |d theta/dt| rises to `speed`: a plateau is over.
 
-    Raises: ValueError for a speed that is not positive and finite.
+    Args:
+        speed: the norm of d theta/dt, > 0.
+
+    Raises:
+        ValueError: for a speed that is not positive and finite.
     """
 
     rising: ClassVar[bool] = True

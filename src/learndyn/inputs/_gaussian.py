@@ -34,12 +34,14 @@ class Gaussian(AbstractInputs):
 class Structured(AbstractInputs):
     """x ~ N(0, omega): Gaussian inputs with a covariance.
 
-    omega: (n, n) symmetric positive semi-definite, singular is valid; or (n,), the diagonal
-        of a diagonal one, which costs no matrix product per sample.
-    factor: (n, r) instead, x = factor z with z ~ N(0, 1) in r dimensions.
+    Args:
+        omega: (n, n) symmetric positive semi-definite, singular is valid; or (n,), the diagonal of
+            a diagonal one, which costs no matrix product per sample.
+        factor: (n, r) instead, x = factor z with z ~ N(0, 1) in r dimensions.
 
-    Raises: ValueError unless exactly one of them is given, and for a matrix that is no
-    covariance. A traced one that is none gives NaN.
+    Raises:
+        ValueError: unless exactly one of them is given, and for a matrix that is no covariance. A
+            traced one that is none gives NaN.
     """
 
     factor: Float[Array, " n *rank"]

@@ -24,11 +24,13 @@ _RANK_TOLERANCE = 1e-10
 class Images(AbstractInputs):
     """Rows of a table, drawn uniformly with replacement: any array of real inputs.
 
-    x: (samples, n), or (samples, height, width, ...), which is flattened; finite. Prepare it
-        with `standardise` or `pca_whiten`. Averages are exact, over all rows.
+    Args:
+        x: (samples, n), or (samples, height, width, ...), which is flattened; finite. Prepare it
+            with `standardise` or `pca_whiten`. Averages are exact, over all rows.
 
-    Raises: ValueError for other shapes, non-finite entries or raw 8-bit pixels. A UserWarning says
-    where the entries are so large that the usual learning rates diverge.
+    Raises:
+        ValueError: for other shapes, non-finite entries or raw 8-bit pixels. A UserWarning says
+            where the entries are so large that the usual learning rates diverge.
     """
 
     x: Float[Array, "samples n"]
@@ -91,10 +93,12 @@ def _warn_of_scale(x: Array) -> None:
 def standardise(x: RealLike) -> Float[Array, "samples n"]:
     """Each column to mean 0 and variance 1; columns that never change are left out.
 
-    x: (samples, ...), real and finite, pixels for example; flattened to (samples, columns). Not
-        for traced arrays: the number of columns kept depends on the values.
+    Args:
+        x: (samples, ...), real and finite, pixels for example; flattened to (samples, columns). Not
+            for traced arrays: the number of columns kept depends on the values.
 
-    Raises: ValueError for other shapes, entries that are not finite, or constant columns only.
+    Raises:
+        ValueError: for other shapes, entries that are not finite, or constant columns only.
     """
     try:
         x = np.asarray(x, dtype=float)
@@ -114,6 +118,9 @@ def pca_whiten(x: RealLike) -> Float[Array, "samples n"]:
     """The principal components of `standardise(x)`, each with variance 1: covariance 1.
 
     Directions without variance are left out.
+
+    Args:
+        x: (samples, ...), as for `standardise`.
     """
     x = np.asarray(standardise(x))
     # Principal components by singular values, without forming the covariance
@@ -126,7 +133,12 @@ def digits(whiten: bool = False) -> Images:
     """scikit-learn's 1797 handwritten digits, standardised (n = 61) or also whitened.
 
     Three of the 64 pixels (0, 32 and 39) never change and are left out.
-    Raises: ImportError where scikit-learn is not installed (the extra `images`).
+
+    Args:
+        whiten: whether the inputs get covariance 1, by `pca_whiten`.
+
+    Raises:
+        ImportError: where scikit-learn is not installed (the extra `images`).
     """
     require_extra("sklearn", "images", "the digits of scikit-learn")
     from sklearn.datasets import load_digits

@@ -57,21 +57,27 @@ def learning_curve(
 ) -> "Axes":
     """`quantity` against time: theory as dark lines, experiments as blue crosses.
 
-    theory, experiment: datasets, or dicts of them by label; what has a label, or a value of `by`,
-        has its own colour, the same for theory and experiment. Several seeds show as their median
-        and, shaded, the range of the middle 68 % of runs.
-    by: the dimension along which the curves differ; None: the only one other than alpha and seed.
-        More than six numbers get a colour bar in place of names.
-    log_time: whether time is logarithmic; None: where the saved times are.
-
     Where the dataset of a theory has `eg_std`, as that of `fluctuations` does, and the experiments
     have one input dimension n, eg has the band of the scatter that theory predicts for one run.
-    Where the dataset of a theory has `averages_error_eg` and that would be seen, lines of eg have
-    a hatched band for the error that comes from the Gaussian averages.
-    The training error of an experiment that recorded it is a dotted line next to eg.
-    Runs that stopped early are left out after they did. The line over the axes has the setting,
-    counts such runs, and values that are not positive, which a logarithmic axis cannot show.
-    Raises: ValueError for anything but datasets, or dimensions left to choose.
+    Where it has `averages_error_eg` and that would be seen, lines of eg have a hatched band for the
+    error that comes from the Gaussian averages.
+
+    The training error of an experiment that recorded it is a dotted line next to eg. Runs that
+    stopped early are left out after they did. The line over the axes has the setting, counts such
+    runs, and values that are not positive, which a logarithmic axis cannot show.
+
+    Args:
+        theory, experiment: datasets, or dicts of them by label; what has a label, or a value of
+            `by`, has its own colour, the same for theory and experiment. Several seeds show as
+            their median and, shaded, the range of the middle 68 % of runs.
+        quantity: the variable to draw.
+        by: the dimension along which the curves differ; None: the only one other than alpha and
+            seed. More than six numbers get a colour bar in place of names.
+        log_time: whether time is logarithmic; None: where the saved times are.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for anything but datasets, or dimensions left to choose.
     """
     lines = curves_of(theory, "theory", quantity, by)
     points = curves_of(experiment, "experiment", quantity, by)

@@ -36,13 +36,23 @@ def animate(
 ) -> Path:
     """Write a film of a run: eg with a dot at the present time, R and Q as heat maps.
 
-    dataset: of one setting; of several seeds the curve is their median, and the matrices are the
-        first run's. theory: drawn under the curve. path: ending in .gif or .mp4, replaced where
-        there is one. Long runs are shown at 60 of their times.
-    Returns: the path. Raises: ValueError for anything but such datasets, or another ending; OSError
-    where no file can be written there, or where .mp4 is asked for and ffmpeg is not installed.
+    Args:
+        dataset: of one setting; of several seeds the curve is their median, and the matrices are
+            the first run's.
+        theory: drawn under the curve.
+        path: ending in .gif or .mp4, replaced where there is one. Long runs are shown at 60 of
+            their times.
 
-    >>> ld.plot.animate(run, "run.gif", theory)
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for anything but such datasets, or another ending.
+        OSError: where no file can be written there, or where .mp4 is asked for and ffmpeg is not
+            installed.
+
+    Example:
+        >>> ld.plot.animate(run, "run.gif", theory)
     """
     path = require_writable(film_path(path))
     require_dataset(dataset, "dataset")

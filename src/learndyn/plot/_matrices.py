@@ -39,9 +39,14 @@ def overlap_matrices(
 ) -> np.ndarray:
     """Heat maps of overlaps, one row per quantity and one column per time in `alphas`.
 
-    dataset: one setting; of several seeds the first run is shown, since units are numbered
-        differently in each. Blue is negative, red positive, white zero; one scale for all.
-    Raises: ValueError for anything but a dataset of one setting, or no times.
+    Args:
+        dataset: one setting; of several seeds the first run is shown, since units are numbered
+            differently in each. Blue is negative, red positive, white zero; one scale for all.
+        alphas: times of the columns.
+        quantities: variables of the rows.
+
+    Raises:
+        ValueError: for anything but a dataset of one setting, or no times.
     """
     plt = pyplot()
 
@@ -88,9 +93,14 @@ def overlap_insets(
     """Heat maps of `quantity` inside a learning curve, each tied to its point on the curve.
 
     This is how Fig. 1b of Goldt et al. (2020) shows R before and after specialisation.
-    dataset: as for `overlap_matrices`, with the eg that the axes show.
-    places: lower left corners in fractions of the axes; None: next to the curve.
-    size: side of a map, in fractions of the axes' height.
+
+    Args:
+        ax: axes that show the learning curve.
+        dataset: as for `overlap_matrices`, with the eg that the axes show.
+        alphas: times of the maps.
+        quantity: the variable to draw, "R", say.
+        places: lower left corners in fractions of the axes; None: next to the curve.
+        size: side of a map, in fractions of the axes' height.
     """
     states = states_at(dataset, alphas)
     limit = largest(states, [quantity])

@@ -33,10 +33,16 @@ def overlap_trajectories(
 ) -> "np.ndarray":
     """R (one colour per teacher unit) and Q (norms dark, others light) against time.
 
-    theory: lines; experiment: crosses, the median over its seeds. Other dimensions must have
-    been selected away. Where the theory started from the experiment's `field_overlaps`, the
-    crosses are `R_field` and `Q_field`, too. axes: two of them, for R and for Q.
-    Raises: ValueError for anything but datasets of one setting.
+    Args:
+        theory: lines.
+        experiment: crosses, the median over its seeds. Other dimensions must have been selected
+            away. Where the theory started from the experiment's `field_overlaps`, the crosses are
+            `R_field` and `Q_field`, too.
+        log_time: whether time is logarithmic; None: where the saved times are.
+        axes: two of them, for R and for Q.
+
+    Raises:
+        ValueError: for anything but datasets of one setting.
     """
     plt = pyplot()
 

@@ -20,7 +20,8 @@ def overview(
     """Three panels against time: the generalisation error, R and Q; one more for each of v and b
     that is trained.
 
-    theory, experiment: datasets of one setting, as for `learning_curve`.
+    Args:
+        theory, experiment: datasets of one setting, as for `learning_curve`.
     """
     plt = pyplot()
 

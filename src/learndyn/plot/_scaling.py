@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 class Slope(NamedTuple):
-    """y = exp(offset) x**slope, with the standard error of the slope (NaN for two points)."""
+    """y = exp(offset) x**slope, with the standard error of the slope (NaN for two points).
+
+    Attributes:
+        slope: the exponent.
+        error: its standard error.
+        offset: log y at x = 1.
+    """
 
     slope: float
     error: float
@@ -26,7 +32,14 @@ def fitted_slope(dataset: "xarray.Dataset", x: str, y: str) -> Slope:
     """The power law of variable y in coordinate x, by least squares in logarithms.
 
     y is averaged over `seed`, and points have the weights of their standard errors.
-    Raises: ValueError for fewer than two positive points, or dimensions other than x and seed.
+
+    Args:
+        dataset: with the variable y along the dimension x, and perhaps `seed`.
+        x: name of the coordinate.
+        y: name of the variable.
+
+    Raises:
+        ValueError: for fewer than two positive points, or dimensions other than x and seed.
     """
     xs, means, errors = _points(dataset, x, y)
     weights = (means / np.where(errors > 0, errors, np.nan)) ** 2
@@ -50,8 +63,17 @@ def scaling(
     """Variable y against coordinate x, log-log, with the fitted power law.
 
     The mean over `seed` is shown as crosses with its standard error, and the fit as a line of the
-    same colour. expected: the slope of a theory, a dark dashed line through the first point.
-    Raises: ValueError as `fitted_slope`.
+    same colour.
+
+    Args:
+        dataset: with the variable y along the dimension x.
+        x: name of the coordinate.
+        y: name of the variable.
+        expected: the slope of a theory, a dark dashed line through the first point.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: as `fitted_slope`.
     """
     xs, means, errors = _points(dataset, x, y)
     slope, error, offset = fitted_slope(dataset, x, y)

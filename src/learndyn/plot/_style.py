@@ -84,7 +84,13 @@ def style() -> Iterator[None]:
 def save(axes: "Axes | np.ndarray", path: str | os.PathLike[str]) -> Path:
     """Write the figure of these axes; the ending of `path` chooses the format. Closes it.
 
-    Raises: OSError where no file can be written there; ImportError without Matplotlib.
+    Args:
+        axes: axes of the figure, one or several.
+        path: where to write.
+
+    Raises:
+        OSError: where no file can be written there.
+        ImportError: without Matplotlib.
     """
     plt = pyplot()
 

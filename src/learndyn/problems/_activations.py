@@ -84,11 +84,15 @@ class ReLU(AbstractActivation):
 class LeakyReLU(AbstractActivation):
     """g(x) = x where x > 0 and slope x elsewhere, with closed-form averages for every slope.
 
-    slope: a finite number, 0.01 unless given: 0 is ReLU, 1 linear, -1 the modulus. It is part of
-        the structure, so another slope is another compiled program, and cannot be traced. Closed
-        forms need the same slope in student and teacher.
     The derivative at 0 is 0 for every slope, so a unit without weights does not learn.
-    Raises: ValueError for a slope that is not a finite real number.
+
+    Args:
+        slope: a finite number, 0.01 unless given: 0 is ReLU, 1 linear, -1 the modulus. It is part
+            of the structure, so another slope is another compiled program, and cannot be traced.
+            Closed forms need the same slope in student and teacher.
+
+    Raises:
+        ValueError: for a slope that is not a finite real number.
     """
 
     name: ClassVar[str] = "leaky-relu"
@@ -156,11 +160,14 @@ class Tanh(AbstractActivation):
 class Sign(AbstractActivation):
     """g(x) = sign x with sign(0) = 1: for teachers, since its derivative vanishes.
 
-    flip: the probability that a sample's label is turned, 0 <= flip <= 1, independent of the fields
-        and of the problem's noise, a leaf of any shape for vmap and grad. It needs a loss for
-        classification; with several teacher units it is the label, the sign of their sum, that is
-        turned. The generalisation error is that of clean labels.
-    Raises: ValueError for a flip outside [0, 1].
+    Args:
+        flip: the probability that a sample's label is turned, 0 <= flip <= 1, independent of the
+            fields and of the problem's noise, a leaf of any shape for vmap and grad. It needs a
+            loss for classification; with several teacher units it is the label, the sign of their
+            sum, that is turned. The generalisation error is that of clean labels.
+
+    Raises:
+        ValueError: for a flip outside [0, 1].
     """
 
     name: ClassVar[str] = "sign"

@@ -24,12 +24,13 @@ class AbstractLoss(Readable):
 
     A class declares what is known of it; whatever it leaves out is measured.
 
-    name: how the command line calls it.
-    classification: whether labels are signs.
-    regularity: where the loss and its derivatives jump, as a function of phi at y = 1.
-    is_squared: whether the slope is phi - y, of which there are closed-form averages.
-    wedge_averages: closed-form averages of the slope for a linear unit that learns the sign of one
-        field: a function of `learndyn.integrals.half_planes`, wrapped in staticmethod.
+    Attributes:
+        name: how the command line calls it.
+        classification: whether labels are signs.
+        regularity: where the loss and its derivatives jump, as a function of phi at y = 1.
+        is_squared: whether the slope is phi - y, of which there are closed-form averages.
+        wedge_averages: closed-form averages of the slope for a linear unit that learns the sign of
+            one field: a function of `learndyn.integrals.half_planes`, wrapped in staticmethod.
     """
 
     name: ClassVar[str | None] = None
@@ -116,8 +117,9 @@ class Hebb(AbstractLoss):
 class AdaTron(AbstractLoss):
     """max(0, -y phi)**2 / 2, labels y = +-1: its gradient is the AdaTron rule with margin 0.
 
-    Source: Anlauf & Biehl, Europhys. Lett. 10, 687 (1989); Biehl & Riegler, Europhys. Lett. 28,
-    525 (1994), online.
+    Source:
+        Anlauf & Biehl, Europhys. Lett. 10, 687 (1989); Biehl & Riegler, Europhys. Lett. 28, 525
+        (1994), online.
     """
 
     name: ClassVar[str] = "adatron"

@@ -16,7 +16,12 @@ from learndyn.problems import Layers, Problem, as_module, called
 
 
 class Sample(NamedTuple):
-    """What a rule sees of one sample: the student's centred fields lam (k,), and the label y."""
+    """What a rule sees of one sample: the student's centred fields lam (k,), and the label y.
+
+    Attributes:
+        lam: (k,) the student's centred fields.
+        y: () the label.
+    """
 
     lam: Float[Array, " k"]
     y: Scalar
@@ -25,8 +30,9 @@ class Sample(NamedTuple):
 class Modulation(NamedTuple):
     """What a rule makes of one sample: how much of the input each unit learns, and what v does.
 
-    c: (k,) the F_i of w_i <- w_i - (lr/sqrt n) F_i x, which move the biases too.
-    dv: (k,) the H_i of v_i <- v_i - (lr_second/n) H_i.
+    Attributes:
+        c: (k,) the F_i of w_i <- w_i - (lr/sqrt n) F_i x, which move the biases too.
+        dv: (k,) the H_i of v_i <- v_i - (lr_second/n) H_i.
     """
 
     c: Float[Array, " k"]
@@ -36,10 +42,13 @@ class Modulation(NamedTuple):
 class FieldAverages(NamedTuple):
     """Gaussian averages over one sample, all that a theory of learning needs.
 
-    G: (k, d) <dF_i/df_c>, so that <F_i a> = sum_c G_ic Cov(f_c, a) for every Gaussian a.
-    Phi: (k, k) <F_i F_k>; h: (k,) <H_i>, which moves v; f: (k,) <F_i>, which moves the biases;
-    NaN where closed forms leave it out, as they do where there are no biases.
-    fields: (k, d) <F_i f_c>, from nodes that know it without G; None: it is G C.
+    Attributes:
+        G: (k, d) <dF_i/df_c>, so that <F_i a> = sum_c G_ic Cov(f_c, a) for every Gaussian a.
+        Phi: (k, k) <F_i F_k>.
+        h: (k,) <H_i>, which moves v.
+        f: (k,) <F_i>, which moves the biases; NaN where closed forms leave it out, as they do where
+            there are no biases.
+        fields: (k, d) <F_i f_c>, from nodes that know it without G; None: it is G C.
     """
 
     G: Float[Array, "k d"]
@@ -69,6 +78,9 @@ class SlowMomentum(Readable):
 
     A step at input dimension n uses beta = 1 - gamma/n and the rate lr * gamma / n; then the
     velocity brings its own order parameters. gamma > 0, dimensionless.
+
+    Args:
+        gamma: > 0, dimensionless.
     """
 
     gamma: Float[Array, "..."]
@@ -95,17 +107,24 @@ class AbstractRule(Readable):
     with (F, H) = `modulation`, the mean over the batch. A subclass needs `modulation` alone, and
     then runs at every level of description, its averages taken over nodes. It may declare more:
 
-    propagates_error: F and H are the loss's slope at the output times functions of the student's
-        fields alone, as for the gradient. Then averages know where F jumps and how label noise
-        enters; otherwise the first is measured, and the second takes nodes.
-    closed_form: its averages, where they follow from those of the error signal.
-    reads: the functions of `Problem` that the modulation calls; where a subclass overrides one of
-        them, nothing is declared of the outcome.
-    is_gradient: the modulation is the gradient of the loss, as closed forms of the literature have
-        it. name, own_options: what the command line calls it and its own arguments.
+    - `propagates_error`: F and H are the loss's slope at the output times functions of the
+      student's fields alone, as for the gradient. Then averages know where F jumps and how label
+      noise enters; otherwise the first is measured, and the second takes nodes.
+    - `closed_form`: its averages, where they follow from those of the error signal.
+    - `reads`: the functions of `Problem` that the modulation calls; where a subclass overrides one
+      of them, nothing is declared of the outcome.
+    - `is_gradient`: the modulation is the gradient of the loss, as closed forms of the literature
+      have it.
+    - `name`, `own_options`: what the command line calls it and its own arguments.
 
     The rates, decay, batches and momentum are those of `SGD`, whose docstring explains them.
-    Raises: ValueError for values outside their ranges.
+
+    Args:
+        lr, lr_second, lr_bias: rates of first layer, second layer and biases, as for `SGD`.
+        weight_decay, batch_size, momentum: as for `SGD`.
+
+    Raises:
+        ValueError: for values outside their ranges.
     """
 
     lr: Any
@@ -147,16 +166,34 @@ class AbstractRule(Readable):
     @abc.abstractmethod
     def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
         """(F, H) of one sample. layers: second layers and biases; the teacher's are not there,
-        for all that a rule may know of the teacher is the label."""
+        for all that a rule may know of the teacher is the label.
+
+        Args:
+            problem: the problem, whose `signals` a rule may ask for.
+            sample: fields and label of one sample.
+            layers: second layer and biases of the student.
+        """
 
     def closed_form(self, signal: FieldAverages, layers: Layers) -> FieldAverages | None:
         """The rule's averages from those of the error signal, F_i = g'(lambda_i) (phi - y) and
         H_i = g(lambda_i) (phi - y), of which there are closed forms. None: they do not follow, and
-        a rule that does not override this has none."""
+        a rule that does not override this has none.
+
+        Args:
+            signal: averages of the error signal.
+            layers: second layer and biases of the student.
+        """
         return None
 
     def require_units(self, k: int, m: int) -> None:
-        """Raises: ValueError where the rule's own parameters are not for k and m units."""
+        """Refuse parameters of the rule's own that are not for k and m units.
+
+        Args:
+            k, m: numbers of student and teacher units.
+
+        Raises:
+            ValueError: where they are not.
+        """
 
     @property
     def schedules(self) -> list[Any]:
@@ -181,7 +218,11 @@ class AbstractRule(Readable):
         return self.lr_bias is not None
 
     def rates(self, alpha: RealLike) -> Rates:
-        """Learning rates at time alpha, as the user gave them."""
+        """Learning rates at time alpha, as the user gave them.
+
+        Args:
+            alpha: time, steps / n.
+        """
         return Rates(
             jnp.asarray(_rate_at(self.lr, alpha)),
             _rate_at(self.lr_second, alpha),
@@ -189,7 +230,11 @@ class AbstractRule(Readable):
         )
 
     def effective_rates(self, alpha: RealLike) -> Rates:
-        """Rates of the limit n -> infinity: constant momentum acts as lr / (1 - beta)."""
+        """Rates of the limit n -> infinity: constant momentum acts as lr / (1 - beta).
+
+        Args:
+            alpha: time, steps / n.
+        """
         rates = self.rates(alpha)
         if self.momentum is None or self.has_slow_momentum:
             return rates
@@ -198,7 +243,12 @@ class AbstractRule(Readable):
         return jax.tree.map(lambda rate: gain * rate, rates)
 
     def step_rates(self, alpha: RealLike, n: RealLike) -> tuple[Rates, Scalar | None]:
-        """Rates of the step at time alpha in n dimensions, and its beta; None: no momentum."""
+        """Rates of the step at time alpha in n dimensions, and its beta; None: no momentum.
+
+        Args:
+            alpha: time, steps / n.
+            n: input dimension.
+        """
         rates = self.rates(alpha)
         if not isinstance(self.momentum, SlowMomentum):
             return rates, self.momentum

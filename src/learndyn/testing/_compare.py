@@ -38,12 +38,6 @@ def compare(
 ) -> "xarray.Dataset":
     """Does an experiment agree with the ODE, in units of the scatter that theory predicts for it?
 
-    theory: what `solve_ode` returns, its dataset, or `Fluctuations`, which hold both.
-    experiment: one run, or several, of SGD, the chain or Langevin at the same times: a trajectory
-        (with one batch axis, called seed) or a dataset.
-    fluctuations: of the theory, or their dataset; None: they are solved for here, which takes a
-        few seconds.
-
     z = difference / scatter, with the scatter of a single run, std / sqrt n, and the error of the
     ODE's solution added in quadrature. Each of several runs is judged alone: for their mean, and a
     test that becomes sharper with their number, see `learndyn.testing.assert_matches_ode`. What
@@ -51,17 +45,30 @@ def compare(
     "differ" at small n or after a chance event that was decided long before, as of which unit
     learns what.
 
-    Returns: a dataset on the requested times with difference_<name>, scatter_<name> and z_<name>
-        of Q, R, eg, and of v and b where either side trains them. Attributes: `verdict`, "agree"
-        where every |z| is below `limit`, which a true theory exceeds somewhere at most once in a
-        hundred comparisons (Bonferroni), else "differ"; `largest_z`, and `worst`, where it is. A
-        run that failed where the theory did not differs.
-    Raises: ValueError where the theory is not the ODE's, the experiment has no n, their times,
-        sizes or teachers differ, or, without `fluctuations`, their first states, from which scatter
-        grows.
-    Source: the central limit behind Theorem 1 of Goldt et al. (2020).
+    Args:
+        theory: what `solve_ode` returns, its dataset, or `Fluctuations`, which hold both.
+        experiment: one run, or several, of SGD, the chain or Langevin at the same times: a
+            trajectory (with one batch axis, called seed) or a dataset.
+        fluctuations: of the theory, or their dataset; None: they are solved for here, which takes a
+            few seconds.
 
-    >>> ld.compare(theory, sgd).verdict
+    Returns:
+        a dataset on the requested times with difference_<name>, scatter_<name> and z_<name> of Q,
+        R, eg, and of v and b where either side trains them. Attributes: `verdict`, "agree" where
+        every |z| is below `limit`, which a true theory exceeds somewhere at most once in a hundred
+        comparisons (Bonferroni), else "differ"; `largest_z`, and `worst`, where it is. A run that
+        failed where the theory did not differs.
+
+    Raises:
+        ValueError: where the theory is not the ODE's, the experiment has no n, their times, sizes
+            or teachers differ, or, without `fluctuations`, their first states, from which scatter
+            grows.
+
+    Source:
+        The central limit behind Theorem 1 of Goldt et al. (2020).
+
+    Example:
+        >>> ld.compare(theory, sgd).verdict
     """
     if isinstance(theory, Fluctuations):
         theory, fluctuations = theory.mean, theory

@@ -23,7 +23,9 @@ LEVEL = 0.05
 class Equivalence:
     """Whether estimates lie within a margin of zero, beyond doubt.
 
-    estimate, error: arrays of one shape, in units in which the margin is given.
+    Args:
+        estimate, error: arrays of one shape, in units in which the margin is given.
+        margin: how far from zero counts as equal.
     """
 
     estimate: np.ndarray
@@ -38,8 +40,11 @@ class Equivalence:
     def false_alarm(self, bias: float | np.ndarray = 0.0) -> float:
         """A bound on how likely the test fails although the truth is within `bias` of zero.
 
-        It follows from normal errors, added up over the entries. bias: in the unit of the margin,
-        one for all entries or one each; what a theory of the limit leaves out at finite n, say.
+        It follows from normal errors, added up over the entries.
+
+        Args:
+            bias: in the unit of the margin, one for all entries or one each; what a theory of the
+                limit leaves out at finite n, say.
         """
         from scipy.special import ndtr
 
@@ -71,8 +76,13 @@ class Equivalence:
 def in_units_of_one_run(samples: np.ndarray, theory: np.ndarray, margin: float) -> Equivalence:
     """(ensemble mean - theory) / standard deviation of a single run.
 
-    samples: (runs, ...); theory: (...). At finite n the mean differs from the ODE by a bias of
-    order 1/n, small against the scatter of a run, of order 1/sqrt(n).
+    At finite n the mean differs from the ODE by a bias of order 1/n, small against the scatter of a
+    run, of order 1/sqrt(n).
+
+    Args:
+        samples: (runs, ...) independent runs.
+        theory: (...) what is predicted for their mean.
+        margin: how far from zero counts as equal, in standard deviations of a run.
     """
     runs = samples.shape[0]
     spread = samples.std(axis=0, ddof=1)
@@ -87,7 +97,13 @@ def difference(
 ) -> Equivalence:
     """estimate - expected, where `expected` is exact.
 
-    Numbers or arrays that broadcast; error: the standard error of the estimate.
+    Numbers or arrays that broadcast.
+
+    Args:
+        estimate: what was measured.
+        error: the standard error of the estimate.
+        expected: what theory predicts.
+        margin: how far from zero counts as equal.
     """
     gap, error = np.broadcast_arrays(np.subtract(estimate, expected), error)
     return Equivalence(gap, error, margin)
@@ -96,7 +112,14 @@ def difference(
 def relative_difference(
     estimate: RealLike, error: RealLike, expected: RealLike, margin: float
 ) -> Equivalence:
-    """estimate / expected - 1: as `difference`, with the margin a fraction of `expected`."""
+    """estimate / expected - 1: as `difference`, with the margin a fraction of `expected`.
+
+    Args:
+        estimate: what was measured.
+        error: its standard error.
+        expected: what theory predicts, not 0.
+        margin: how far from zero counts as equal, a fraction of `expected`.
+    """
     scaled = np.divide(estimate, expected), np.divide(error, np.abs(expected))
     return difference(*scaled, 1.0, margin)
 
@@ -104,14 +127,22 @@ def relative_difference(
 def power_law(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, float]:
     """Slope of log y against log x by weighted least squares, and its standard error.
 
-    y: independent estimates with standard errors `error`, small against y.
+    Args:
+        x: (sizes,) positive.
+        y: independent estimates with standard errors `error`, small against y.
+        error: (sizes,) standard errors of y.
     """
     fit = fit_power_law(x, y, (y / error) ** 2)
     return fit.slope, fit.slope_error
 
 
 def z_scores(samples: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """(mean - exact) / standard error, for theories without any bias at finite n."""
+    """(mean - exact) / standard error, for theories without any bias at finite n.
+
+    Args:
+        samples: (runs, ...) independent runs.
+        exact: (...) what theory predicts for their mean.
+    """
     return (samples.mean(axis=0) - exact) / (
         samples.std(axis=0, ddof=1) / np.sqrt(samples.shape[0])
     )
@@ -123,6 +154,9 @@ def two_sample_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     They belong to the mean normal score of every coordinate and to the mean product of every two.
     Scores come from ranks in the pooled sample, so heavy tails do no harm; coordinates that do not
     move, or are there twice, drop out. Compare their largest |z| with `z_limit`.
+
+    Args:
+        x, y: (runs, coordinates), two samples.
     """
     from scipy.special import ndtri
 
@@ -144,13 +178,23 @@ def two_sample_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def z_limit(comparisons: int, false_alarm: float) -> float:
-    """The |z| that a true theory exceeds somewhere with probability at most `false_alarm`."""
+    """The |z| that a true theory exceeds somewhere with probability at most `false_alarm`.
+
+    Args:
+        comparisons: how many z scores are looked at.
+        false_alarm: the probability that a true theory exceeds the limit somewhere.
+    """
     # Bonferroni's correction, for both tails
     return _quantile(false_alarm / (2 * comparisons))
 
 
 def z_missed(z: np.ndarray | float, limit: float) -> float:
-    """A bound on how likely a wrong theory with these z scores was to keep all below `limit`."""
+    """A bound on how likely a wrong theory with these z scores was to keep all below `limit`.
+
+    Args:
+        z: z scores of the wrong theory, of any shape.
+        limit: as `z_limit` gives it.
+    """
     return NormalDist().cdf(limit - float(np.abs(z).max()))
 
 

@@ -23,8 +23,11 @@ Where = Callable[[Any], Array]
 class Translation(eqx.Module):
     """theta -> theta + eps direction, as for the logits' layer before a softmax.
 
-    where: the array that moves. direction: what it moves by, of a shape that broadcasts.
     Conserved: <theta, direction>/lr.
+
+    Args:
+        where: the array that moves.
+        direction: what it moves by, of a shape that broadcasts.
     """
 
     where: Where = eqx.field(static=True)
@@ -41,7 +44,8 @@ class Translation(eqx.Module):
 class Scale(eqx.Module):
     """theta -> (1 + eps) theta, as for weights before a normalisation.
 
-    where: the array that is scaled. Conserved: |theta|**2/(2 lr).
+    Args:
+        where: the array that is scaled. Conserved: |theta|**2/(2 lr).
     """
 
     where: Where = eqx.field(static=True)
@@ -53,9 +57,12 @@ class Scale(eqx.Module):
 class Rescale(eqx.Module):
     """One array grows as another shrinks, as for two layers around a homogeneous activation.
 
-    first, second: the two arrays, of degrees p and q in the network's function.
-    degrees: (p, q). Conserved: |first|**2/(2 p lr) - |second|**2/(2 q lr).
-    Raises: ValueError for degrees that are not positive.
+    Args:
+        first, second: the two arrays, of degrees p and q in the network's function.
+        degrees: (p, q). Conserved: |first|**2/(2 p lr) - |second|**2/(2 q lr).
+
+    Raises:
+        ValueError: for degrees that are not positive.
     """
 
     first: Where = eqx.field(static=True)
@@ -76,8 +83,11 @@ class Rescale(eqx.Module):
 class GeneralLinear(eqx.Module):
     """W1 -> (1 + eps S) W1, W2 -> W2 (1 - eps S): any change of basis between two linear layers.
 
-    first: W1 (h, d). second: W2 (c, h). generator: S (h, h). Only a symmetric S has a conserved
-    quantity, tr(W1^T S W1)/(2 lr_1) - tr(W2 S W2^T)/(2 lr_2); rotations have none.
+    Args:
+        first: W1 (h, d).
+        second: W2 (c, h).
+        generator: S (h, h). Only a symmetric S has a conserved quantity, tr(W1^T S W1)/(2 lr_1) -
+            tr(W2 S W2^T)/(2 lr_2); rotations have none.
     """
 
     first: Where = eqx.field(static=True)

@@ -24,14 +24,24 @@ _HORIZON = 1e5
 def greedy_low_rank(sxx: Any, syx: RealLike = None, size: RealLike = 1e-4) -> Jumps:
     """Greedy low-rank learning of a linear map: add one hidden unit at a time and train to the end.
 
-    sxx, syx: as for `linear_jumps`. size: norm of each layer of a new unit, small.
-    Returns: `flow.Jumps` with maps (K + 1, c, d) and loss (K + 1,), to compare with `linear_jumps`;
-        the procedure has no times (NaN).
-    Algorithm: with E = S_yx - M S_xx, append size · (u, v), the leading singular pair of E, to
-        (A, W), and follow gradient flow to its next stationary point.
+    Algorithm: with E = S_yx - M S_xx, append size · (u, v), the leading singular pair of E, to (A,
+    W), and follow gradient flow to its next stationary point.
+
     Error: rounding, where the stationary point is isolated up to rotations.
-    Raises: as `linear_jumps`, and for size <= 0.
-    Source: Li, Luo and Lyu (2021), greedy low-rank learning.
+
+    Args:
+        sxx, syx: as for `linear_jumps`.
+        size: norm of each layer of a new unit, small.
+
+    Returns:
+        `flow.Jumps` with maps (K + 1, c, d) and loss (K + 1,), to compare with `linear_jumps`; the
+        procedure has no times (NaN).
+
+    Raises:
+        ValueError: as `linear_jumps`, and for size <= 0.
+
+    Source:
+        Li, Luo and Lyu (2021), greedy low-rank learning.
     """
     given = moments(sxx, syx, "greedy_low_rank")
     task = task_of(given)

@@ -32,10 +32,16 @@ def coefficients(
 ) -> "Axes":
     """Coefficients beta of a model with one output, or singular values of an end-to-end matrix.
 
-    run: of a `flow.LinearNeuron`, `flow.DiagonalNetwork` or `flow.LinearNetwork`, or its dataset.
-    jumps: of `flow.diagonal_jumps` or `flow.linear_jumps`: predicted values as dashed staircases.
-    alpha, times: as for `loss_curve`.
-    Raises: ValueError for a batch, another model, or as `loss_curve`.
+    Args:
+        run: of a `flow.LinearNeuron`, `flow.DiagonalNetwork` or `flow.LinearNetwork`, or its
+            dataset.
+        jumps: of `flow.diagonal_jumps` or `flow.linear_jumps`: predicted values as dashed
+            staircases.
+        alpha, times: as for `loss_curve`.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for a batch, another model, or as `loss_curve`.
     """
     run, predicted = one_run(run, "run"), jumps_of(jumps)
     curves, symbol = _values(run, "run")

@@ -34,9 +34,16 @@ def frequency_powers(
 
     Power: the sum over neurons and layers of |x_k|**2 * 2/p, x_k the discrete Fourier transform, so
     that powers of all frequencies add up to the squared norm of the weights (without their means).
-    run: one run, or its dataset. jumps: of `flow.modular_jumps`: the time at which each frequency
-    should be learned, as a dashed line of its colour. alpha, times: as for `loss_curve`.
-    Raises: ValueError for a batch, another model, or as `loss_curve`.
+
+    Args:
+        run: one run, or its dataset.
+        jumps: of `flow.modular_jumps`: the time at which each frequency should be learned, as a
+            dashed line of its colour.
+        alpha, times: as for `loss_curve`.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for a batch, another model, or as `loss_curve`.
     """
     run, predicted = one_run(run, "run"), jumps_of(jumps)
     require_variables(run, ("u", "v", "w"), "networks that learn modular addition, with u, v, w")

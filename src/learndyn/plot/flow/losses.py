@@ -42,18 +42,24 @@ def loss_curve(
 ) -> "Axes":
     """The loss against time, with predicted levels and jump times as a dashed staircase.
 
-    run: a `flow.Run`, single or batched, its dataset, or a sequence of these.
-    jumps: a `flow.Jumps` of the same data and normalisation, or its dataset.
-    theory: what a closed form says of the same runs, as a dataset with t and loss: dashed lines.
-    alpha: norm scale of the start, from which times of jumps follow; None: that of the jumps, or
-        else of the run's start: the root mean square of the weights of a linear network,
-        sqrt|u**2 - v**2| for a diagonal one, the geometric mean of the neurons' norms else.
-    times: (jumps,) predicted times in the run's unit, in place of `jumps.at(alpha)`, such as those
-        of `flow.linear_jump_times`, which know the constants (there a mode is half learned, and
-        three quarters of the drop are behind).
-    log_loss: a logarithmic loss. log_time: likewise; None: where the saved times are.
-    Raises: ValueError for anything else, times that are not as many as jumps, or a start whose
-        scale is not known.
+    Args:
+        run: a `flow.Run`, single or batched, its dataset, or a sequence of these.
+        jumps: a `flow.Jumps` of the same data and normalisation, or its dataset.
+        theory: what a closed form says of the same runs, as a dataset with t and loss: dashed
+            lines.
+        alpha: norm scale of the start, from which times of jumps follow; None: that of the jumps,
+            or else of the run's start: the root mean square of the weights of a linear network,
+            sqrt|u**2 - v**2| for a diagonal one, the geometric mean of the neurons' norms else.
+        times: (jumps,) predicted times in the run's unit, in place of `jumps.at(alpha)`, such as
+            those of `flow.linear_jump_times`, which know the constants (there a mode is half
+            learned, and three quarters of the drop are behind).
+        log_loss: a logarithmic loss.
+        log_time: likewise; None: where the saved times are.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for anything else, times that are not as many as jumps, or a start whose scale
+            is not known.
     """
     runs, predicted = runs_in(run, "run"), jumps_of(jumps)
     with style():

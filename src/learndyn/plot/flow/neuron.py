@@ -39,12 +39,17 @@ def minima_manifold(
     """Trajectories of a linear neuron over the manifold of minima, coloured by delta.
 
     The plane is that of w along beta_star and a, where minima are the hyperbola a w = |beta_star|.
-    Blue is upstream (delta > 0, lazy), black balanced (rich), red downstream. Contours are those
-    of the loss at w along beta_star, for white inputs. Starts are rings, ends are dots.
-    runs: of `flow.LinearNeuron`, batched or several, or their datasets.
-    beta_star: (d,) what is learned; None: the last a w of the first run that reached its end.
-    lr_a, lr_w: rates of the runs, in delta = lr_w a**2 - lr_a |w|**2.
-    Raises: ValueError for other models, or a beta_star of another shape or zero.
+    Blue is upstream (delta > 0, lazy), black balanced (rich), red downstream. Contours are those of
+    the loss at w along beta_star, for white inputs. Starts are rings, ends are dots.
+
+    Args:
+        runs: of `flow.LinearNeuron`, batched or several, or their datasets.
+        beta_star: (d,) what is learned; None: the last a w of the first run that reached its end.
+        lr_a, lr_w: rates of the runs, in delta = lr_w a**2 - lr_a |w|**2.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for other models, or a beta_star of another shape or zero.
     """
     found = _neurons(runs, "runs")
     goal = _goal(found, beta_star)
@@ -73,13 +78,19 @@ def kernel_distances(
 ) -> "Axes":
     """How far the neural tangent kernel of a linear neuron moved, against delta.
 
-    One point for each run: 1 - <K(0), K(end)>/(|K(0)| |K(end)|) against delta = lr_w a(0)**2 -
-    lr_a |w(0)|**2, near 0 for lazy learning.
-    runs: of `flow.LinearNeuron`, batched or several, or their datasets.
-    theory: for a line, the same, or the pair (a, w) of shapes (deltas, times) and (deltas, times,
-        d) that `flow.linear_neuron` gives under `jax.vmap`.
-    x: (samples, d) inputs of the kernel; None: white ones. lr_a, lr_w: rates, as in `flow.ntk`.
-    Raises: ValueError for other models, and shapes that do not match.
+    One point for each run: 1 - <K(0), K(end)>/(|K(0)| |K(end)|) against delta = lr_w a(0)**2 - lr_a
+    |w(0)|**2, near 0 for lazy learning.
+
+    Args:
+        runs: of `flow.LinearNeuron`, batched or several, or their datasets.
+        theory: for a line, the same, or the pair (a, w) of shapes (deltas, times) and (deltas,
+            times, d) that `flow.linear_neuron` gives under `jax.vmap`.
+        x: (samples, d) inputs of the kernel; None: white ones.
+        lr_a, lr_w: rates, as in `flow.ntk`.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for other models, and shapes that do not match.
     """
     points = [(run.a.values, run.w.values) for run in _neurons(runs, "runs")]
     inputs = np.eye(points[0][1].shape[1]) if x is None else np.asarray(x, float)

@@ -48,7 +48,7 @@ def run_in_store(
     shard: tuple[int, int],
     chunk: int | None,
     progress: bool | None,
-    workers: int = 1,
+    workers: int | None = 1,
     client: Any = None,
 ) -> "xarray.Dataset":
     """Do what the store lacks, this process's share of it, and open the store.

@@ -30,12 +30,17 @@ def open_sweep(path: str | os.PathLike[str]) -> "xarray.Dataset":
 
     Runs that are missing are NaN, `done` says which are there, and their `result` is 6,
     `Result.NOT_RUN`. A sweep that goes on meanwhile is seen as it was when it was opened. Reading
-    takes the memory of what is asked for and of one block of runs; `ds.load()` reads all.
-    A file that is damaged is read as NaN, with a warning; starting the sweep again repairs those
-    that are lost or have another size.
+    takes the memory of what is asked for and of one block of runs; `ds.load()` reads all. A file
+    that is damaged is read as NaN, with a warning; starting the sweep again repairs those that are
+    lost or have another size.
 
-    Raises: FileNotFoundError where there is no store; ValueError where there is another thing, or
-    its metadata are damaged or of a later version; ImportError where Zarr is not installed.
+    Args:
+        path: the folder of the store, "run.zarr", say.
+
+    Raises:
+        FileNotFoundError: where there is no store.
+        ValueError: where there is another thing, or its metadata are damaged or of a later version.
+        ImportError: where Zarr is not installed.
     """
     path = Path(path)
     if not path.exists():
