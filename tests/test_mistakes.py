@@ -361,7 +361,7 @@ class TestExtras:
         assert words in str(ended.value) + capsys.readouterr().err
 
     def test_without_extras_the_package_and_its_page_work(self, tmp_path):
-        """In a process of its own, where no extra has been imported yet."""
+        """The package is imported by another process, where no extra has been imported yet."""
         script = f"""
 import sys
 extras = ["matplotlib", "zarr", "cloudpickle", "dask", "distributed", "sklearn", "jinja2", "optax"]
@@ -541,7 +541,7 @@ class TestCtrlC:
         assert not list(tmp_path.iterdir())
 
     def test_it_is_heard_while_a_compiled_program_runs(self, tmp_path):
-        """In a process of its own, which a compiled program keeps busy for minutes."""
+        """Another process runs, which a compiled program keeps busy for minutes."""
         command = "ode --student tanh --k 3 --m 3 --averages qmc --nodes 8192 --alpha-max 1e6"
         given = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True}
         given |= {"env": dict(os.environ) | CPU}
