@@ -110,7 +110,7 @@ LIMITS = {
         V_TEACHER**2 / (2 * 3**0.5 * np.pi),
     ),
 }
-"""By kind: equation; eg/(lr noise²) as lr -> 0; what it would be by the control."""
+"""What each kind has: its equation; eg/(lr noise²) as lr -> 0; what it would be by the control."""
 
 CONTROLS = {
     "erf": "A superfluous unit that adds as much as a specialised one; Eq. (13), printed as the "

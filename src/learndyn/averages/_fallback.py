@@ -110,7 +110,8 @@ def jumps_given_label(problem: Problem, rule: AbstractRule | None, k: int) -> bo
 
 
 def _jumps_somewhere(problem: Problem, rule: AbstractRule, k: int) -> bool:
-    """By bisection on lines through (lambda, y), with second layers 1 and no biases."""
+    """Whether a rule's modulation jumps: bisection on lines through (lambda, y) looks for it, with
+    second layers 1 and no biases."""
     layers = Layers(jnp.ones(k), jnp.ones(0), None, None)
 
     def summed(x: Array) -> Array:

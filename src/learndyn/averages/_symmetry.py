@@ -114,6 +114,7 @@ def warn_unless_closed(nodes: AbstractNodes, dims: int, symmetry: Symmetry) -> N
     _warn_once(nodes, dims, symmetry)
 
 
+# The cache is what makes it once; a session has fewer combinations than 256.
 @functools.lru_cache(maxsize=256)
 def _warn_once(nodes: AbstractNodes, dims: int, symmetry: Symmetry) -> None:
     z, weight = nodes.nodes(dims)
