@@ -22,6 +22,9 @@ _LINE = 88
 _FEW = 24
 """Crosses along a curve, at most: enough to follow it, few enough to see the line under them."""
 
+_ROUNDING = 1e-16
+"""Values below this, over the largest, are rounding, and not shown on a logarithmic axis."""
+
 _CROSS: dict[str, Any] = {"markersize": 6, "markeredgewidth": 1.2, "zorder": 5}
 
 _LABEL = 34
@@ -187,6 +190,8 @@ def _set_axes(ax: "Axes", first: Any, panel: Panel) -> None:
         ax.set_xscale("log")
     if "y" in panel.log:
         ax.set_yscale("log", nonpositive="mask")
+        low, high = ax.get_ylim()
+        ax.set_ylim(bottom=max(low, _ROUNDING * high))
     values = np.asarray(first[panel.x])
     if values.size <= _FEW:
         ax.margins(x=0.04)

@@ -47,7 +47,7 @@ SOFTMODE = Entry(
         "lr": 1.0,
         "sizes": ((4, 2), (2, 1)),
         "start": "richert2021",
-        "alpha_max": 1e6,
+        "alpha_max": 5e5,
         "points": 121,
     },
     run=_softmode,

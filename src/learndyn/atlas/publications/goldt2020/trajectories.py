@@ -50,6 +50,7 @@ FIG1B = Entry(
         "lr": 0.2,
         "noise": 0.01,
         "n": 784,
+        "m": 4,
         "k": (2, 3, 4, 5, 6, 8),
         "start": "goldt2020-fig1b",
         "alpha_max": 1e4,
