@@ -24,8 +24,8 @@ from learndyn.claims import Claim
 FIG1B, FIG3AB = (atlas.entry_of(f"goldt2020-{name}").settings for name in ("fig1b", "fig3ab"))
 N, M, LR, NOISE = FIG1B["n"], FIG1B["m"], FIG1B["lr"], FIG1B["noise"]
 BOTH_BIAS, BOTH_RUNS = 0.15, 300
-"""With both layers trained: at N = 500 the bias is 0.10 ± 0.03, measured with 1024 runs. That
-takes more runs than elsewhere."""
+"""The largest bias where both layers are trained, and the runs that it takes, more than elsewhere.
+Measured with 1024 runs at n = 500 the bias is 0.10 ± 0.03."""
 
 
 @pytest.mark.parametrize("k", [2, 4, 5, 6])
@@ -51,7 +51,7 @@ def test_learning_curve(lab: Lab, k: int) -> None:
         family="committee",
         statement=f"SGD of an erf committee with {k} units, learning from {M}, follows the ODE",
         source="Goldt et al. 2020, Fig. 1b and Eq. (9)",
-        setting=f"erf, N = {N}, M = {M}, K = {k}, lr = {LR}, noise {NOISE}, second layers 1; "
+        setting=f"erf, n = {N}, m = {M}, k = {k}, lr = {LR}, noise {NOISE}, second layers 1; "
         f"weights N(0, 1); {curve.ensemble}, and the ODE, from exactly the same overlaps",
         rule=RULE,
         control=CONTROL,
@@ -90,7 +90,7 @@ def test_both_layers(lab: Lab, k: int) -> None:
         family="both layers",
         statement=f"With both layers trained, a network of {k} erf units follows the ODE",
         source="Goldt et al. 2020, Fig. 3a and Eq. (9)",
-        setting=f"erf, N = 500, M = 2, K = {k}, lr = lr_second = {lr}, noise "
+        setting=f"erf, n = 500, m = 2, k = {k}, lr = lr_second = {lr}, noise "
         f"{FIG3AB['noise']}, v* = {v_teacher[0]:g}; "
         f"first and second layers start from N(0, 1); {curve.ensemble}",
         rule=RULE,

@@ -70,11 +70,12 @@ def node_averages(
         nodes = Closed(nodes, symmetry)
     else:
         warn_unless_closed(nodes, dims, symmetry)
-    coarse, fine = _neighbours(nodes, dims)
+    coarsest, coarse, fine = _neighbours(nodes, dims)
     return NodeAverages(
         *_as_arrays(nodes, dims),
         score=jumps_given_label(problem, rule, k),
         smooth=smooth,
+        coarsest_nodes=coarsest,
         coarse=coarse,
         exact_error=exact_error,
         fine=fine,
@@ -109,7 +110,8 @@ def jumps_given_label(problem: Problem, rule: AbstractRule | None, k: int) -> bo
 
 
 def _jumps_somewhere(problem: Problem, rule: AbstractRule, k: int) -> bool:
-    """By bisection on lines through (lambda, y), with second layers 1 and no biases."""
+    """Whether a rule's modulation jumps: bisection on lines through (lambda, y) looks for it, with
+    second layers 1 and no biases."""
     layers = Layers(jnp.ones(k), jnp.ones(0), None, None)
 
     def summed(x: Array) -> Array:
@@ -137,17 +139,25 @@ def _lattice(problem: Problem, m: int, dims: int, reach: float | None) -> Abstra
     return lattice if is_resolved(problem, rough, fine, m, **how) else None
 
 
-def _neighbours(nodes: AbstractNodes, dims: int) -> tuple[Nodes | None, Nodes | None]:
-    """The next coarser and finer nodes; where finer ones are too many, the two coarser ones."""
+def _neighbours(nodes: AbstractNodes, dims: int) -> tuple[Nodes | None, ...]:
+    """The two coarser nodes, the coarsest first, and the next finer ones; where these are too many,
+    the three coarser ones."""
     coarser, finer = nodes.coarser(), nodes.finer()
     if coarser is None or finer is None:
-        return None, None
+        return None, None, None
+    rules = [_coarser(coarser), coarser, finer]
     try:
-        return _as_arrays(coarser, dims), _as_arrays(finer, dims)
+        return tuple(_as_arrays(rule, dims) for rule in rules)
     except ValueError:
-        second = coarser.coarser()
-        assert second is not None
-        return _as_arrays(second, dims), _as_arrays(coarser, dims)
+        rules = [_coarser(rules[0]), *rules[:2]]
+        return tuple(_as_arrays(rule, dims) for rule in rules)
+
+
+def _coarser(nodes: AbstractNodes) -> AbstractNodes:
+    """The next coarser of nodes that were made by coarsening others."""
+    coarser = nodes.coarser()
+    assert coarser is not None
+    return coarser
 
 
 def _as_arrays(nodes: AbstractNodes, dims: int) -> Nodes:

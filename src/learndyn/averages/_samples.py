@@ -88,6 +88,7 @@ def clean_teacher_output(
     def averaged(one_rho: Float[Array, " m"]) -> Float[Array, ""]:
         return density @ jax.vmap(problem.teacher, (None, 0))(one_rho, zeta)
 
+    # Batches of 1024 fields bound the memory, whatever the number of nodes.
     return jax.lax.map(averaged, rho, batch_size=min(1024, len(rho)))
 
 

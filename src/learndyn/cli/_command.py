@@ -15,7 +15,6 @@ import jax
 
 from learndyn.cli._claims import rebuild_page
 from learndyn.cli._doctor import doctor
-from learndyn.cli._explore import animate, explore
 from learndyn.cli._report import report, show_files
 from learndyn.cli._reproduce import ReproduceCommand
 from learndyn.cli._runs import Kept, run_level, with_origin
@@ -43,10 +42,6 @@ class Command:
         """
         if self.level == "report":
             return rebuild_page(self.options.folder)
-        if self.level == "explore":
-            return explore(self.options)
-        if self.level == "animate":
-            return animate(self.options)
         if self.level == "doctor":
             return doctor()
         began = time.perf_counter()

@@ -30,7 +30,7 @@ class ReproduceCommand:
         Returns: 0, or 1 where a run fails, or a number is missed that is not known for it.
         Raises: ValueError for names that are not in the atlas, or none; OSError for files.
         """
-        from learndyn._checks import require_extra
+        from learndyn._extras import require_extra
 
         require_extra("matplotlib", "plot", "learndyn reproduce")
         chosen = _chosen(self.options)

@@ -13,24 +13,38 @@ from learndyn.rules._types import AbstractRule, Modulation, Sample
 class LocalRule(AbstractRule):
     """Any local learning rule, given by what it makes of one sample.
 
-    modulation: (problem, sample, layers) -> `Modulation(c, dv)`, of arrays (k,) each, written with
-        JAX. sample.lam: (k,) the student's centred fields; sample.y: the label; layers.v (k,) and
-        layers.b (k,) or None: the student's second layer and biases. It may not depend on more:
-        what it knows of the teacher is the label.
-    lr, keywords: the rates, decay, batches and momentum of `SGD`.
-
         w_i <- w_i - (lr/sqrt n) c_i x - (lr weight_decay/n) w_i,
         v_i <- v_i - (lr_second/n) dv_i,   b_i <- b_i - (lr_bias/n) c_i.
 
-    The rule runs at every level of description; its averages are taken over nodes. Hebb's rule,
-    for example:
+    The rule runs at every level of description; its averages are taken over nodes. Hebb's rule, for
+    example:
 
         rule = LocalRule(lambda problem, sample, layers: Modulation(
             -sample.y * jnp.ones_like(sample.lam), jnp.zeros_like(sample.lam)), lr=1.0)
 
-    Raises: ValueError for a function that cannot be called, when it is first used for one that
-    returns other shapes, and as `SGD`.
-    Source: the limit n -> infinity as for SGD, with F in place of the gradient; derived here.
+    Args:
+        modulation: (problem, sample, layers) -> `Modulation(c, dv)`, of arrays (k,) each, written
+            with JAX. sample.lam: (k,) the student's centred fields; sample.y: the label; layers.v
+            (k,) and layers.b (k,) or None: the student's second layer and biases. It may not depend
+            on more: what it knows of the teacher is the label.
+        lr, keywords: the rates, decay, batches and momentum of `SGD`.
+
+    Raises:
+        ValueError: for a function that cannot be called, when it is first used for one that returns
+            other shapes, and as `SGD`.
+
+    Source:
+        The limit n -> infinity as for SGD, with F in place of the gradient; derived here.
+
+    Example:
+        >>> def hebb(problem, sample, layers):
+        ...     return ld.Modulation(c=-sample.y * layers.v, dv=jnp.zeros_like(layers.v))
+        >>> rule = ld.LocalRule(hebb, lr=1.0, weight_decay=0.5)
+        >>> problem = ld.Problem(ld.Linear(), ld.Sign(), ld.Hebb())
+        >>> start = ld.Overlaps(Q=[[1.0]], R=[[0.0]], T=[[1.0]])
+        >>> run = ld.simulate_chain(problem, rule, start, [0.0, 4.0], n=500, key=jax.random.key(0))
+        >>> float(run.eg[0]), bool(run.eg[1] < 0.2)
+        (0.5, True)
     """
 
     function: Any

@@ -13,17 +13,29 @@ class SGD(AbstractRule):
         w <- w - (lr/sqrt n) c x - (lr weight_decay/n) w,
         v <- v - (lr_second/n) dloss/dv,   b <- b - (lr_bias/n) c.
 
-    lr: rate of the first layer, a number >= 0 or a schedule, a function of alpha = steps/n.
-    lr_second: rate of the second layer; None: not trained.
-    lr_bias: rate of the biases; None: not trained.
-    weight_decay: kappa >= 0, on w only.
-    batch_size: fresh samples per step, static; a batch counts as one step.
-    momentum: None, a number 0 <= beta < 1 (u <- beta u + gradient, w <- w - lr u), or
-        `SlowMomentum(gamma)`.
-
     All rates are dimensionless leaves of any shape, ready for vmap and grad.
-    Raises: ValueError for values outside these ranges.
-    Source: Goldt et al. 2020, Eqs. (2)-(3).
+
+    Args:
+        lr: rate of the first layer, a number >= 0 or a schedule, a function of alpha = steps/n.
+        lr_second: rate of the second layer; None: not trained.
+        lr_bias: rate of the biases; None: not trained.
+        weight_decay: kappa >= 0, on w only.
+        batch_size: fresh samples per step, static; a batch counts as one step.
+        momentum: None, a number 0 <= beta < 1 (u <- beta u + gradient, w <- w - lr u), or
+            `SlowMomentum(gamma)`.
+
+    Raises:
+        ValueError: for values outside these ranges.
+
+    Source:
+        Goldt et al. 2020, Eqs. (2)-(3).
+
+    Example:
+        >>> ld.SGD(lr=0.2, lr_second=0.1, momentum=0.9)
+        SGD(lr=0.2, lr_second=0.1, momentum=0.9)
+        >>> rule = ld.SGD(lr=lambda alpha: 1.0 / (1.0 + alpha))
+        >>> float(rule.rates(3.0).w)
+        0.25
     """
 
     name: ClassVar[str] = "sgd"
