@@ -46,12 +46,12 @@ ERRORS = 3.0
 class Publication:
     """A publication.
 
-    Args:
+    Attributes:
         name: the first part of its entries' names.
-        citation: one line.
+        citation: authors, journal and year, in one line.
 
     Example:
-        >>> atlas.entry_of("goldt2020-fig2a").publication.name
+        >>> ld.atlas.entry_of("goldt2020-fig2a").publication.name
         'goldt2020'
     """
 
@@ -67,17 +67,18 @@ class Published:
         of: a variable of the dataset.
         value: as it is printed, so that its last digit says how well it is known; "" where the
             publication shows a curve without numbers.
-        at: coordinates there, the nearest is taken.
-        kind: "printed", "stored" with the publication, "own" (computed here from its formula),
-            "read off" a figure, or "shown" without a number.
-        source: where in the publication.
-        certainty: how sure the number is, from "a" to "c".
+        at: coordinates in the dataset; the nearest is taken.
+        kind: printed in the text, stored in the authors' repository, read off a figure, a number of
+            our own, or shown as a curve without numbers.
+        source: where in the publication, in words.
+        certainty: "a" certain, "b" likely, "c" unsure.
         within: the absolute margin that the source itself gives; None: that of the kind.
         missed: why the number is known not to agree; "" where it should.
 
     Example:
-        >>> atlas.Published(of="eg", value="0.0203", at={"m": 3}, kind="printed").value
-        '0.0203'
+        >>> number = ld.atlas.Published("eg", "0.0094", {"m": 2}, kind="printed")
+        >>> number.number, round(number.margin, 6)
+        (0.0094, 5e-05)
     """
 
     of: str
@@ -135,13 +136,13 @@ class Panel:
             a line where there is neither.
         x: its coordinate along the axis; None: a matrix is shown.
         by: the coordinate along which curves differ.
-        at: values of all others.
+        at: values of all other coordinates.
         log: the axes that are logarithmic, "x", "y" or "xy".
         title: over the panel.
 
     Example:
-        >>> atlas.Panel(of="eg", x="alpha", log="y").log
-        'y'
+        >>> ld.atlas.Panel("eg", "alpha", by="k", log="xy").by
+        'k'
     """
 
     of: str
@@ -158,21 +159,23 @@ class Entry:
 
     Attributes:
         name: as on the command line.
-        publication: where it was published.
+        publication: where it is from.
         shows: what is to be seen, in one line.
-        mark, certainty: where the settings are from, and how sure that is.
+        mark: where the settings are from: S the passage itself, C the authors' repository, A title,
+            abstract or opening, R memory, 2 somebody else's description; joined by "+".
+        certainty: how sure the settings are: "a" certain, "b" likely, "c" unsure.
         settings: plain data, all that the run reads.
         run: settings -> dataset; it knows nothing of what was published.
         published: the numbers.
         panels: the picture.
-        quick: what replaces some of them for a run of seconds.
+        quick: what replaces some of the settings for a run of seconds.
         note: what is not known of the publication.
         own_setting: the publication gives no data: the setting is ours.
 
     Example:
-        >>> entry = atlas.entry_of("goldt2020-fig2a")
-        >>> entry.name, entry.certainty
-        ('goldt2020-fig2a', 'a')
+        >>> entry = ld.atlas.entry_of("goldt2020-fig2a")
+        >>> entry.claim, entry.settings["lr"]
+        ('reproduces', 0.05)
     """
 
     name: str

@@ -19,6 +19,16 @@ NAMES = {
     "n": "input dimension",
     "lr": "learning rate",
     "noise": "standard deviation of the label noise",
+    "weight_decay": "weight decay",
+    "k_both": "student units",
+    "k_decay": "student units",
+    "c": "overlap of the teacher units",
+    "Delta": "variance of the label noise",
+    "delta": "balance of the layers",
+    "hidden": "neurons",
+    "alpha_scale": "scale of the network",
+    "share": "learning rate over the critical one",
+    "power": "power of d",
 }
 """What variables and coordinates are, where an entry says nothing else."""
 

@@ -18,17 +18,16 @@ _NAME_WIDTH = 44
 
 
 class Measured(NamedTuple):
-    """What a run found at one place: theory, measurement and its standard error, NaN where there
-    is none.
+    """What a run found at one place; NaN where there is none.
 
-    Args:
+    Attributes:
         predicted: by theory.
-        measured: by a simulation, or the only number.
-        error: standard error of what was measured.
+        measured: in a simulation, or by following the dynamics.
+        error: standard error of a simulation.
 
     Example:
-        >>> atlas.Measured(predicted=0.02, measured=0.021, error=0.001).measured
-        0.021
+        >>> ld.atlas.Measured(predicted=0.5, measured=0.49, error=0.01).error
+        0.01
     """
 
     predicted: float
@@ -40,20 +39,20 @@ class Row(NamedTuple):
     """A published number next to what was measured.
 
     Attributes:
-        words, place: the variable's name and its coordinates, for people.
-        published: the published number.
+        words: the variable's name, for people.
+        place: its coordinates, for people.
+        published: the number and where it is from.
         measured: what the run found.
         difference: of theory, or else of what was measured, to the published number; where there is
-            none, of what was measured to theory. In units of `unit`: "" (relative), "s.e."
-            (standard errors) or "absolute".
-        limit: up to which it agrees, in the same unit.
-        unit: that of difference and limit.
-        deviation: of a simulation from theory in standard errors; NaN where nothing was simulated.
+            none, of what was measured to theory.
+        limit: up to which the difference agrees.
+        unit: of both: "" (relative), "s.e." (standard errors) or "absolute".
 
     Example:
-        >>> outcome = atlas.reproduce("biehlschwarze1995-single", quick=True)
-        >>> round(outcome.rows[0].measured.predicted, 6)
-        4.055779
+        >>> number = ld.atlas.Published("eg", "0.5")
+        >>> found = ld.atlas.Measured(float("nan"), 0.51, float("nan"))
+        >>> ld.atlas.Row("error", "K = 2", number, found, 0.02, 1e-4, "").agrees
+        False
     """
 
     words: str
@@ -71,6 +70,7 @@ class Row(NamedTuple):
 
     @property
     def deviation(self) -> float:
+        """By how many standard errors a simulation is off theory; NaN where none was run."""
         return _deviation(self.measured)
 
     @property
@@ -93,14 +93,14 @@ class Outcome:
         entry: what was run.
         settings: with which settings.
         quick: whether at the small sizes.
-        changed: whether settings were replaced, so that published numbers do not belong to the run.
+        changed: whether settings were changed by hand.
         dataset: what the run found.
         rows: published numbers next to it, one `Row` each.
 
     Example:
-        >>> outcome = atlas.reproduce("biehlschwarze1995-single", quick=True)
-        >>> outcome.quick, outcome.changed
-        (True, False)
+        >>> found = ld.atlas.reproduce("goldt2020-eq11-13", quick=True)
+        >>> found.table.sizes["quantity"], len(found.missed)
+        (10, 0)
     """
 
     entry: Entry
@@ -147,8 +147,7 @@ class Outcome:
     def figure(self) -> "matplotlib.figure.Figure":
         """The picture: theory as lines, experiment as crosses, published numbers as circles.
 
-        Raises:
-            ImportError: without Matplotlib.
+        Raises: ImportError without Matplotlib.
         """
         from learndyn.atlas._picture import picture
 
@@ -292,6 +291,12 @@ SYMBOLS = {
     "alpha": "α",
     "alpha_max": "α ≤",
     "delta": "δ",
+    "Delta": "Δ",
+    "k_both": "K",
+    "k_decay": "K",
+    "c": "T₁₂",
+    "alpha_scale": "α",
+    "hidden": "H",
     "gamma": "γ",
     "v_teacher": "v*",
     "t_max": "t ≤",

@@ -23,14 +23,13 @@ def reproduce(
         An `Outcome` with `.dataset`, `.table` and `.figure()`.
 
     Raises:
-        ValueError: for a name that is not in the atlas or a setting that the entry does not have;
-            what the levels raise for settings that make no sense.
+        ValueError: for a name that is not in the atlas or a setting that the entry does not have,
+            and what the levels raise for settings that make no sense.
 
     Example:
-        >>> outcome = atlas.reproduce("biehlschwarze1995-single", quick=True)
-        >>> row = outcome.rows[0]
-        >>> row.published.value, bool(abs(row.difference) < row.limit)
-        ('4.055779', True)
+        >>> found = ld.atlas.reproduce("goldt2020-eq11-13")
+        >>> round(float(found.dataset.ratio_erf.sel(m=2, l=0, lr=0.05)), 3)
+        1.022
     """
     entry = entry_of(name)
     given = dict(settings or {})

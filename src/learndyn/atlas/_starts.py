@@ -21,15 +21,17 @@ def start(name: str) -> "learndyn.Overlaps":
     """The stored initial state of this name.
 
     Args:
-        name: of a state in `starts.json`.
+        name: such as "goldt2020-fig2b"; `starts.json` has them.
+
+    Returns:
+        `Overlaps`: Q, R, T and both second layers.
 
     Raises:
-        KeyError: for one that is not stored.
+        KeyError: for a name that is not stored.
 
     Example:
-        >>> state = atlas.start("goldt2020-fig1b-k2")
-        >>> state.k, state.m
-        (2, 4)
+        >>> ld.atlas.start("goldt2020-fig2b").R.shape
+        (5, 2)
     """
     import learndyn as ld
 
@@ -42,15 +44,19 @@ def drawn_start(
     """The overlaps of random weights: how the stored states were made.
 
     Args:
-        seed: of the random key.
+        seed: of the weights.
         n: input dimension.
-        k, m: numbers of student and teacher units.
+        k: student units.
+        m: teacher units.
         in_span: rows of the student are random unit vectors in the span of an orthonormal teacher.
         options: those of `ld.init_weights`, such as scale and v_teacher.
 
+    Returns:
+        `Overlaps` of these weights.
+
     Example:
-        >>> atlas.drawn_start(seed=0, n=50, k=2, m=1).k
-        2
+        >>> ld.atlas.drawn_start(seed=0, n=784, k=5, m=2).R.shape
+        (5, 2)
     """
     import jax
     import numpy as np

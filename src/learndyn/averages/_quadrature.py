@@ -17,8 +17,9 @@ _LARGEST_ORDER = 300
 
 
 _NEXT, _FURTHER = 0.85, 0.5
-"""From one body-centred lattice to the next finer one, spacing and reach: both parts of the error
-then fall by 5 or more for functions as steep as tanh, and there are three times as many nodes."""
+"""Factors of spacing and reach from one body-centred lattice to the next finer one: both parts of
+the error then fall by 5 or more for functions as steep as tanh, and there are three times as many
+nodes."""
 
 
 class AbstractNodes(eqx.Module):
@@ -229,6 +230,7 @@ class MonteCarlo(AbstractNodes):
 
 
 def _require_size(name: str, count: int, least: int, dims: int) -> None:
+    # Five million nodes of four fields take 160 MB, and their averages several times that.
     if not least <= count or count**dims > 5_000_000:
         raise ValueError(
             f"{name}={count}) in {dims} dimensions makes {count**dims:.3g} nodes; it must be at "

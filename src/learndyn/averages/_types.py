@@ -82,7 +82,7 @@ class AbstractAverages(eqx.Module):
 
     @property
     def replicates(self) -> int:
-        """How many independent sets of random nodes there are, whose scatter tells the error where
+        """How many independent sets of random nodes there are, whose scatter is the error where
         no levels do; 0: none, since the averages do not come from nodes."""
         return 0
 

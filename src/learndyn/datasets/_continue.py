@@ -179,7 +179,7 @@ def _require_start(given: _Stopped, ts: Any) -> None:
 
 
 def _require_inputs(given: _Stopped, options: dict[str, Any]) -> None:
-    """Raises: ValueError where the run had inputs of its own, which it does not keep."""
+    """Raises: ValueError where the run had inputs that the user gave, which it does not keep."""
     if given.inputs and "inputs" not in options:
         raise ValueError(
             f"the run drew its inputs from {given.inputs}, which it does not keep: give them again "

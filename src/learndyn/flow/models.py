@@ -195,4 +195,4 @@ _LAYERS: dict[type, tuple[Callable[[Any], bool], str]] = {
         "u, v and w of the same shape (hidden, p)",
     ),
 }
-"""For each network, whether its layers fit together, and how they should."""
+"""Whether the layers of each network fit together, and how they should, by its class."""

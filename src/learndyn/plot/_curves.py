@@ -169,6 +169,7 @@ def _set_scales(ax: "Axes", curves: list[Curve], log_time: bool | None, *, is_er
 def are_geometric(times: np.ndarray) -> bool:
     """Whether saved times spread so much that they were meant for a logarithmic axis."""
     steps = np.diff(times[times > 0])
+    # Linear times have equal steps; geometric ones over two decades grow by more than 20.
     return len(steps) > 2 and bool(steps[-1] > 20 * steps[0])
 
 

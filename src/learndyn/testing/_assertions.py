@@ -309,6 +309,7 @@ def _more_runs(found: Equivalence) -> str:
 def _require_times(theory: Trajectory, alpha: np.ndarray, which: str) -> None:
     """A theory at other times would be compared with the wrong ones, or broadcast."""
     given = np.asarray(theory.alpha, float)
+    # Times that were made by linspace and by arange differ by rounding.
     if given.shape != alpha.shape or not np.allclose(given, alpha, rtol=1e-9, atol=1e-9):
         raise ValueError(
             f"the theory's times must be {which}, alpha = {alpha.tolist()}; got theory.alpha = "

@@ -26,7 +26,8 @@ from learndyn.asymptotics.closed_forms._linear import decayed_time, whole_steps
 from learndyn.averages import not_negative
 
 _ROUNDING = 1e-9
-"""By so much m**2 may exceed q rho, relative and absolute: overlaps that a run has reached."""
+"""The most by which m**2 may exceed q rho, relative and absolute: overlaps that a run has reached
+are rounded."""
 
 
 class Ridge(NamedTuple):

@@ -31,6 +31,7 @@ within reach of Newton's method, up to 1e4 units and to where the point ends."""
 _CONVERGED = 1e-11
 """Largest max |dy/dalpha| / lr of a fixed point: ten times what rounding leaves."""
 
+# Gauss and Legendre's rule, moved from (-1, 1) to (0, 1)
 _NODES, _WEIGHTS = (0.5 * part for part in np.polynomial.legendre.leggauss(4))
 _NODES = _NODES + 0.5
 """Four Gauss-Legendre nodes of a mean over (0, 1): up to `_FAR` their error is rounding."""

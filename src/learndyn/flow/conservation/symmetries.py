@@ -17,7 +17,7 @@ from learndyn._types import RealLike
 from learndyn.flow._parameters import trained
 
 Where = Callable[[Any], Array]
-"""From a model to one of its arrays: `lambda model: model.w`."""
+"""A function that takes one of a model's arrays out of it: `lambda model: model.w`."""
 
 
 class Translation(eqx.Module):

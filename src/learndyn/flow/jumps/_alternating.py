@@ -191,6 +191,7 @@ class _Run:
     def _cluster(self, wakes: Any, gap: Any) -> Bool[np.ndarray, " neurons"]:
         """Neurons that are parallel to one that wakes, and nearly as far."""
         outputs = self.net.outputs(self.state.direction).reshape(len(wakes), -1)
+        # A neuron without output is parallel to none: 1e-300 only prevents 0 / 0.
         outputs = outputs / np.maximum(np.linalg.norm(outputs, axis=1, keepdims=True), 1e-300)
         parallel = np.any(outputs @ outputs[wakes].T > 1 - _PARALLEL, axis=1)
         joins = parallel & ~wakes & ~self.awake & (gap <= 1 - _CLUSTER)
@@ -202,6 +203,7 @@ class _Run:
         speed = self._speed()
         value = speed.slopes(speed.pack())[0]
         ready = self.state.utility >= self.state.limit * (1 - _TOGETHER)
+        # Utilities below 1e-10 of the scale are what rounding leaves of zero.
         return ~self.awake & ready & (value > 1e-10 * self.scale)
 
     def _cost_phase(self, wakes: Bool[np.ndarray, " neurons"], before: float) -> None:

@@ -155,6 +155,7 @@ def _from_moments(given: Any) -> Samples:
     if len(known.syx) != 1:
         raise ValueError(f"A diagonal network has one output; syx has {len(known.syx)}.")
     values, vectors = np.linalg.eigh(known.sxx)
+    # Smaller eigenvalues are what rounding leaves of zero.
     seen = values > 1e-12 * values[-1]
     roots = np.sqrt(values[seen])
     x = roots[:, None] * vectors[:, seen].T

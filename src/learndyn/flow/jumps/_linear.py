@@ -227,6 +227,7 @@ def _relaxation(task: Task, projector: Float[np.ndarray, "c c"]) -> float:
     spectrum = np.linalg.eigvalsh(
         hessian(task, left[:, :rank] * root, root[:, None] * right[:rank])
     )
+    # Symmetries have eigenvalues of zero, which rounding leaves below this share of the largest.
     positive = spectrum[spectrum > 1e-9 * spectrum[-1]]
     return float(positive.min())
 

@@ -282,6 +282,7 @@ def _end(
         w=hide(w),
         sign=hide(sign),
         delta_row=parts.delta,
+        # What rounding leaves of labels that a linear map fits exactly is smaller.
         interpolates=error <= 1e-10 * safe_norm(y),
         way=way,
         result=result,

@@ -49,7 +49,7 @@ class Page:
         return path
 
     def _repr_html_(self) -> str:
-        # A frame of its own: scripts in the output of a cell may not run, and styles would mix.
+        # The page gets a frame: scripts in the output of a cell may not run, and styles would mix.
         look = f"width:100%;height:{_HEIGHT}px;border:0"
         return f'<iframe srcdoc="{html.escape(self.html)}" style="{look}"></iframe>'
 

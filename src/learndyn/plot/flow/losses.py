@@ -103,7 +103,7 @@ def _draw_runs(ax: "Axes", runs: "list[xarray.Dataset]") -> None:
 
 
 def _label(run: "xarray.Dataset") -> str:
-    """What tells a run from the others of its batch."""
+    """What distinguishes a run from the others of its batch."""
     own = {str(name): run[name].item() for name in run.coords if run[name].ndim == 0}
     texts = {x: short(value) if isinstance(value, float) else value for x, value in own.items()}
     return ", ".join(f"{_SYMBOLS.get(name, name)} = {text}" for name, text in texts.items())
