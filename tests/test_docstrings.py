@@ -67,6 +67,15 @@ def parameters(thing):
 
 
 DEAR = [
+    "rules.NodePerturbation",
+    "rules.NaturalGradient",
+    "rules.AdaTron",
+    "rules.Perceptron",
+    "rules.Clipped",
+    "rules.Hebb",
+    "rules.Dropout",
+    "rules.InputNoise",
+    "rules.RewardPerceptron",
     "Fluctuations",
     "LocalRule",
     "TrainingSet",

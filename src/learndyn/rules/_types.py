@@ -199,7 +199,7 @@ class AbstractRule(Readable):
 
     Args:
         lr, lr_second, lr_bias: rates of first layer, second layer and biases, as for `SGD`.
-        weight_decay, batch_size, momentum: as for `SGD`.
+        weight_decay, batch_size, momentum, spherical: as for `SGD`.
 
     Raises:
         ValueError: for values outside their ranges.
