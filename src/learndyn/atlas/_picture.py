@@ -54,7 +54,11 @@ def picture(found: Outcome) -> "Figure":
 
 
 def _is_drawn(found: Outcome, panel: Panel) -> bool:
-    return any(name in found.dataset for name in (panel.of, f"{panel.of}_predicted"))
+    """Whether the run has the variable, and the words that the panel selects."""
+    dataset = found.dataset
+    words = {name: x for name, x in panel.at.items() if isinstance(x, str)}
+    there = any(name in dataset for name in (panel.of, f"{panel.of}_predicted"))
+    return there and all(x in dataset[name].values for name, x in words.items())
 
 
 def _tell(figure: "Figure", found: Outcome, width: int) -> None:
