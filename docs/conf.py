@@ -28,6 +28,7 @@ extensions = [
     "formulas",
     "names",
     "neighbours",
+    "pictures",
     "tutorial",
 ]
 exclude_patterns = ["_extensions"]
