@@ -28,6 +28,7 @@ extensions = [
     "formulas",
     "names",
     "neighbours",
+    "primer",
     "tutorial",
 ]
 exclude_patterns = ["_extensions"]
