@@ -76,7 +76,7 @@ def documented():
     """The full names on the pages of the reference, such as learndyn.flow.Run."""
     pages = sorted((ROOT / "docs" / "reference").glob("*.md"))
     text = "\n".join(path.read_text() for path in pages)
-    return re.findall(r"^\.\. auto(?:class|function|module):: (\S+)$", text, re.M)
+    return re.findall(r"^\.\. auto(?:class|data|function|module):: (\S+)$", text, re.M)
 
 
 @pytest.mark.parametrize("module", ["asymptotics", "flow", "conventions", "plot", "atlas"])

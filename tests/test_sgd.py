@@ -304,7 +304,7 @@ def test_traced_bad_values_give_nan_and_a_code(key):
         ({"ts": [0.0, 1e15]}, "fewer than"),
         ({"weights": jax.tree.map(lambda x: x[None], make_weights())}, "vmap"),
         ({"weights": jax.tree.map(lambda x: x * np.nan, make_weights())}, "finite"),
-        ({"rule": ld.SGD([0.1, 0.2])}, "lr must have 0 axes"),
+        ({"rule": ld.SGD([0.1] * 7)}, r"shape \(.,\); got shape \(7,\)"),
         ({"rule": ld.SGD(0.1, lr_bias=0.1)}, "biases"),
         ({"rule": ld.SGD(0.1, momentum=ld.SlowMomentum(100.0))}, "at most 12"),
         ({"rule": ld.SGD(0.1, batch_size=9), "inputs": ld.TrainingSet(p=8)}, "at most p"),

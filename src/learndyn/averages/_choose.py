@@ -87,6 +87,7 @@ def choose_nodes(
     biases: bool,
     nodes: AbstractNodes | str | Any = None,
     reach: float | None = None,
+    more: int = 0,
 ) -> NodeAverages:
     """Averages over nodes, which are there for every problem.
 
@@ -98,6 +99,7 @@ def choose_nodes(
         nodes: None: a lattice for smooth problems of at most five dimensions, else quasi-Monte
             Carlo, both closed under the problem's symmetries.
         reach: as for `choose_averages`.
+        more: further dimensions of nodes.
 
     Raises:
         ValueError: for anything else than nodes.
@@ -115,7 +117,7 @@ def choose_nodes(
             f"QuasiMonteCarlo(...) or MonteCarlo(...); got {nodes!r}."
         )
     exact_error = nodes is None and has_closed_form(problem, biases=biases)
-    keywords = {"biases": biases, "exact_error": exact_error, "reach": reach}
+    keywords = {"biases": biases, "exact_error": exact_error, "reach": reach, "more": more}
     return node_averages(problem, k, m, rule=rule, nodes=nodes, **keywords)
 
 

@@ -73,7 +73,8 @@ class MixedAverages(AbstractAverages):
         found = mixed.error_averages(*units, state.covariance, state.output_weights, self.series)
         signal = FieldAverages(found.G, jnp.zeros((k, k)), found.h, found.f)
         products = self.products.field_averages(problem, rule, state).Phi
-        return rule_averages(problem, rule, signal, state.layers)._replace(Phi=products)
+        found = rule_averages(problem, rule, lambda state: signal, state)
+        return found._replace(Phi=products)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         u = state.output_weights
@@ -148,7 +149,7 @@ def mixed_averages(
     rule: None: for the generalisation error alone. reach: the largest standard deviation of a
     field, for the nodes; None: 1.
     """
-    if not takes_error_signal(problem, rule):
+    if not takes_error_signal(problem, rule) or (rule is not None and rule.needs_other_layers):
         return None
     student = kinked_part(problem.student)
     teacher = None if student is None else kinked_part(problem.teacher)

@@ -165,7 +165,8 @@ def _in_field(problem: Problem, rule: AbstractRule) -> tuple[float, ...]:
 
     def at(y: float, name: str) -> Callable:
         def one(lam: Array) -> Array:
-            sample = Sample(lam[None], jnp.asarray(y, lam.dtype))
+            one = jnp.ones((), lam.dtype)
+            sample = Sample(lam[None], y * one, jnp.zeros(0), one)
             return getattr(rule.modulation(problem, sample, layers), name)[0]
 
         return jnp.vectorize(one)

@@ -84,11 +84,16 @@ class SeriesAverages(AbstractAverages):
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
     ) -> FieldAverages:
-        units, c, u = self._units(problem, state), state.covariance, state.output_weights
-        found = pairs.error_averages(units, c, u, self.rules)
-        phi = products.error_products(units, c, u, self.rules) + problem.noise**2 * found.slopes
-        signal = FieldAverages(found.G, phi, found.h, found.f)
-        return rule_averages(problem, rule, signal, state.layers)
+        units, c = self._units(problem, state), state.covariance
+
+        def signal(state: Overlaps) -> FieldAverages:
+            u = state.output_weights
+            found = pairs.error_averages(units, c, u, self.rules)
+            phi = products.error_products(units, c, u, self.rules)
+            phi = phi + problem.noise**2 * found.slopes
+            return FieldAverages(found.G, phi, found.h, found.f)
+
+        return rule_averages(problem, rule, signal, state)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         u = state.output_weights

@@ -67,7 +67,11 @@ def with_value(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     name, *rest = path
     if rest:
         value = with_value(getattr(tree, name), tuple(rest), value)
-    return dataclasses.replace(tree, **{name: value})
+    fields = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
+    # A constructor may have another name for what a field holds.
+    names = getattr(type(tree), "constructed_from", {})
+    given = {names.get(field, field): x for field, x in (fields | {name: value}).items()}
+    return type(tree)(**given)
 
 
 def _read(dataset: "xarray.Dataset", kind: str, known: Iterable[Callable]) -> Any:
@@ -95,7 +99,7 @@ def _read(dataset: "xarray.Dataset", kind: str, known: Iterable[Callable]) -> An
 def _agree(found: Any, stored: Any) -> bool:
     """Whether two descriptions are the same, to the rounding of JAX's default float type."""
     if isinstance(stored, dict):
-        return found.keys() == stored.keys() and all(_agree(found[x], stored[x]) for x in stored)
+        return found.keys() >= stored.keys() and all(_agree(found[x], stored[x]) for x in stored)
     if isinstance(stored, list):
         return len(found) == len(stored) and all(map(_agree, found, stored))
     if not _is_numeric(stored):
@@ -145,10 +149,11 @@ def _built(stored: Any, known: dict[str, Any]) -> Any:
 
 
 def _module(kind: type, fields: dict[str, Any]) -> Any:
-    """A module of these fields, whatever its constructor takes."""
+    """A module of these fields, whatever its constructor takes. A field that a file does not have
+    is younger than the file, and has the value that it had before: its default."""
     module = object.__new__(kind)
     for field in dataclasses.fields(kind):
-        value = fields[field.name]
+        value = fields.get(field.name, field.default)
         is_data = not field.metadata.get("static", False)
         if is_data and _is_numeric(value):
             value = jnp.asarray(value, float)

@@ -48,8 +48,7 @@ def errors_along(flow: OverlapFlow, ts: Times, ys: Float[Array, "times p"]) -> E
         state = flow.unpack(y)
 
         def of(averages: AbstractAverages) -> list[Array]:
-            found = averages.field_averages(flow.problem, flow.rule, state)
-            eg = averages.generalisation_error(flow.problem, state)
+            found, eg = flow.averages_of(averages, state), flow.error_by(averages, state)
             return [eg, flow.drift(t, y, found), *sampled(found, state)]
 
         misfit = flow.averages.misfit(flow.problem, state)

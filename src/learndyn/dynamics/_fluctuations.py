@@ -192,7 +192,7 @@ def _spread(flow: OverlapFlow, ys: Array, sigma: Array) -> Spread:
 
 
 def _eg(flow: OverlapFlow, y: Array) -> Array:
-    return flow.averages.generalisation_error(flow.problem, flow.unpack(y))
+    return flow.error_by(flow.averages, flow.unpack(y))
 
 
 def _full_weights(flow: OverlapFlow, sigma: Float[Array, "p p"]) -> Float[Array, "p p"]:

@@ -172,9 +172,13 @@ def _projected(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array]:
     negative = eigenvalues[0] < -1e-12 * (1.0 + jnp.trace(spanned))
     # The nearest positive semi-definite matrix, in the Frobenius norm (Higham 1988)
     repaired = spanned + (vectors * jnp.maximum(eigenvalues, 0.0)) @ vectors.T
+    if flow.rule.spherical:
+        # A repair lengthens; each w_i is brought back to the sphere.
+        length = jnp.sqrt(jnp.diagonal(repaired))
+        repaired, r = repaired / (length[:, None] * length), r / length[:, None]
     needed = finite & negative
     still = jnp.zeros_like(state.v)
-    change = flow.coordinates(repaired - q, jnp.zeros_like(r), still, still)
+    change = flow.coordinates(repaired - q, r - state.R, still, still)
     return jnp.where(needed, y + change, y), needed.astype(int)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -17,6 +18,7 @@ from learndyn._checks import (
 from learndyn._readable import Readable
 from learndyn._types import RealLike
 from learndyn.problems import Layers, Problem
+from learndyn.rules import AbstractRule
 from learndyn.states._checks import (
     broadcast_layers,
     checked_layers,
@@ -239,3 +241,8 @@ def require_compatible(
                 "a MultiIndex teacher has no biases; got b_teacher="
                 f"{np.asarray(state.b_teacher)}. Write them into its function."
             )
+
+
+def tested(rule: AbstractRule, state: Overlaps) -> Overlaps:
+    """`state` with the second layer with which a student that learns by `rule` is tested."""
+    return eqx.tree_at(lambda s: s.v, state, rule.tested_layer(state.v))

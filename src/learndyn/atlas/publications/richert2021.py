@@ -1,7 +1,7 @@
 """Richert, Worschech & Rosenow 2021: soft modes of over-realisable students."""
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ OWN = "computed for the atlas"
 def _softmode(s: SimpleNamespace) -> "xarray.Dataset":
     rule = ld.SGD(lr=s.lr)
     ts = np.concatenate([[0.0], np.geomspace(10.0, s.alpha_max, s.points)])
-    tolerances = {"rtol": 1e-12, "atol": 1e-18}
+    tolerances: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-18}
     runs = {
         f"K = {k}, M = {m}": ld.to_dataset(
             ld.solve_ode(ld.Problem(), rule, start(f"{s.start}-{k}to{m}"), ts, **tolerances)

@@ -1,7 +1,7 @@
 """Saad & Solla, Phys. Rev. E 52, 4225 (1995): plateaus, learning rates, what cannot be learned."""
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -147,7 +147,7 @@ def _fastest(k: int, limit: float, low: float, high: float) -> tuple[float, floa
     import scipy.optimize
 
     # Brent's method in an interval; the maximum is a kink, where two modes cross.
-    found = scipy.optimize.minimize_scalar(
+    found: Any = scipy.optimize.minimize_scalar(
         lambda share: -_decay(k, limit * share), bounds=(low, high), options={"xatol": 1e-7}
     )
     return limit * float(found.x), -float(found.fun)

@@ -30,7 +30,7 @@ from learndyn.dynamics.sgd._step import (
     initial_state,
     sgd_step,
 )
-from learndyn.dynamics.sgd._stream import AbstractStream, make_stream
+from learndyn.dynamics.sgd._stream import AbstractStream, make_stream, with_draws
 from learndyn.inputs import (
     AbstractInputs,
     Gaussian,
@@ -159,10 +159,12 @@ class _Run(eqx.Module):
         stream = make_stream(
             self.problem, self.weights, self.inputs, self.key, self.rule.batch_size, self.dtype
         )
-        return Measurement(self.problem, self.weights, base_of(self.inputs), stream), stream
+        measure = Measurement(self.problem, self.rule, self.weights, base_of(self.inputs), stream)
+        return measure, with_draws(stream, self.rule, self.key, self.weights.k)
 
-    def advance(self, state: LearningState, x: Array, y: Array, step: Array) -> LearningState:
-        return sgd_step(self.problem, self.rule, state, x, y, step / self.weights.n)
+    def advance(self, state: LearningState, batch: tuple[Array, ...], step: Array) -> LearningState:
+        alpha, teacher = step / self.weights.n, self.weights.w_teacher
+        return sgd_step(self.problem, self.rule, state, batch, alpha, teacher)
 
 
 @eqx.filter_jit

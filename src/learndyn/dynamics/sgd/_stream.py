@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from learndyn._numerics.random import normal
 from learndyn.inputs import AbstractInputs, TrainingSet
 from learndyn.problems import Problem
+from learndyn.rules import AbstractRule
 from learndyn.states import Weights
 
 BLOCK_ENTRIES = 2**17
@@ -25,8 +27,9 @@ BLOCK_STEPS = 32
 """Most steps in a block of fresh inputs: enough to amortise it, few enough for hundreds of runs in
 few dimensions to stay in a cache side by side, and for short runs to draw little in vain."""
 
-_SAMPLES, _LABEL_NOISE, _ORDER = 0, 1, 2
-"""Numbers folded into the key, so that inputs, label noise and epochs have keys that differ."""
+_SAMPLES, _LABEL_NOISE, _ORDER, _DRAWS, _INPUT_NOISE = 0, 1, 2, 3, 4
+"""Numbers folded into the key, so that inputs, label noise, epochs, a rule's own numbers and the
+noise of inputs have keys that differ."""
 
 Batch = tuple[Float[Array, "batch n"], Float[Array, " batch"]]
 
@@ -104,6 +107,42 @@ class StoredStream(AbstractStream):
             return self.x, self.y  # the order does not matter
         rows = block[position]
         return self.x[rows], self.y[rows]
+
+
+class RuleStream(AbstractStream):
+    """The batches of another stream, with what a rule draws for each sample: (x, y, draws)."""
+
+    samples: AbstractStream
+    rule: AbstractRule
+    key: PRNGKeyArray
+    k: int = eqx.field(static=True)
+    steps_per_block: int = eqx.field(static=True)
+
+    def block(self, index: Int[Array, ""]) -> Any:
+        shape = (self.steps_per_block, self.rule.batch_size, self.rule.draws_of(self.k))
+        key = jax.random.fold_in(jax.random.fold_in(self.key, _DRAWS), index)
+        return self.samples.block(index), jax.random.normal(key, shape), index
+
+    def batch(
+        self, block: Any, position: Int[Array, ""]
+    ) -> tuple[Float[Array, "batch n"], Float[Array, " batch"], Float[Array, "batch draws"]]:
+        samples, draws, index = block
+        x, y = self.samples.batch(samples, position)
+        if self.rule.input_noise is not None:
+            # The student's inputs alone are noisy: the label is that of the clean one.
+            key = jax.random.fold_in(jax.random.fold_in(self.key, _INPUT_NOISE), index)
+            noise = normal(jax.random.fold_in(key, position), x.shape, x.dtype)
+            x = x + self.rule.input_noise * noise
+        return x, y, draws[position].astype(x.dtype)
+
+
+def with_draws(
+    stream: AbstractStream, rule: AbstractRule, key: PRNGKeyArray, k: int
+) -> AbstractStream:
+    """`stream`, or the one with the numbers that `rule` draws for a student of k units."""
+    if not rule.draws_of(k) and rule.input_noise is None:
+        return stream
+    return RuleStream(stream, rule, key, k, stream.steps_per_block)
 
 
 def make_stream(
