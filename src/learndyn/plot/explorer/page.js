@@ -489,7 +489,8 @@
   const isFlow = data.time.name === "t";
   // Heights that follow the frame's would follow their own.
   if (window.frameElement) document.documentElement.className = "framed";
-  byId("setting").textContent = data.setting;
+  data.setting.split(/_(\w)/).forEach((part, i) =>  // η_v with its index below the line
+    make(i % 2 ? "sub" : "span", {}, byId("setting"), part));
   byId("notes").textContent = data.notes.join(" ");
   byId("time").setAttribute("max", String(frames.length - 1));
   byId("log-time").checked = data.time.log;
