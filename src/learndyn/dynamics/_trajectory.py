@@ -18,7 +18,7 @@ from learndyn._readable import as_table, outcome_text, value_text
 from learndyn._types import CountLike
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps, Weights
+from learndyn.states import GroupedOverlaps, Overlaps, Spectrum, Weights
 
 FAILED_RUN = r".*What comes later is NaN"
 """A regular expression for the warning of a run that failed."""
@@ -72,6 +72,9 @@ class Trajectory(AbstractOutcome):
         after a run stopped early. T (m, m), v_teacher (m,), b_teacher (m,) or None: constant.
     Q_field, R_field (times, ...), T_field (m, m): second moments of the fields, w Omega w^T / n,
         where the inputs' covariance Omega is not 1; else None.
+    Q_groups (times, groups, k, k), R_groups (times, groups, k, m), T_groups (groups, m, m),
+        spectrum and T_unseen (m, m): where the start has groups of directions, as in
+        `GroupedOverlaps`; Q, R and T are then the sums over groups; else None.
     result: a `Result` code, 0 for success. stats: numbers about the run, by name.
     level: "ode", "chain", "sgd", "langevin" or "". n: input dimension, None where it is infinite.
     ts: (times,) the requested times. problem, rule, key: what was run (key: None where nothing is
@@ -97,6 +100,11 @@ class Trajectory(AbstractOutcome):
     Q_field: Float[Array, "*batch times k k"] | None = None
     R_field: Float[Array, "*batch times k m"] | None = None
     T_field: Float[Array, "*batch m m"] | None = None
+    Q_groups: Float[Array, "*batch times groups k k"] | None = None
+    R_groups: Float[Array, "*batch times groups k m"] | None = None
+    T_groups: Float[Array, "*batch groups m m"] | None = None
+    spectrum: Spectrum | None = None
+    T_unseen: Float[Array, "*batch m m"] | None = None
     level: str = eqx.field(static=True, default="")
     n: Array | None = None
     ts: Float[Array, "*batch times"] | None = None
@@ -184,7 +192,7 @@ class Trajectory(AbstractOutcome):
         require_there(index, runs, "the trajectory holds {} runs; got run number {}.")
         return jax.tree.map(lambda leaf: leaf[index], self)
 
-    def at(self, index: CountLike) -> Overlaps:
+    def at(self, index: CountLike) -> Any:
         """The state at saved time number `index`, for example -1 for the last one.
 
         Raises: IndexError where there are fewer times; ValueError where that state is not finite
@@ -203,6 +211,18 @@ class Trajectory(AbstractOutcome):
                 f"{np.asarray(self.result)}; learndyn.Result says why)."
             )
         b = None if self.b is None else self.b[..., index, :]
+        if self.Q_groups is not None and self.R_groups is not None:
+            return GroupedOverlaps(
+                self.Q_groups[..., index, :, :, :],
+                self.R_groups[..., index, :, :, :],
+                self.T_groups,
+                self.spectrum,
+                self.T_unseen,
+                self.v[..., index, :],
+                self.v_teacher,
+                b,
+                self.b_teacher,
+            )
         return Overlaps(
             self.Q[..., index, :, :],
             self.R[..., index, :, :],

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from learndyn._checks import brief
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
+from learndyn.states._groups import GroupedOverlaps
 from learndyn.states._states import Overlaps, Weights, in_double, overlaps
 
 ProblemLike = Problem | Any
@@ -31,7 +32,7 @@ class _Kind(NamedTuple):
     line: str
 
 
-_STATE = _Kind((Overlaps, Weights), "Overlaps, or Weights", "ld.Overlaps(Q, R, T)")
+_STATE = _Kind((Overlaps, Weights, GroupedOverlaps), "Overlaps, or Weights", "ld.Overlaps(Q, R, T)")
 
 _KINDS = {
     "problem": _Kind(
