@@ -138,11 +138,38 @@ def notebooks(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def atlas(session: nox.Session) -> None:
+    """Make every figure of the atlas again, in build/atlas, and the docs' gallery of them.
+
+    In small sizes, ten minutes on two cores; `nox -s atlas -- --all` takes the published ones, and
+    hours. A number that is missed is said, and the page is written all the same.
+    """
+    session.install("-e", ".[plot]")
+    built = ROOT / "build" / "atlas"
+    chosen = session.posargs or ("--all", "--quick")
+    command = ("learndyn", "reproduce", *chosen, "--force", "-o", str(built))
+    session.run(*command, env=cpu() | cached(), success_codes=[0, 1])
+    session.run("python", "docs/make_gallery.py", str(built), env=cpu())
+
+
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Build the documentation in site/; with `-- serve`, show it while it is being written."""
-    session.install("-e", ".[sweep,plot]", *groups("docs"))
-    quiet = {"NO_MKDOCS_2_WARNING": "1"}
-    session.run("mkdocs", *(session.posargs or ("build", "--strict")), env=cpu() | quiet)
+    """Build the documentation in site/ and open it in a browser, where there is a Chromium.
+
+    `-- serve` shows it while it is being written. Notebooks that `nox -s notebooks` has not left
+    executed are executed here, two at a time.
+    """
+    session.install("-e", ".[notebooks]", *groups("docs"))
+    env = cpu() | cached() | one_thread()
+    if session.posargs == ["serve"]:
+        watched = ("--watch", "src", "--watch", "README.md", "--watch", "notebooks")
+        options = (*watched, "--ignore", "*/tutorial/*")
+        session.run("sphinx-autobuild", *options, "docs", "site", env=env)
+        return
+    strict = ("--fail-on-warning", "--keep-going", "--doctree-dir", str(CACHE / "docs"))
+    session.run("sphinx-build", *strict, "docs", "site", env=env)
+    plain = ("-o", "addopts=", "--import-mode=importlib")
+    session.run("pytest", *plain, "docs/test_site.py", *session.posargs, env=env)
 
 
 @nox.session(default=False, venv_backend="uv")

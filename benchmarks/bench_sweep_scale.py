@@ -49,7 +49,7 @@ def start(key):
 
 def sweep(**keywords):
     """ODEs with erf, K = M = 2, alpha <= 100, over rates, noises and initial states."""
-    options = {"over": GRID, "seeds": STARTS, "key": KEY} | keywords
+    options = {"over": GRID, "seeds": STARTS, "key": KEY, "workers": 1} | keywords
     return ld.sweep(ld.solve_ode, ld.Problem(), ld.SGD(0.1), start, TS, **options)
 
 
@@ -170,7 +170,7 @@ def toy(level, seeds, **keywords):
     over = {"lr": np.linspace(0.1, 1.0, 16).tolist()}
     return ld.sweep(
         level, ld.Problem(), ld.SGD(0.1), None, jnp.linspace(0.0, 1.0, 101),
-        over=over, seeds=seeds, key=KEY, chunk=64, **keywords,
+        over=over, seeds=seeds, key=KEY, chunk=64, **{"workers": 1, **keywords},
     )  # fmt: skip
 
 
@@ -203,7 +203,7 @@ def test_what_a_store_costs(say, tmp_path):
 
 
 def test_two_processes(say, tmp_path):
-    """A sweep of a minute in one process and in two, each bound to a core."""
+    """A sweep of a minute in one process and in two."""
     level = made(steps_for(3e-3))
     seeds, steady = max(8, round(1250 * SHARE)), {}
     for workers in (1, 2):

@@ -37,26 +37,39 @@ jax.config.update("jax_enable_x64", True)  # the theory needs float64
 # Three hidden sigmoidal units learn from three, with 784 inputs (the size of an MNIST image).
 # Time is counted in `alpha` = steps / n, because with n weights per unit a single sample can
 # only teach about 1/n of what there is to know.
+#
+# Both sides begin at the same state: every student unit has a cosine of 0.2 with one teacher unit
+# and none with the others. Why not at random weights? Because then *when* the student makes up its
+# mind is a matter of luck, as we shall see below.
 
 # %%
 problem = ld.Problem(student=ld.Erf(), teacher=ld.Erf(), loss=ld.Squared(), noise=0.01)
 rule = ld.SGD(lr=0.5)
-ts = jnp.linspace(0.0, 300.0, 301)
+ts = jnp.linspace(0.0, 200.0, 201)
 
-weights = ld.init_weights(jax.random.key(2), n=784, k=3, m=3)
+start = ld.Overlaps(Q=jnp.eye(3), R=0.2 * jnp.eye(3), T=jnp.eye(3))
+weights = ld.weights_from_overlaps(jax.random.key(2), start, n=784)
 sgd = ld.simulate_sgd(problem, rule, weights, ts, key=jax.random.key(1))
-theory = ld.solve_ode(problem, rule, ld.overlaps(weights), ts)
+theory = ld.solve_ode(problem, rule, start, ts)
 
-plt.semilogy(sgd.alpha[::6], sgd.eg[::6], "x", label="SGD: one run, 235 200 samples")
-plt.semilogy(theory.alpha, theory.eg, "k-", label="theory: an ODE with 15 variables")
-plt.xlabel("alpha = steps / n")
-plt.ylabel("generalisation error")
-plt.legend()
+ld.plot.learning_curve(ld.to_dataset(theory), ld.to_dataset(sgd))
 plt.show()
 
 # %% [markdown]
-# The student has 2352 weights and saw 235 200 random samples; the theory is a smooth curve that
-# was computed in milliseconds and never saw a sample.
+# The crosses are one run of SGD: a student with 2352 weights that saw 156 800 random samples. The
+# line is the theory, an ODE with 15 variables that was solved in milliseconds and never saw a
+# sample. Nothing was fitted.
+#
+# "On top of" is a claim, so it is tested. Theory also predicts how much a single run scatters, and
+# `compare` measures every difference in units of that scatter:
+
+# %%
+verdict = ld.compare(theory, sgd)
+verdict.attrs
+
+# %% [markdown]
+# The largest of some three thousand differences is well below the limit that a true theory exceeds
+# once in a hundred such comparisons.
 #
 # ## What the theory keeps
 #
@@ -64,28 +77,20 @@ plt.show()
 # the fields of all units are jointly Gaussian, and their covariance is made of **overlaps**:
 #
 # - `Q[i, k]` = w_i . w_k / n, student with student,
-# - `R[i, n]` = w_i . w*_n / n, student with teacher,
-# - `T[n, m]`, teacher with teacher, which never changes.
+# - `R[i, j]` = w_i . w*_j / n, student with teacher,
+# - `T[j, l]` = w*_j . w*_l / n, teacher with teacher, which never changes.
 #
 # So the error, and the average of every SGD step, are functions of Q and R alone. That closes
 # the loop: Q and R decide how Q and R change. For large n their scatter vanishes and they follow
 # the ODE that `solve_ode` solves.
 #
-# R also shows *what* was learned. Early on there is a long **plateau**: every student unit has
+# R also shows *what* was learned. Early on there is a **plateau**: every student unit has nearly
 # the same overlap with every teacher unit, as if all of them learned the average teacher. Then
 # the symmetry breaks, each unit picks one teacher unit, and the error falls: they **specialise**.
-# (Try another key: the plateau ends a little earlier or later. At finite n the moment of escape
-# is a matter of luck, and theory can predict its spread as well.)
 
 # %%
 dataset = ld.to_dataset(sgd)
-fig, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
-for axis, alpha in zip(axes, (100.0, 300.0), strict=True):
-    picture = axis.imshow(
-        dataset.R.sel(alpha=alpha, method="nearest"), vmin=-1, vmax=1, cmap="RdBu_r"
-    )
-    axis.set(title=f"R at alpha = {alpha:.0f}", xlabel="teacher unit", ylabel="student unit")
-fig.colorbar(picture, ax=axes)
+ld.plot.overlap_matrices(dataset, [0.0, 30.0, 100.0, 200.0], quantities=["R"])
 plt.show()
 
 # %% [markdown]
@@ -96,6 +101,30 @@ plt.show()
 dataset
 
 # %% [markdown]
+# ## What chance decides
+#
+# Now let the weights be random, as they are when one trains a network. Then a student unit is
+# nearer to one teacher unit than to the others by about 1/sqrt(n), and this small difference is
+# all that leads away from the plateau. But the noise of SGD makes differences of the same size,
+# whatever n. So when a run leaves the plateau is a matter of luck, and no smooth curve can say it.
+#
+# To see the luck, repeat the run. `simulate_chain` has the same law as SGD, and its cost does not
+# grow with n; here are 32 runs from the overlaps of one random start.
+
+# %%
+random = ld.overlaps(ld.init_weights(jax.random.key(2), n=784, k=3, m=3))
+later = jnp.linspace(0.0, 300.0, 301)
+chance = ld.sweep(
+    ld.simulate_chain, problem, rule, random, later, seeds=32, n=784, key=jax.random.key(4)
+)
+ld.plot.learning_curve(ld.to_dataset(ld.solve_ode(problem, rule, random, later)), chance)
+plt.show()
+
+# %% [markdown]
+# On the plateau all runs lie on the line. Then they spread: at alpha = 300 the error of some is a
+# tenth of others', and the ODE lies within the band, as one run among them would. (How the times
+# of escape are distributed can be predicted, too: `ld.asymptotics.escape_time`.)
+#
 # ## How good is "theory"? Ask an ensemble
 #
 # One run scatters. The statement of the theory is about n to infinity, with an error of order
@@ -104,7 +133,7 @@ dataset
 # `over` is a grid, `seeds` repeats each cell, and the result is one labelled dataset.
 
 # %%
-start = ld.overlaps(ld.init_weights(jax.random.key(2), n=1000, k=2, m=2))
+pair = ld.overlaps(ld.init_weights(jax.random.key(2), n=1000, k=2, m=2))
 gentle = ld.SGD(lr=0.2)
 times = jnp.linspace(0.0, 5.0, 6)
 small = ld.Problem(noise=0.1)
@@ -119,9 +148,9 @@ def runs(problem, rule, start, ts, n, key):
 
 sizes = [64, 128, 256, 512]
 experiment = ld.sweep(
-    runs, small, gentle, start, times, over={"n": sizes}, seeds=64, key=jax.random.key(3)
+    runs, small, gentle, pair, times, over={"n": sizes}, seeds=64, key=jax.random.key(3)
 )
-limit = ld.to_dataset(ld.solve_ode(small, gentle, start, times))
+limit = ld.to_dataset(ld.solve_ode(small, gentle, pair, times))
 
 squared = ((experiment.Q - limit.Q) ** 2).sum(["student", "student_"])
 squared = squared + ((experiment.R - limit.R) ** 2).sum(["student", "teacher"])
@@ -129,9 +158,11 @@ distance = np.sqrt(squared)
 worst = distance.mean("seed").max("alpha")
 error = distance.std("seed").max("alpha") / np.sqrt(experiment.sizes["seed"])
 
-constant = ld.fluctuations(small, gentle, start, times).constant
-plt.errorbar(worst.n, worst, error, fmt="o", label="SGD, 64 runs each")
-plt.plot(sizes, constant / np.sqrt(np.array(sizes)), "k-", label="predicted: C / sqrt(n)")
+constant = ld.fluctuations(small, gentle, pair, times).constant
+blue, dark = ld.plot.EXPERIMENT, ld.plot.THEORY
+plt.errorbar(worst.n, worst, error, fmt="x", color=blue, label="SGD, 64 runs each")
+predicted = constant / np.sqrt(np.array(sizes))
+plt.plot(sizes, predicted, color=dark, label="predicted: C / sqrt(n)")
 plt.loglog()
 plt.xticks(sizes, [str(n) for n in sizes], minor=False)
 plt.minorticks_off()
@@ -165,7 +196,7 @@ final = ld.sweep(
 for noise, marker in zip(final.noise.values, "osv", strict=True):
     curve = final.sel(noise=noise) / noise**2
     plt.loglog(final.lr, curve, marker, fillstyle="none", label=f"noise = {noise}")
-plt.loglog(final.lr, final.lr / (np.pi * np.sqrt(3)), "k--", label="small lr, on paper")
+plt.loglog(final.lr, final.lr / (np.pi * np.sqrt(3)), "--", color=dark, label="small lr, on paper")
 plt.minorticks_off()
 plt.xticks([0.02, 0.1, 0.5], ["0.02", "0.1", "0.5"])
 plt.xlabel("learning rate")
@@ -175,7 +206,7 @@ plt.show()
 
 # %% [markdown]
 # Divided by noise², the noise levels fall on one curve as long as the noise is small, and for a
-# small learning rate that curve is the formula `lr M / (2 pi sqrt 3)` of Goldt et al. (2020),
+# small learning rate that curve is the formula `lr m / (2 pi sqrt 3)` of Goldt et al. (2020),
 # Eq. (11). Where they leave it, the *size* of the departure is physics too.
 #
 # Because the result is labelled, questions read like sentences:

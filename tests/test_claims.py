@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from learndyn import claims
+from learndyn.claims._marks import marks_of
 from learndyn.cli import main
 from learndyn.datasets import provenance
 from learndyn.testing import Claim, Verdict, to_attributes
@@ -66,6 +68,42 @@ def test_page_and_scorecard(folder):
     assert "it is at most 0.2 %" in page
     assert "left out" not in page
     assert "What the claims can see" not in page
+
+
+def test_a_drawing_sets_the_control_next_to_prediction_and_measurement(folder):
+    verdict = Verdict(1.0, 1.25, 0.125, True, True, "", 1e-3, control=3.0)
+    put(folder, "two", "a", verdict=verdict)
+    claims.build(folder)
+    page = (folder / "index.html").read_text()
+    labels = re.findall(r'<svg class="marks"[^>]*aria-label="([^"]*)"', page)
+    both = "predicted 1, measured 1.25"
+    # In the table and under the claim's name, by family
+    assert labels == [f"{both}, control 3", both] * 2
+    article = page.split('<article id="two">')[1].split("</article>")[0]
+    places = {
+        kind: float(re.search(rf'class="{kind}" d="M([-0-9.]+)', article)[1])
+        for kind in ("theory", "experiment", "control")
+    }
+    # 540 pixels, of which 6 % stay free on either side; the error bar begins at 1.125
+    inner = 0.88 * 540 / 2.0
+    expected = {"theory": 32.4, "experiment": 32.4 + 0.125 * inner, "control": 32.4 + 2.0 * inner}
+    assert places == pytest.approx(expected, abs=0.06)
+    assert "control 3" in article
+
+
+@pytest.mark.parametrize(
+    ("verdict", "places"),
+    [
+        (Verdict(2.0, 2.0, 0.0, True, True, "", 0.0), (0.5, 0.5, 0.5, 0.5, None)),
+        (Verdict(0.0, 1.0, 0.0, True, True, "", 0.0, np.inf), (0.06, 0.94, 0.94, 0.94, None)),
+        (Verdict(0.0, 1.0, np.nan, True, True, "", 0.0, 2.0), (0.06, 0.5, 0.5, 0.5, 0.94)),
+        (Verdict(0.0, np.nan, 0.1, True, True, "", 0.0), None),
+    ],
+)
+def test_places_of_marks(verdict, places):
+    found = marks_of(verdict)
+    assert found is None if places is None else found[:4] == pytest.approx(places[:4])
+    assert places is None or found[4] == (places[4] and pytest.approx(places[4]))
 
 
 def test_claims_of_another_run_are_left_out(folder):
@@ -166,8 +204,8 @@ def test_false_alarms_stand_beside_each_claim(folder):
     claims.build(folder)
     table = (folder / "index.html").read_text().split("</table>")[0]
     assert "<th>False alarm</th>" in table
-    assert '<td class="n">1e-03</td>' in table
-    assert '<td class="n">1.5</td>' in table  # without an error: nothing about it is random
+    assert 'data-name="False alarm">1e-03</td>' in table
+    assert 'data-name="Measured">1.5</td>' in table  # without an error: nothing about it is random
     assert "1.25 ± 0.12" in table
 
 

@@ -196,6 +196,24 @@ class TestTheory:
         assert main([*arguments, "--no-theory", "-o", "bare.nc"]) == 0
         assert not (folder / "bare-ode.nc").exists()
 
+    def test_band_is_asked_for(self):
+        assert (found := settings("--theory", "band", level="sgd")).theory
+        assert found.band
+        assert not settings("--theory", level="sgd").band
+
+    @pytest.mark.nightly
+    def test_band_adds_the_scatter_of_one_run_which_figures_draw(self, folder):
+        size = ["--k", "1", "--m", "1", "--n", "100", "--alpha-max", "0.5", "--points", "3"]
+        assert main(["chain", *size, "--theory", "band", "--no-png"]) == 0
+        ode, chain = ld.load("learndyn-chain-ode.nc"), ld.load("learndyn-chain.nc")
+        start, ts = ld.overlaps_at(ode, 0.0), ode.alpha.values
+        known = ld.fluctuations(ld.problem_of(ode), ld.rule_of(ode), start, ts)
+        np.testing.assert_allclose(ode.eg_std, known.std.eg, rtol=0.03, atol=1e-9)
+        np.testing.assert_allclose(ode.R_std, known.std.R, rtol=0.1, atol=1e-9)
+        legend = ld.plot.learning_curve(ode, chain).get_legend()
+        labels = [text.get_text() for text in legend.get_texts()]
+        assert labels == ["ODE", "predicted scatter of one run", "overlap chain"]
+
 
 def test_coarse_averages_are_told_on_stderr(folder, capsys):
     command = "ode --student tanh --k 1 --m 1 --alpha-max 1 --averages qmc --nodes 16"

@@ -43,7 +43,7 @@ class TestRuns:
         np.testing.assert_array_equal(ds.loss, run.loss)
         assert (ds.result.item(), ds.end.item()) == (0, 2.0)
         assert (ds.attrs["kind"], ds.attrs["model"]) == ("flow", "LinearNeuron")
-        assert (ds.attrs["seed"], ds.attrs["note"], ds.attrs["schema"]) == (7, "mine", 1)
+        assert (ds.attrs["seed"], ds.attrs["note"], ds.attrs["schema"]) == (7, "mine", 2)
 
     def test_everything_is_described(self, batch):
         ds = ld.to_dataset(batch, over={"start": range(3)})

@@ -58,7 +58,7 @@ def lines(ax, marker="None"):
 class TestLearningCurve:
     def test_theory_is_a_line_and_experiment_markers_on_it(self):
         ax = plot.learning_curve(run(), run(level="sgd"))
-        (line,), (points,) = lines(ax), lines(ax, "o")
+        (line,), (points,) = lines(ax), lines(ax, "x")
         np.testing.assert_allclose(line.get_xydata(), np.c_[LINEAR, run().eg])
         assert 15 < len(points.get_xdata()) < len(LINEAR)
         np.testing.assert_allclose(points.get_ydata(), np.exp(-0.3 * points.get_xdata()))
@@ -67,9 +67,42 @@ class TestLearningCurve:
         assert ax.get_yscale() == "log"
         assert ax.get_xscale() == "linear"
 
+    def test_theory_and_experiment_have_their_colours_and_names_have_theirs(self):
+        ax = plot.learning_curve(run(), run(level="sgd"))
+        assert lines(ax)[0].get_color() == plot.THEORY
+        assert lines(ax, "x")[0].get_color() == plot.EXPERIMENT
+        legend = [handle.get_color() for handle in ax.get_legend().legend_handles]
+        assert legend == [plot.THEORY, plot.EXPERIMENT]
+        both = {"one": run(level="sgd"), "other": run(level="chain")}
+        ax = plot.learning_curve(run(), both)
+        assert lines(ax)[0].get_color() == plot.THEORY
+        shades = [points.get_color() for points in lines(ax, "x")]
+        assert len({plot.THEORY, *shades}) == 3
+
+    def test_fluctuations_are_the_theory_with_its_band(self):
+        """The band is the scatter of one run of the experiment, whose n it needs."""
+        ds = run().assign(eg_std=2.0 * run().eg).assign_attrs(level="fluctuations")
+        assert not plot.learning_curve(ds).collections
+        ax = plot.learning_curve(ds, run(level="sgd").assign_attrs(n=100))
+        (band,) = ax.collections
+        ends = [y for x, y in band.get_paths()[0].vertices if x == LINEAR[-1]]
+        last = ds.eg.values[-1]
+        assert (min(ends), max(ends)) == pytest.approx((0.8 * last, 1.2 * last))
+        labels = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert labels == ["ODE", "predicted scatter of one run", "SGD"]
+
+    def test_the_predicted_band_is_that_of_each_n(self):
+        ds = run().assign(eg_std=2.0 * run().eg)
+        dims = xr.concat([run(level="sgd")] * 2, xr.Variable("n", [100, 400]), data_vars="all")
+        by_n = xr.concat([ds] * 2, xr.Variable("n", [100, 400]), data_vars="all")
+        bands = plot.learning_curve(by_n, dims).collections
+        ends = [[y for x, y in b.get_paths()[0].vertices if x == LINEAR[-1]] for b in bands]
+        np.testing.assert_allclose([max(y) / ds.eg[-1] for y in ends], [1.2, 1.1])
+        assert not plot.learning_curve(ds, dims).collections  # one line cannot have both
+
     def test_an_ensemble_is_its_median_in_a_band(self):
         ax = plot.learning_curve(experiment=run(seeds=21, level="sgd"))
-        (points,), (band,) = lines(ax, "o"), ax.collections
+        (points,), (band,) = lines(ax, "x"), ax.collections
         np.testing.assert_allclose(points.get_ydata(), np.exp(-0.3 * points.get_xdata()))
         start = [y for x, y in band.get_paths()[0].vertices if x == 0.0]
         factors = np.linspace(0.5, 1.5, 21)
@@ -102,16 +135,16 @@ class TestLearningCurve:
 
     def test_true_times_are_used(self):
         late = run(level="sgd").assign(alpha_actual=("alpha", LINEAR + 0.01))
-        (points,) = lines(plot.learning_curve(experiment=late), "o")
+        (points,) = lines(plot.learning_curve(experiment=late), "x")
         assert set(points.get_xdata()) <= set(LINEAR + 0.01)
 
     def test_curves_of_a_sweep_are_labelled_at_their_ends(self):
         rates = [0.1, 0.2, 0.4]
         ax = plot.learning_curve(run(lr=rates), run(lr=rates, seeds=3, level="sgd"))
-        assert len(lines(ax)) == len(lines(ax, "o")) == 3
+        assert len(lines(ax)) == len(lines(ax, "x")) == 3
         texts = {text.get_text(): text for text in ax.texts}
         assert set(texts) == {rf"$\eta$ = {rate:g}" for rate in rates}
-        for line, points, rate in zip(lines(ax), lines(ax, "o"), rates, strict=True):
+        for line, points, rate in zip(lines(ax), lines(ax, "x"), rates, strict=True):
             label = texts[rf"$\eta$ = {rate:g}"]
             assert line.get_color() == points.get_markeredgecolor() == label.get_color()
         heights = [texts[rf"$\eta$ = {rate:g}"].xy[1] for rate in rates]
@@ -144,7 +177,7 @@ class TestLearningCurve:
         sgd = run(k=3, level="sgd").assign_attrs(known | {"n": 784, "seed": 7})
         text = plot.learning_curve(theory, sgd).get_title(loc="right")
         assert text == (
-            r"$K$ = 3, $M$ = 2, $N$ = 784, $\eta$ = 0.123, $\eta_v$ = 0.5, $\beta$ = 0.9, "
+            r"$k$ = 3, $m$ = 2, $n$ = 784, $\eta$ = 0.123, $\eta_v$ = 0.5, $\beta$ = 0.9, "
             r"$\sigma$ = 0.1, seed 7"
         )
         other = sgd.assign_attrs(rule=to_json(ld.SGD(lr=0.2)))
@@ -178,7 +211,7 @@ class TestLearningCurve:
         ax = plot.learning_curve(run(LOG), run(LOG, level="sgd"))
         assert ax.get_xscale() == "log"
         assert ax.get_xlim()[0] == pytest.approx(0.1)
-        assert (lines(ax, "o")[0].get_xdata() > 0).all()
+        assert (lines(ax, "x")[0].get_xdata() > 0).all()
         assert plot.learning_curve(run(LOG), log_time=False).get_xscale() == "linear"
 
     def test_runs_that_stopped_are_left_out_and_told(self):
@@ -187,7 +220,7 @@ class TestLearningCurve:
         ds["eg"][1, 20:] = np.nan
         ax = plot.learning_curve(experiment=ds)
         assert "1 of 4 runs stopped early" in ax.get_title(loc="right")
-        (points,) = lines(ax, "o")
+        (points,) = lines(ax, "x")
         expected = np.median(ds.eg.values[[0, 2, 3], -1])
         assert points.get_ydata()[-1] == pytest.approx(expected)
 
@@ -234,9 +267,9 @@ class TestOverlaps:
         axes = plot.overlap_trajectories(run(k=3), run(k=3, level="sgd"))
         r, q = axes
         drawn = [line for line in lines(r) if len(line.get_xdata()) == len(LINEAR)]
-        assert len(drawn) == len(lines(r, "o")) == 3 * 2
+        assert len(drawn) == len(lines(r, "x")) == 3 * 2
         np.testing.assert_allclose(drawn[0].get_ydata(), run().R[:, 0, 0])
-        assert len(lines(q, "o")) == 3 * 4 / 2
+        assert len(lines(q, "x")) == 3 * 4 / 2
         assert {text.get_text() for text in r.texts} == {"$R_{i1}$", "$R_{i2}$"}
         assert {text.get_text() for text in q.texts} == {"$Q_{ii}$", "$Q_{ik}$"}
 
@@ -248,7 +281,7 @@ class TestOverlaps:
         for start, scale, title in ((from_fields, 2, "of the fields"), (theory, 1, "$")):
             for ax, quantity in zip(plot.overlap_trajectories(start, sgd), "RQ", strict=True):
                 drawn = [line for line in lines(ax) if len(line.get_xdata()) == len(LINEAR)]
-                for line, points in zip(drawn, lines(ax, "o"), strict=True):
+                for line, points in zip(drawn, lines(ax, "x"), strict=True):
                     expected = np.interp(points.get_xdata(), *line.get_data())
                     np.testing.assert_allclose(points.get_ydata(), expected)
                 np.testing.assert_allclose(drawn[0].get_ydata(), scale * run()[quantity][:, 0, 0])
@@ -258,7 +291,7 @@ class TestOverlaps:
         sgd = run(level="sgd")
         sgd = sgd.assign(R_field=2 * sgd.R, Q_field=2 * sgd.Q)
         r, _ = plot.overlap_trajectories(experiment=sgd)
-        np.testing.assert_allclose(lines(r, "o")[0].get_ydata()[-1], sgd.R[-1, 0, 0])
+        np.testing.assert_allclose(lines(r, "x")[0].get_ydata()[-1], sgd.R[-1, 0, 0])
 
     def test_matrices_show_the_nearest_times_on_one_scale(self):
         axes = plot.overlap_matrices(run(k=3), [0.0, 4.9])
@@ -299,7 +332,7 @@ class TestOverlaps:
         assert len(axes) == 4
         drawn = [line for line in lines(axes[3]) if len(line.get_xdata()) == len(LINEAR)]
         np.testing.assert_allclose(drawn[1].get_ydata(), moving[:, 1])
-        assert len(lines(axes[3], "o")) == 2
+        assert len(lines(axes[3], "x")) == 2
         assert {text.get_text() for text in axes[3].texts} == {"$v_{1}$", "$v_{2}$"}
         assert len(plot.overview(theory.assign(v=(along, fixed)))) == 3
 

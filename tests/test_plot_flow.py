@@ -212,7 +212,7 @@ class TestLinearNeuron:
             ]
             for run in runs
         ]
-        (points,) = [line for line in ax.lines if line.get_marker() == "o"]
+        (points,) = [line for line in ax.lines if line.get_marker() == "x"]
         expected = [flow.kernel_distance(*pair) for pair in kernels]
         np.testing.assert_allclose(points.get_ydata(), expected, rtol=1e-12)
         np.testing.assert_allclose(points.get_xdata(), [0.01 - 0.5 * 0.01, 4.0])

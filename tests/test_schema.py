@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 import learndyn as ld
 from learndyn.dynamics import LEVELS, level_of
 
-DATA = Path(__file__).parent / "data" / "schema-0"
+DATA = Path(__file__).parent / "data"
 START = ld.Overlaps([[0.3]], [[0.12]], [[1.0]], v=[0.8])
 PROBLEM, RULE = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
 TS = [0.0, 0.33, 1.0]
@@ -26,10 +27,19 @@ LAST_EG = {
 }
 """Printed when version 0.1 wrote the files."""
 
+UNITS = {"student": [1, 2], "student_": [1, 2], "teacher": [1, 2, 3], "teacher_": [1, 2, 3]}
+
+
+def assert_units_are_numbered(dataset):
+    for dim, numbers in UNITS.items():
+        assert dataset[dim].values.tolist() == numbers
+        assert "unit" in dataset[dim].attrs["long_name"]
+
 
 @pytest.mark.parametrize("name", LAST_EG)
 def test_files_of_the_first_version_are_read(name):
-    dataset = ld.load(DATA / f"{name}.nc")
+    dataset = ld.load(DATA / "schema-0" / f"{name}.nc")
+    assert_units_are_numbered(dataset)
     assert "schema" not in dataset.attrs
     assert dataset.attrs["level"] == name
     assert float(dataset.eg[-1]) == LAST_EG[name]
@@ -39,18 +49,43 @@ def test_files_of_the_first_version_are_read(name):
 
 
 def test_a_sweep_of_the_first_version_is_read_and_drawn():
-    dataset = ld.load(DATA / "sweep.nc")
+    dataset = ld.load(DATA / "schema-0" / "sweep.nc")
     assert dict(dataset.sizes)["seed"] == 2
     one = dataset.isel(lr=0, n=0, seed=0)
     assert np.isfinite(one.eg).all()
-    figure = ld.plot.learning_curve(ld.load(DATA / "ode.nc"), one)
+    figure = ld.plot.learning_curve(ld.load(DATA / "schema-0" / "ode.nc"), one)
     assert figure is not None
 
 
+def test_files_without_numbers_of_units_are_read():
+    """Schema 1; the numbers were printed when the files were written."""
+    dataset = ld.load(DATA / "schema-1" / "chain.nc")
+    assert dataset.attrs["schema"] == 1
+    assert_units_are_numbered(dataset)
+    assert float(dataset.eg[-1]) == 0.6193524688108499
+    assert float(dataset.R.sel(alpha=1.0, student=2, teacher=1)) == -0.023681742438139714
+    state = ld.overlaps_at(dataset, 1.0)
+    np.testing.assert_array_equal(state.R, dataset.R.values[-1])
+    assert ld.rule_of(dataset) == ld.SGD(lr=0.5, lr_second=0.1)
+    sweep = ld.load(DATA / "schema-1" / "sweep.nc")
+    assert_units_are_numbered(sweep)
+    assert float(sweep.eg.sel(lr=0.1, seed=1, alpha=1.0)) == 0.8671938994066721
+
+
+def test_a_run_of_an_earlier_schema_goes_on_and_is_written_with_units(tmp_path):
+    dataset = ld.load(DATA / "schema-1" / "chain.nc")
+    more = ld.to_dataset(ld.continue_run(dataset, [1.0, 1.2]))
+    np.testing.assert_allclose(more.R[0], dataset.R[-1], rtol=1e-12)
+    assert more.attrs["schema"] == 2
+    ld.save(more, tmp_path / "more.nc")
+    stored = xr.load_dataset(tmp_path / "more.nc", engine="h5netcdf")
+    assert_units_are_numbered(stored)
+
+
 def test_files_of_a_later_version_are_refused(tmp_path):
-    dataset = ld.load(DATA / "ode.nc").assign_attrs(schema=99)
+    dataset = ld.load(DATA / "schema-0" / "ode.nc").assign_attrs(schema=99)
     ld.save(dataset, tmp_path / "later.nc")
-    with pytest.raises(ValueError, match=r"schema 99 .* reads up to 1"):
+    with pytest.raises(ValueError, match=r"schema 99 .* reads up to 2"):
         ld.load(tmp_path / "later.nc")
 
 
@@ -70,7 +105,8 @@ def test_a_trajectory_alone_makes_its_dataset(name):
     found = run(name)
     dataset = ld.to_dataset(found)
     assert found.level == dataset.attrs["level"] == name
-    assert dataset.attrs["schema"] == 1
+    assert dataset.attrs["schema"] == 2
+    assert dataset.student.values.tolist() == dataset.teacher_.values.tolist() == [1]
     np.testing.assert_array_equal(dataset.alpha, TS)
     if name != "ode":
         assert dataset.attrs["n"] == 10

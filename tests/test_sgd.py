@@ -166,7 +166,7 @@ def test_saved_times_change_no_bit(key):
     for name in ("Q", "R", "v"):
         more = np.asarray(getattr(often, name))[[0, 50, 120]]
         np.testing.assert_array_equal(getattr(few, name), more, err_msg=name)
-    # eg is taken at all times at once, in vectors that round the last bit in ways of their own.
+    # eg is taken at all times at once, in vectors that round the last bit in another way.
     np.testing.assert_allclose(few.eg, often.eg[jnp.array([0, 50, 120])], rtol=1e-15)
 
 

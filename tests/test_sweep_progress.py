@@ -1,4 +1,4 @@
-"""The progress of a sweep tells the truth, and what is learned from it changes no number."""
+"""The progress of a sweep is true, and what is learned from it changes no number."""
 
 import io
 import sys
@@ -141,7 +141,8 @@ class TestWhatIsShown:
     def test_two_processes_take_half_the_time(self, clock):
         outlook = Outlook(np.ones(9), np.zeros(9, int))
         outlook.finished(0, 8.0)
-        left = _bar._Left(outlook, 2)
+        outlook.at_once = 2
+        left = _bar._Left(outlook)
         assert str(left) == "00:32"
         clock[0] += 2.0
         assert str(left) == "00:30"

@@ -277,6 +277,27 @@ class TestAnExtension:
         assert_same(sweep(path, over=WIDER), sweep(over=WIDER))
 
 
+class TestAnEarlierSchema:
+    def test_goes_on_and_has_its_units_numbered(self, path):
+        def level(problem, rule, start, ts, k):
+            return {"b": (("student",), jnp.full((k,), rule.lr))}
+
+        over = {"k": [1, 2], "lr": [0.1]}
+        run = functools.partial(sweep, path, over, seeds=None, key=None, level=level)
+        run(shard=(0, 2))
+        _with_schema(path, 1)
+        assert ld.open_sweep(path).attrs["schema"] == 2
+        done = run()
+        assert done.student.values.tolist() == [1, 2]
+        np.testing.assert_array_equal(done.b[:, 0], [[0.1, np.nan], [0.1, 0.1]])
+
+
+def _with_schema(path, schema):
+    description = _files.read_description(path)
+    attributes = description.attributes | {"schema": schema}
+    _files.write_description(path, description._replace(attributes=attributes))
+
+
 def shifted(by):
     def level(problem, rule, start, ts, *, key):
         return {"seen": rule.lr + by + 0 * jax.random.normal(key)}
@@ -402,6 +423,12 @@ class TestFaults:
         text = (path / "zarr.json").read_text().replace('"format": 1', '"format": 2')
         (path / "zarr.json").write_text(text)
         with pytest.raises(ValueError, match="Install a newer learndyn"):
+            ld.open_sweep(path)
+
+    def test_a_later_schema(self, path):
+        sweep(path, shard=(0, 12))
+        _with_schema(path, 99)
+        with pytest.raises(ValueError, match=r"run\.zarr has schema 99 .* Install a newer"):
             ld.open_sweep(path)
 
     def test_a_full_disk(self, path, whole, done, monkeypatch):

@@ -11,7 +11,8 @@ import pytest
 import xarray as xr
 
 import learndyn as ld
-from learndyn.sweeps.store import _drive, _workers
+from learndyn.sweeps import _sweep
+from learndyn.sweeps.store import _drive, _share, _workers
 
 pytest.importorskip("zarr")
 pytest.importorskip("cloudpickle")
@@ -108,6 +109,36 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path, monkeypatch):
             made(), over, key=jax.random.key(2), seeds=80, store=tmp_path / "run.zarr", workers=2
         )  # fmt: skip
     assert all(popen.poll() is not None for popen in begun)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_long_sweeps_use_all_cores_without_a_word(tmp_path, monkeypatch, stored):
+    begun, begin = [], _workers._begin
+    monkeypatch.setattr(_workers, "_begin", lambda *a: begun.append(a) or begin(*a))
+    for room in (_sweep, _share):
+        monkeypatch.setattr(room, "WORTH_PROCESSES", 0.0)
+        monkeypatch.setattr(room, "cores_here", lambda: 2)
+    over, rest = {"lr": np.linspace(0.1, 1.0, 40)}, {"key": jax.random.key(2), "seeds": 2}
+    level, store = made(), {"store": tmp_path / "run.zarr"} if stored else {}
+    found = sweep(level, over, **rest, **store)
+    assert len(begun) == 2
+    alone = sweep(level, over, workers=1, **rest)
+    np.testing.assert_array_equal(found.seen, alone.seen)
+    assert len(begun) == 2
+
+
+def test_functions_that_cannot_be_sent_stay_here(monkeypatch):
+    lock = threading.Lock()
+
+    def level(problem, rule, start, ts, *, key):
+        with lock:
+            return {"seen": rule.lr + jax.random.normal(key, ())}
+
+    for room in (_sweep, _share):
+        monkeypatch.setattr(room, "WORTH_PROCESSES", 0.0)
+        monkeypatch.setattr(room, "cores_here", lambda: 2)
+    found = sweep(level, {"lr": np.linspace(0.1, 1.0, 40)}, key=jax.random.key(2), seeds=2)
+    assert np.isfinite(found.seen).all()
 
 
 @pytest.mark.parametrize("workers", [0, True, 1.5])

@@ -2,6 +2,7 @@
 
 import warnings
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,7 @@ from learndyn.averages import (
     Trapezoid,
     choose_averages,
 )
+from learndyn.averages._errors import cancelling, estimated
 
 
 def log_cosh(phi, y):
@@ -212,3 +214,40 @@ def test_neighbours_of_product_rules():
         for a in (coarse, averages, fine)
     ]
     assert errors[0] > errors[1] > errors[2]
+
+
+def steep(x):
+    return jnp.tanh(6.0 * x)
+
+
+@pytest.mark.nightly(by_day=["Trapezoid"])
+@pytest.mark.parametrize("nodes", [Trapezoid(64), GaussHermite(80)], ids=["Trapezoid", "Gauss"])
+def test_the_error_of_a_users_rule_is_not_larger_than_told(nodes):
+    """The error of a lattice changes its sign with the spacing. At the first state the differences
+    of Phi from the neighbours shrink by 5, and its error does not."""
+    problem = ld.Problem(steep, steep)
+    rules = [choose_averages(problem, 1, 1, rule=RULE, biases=False, averages=a)
+             for a in (nodes, Trapezoid(600))]  # fmt: skip
+    of = lambda averages, state: list(sampled(averages_of(averages, problem, state)[0], state)[:3])
+
+    @eqx.filter_jit
+    def both(state):
+        size = cancelling(state)
+        return estimated(rules[0], lambda a: of(a, state), size), of(rules[1], state)
+
+    rng, resolved = np.random.default_rng(0), 0
+    for c in [np.array([[0.5870494, 0.27182731], [0.27182731, 2.97964367]]), *covariances(rng, 60)]:
+        state = ld.Overlaps(c[:1, :1], c[:1, 1:], c[1:, 1:])
+        found, right = both(state)
+        for value, told, true in zip(found.values, found.errors, right, strict=True):
+            assert not found.resolved or np.abs(value - true).max() <= told
+        resolved += int(found.resolved)
+    assert resolved > 1
+
+
+def covariances(rng, count):
+    """Random ones of two fields, with variances of 0.03 to 10."""
+    for _ in range(count):
+        z, variances = rng.normal(size=(2, 3)), 10 ** rng.uniform(-1.5, 1.0, 2)
+        z *= np.sqrt(variances / (z**2).sum(axis=1))[:, None]
+        yield z @ z.T

@@ -45,7 +45,8 @@ def log_cosh(phi: jax.Array, y: jax.Array) -> jax.Array:
 
 CLOSED_FORMS = Savings(fill_times=True, fill_grid=True, xla_runs=FOR_CHAINS, xla_theory=FOR_ODES)
 NODES = Savings(fill_grid=True, xla_runs=FOR_CHAINS, xla_theory=FOR_CHAINS)
-"""By nodes, eg at one more time costs more than compiling, and the ODE takes time to run."""
+"""Where averages come from nodes, eg at one more time costs more than compiling, and the ODE takes
+time to run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ def case(statement: str, source: str, control: str, **changes: object) -> Case:
 GOLDT = "Goldt et al. 2020, Eqs. (2), (3) and (9)"
 CASES = {
     "batches": case(
-        "Batches of B samples multiply the lr² term by 1/B, in the limit N → ∞ too",
+        "Batches of B samples multiply the lr² term by 1/B, in the limit n → ∞ too",
         f"{GOLDT}, for batches",
         "The ODE of single samples.",
         rule=ld.SGD(lr=LR, batch_size=4),
@@ -149,7 +150,7 @@ def test_variant(lab: Lab, name: str) -> None:
         family="algorithms",
         statement=chosen.statement,
         source=chosen.source,
-        setting=f"erf, K = M = 2, N = {chosen.curve.n}, noise {NOISE}, "
+        setting=f"erf, k = m = 2, n = {chosen.curve.n}, noise {NOISE}, "
         f"{chosen.curve.runs} chains from the ODE's overlaps, alpha = "
         f"{', '.join(f'{t:g}' for t in TIMES)}; " + describe(chosen.curve.rule),
         rule=RULE,

@@ -21,9 +21,11 @@ from validation.measure.final_errors import (
 from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
-from learndyn import asymptotics
+from learndyn import asymptotics, atlas
 from learndyn.claims import Claim, Verdict
 from learndyn.testing import relative_difference
+
+FIG2A = atlas.entry_of("goldt2020-fig2a").settings
 
 
 def end_state(m: int, l: int, lr: float, noise: float = NOISE, units: type = ld.Erf) -> float:
@@ -37,14 +39,14 @@ def end_state(m: int, l: int, lr: float, noise: float = NOISE, units: type = ld.
 
 @pytest.mark.parametrize("kind", ["erf", "linear"])
 def test_growth_with_size(lab: Lab, kind: str) -> None:
-    m, lr, sizes = 2, 0.05, np.arange(lab.pick(4, 9, 13))
+    m, lr, sizes = FIG2A["m"][0], FIG2A["lr"], np.arange(lab.pick(4, 9, 13))
     claim = Claim(
         id=f"asymptotic-fig2a-{kind}",
         family="asymptotics",
         statement=f"The final error of {kind} committees grows with every superfluous unit, as the "
         "closed form says",
         source="Goldt et al. 2020, Fig. 2a, Eq. " + ("(10)" if kind == "erf" else "(12)"),
-        setting=f"{kind}, M = {m}, L = 0 to {sizes[-1]}, lr = {lr}, noise {NOISE}, ODE from the "
+        setting=f"{kind}, m = {m}, L = 0 to {sizes[-1]}, lr = {lr}, noise {NOISE}, ODE from the "
         "specialised state",
         rule=RULE,
         control="The formula to first order in lr, Eq. " + ("(11)" if kind == "erf" else "(13)"),
@@ -70,10 +72,10 @@ def test_rate_of_one_over_size(lab: Lab) -> None:
     claim = Claim(
         id="asymptotic-figS2",
         family="asymptotics",
-        statement="With lr = 1/K the final error of erf committees still grows with K, and then "
+        statement="With lr = 1/k the final error of erf committees still grows with K, and then "
         "stays constant",
         source="Goldt et al. 2020, Fig. S2 and Eq. (10)",
-        setting=f"erf, M = 2, K = {sizes[0]} to {sizes[-1]}, lr = 1/K, noise {NOISE}, ODE from the "
+        setting=f"erf, m = 2, k = {sizes[0]} to {sizes[-1]}, lr = 1/k, noise {NOISE}, ODE from the "
         "specialised state",
         rule=RULE + " It grows at each step, the last time by less than 15 %.",
         control="Eq. (11), to first order in lr.",
@@ -97,7 +99,7 @@ def judge_levelling(dataset: xr.Dataset) -> Verdict:
 
 
 def draw_levelling(dataset: xr.Dataset) -> object:
-    return final_errors(dataset, "units $K$, lr = 1/$K$", "to first order in lr")
+    return final_errors(dataset, "units $k$, lr = 1/$k$", "to first order in lr")
 
 
 M, L, Z, V_TEACHER = 2, 3, 2, 2.0
@@ -110,7 +112,7 @@ LIMITS = {
         V_TEACHER**2 / (2 * 3**0.5 * np.pi),
     ),
 }
-"""By kind: equation; eg/(lr noise²) as lr -> 0; what it would be by the control."""
+"""What each kind has: its equation; eg/(lr noise²) as lr -> 0; what it would be by the control."""
 
 CONTROLS = {
     "erf": "A superfluous unit that adds as much as a specialised one; Eq. (13), printed as the "
@@ -125,9 +127,9 @@ def test_first_order(lab: Lab, kind: str) -> None:
     rates = np.array([0.004, 0.002, 0.001])
     equation, right, wrong = LIMITS[kind]
     state = (
-        f"M = 1, Z = {Z}, v* = {V_TEACHER:g}, both layers"
+        f"m = 1, Z = {Z}, v* = {V_TEACHER:g}, both layers"
         if kind == "denoising"
-        else (f"M = {M}, L = {L}")
+        else (f"m = {M}, L = {L}")
     )
     claim = Claim(
         id=f"asymptotic-first-order-{kind}",
@@ -186,7 +188,7 @@ def test_scaling_with_noise(lab: Lab) -> None:
         family="asymptotics",
         statement="The final error of erf committees is proportional to noise²",
         source="Goldt et al. 2020, Eqs. (10) and (14)",
-        setting=f"erf, M = 2, L = 3, lr = 0.05, noise {noises[0]} to {noises[-1]}, ODE",
+        setting=f"erf, m = 2, L = 3, lr = 0.05, noise {noises[0]} to {noises[-1]}, ODE",
         rule=RULE,
         control="Proportional to the noise.",
     )
@@ -202,18 +204,18 @@ def test_scaling_with_noise(lab: Lab) -> None:
 
 MARGIN, BIAS = 0.05, 0.015
 """Margin and bias of the mean over runs, relative: 256 runs give it to 0.5 %, at the last time the
-ODE is still 0.9 % below its end, and a correction of order 1/N adds to that."""
+ODE is still 0.9 % below its end, and a correction of order 1/n adds to that."""
 
 
 def test_growth_in_simulations(lab: Lab) -> None:
     lab.skip_in_quick()
-    m, l, lr, n = 2, 3, 0.05, 400
+    m, l, lr, n = FIG2A["m"][0], 3, FIG2A["lr"], 400
     claim = Claim(
         id="asymptotic-fig2a-sgd",
         family="asymptotics",
         statement="SGD ends at the error that the closed form says",
         source="Goldt et al. 2020, Fig. 2a, Eq. (10)",
-        setting=f"erf, M = {m}, L = {l}, lr = {lr}, noise {NOISE}, N = {n}, "
+        setting=f"erf, m = {m}, L = {l}, lr = {lr}, noise {NOISE}, n = {n}, "
         f"{whole_blocks(256)} chains from the "
         "specialised state at alpha = 300",
         rule=f"The mean is within {100 * MARGIN:g} % of it (two one-sided tests, 5 %).",
@@ -252,6 +254,7 @@ def judge_mean(dataset: xr.Dataset) -> Verdict:
         predicted=right,
         measured=float(mean),
         error=float(error),
+        control=wrong,
         passed=found.equal,
         control_rejected=not control.equal,
         detail=f"Mean over predicted {mean / right:.4f} ± {error / right:.4f}.",
@@ -271,6 +274,6 @@ def draw_mean(dataset: xr.Dataset) -> object:
         ax.margins(x=0.06)
         ax.axhline(float(dataset.predicted), color="k", label="Eq. (10)")
         ax.axhline(float(dataset.wrong), color="#D55E00", ls="--", label="control, Eq. (11)")
-        ax.set(xlabel=r"$\alpha$ = steps / $N$", ylabel=r"$\epsilon_g/\sigma^2$")
+        ax.set(xlabel=r"$\alpha$ = steps / $n$", ylabel=r"$\epsilon_g/\sigma^2$")
         ax.legend(frameon=False)
     return figure

@@ -25,7 +25,7 @@ NOISE, MARGIN, BIAS = 0.02, 0.03, 0.013
 out is below 0.1 % and 1.2 %. Standard errors are 0.2 %, so a true claim has eight of room."""
 
 TS = np.array([0.0, *np.arange(120.0, 181.0, 10.0)])
-"""From 120 on the ODE is within 0.3 % of its end in every setting."""
+"""The ODE is, from alpha = 120 on, within 0.3 % of its end in every setting."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Setting:
 
 SETTINGS = {
     "specialised": Setting(
-        "erf, M = 2, L = 3, lr = 0.4, first layer",
+        "erf, m = 2, L = 3, lr = 0.4, first layer",
         "Goldt et al. 2020, Eq. (10), as a rational function of M, L, lr",
         ld.Erf(),
         lambda: ld.SGD(lr=0.4),
@@ -54,7 +54,7 @@ SETTINGS = {
         "Its first order in lr, Eq. (11).",
     ),
     "denoising": Setting(
-        "erf, M = 2, Z = 2, v* = 2, lr = 0.2, both layers",
+        "erf, m = 2, Z = 2, v* = 2, lr = 0.2, both layers",
         "Goldt et al. 2020, Fig. 3c and Eq. (15), exact in lr",
         ld.Erf(),
         lambda: ld.SGD(lr=0.2, lr_second=0.2),
@@ -64,7 +64,7 @@ SETTINGS = {
         "A student that wastes its surplus units: L = 2 of them with v = 1, first layer alone.",
     ),
     "relu": Setting(
-        "ReLU, K = M = 2, lr = 0.5, first layer",
+        "ReLU, k = m = 2, lr = 0.5, first layer",
         "the fixed point of the exact ReLU ODE; Goldt et al. 2020 measured it",
         ld.ReLU(),
         lambda: ld.SGD(lr=0.5),
@@ -90,7 +90,7 @@ def test_final_error(lab: Lab, name: str) -> None:
         family="asymptotics",
         statement=f"Label noise leaves the error that the closed form says ({name})",
         source=setting.source,
-        setting=f"{setting.words}; noise {NOISE}, N = {n}, chains from the noiseless state, "
+        setting=f"{setting.words}; noise {NOISE}, n = {n}, chains from the noiseless state, "
         f"averaged over alpha = {TS[1]:g} to {TS[-1]:g}",
         rule=f"Measured over predicted eg is within {MARGIN:.0%} of 1 (two one-sided tests, 5 %).",
         control=setting.control,
@@ -135,6 +135,7 @@ def judge_error(dataset: xr.Dataset) -> Verdict:
         predicted=theory,
         measured=float(mean),
         error=float(error),
+        control=wrong,
         passed=found.equal,
         control_rejected=not control.equal,
         detail=detail,
@@ -152,13 +153,13 @@ def draw_error(dataset: xr.Dataset) -> Figure:
         ax.errorbar(late.alpha, late.eg.mean("seed"), error, fmt="o", ms=4, label="chains")
         ax.axhline(float(dataset.theory), color="k", label="closed form")
         ax.axhline(float(dataset.wrong), color="#D55E00", ls="--", label="wrong (control)")
-        ax.set(xlabel=r"$\alpha$ = steps / $N$", ylabel=r"mean $\epsilon_g$")
+        ax.set(xlabel=r"$\alpha$ = steps / $n$", ylabel=r"mean $\epsilon_g$")
         ax.legend(frameon=False)
     return figure
 
 
 N, HORIZON, GAIN_MARGIN, GAIN_BIAS = 784, 30.0, 0.15, 0.02
-"""The bias is that of the ODE at finite N, a few percent of 1/sqrt(N)."""
+"""The bias is that of the ODE at finite n, a few percent of 1/sqrt(n)."""
 START = ([[0.3, 0.05], [0.05, 0.25]], [[0.32, 0.03], [0.02, 0.3]])
 
 
@@ -170,7 +171,7 @@ def test_optimal_schedule(lab: Lab) -> None:
         statement="The schedule found through the ODE beats the best constant rate in SGD, by as "
         "much as the ODE says",
         source="Saad & Rattray 1997; gradients through the ODE of Goldt et al. 2020, Eq. (9)",
-        setting=f"erf, K = M = 2, noise 0.3, N = {N}, eg at alpha = {HORIZON:g}, SGD on weights",
+        setting=f"erf, k = m = 2, noise 0.3, n = {N}, eg at alpha = {HORIZON:g}, SGD on weights",
         rule="log(eg of the constant rate / eg of the schedule), of ensemble means, is more than "
         f"five standard errors above 0 and within {GAIN_MARGIN} of the ODE's (two one-sided "
         "tests, 5 %).",
@@ -222,6 +223,7 @@ def judge_gain(dataset: xr.Dataset) -> Verdict:
         predicted=theory,
         measured=float(gain),
         error=float(error),
+        control=0.0,
         passed=right.equal and bool(gain > 5 * error),
         control_rejected=not wrong.equal,
         detail=detail,
@@ -237,7 +239,7 @@ def draw_gain(dataset: xr.Dataset) -> Figure:
         for number, name in enumerate(("constant", "schedule")):
             left.plot(dataset.alpha, dataset[f"lr_{name}"], label=name)
             right.plot(np.full(dataset.sizes["seed"], number), dataset[name], "o", ms=3, alpha=0.5)
-        left.set(xlabel=r"$\alpha$ = steps / $N$", ylabel=r"$\eta(\alpha)$")
+        left.set(xlabel=r"$\alpha$ = steps / $n$", ylabel=r"$\eta(\alpha)$")
         left.legend(frameon=False)
         right.set(xlim=(-0.5, 1.5), ylabel=rf"$\epsilon_g$ of SGD at $\alpha$ = {HORIZON:g}")
         right.set_xticks([0, 1], ["constant", "schedule"])

@@ -27,8 +27,8 @@ def test_normalised_committee(lab: Lab) -> None:
         id="asymptotic-normalised",
         family="asymptotics",
         statement="Committees that average, v = 1/K, end at an error that falls as 1/K",
-        source="Goldt et al. 2020, Fig. 4 (there M = 4, lr = 0.01), and Eq. (12) at the rate lr/K",
-        setting=f"linear, N = {n}, M = {m}, K = {[m * z for z in copies]}, lr = {lr}, noise "
+        source="Goldt et al. 2020, Fig. 4 (there m = 4, lr = 0.01), and Eq. (12) at the rate lr/k",
+        setting=f"linear, n = {n}, m = {m}, k = {[m * z for z in copies]}, lr = {lr}, noise "
         f"{NOISE}, {whole_blocks(256)} chains from the noiseless end, at alpha = 4 K/lr",
         rule="Every |z| of the mean against the exact one at this N is below the limit that a "
         f"true one exceeds with probability {FALSE_ALARM}.",
@@ -63,7 +63,7 @@ def test_normalised_committee(lab: Lab) -> None:
         dataset = table("K", [m * z for z in copies], columns[0], columns[2], columns[3])
         return dataset.assign(error=("K", columns[1]))
 
-    draw = lambda dataset: final_errors(dataset, "units $K$", "v = 1", points="mean of chains")
+    draw = lambda dataset: final_errors(dataset, "units $k$", "v = 1", points="mean of chains")
     lab.settle(claim, measure, judge_normalised, draw)
 
 
@@ -75,6 +75,7 @@ def judge_normalised(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.predicted[-1]),
         measured=float(dataset.measured[-1]),
         error=float(dataset.error[-1]),
+        control=float(dataset.wrong[-1]),
         passed=bool((np.abs(right) < allowed).all()),
         control_rejected=bool((np.abs(wrong) > allowed).any()),
         detail=f"Largest |z| {np.abs(right).max():.2f} (limit {allowed:.2f}), against the control "
@@ -99,7 +100,7 @@ def test_both_layers(lab: Lab) -> None:
         "that does not depend on K: the layers stay balanced, so that Σ v_k² = |teacher| = √M",
         source="Goldt et al. 2020, Fig. 4 and section 4 (there lr = 0.01, measured); Eq. (12) at "
         "the rate lr √M",
-        setting=f"linear, N = {N}, M = {M}, v* = 1, K = {SIZES}, lr = lr_second = {LR}, noise "
+        setting=f"linear, n = {N}, m = {M}, v* = 1, k = {SIZES}, lr = lr_second = {LR}, noise "
         f"{NOISE}, {RUNS} chains of each size from random weights of scale {SCALE}, mean over "
         f"alpha = {', '.join(f'{t:g}' for t in TS[1:])}",
         rule=f"At every K the mean over the predicted one is 1 within {MARGIN} (two one-sided "
@@ -123,7 +124,7 @@ def test_both_layers(lab: Lab) -> None:
         falling = right * SIZES[0] / np.array(SIZES)
         return dataset.assign(error=("K", error), falling=("K", falling))
 
-    draw = lambda dataset: final_errors(dataset, "units $K$", "v = 1", points="mean of chains")
+    draw = lambda dataset: final_errors(dataset, "units $k$", "v = 1", points="mean of chains")
     lab.settle(claim, measure, judge_both_layers, draw)
 
 
@@ -150,12 +151,13 @@ def judge_both_layers(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.predicted[worst]),
         measured=float(dataset.measured[worst]),
         error=float(dataset.error[worst]),
+        control=float(dataset.wrong[worst]),
         passed=right.equal,
         control_rejected=not any(one.equal for one in wrong),
         detail="Means over the predicted one "
         + ", ".join(
             f"{1 + x:.3f} ± {e:.3f}" for x, e in zip(right.estimate, right.error, strict=True)
         )
-        + f" at K = {', '.join(map(str, SIZES))}.",
+        + f" at k = {', '.join(map(str, SIZES))}.",
         false_alarm=right.false_alarm(BIAS) + sum(one.missed for one in wrong),
     )

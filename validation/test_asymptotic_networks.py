@@ -26,9 +26,9 @@ def test_denoising(lab: Lab, m: int) -> None:
         id=f"asymptotic-denoising-m{m}",
         family="asymptotics",
         statement="With both layers trained, Z units that share a teacher unit divide its noise: "
-        f"the final error falls with the size of the network (M = {m})",
+        f"the final error falls with the size of the network (m = {m})",
         source="Goldt et al. 2020, Fig. 3c; Eq. (15) is its first order in lr",
-        setting=f"erf, M = {m}, K = M Z, Z = {copies}, lr = lr_second = {lr}, noise {NOISE}, "
+        setting=f"erf, m = {m}, k = m Z, Z = {copies}, lr = lr_second = {lr}, noise {NOISE}, "
         f"v* = {v_teacher:g}, ODE from the denoising state",
         rule=RULE,
         control="The same without the factor 1/Z.",
@@ -45,14 +45,14 @@ def test_denoising(lab: Lab, m: int) -> None:
 
 
 RATIO, EXACT = 0.15, 0.05
-"""Allowed deviations from the first order in lr, whose next order is 4 % for K = 2 and 9 % for
-K = 4 at lr = 0.05, and from what is exact in lr; exponents are judged by what they do to a
+"""Allowed deviations from the first order in lr, whose next order is 4 % for k = 2 and 9 % for
+k = 4 at lr = 0.05, and from what is exact in lr; exponents are judged by what they do to a
 ratio."""
 NEXT_ORDER, SMALL_N = 0.1, 0.015
-"""What the two theories leave out: an order in lr, one in 1/N."""
+"""What the two theories leave out: an order in lr, one in 1/n."""
 
 SETTINGS = ((2, 0.05, 0.01), (4, 0.05, 0.01), (2, 0.025, 0.01), (2, 0.05, 0.02))
-"""(K, lr, noise)."""
+"""(k, lr, noise)."""
 
 
 def test_relu(lab: Lab) -> None:
@@ -63,11 +63,11 @@ def test_relu(lab: Lab) -> None:
         family="asymptotics",
         statement="ReLU committees end at an error proportional to lr, noise² and the number of "
         "units",
-        source="Goldt et al. 2020, section 2 (ReLU), measured there; lr noise² K/8 to first order",
-        setting=f"ReLU, N = {n}, M = 2, (K, lr, noise) = {SETTINGS}, "
+        source="Goldt et al. 2020, section 2 (ReLU), measured there; lr noise² k/8 to first order",
+        setting=f"ReLU, n = {n}, m = 2, (k, lr, noise) = {SETTINGS}, "
         f"{whole_blocks(256)} chains from a state "
         "without error, at alpha = 20/lr",
-        rule=f"Every mean over lr noise² K/8 is 1 within {RATIO}; at K = 2 the mean over the "
+        rule=f"Every mean over lr noise² k/8 is 1 within {RATIO}; at k = 2 the mean over the "
         f"closed form exact in lr is 1 within {EXACT} (two one-sided tests, 5 %).",
         control="An error that does not grow with K; one proportional to the noise.",
     )
@@ -119,10 +119,11 @@ def judge_relu(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.exact[0]),
         measured=float(dataset.measured[0]),
         error=float(dataset.error[0]),
+        control=float(dataset.no_growth[0]),
         passed=first.equal and exact.equal,
         control_rejected=not any(one.equal for one in wrong),
         detail="Means over the first order: " + ", ".join(f"{x:.3f}" for x in ratio) + "; over the "
-        f"closed form at K = 2: {float(dataset.measured[0] / dataset.exact[0]):.4f} ± "
+        f"closed form at k = 2: {float(dataset.measured[0] / dataset.exact[0]):.4f} ± "
         f"{float(dataset.error[0] / dataset.exact[0]):.4f}.",
         false_alarm=first.false_alarm(NEXT_ORDER)
         + exact.false_alarm(SMALL_N)
@@ -138,13 +139,13 @@ def draw_relu(dataset: xr.Dataset) -> Figure:
         rows = np.arange(dataset.sizes["setting"])
         error = 2 * dataset.error / dataset.first_order
         ax.errorbar(rows, dataset.measured / dataset.first_order, error, fmt="o", label="measured")
-        ax.plot(rows, dataset.exact / dataset.first_order, "k_", ms=14, label="exact in lr, K = 2")
+        ax.plot(rows, dataset.exact / dataset.first_order, "k_", ms=14, label="exact in lr, k = 2")
         ax.plot(
             rows, dataset.no_growth / dataset.first_order, "x", color="#D55E00", label="no growth"
         )
         ax.margins(x=0.06)
         ax.axhspan(1 - RATIO, 1 + RATIO, color="0.92", zorder=0)
-        ax.set_xticks(rows, [f"K = {k}\nlr = {lr}\nσ = {s}" for k, lr, s in SETTINGS], fontsize=7)
+        ax.set_xticks(rows, [f"k = {k}\nlr = {lr}\nσ = {s}" for k, lr, s in SETTINGS], fontsize=7)
         ax.set(xlabel="setting", ylabel=r"$\epsilon_g^*$ / (lr $\sigma^2 K/8$)")
         ax.legend(frameon=False)
     return figure

@@ -175,8 +175,8 @@ def measure_relu(key: jax.Array, size: int) -> tuple:
 
 
 NOTE = "Unpublished notes on online SGD, whose section {} prints it otherwise"
-STEP = f"one step of SGD on weights, erf, N = {N}, K = M = 2, lr = {LR:g}, noise {NOISE}"
-STEADY = f"linear, K = M = 1, N = {LARGE_N}, kappa = 0.5, chains at alpha = 20"
+STEP = f"one step of SGD on weights, erf, n = {N}, k = m = 2, lr = {LR:g}, noise {NOISE}"
+STEADY = f"linear, k = m = 1, n = {LARGE_N}, kappa = 0.5, chains at alpha = 20"
 ERRATA = {
     "ridge": Erratum(
         "Linear regression with decay ends at q* = [2m* + lr (rho - 2m* + s²)]/[2(1+k) - lr]",
@@ -189,7 +189,7 @@ ERRATA = {
         "Linear regression with decay is stable up to lr = 2 (1 + kappa): large q grows at the "
         "rate -lr [2 (1 + kappa) - lr]",
         NOTE.format("9.3"),
-        f"linear, K = M = 1, N = {LARGE_N}, kappa = 0.5, "
+        f"linear, k = m = 1, n = {LARGE_N}, kappa = 0.5, "
         f"lr = {', '.join(f'{x:g}' for x in RATES)}, "
         f"chains from Q = {FAR:.0e}, to alpha = {AFTER:g}",
         "-lr [2 (1 + kappa) - lr (1 + kappa)²], stable up to 2/(1 + kappa), here 4/3.",
@@ -238,7 +238,7 @@ ERRATA = {
         one_step(Step(), lambda: drift(Step(), noise=2**0.5 * NOISE)),
     ),
     "batches": Erratum(
-        "Batches multiply the lr² term by 1/B, in the limit N → ∞ too",
+        "Batches multiply the lr² term by 1/B, in the limit n → ∞ too",
         "A web page on analytical learning dynamics",
         f"{STEP}, batches of 4",
         "Batches do not change the dynamics, but for its fluctuations.",
@@ -252,10 +252,10 @@ ERRATA = {
         one_step(Step(), lambda: drift(Step(), unit=0.5)),
     ),
     "fixed-rate": Erratum(
-        "N → ∞ at fixed lr keeps the lr² term",
+        "n → ∞ at fixed lr keeps the lr² term",
         "A web page on analytical learning dynamics",
         STEP,
-        "N → ∞ is the limit of small learning rates: no lr² term.",
+        "n → ∞ is the limit of small learning rates: no lr² term.",
         one_step(Step(), lambda: drift(Step(batch_size=10**9))),
     ),
 }
@@ -299,6 +299,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.corrected[worst]),
         measured=float(dataset["mean"][worst]),
         error=float(dataset.error[worst]),
+        control=float(dataset.printed[worst]),
         passed=bool((np.abs(right) < allowed).all()),
         control_rejected=bool((np.abs(wrong) > allowed).any()),
         detail=detail,

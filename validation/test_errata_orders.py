@@ -22,11 +22,11 @@ from learndyn.claims import Claim, Verdict
 from learndyn.testing import difference, power_law
 
 SIZES = 256 * 2 ** np.arange(5)
-"""Sizes at which the slope is that of large N within BIAS."""
+"""Sizes at which the slope is that of large n within BIAS."""
 LOUD, ALPHA, LR, R0 = 5.0, 1.0, 0.5, 0.3
 """Noise LOUD N^(1/4): all else adds less than 1/500 to the variance of a step."""
 BAND, BIAS = 0.05, 0.005
-"""Margin of the slope; orders in 1/N that the power leaves out bend the line by less than BIAS."""
+"""Margin of the slope; orders in 1/n that the power leaves out bend the line by less than BIAS."""
 
 
 def test_scatter_decides_the_rate(lab: Lab) -> None:
@@ -37,8 +37,8 @@ def test_scatter_decides_the_rate(lab: Lab) -> None:
         statement="Where the mean square of a step about its mean is O(N^(-1 - 2 e2)), overlaps "
         "concentrate at the rate min(e2, 1/2): at 1/4 for e2 = 1/4",
         source="Unpublished notes on online SGD, whose section 3.2 asks any e2 > 0 for rate 1/2",
-        setting=f"linear, K = M = 1, lr = {LR}, label noise {LOUD:g} N^(1/4): R still follows its "
-        f"own ODE; chains to alpha = {ALPHA:g}, N = {SIZES[0]} to {SIZES[-1]}",
+        setting=f"linear, k = m = 1, lr = {LR}, label noise {LOUD:g} N^(1/4): R still follows its "
+        f"own ODE; chains to alpha = {ALPHA:g}, n = {SIZES[0]} to {SIZES[-1]}",
         rule=f"Slope of log E|R - R(alpha)| against log N: -1/4 ± {BAND} (two one-sided tests).",
         control="Printed: -1/2.",
     )
@@ -67,6 +67,7 @@ def judge_scatter(dataset: xr.Dataset) -> Verdict:
         predicted=-0.25,
         measured=slope,
         error=error,
+        control=-0.5,
         passed=right.equal,
         control_rejected=not wrong.equal,
         detail=f"Slope {slope:.3f} ± {error:.3f}.",
@@ -85,7 +86,7 @@ def draw_scatter(dataset: xr.Dataset) -> Figure:
             label = f"$N^{{-{power:g}}}$"
             ax.plot(n, float(gap[0]) * (n / float(n[0])) ** -power, style, lw=1, label=label)
         ax.margins(x=0.05)
-        ax.set(xscale="log", yscale="log", xlabel="$N$", ylabel=r"E$|R - R(\alpha)|$")
+        ax.set(xscale="log", yscale="log", xlabel="$n$", ylabel=r"E$|R - R(\alpha)|$")
         ax.legend(frameon=False)
     return figure
 
@@ -109,9 +110,9 @@ def test_remainders(lab: Lab) -> None:
         "Eq. (12) nothing, at any noise",
         source="Goldt et al. 2020, Eqs. (10), (12), (15), printed with remainders O(noise³), "
         "O(noise³), O(lr noise²)",
-        setting="fixed points of the ODE: erf, M = K = 2, lr = 0.2, noise 0.1, 0.05, 0.025; "
-        "linear, M = 2, K = 3, lr = 0.3, noise 0.5, 2, 8; "
-        "erf, M = 1, K = 2, both layers, lr = 0.04, 0.02, 0.01",
+        setting="fixed points of the ODE: erf, m = k = 2, lr = 0.2, noise 0.1, 0.05, 0.025; "
+        "linear, m = 2, k = 3, lr = 0.3, noise 0.5, 2, 8; "
+        "erf, m = 1, k = 2, both layers, lr = 0.04, 0.02, 0.01",
         rule=f"Orders of eg / formula - 1 in noise and in lr, by halving: 2 and 1, ± "
         f"{ORDER_BAND}; for Eq. (12) at most {EXACT:g}.",
         control="Printed: orders 1 and 0; for Eq. (12), a remainder that grows with the noise as "
@@ -157,6 +158,7 @@ def judge_remainders(dataset: xr.Dataset) -> Verdict:
         predicted=2.0,
         measured=float(ten[-1]),
         error=float(error),
+        control=1.0,
         passed=bool(near(ten, 2) and near(fifteen, 1) and exact < EXACT),
         control_rejected=bool(not near(ten, 1) and not near(fifteen, 0) and far),
         detail=f"Eq. (10): order {ten[-1]:.3f} in the noise, (15): {fifteen[-1]:.3f} in lr, "

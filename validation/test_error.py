@@ -66,7 +66,7 @@ def test_errors_of_states(lab: Lab) -> None:
         family="levels",
         statement="eg of a state, in closed form or by nodes, is the error on fresh samples",
         source="Goldt et al. 2020, Eq. (4); for classification the probability of a wrong sign",
-        setting=f"K = 3, M = 2, {', '.join(CASES)}; {samples} samples of the fields each",
+        setting=f"k = 3, m = 2, {', '.join(CASES)}; {samples} samples of the fields each",
         rule=f"Every ratio is 1 within {100 * MARGIN:g} % (two one-sided tests, 5 %).",
         control=f"eg of the state with R multiplied by {SMALLER}.",
     )
@@ -111,6 +111,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.predicted[worst]),
         measured=float(dataset.measured[worst]),
         error=float(dataset.error[worst]),
+        control=float(dataset.wrong[worst]),
         passed=right.equal,
         control_rejected=bool((np.abs(wrong.estimate) > MARGIN).all()),
         detail=f"Furthest: {dataset.case.values[worst]}, {100 * right.estimate[worst]:+.2f} ± "

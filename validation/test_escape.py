@@ -28,13 +28,13 @@ from learndyn.claims import Claim, Verdict
 from learndyn.testing import Equivalence, difference
 
 ESCAPE_LR, STEP, SLOPE_MARGIN, SHIFT_MARGIN = 1.0, 0.25, 0.4, 0.45
-"""K = M = 2, where |amplitude| of one mode decides: log |N(0, 1)| has standard deviation 1.11, so
+"""k = m = 2, where |amplitude| of one mode decides: log |N(0, 1)| has standard deviation 1.11, so
 a median of n runs has an error of 1.2 / (rate sqrt(n)): the slope one of 4 % and the Langevin
 level against the chain one of 0.08 standard deviations of a run. That leaves more than 6 and 3.7
 errors of room beyond the tests' own."""
 
 SLOPE_BIAS, SHIFT_BIAS = 0.05, 0.1
-"""Corrections of order 1/N to the slope; the Langevin level's finite dt and nodes."""
+"""Corrections of order 1/n to the slope; the Langevin level's finite dt and nodes."""
 
 LATEST = 50.0
 """Where to stop, before log n / (2 rate) is added: three quarters of the runs have left."""
@@ -74,11 +74,11 @@ def test_escape_against_log_n(lab: Lab) -> None:
         family="plateau",
         statement="The time spent on the plateau grows as log N / (2 rate)",
         source=SOURCE,
-        setting=f"erf, K = M = 2, lr = {ESCAPE_LR}, no noise, started on the plateau, N = "
+        setting=f"erf, k = m = 2, lr = {ESCAPE_LR}, no noise, started on the plateau, n = "
         f"{', '.join(map(str, runs))}; median time at which eg falls to half",
         rule=f"The slope of the median against log N is within {SLOPE_MARGIN:.0%} of 1/(2 rate) "
         "(two one-sided tests, 5 %).",
-        control="No dependence on N; slope 1/rate: an escape that starts at amplitude 1/N.",
+        control="No dependence on n; slope 1/rate: an escape that starts at amplitude 1/n.",
     )
 
     def measure() -> xr.Dataset:
@@ -122,10 +122,11 @@ def judge_slope(dataset: xr.Dataset) -> Verdict:
         predicted=theory,
         measured=slope,
         error=error,
+        control=2.0 * theory,
         passed=right.equal,
         control_rejected=not any(one.equal for one in wrong),
         detail=f"Slope {slope:.2f} ± {error:.2f}, predicted {theory:.2f}; medians {medians} at "
-        f"N = {sizes}.",
+        f"n = {sizes}.",
         false_alarm=right.false_alarm(SLOPE_BIAS) + sum(one.missed for one in wrong),
     )
 
@@ -155,11 +156,11 @@ def test_langevin_escape(lab: Lab) -> None:
         family="plateau",
         statement="The Langevin equation leaves the plateau when the chain does",
         source="Central limit behind Theorem 1 of Goldt et al. 2020",
-        setting=f"erf, K = M = 2, lr = {ESCAPE_LR}, no noise, started on the plateau, N = "
+        setting=f"erf, k = m = 2, lr = {ESCAPE_LR}, no noise, started on the plateau, n = "
         f"{LANGEVIN_N}, dt = {STEP}; median time at which eg falls to half",
         rule=f"The medians agree within {SHIFT_MARGIN} standard deviations of a run "
         "(two one-sided tests, 5 %).",
-        control=f"The chain at N = {OTHER_N}.",
+        control=f"The chain at n = {OTHER_N}.",
     )
 
     def measure() -> xr.Dataset:
@@ -167,14 +168,14 @@ def test_langevin_escape(lab: Lab) -> None:
         found, keys = {}, jax.random.split(lab.key(claim.id), 3)
         for n, key in zip((LANGEVIN_N, OTHER_N), keys[:2], strict=True):
             latest = end(n, float(point.rate))
-            found[f"chain, N = {n}"] = escapes(point.state, latest, n, key, CHAIN_RUNS)
+            found[f"chain, n = {n}"] = escapes(point.state, latest, n, key, CHAIN_RUNS)
         latest = end(LANGEVIN_N, float(point.rate))
         ts, n = jnp.linspace(0.0, latest, TIMES), jnp.asarray(LANGEVIN_N, float)
         eg = [
             _langevin(ld.SGD(lr=ESCAPE_LR), point.state, ts, n, jax.random.split(block, LANES))
             for block in jax.random.split(keys[2], whole_blocks(LANGEVIN_RUNS, LANES) // LANES)
         ]
-        found[f"Langevin, N = {LANGEVIN_N}"] = exit_times(np.asarray(ts), np.concatenate(eg))
+        found[f"Langevin, n = {LANGEVIN_N}"] = exit_times(np.asarray(ts), np.concatenate(eg))
         values = np.array([median(times) for times in found.values()])
         return xr.Dataset(
             {
@@ -202,10 +203,11 @@ def judge_langevin(dataset: xr.Dataset) -> Verdict:
         predicted=float(right),
         measured=float(found),
         error=float(np.hypot(errors[0], errors[2])),
+        control=float(wrong),
         passed=chains.equal,
         control_rejected=not other.equal,
         detail=f"Median time {found:.1f} ± {errors[2]:.1f}; of chains {right:.1f} ± "
-        f"{errors[0]:.1f}, at N = {OTHER_N} {wrong:.1f}; a run scatters by {spread:.1f}.",
+        f"{errors[0]:.1f}, at n = {OTHER_N} {wrong:.1f}; a run scatters by {spread:.1f}.",
         false_alarm=chains.false_alarm(SHIFT_BIAS) + other.missed,
     )
 
@@ -252,7 +254,7 @@ def _langevin(
 DISTRIBUTION_N, QUANTILES = 250, [0.1, 0.25, 0.5, 0.75]
 QUANTILE_MARGIN, QUANTILE_BIAS, LONGER = 0.3, 0.07, 20.0
 """Margin and bias are in standard deviations of a run; 2048 runs give each quantile to 0.04 or
-better, and what the prediction leaves out is of order 1/N, and a linear law of growth. With so much
+better, and what the prediction leaves out is of order 1/n, and a linear law of growth. With so much
 more time 85 % of the runs have left, and the last quartile has been seen. The first decile
 depends most on the spread."""
 
@@ -265,12 +267,12 @@ def test_distribution_of_times(lab: Lab) -> None:
         family="plateau",
         statement="Runs leave the symmetric plateau when its escape rate and their own noise say",
         source=SOURCE + "; the constant and the distribution from the diffusion on the plateau",
-        setting=f"erf, K = M = 2, lr = {ESCAPE_LR}, no noise, N = {DISTRIBUTION_N}, {runs} chains "
+        setting=f"erf, k = m = 2, lr = {ESCAPE_LR}, no noise, n = {DISTRIBUTION_N}, {runs} chains "
         "started on the plateau; time at which eg falls to half",
         rule="The first decile and the three quartiles of the times are within "
         f"{QUANTILE_MARGIN} standard deviations of a run of the predicted ones (two one-sided "
         "tests, 5 %).",
-        control="ln N / rate: every run starts its escape at amplitude 1/N; spreads of half the "
+        control="ln n / rate: every run starts its escape at amplitude 1/n; spreads of half the "
         "size, as of two modes with equal rates in place of one.",
     )
 
@@ -311,6 +313,7 @@ def judge_times(dataset: xr.Dataset) -> Verdict:
         predicted=float(predicted[worst]),
         measured=float(found[worst]),
         error=float(error[worst]),
+        control=float(np.quantile(dataset.wrong.values[0], QUANTILES)[worst]),
         passed=right.equal,
         control_rejected=not any(row.equal for row in wrong),
         detail=f"First decile and quartiles {listed}; predicted "
@@ -326,7 +329,7 @@ def draw_times(dataset: xr.Dataset) -> Figure:
     rows = {
         "chains": (dataset.time.values, SGD, "-"),
         "predicted": (dataset.theory.values, ODE, "-"),
-        "amplitude 1/N (control)": (dataset.wrong.values[0], WRONG, "--"),
+        "amplitude 1/n (control)": (dataset.wrong.values[0], WRONG, "--"),
         "half the spread (control)": (dataset.wrong.values[1], WRONG, ":"),
     }
     with plot.style():
@@ -339,7 +342,7 @@ def draw_times(dataset: xr.Dataset) -> Figure:
         ax.set(
             xlim=(0, float(dataset.latest)),
             ylim=(0, 1),
-            xlabel=r"time of escape, $\alpha$ = steps / $N$",
+            xlabel=r"time of escape, $\alpha$ = steps / $n$",
         )
         ax.set_ylabel("fraction of runs that have left")
         ax.legend(frameon=False, fontsize=8)

@@ -1,4 +1,4 @@
-"""Linear networks and ridge regression: the mean error is known exactly at every N."""
+"""Linear networks and ridge regression: the mean error is known exactly at every n."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ FALSE_ALARM = 1e-4
 """How likely the claim is to fail although it is true, over all its comparisons."""
 
 LR, NOISE = 0.5, 0.3
-"""At N = 3 the variance of eg is finite up to lr = 0.88."""
+"""At n = 3 the variance of eg is finite up to lr = 0.88."""
 
 START = {"Q": [[0.5]], "R": [[0.2]], "T": [[1.0]]}
 EG_START = 0.5 * (0.5 - 2 * 0.2 + 1.0)
@@ -80,12 +80,12 @@ def test_exact_means(lab: Lab) -> None:
     claim = Claim(
         id="exact-means",
         family="linear",
-        statement="At N = 3, 10 and 100 the mean error of linear networks, with batches and with "
+        statement="At n = 3, 10 and 100 the mean error of linear networks, with batches and with "
         "weight decay, is exactly what fourth moments of Gaussian inputs say",
         source="Goldt et al. 2020, Eqs. (2)-(3), averaged exactly; Eq. (12) is the limit",
-        setting=f"linear, K = M = 1, lr = {LR}, noise {NOISE}, B = 1 and 4, kappa = 0, 0.1, 0.5, "
+        setting=f"linear, k = m = 1, lr = {LR}, noise {NOISE}, B = 1 and 4, kappa = 0, 0.1, 0.5, "
         f"2, alpha = {', '.join(f'{t:g}' for t in TS[1:])}, up to {runs} chains each "
-        f"({runs // 4} at N = {SIZES[-1]})",
+        f"({runs // 4} at n = {SIZES[-1]})",
         rule="No |z| of a sample mean is beyond the limit that true means exceed with probability "
         f"{FALSE_ALARM}, over all N, settings and times.",
         control="The limit N -> infinity in place of the formula at N.",
@@ -98,7 +98,7 @@ def test_exact_means(lab: Lab) -> None:
             key = lab.key(f"{claim.id} {setting.name}")
             limit = setting.limit()
             for n in SIZES:
-                # At N = 100 a run takes ten times as long, and scatters less.
+                # At n = 100 a run takes ten times as long, and scatters less.
                 count = runs // setting.share // (4 if n == SIZES[-1] else 1)
                 found = chain_ensemble(
                     problem,
@@ -142,6 +142,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=float(shown.exact),
         measured=float(shown["mean"]),
         error=float(shown.error),
+        control=float(shown.limit),
         passed=passed,
         control_rejected=rejected,
         detail=detail,
@@ -166,11 +167,11 @@ def draw(dataset: xr.Dataset) -> Figure:
             error = 2 * (row.error / row.exact).values.ravel()
             ax.axhline(1.0, color=ODE, label="exact mean")
             ax.errorbar(x, ratio, error, fmt="o", ms=3, color=SGD, label="chains, ± 2 errors")
-            ax.plot(x, (row.limit / row.exact).values.ravel(), "x", color=WRONG, label="N → ∞")
+            ax.plot(x, (row.limit / row.exact).values.ravel(), "x", color=WRONG, label="n → ∞")
             ax.set_xticks(x.reshape(groups, times).mean(axis=1), names)
             ax.tick_params(axis="x", length=0, labelsize=8)
             ax.margins(x=0.04)
-            ax.set(title=f"N = {n}", xlabel=rf"setting, each at $\alpha$ = {alphas}")
+            ax.set(title=f"n = {n}", xlabel=rf"setting, each at $\alpha$ = {alphas}")
         axes[0].set_ylabel(r"mean $\epsilon_g$ / exact")
         axes[0].legend(frameon=False)
     return figure

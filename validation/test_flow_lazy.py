@@ -248,6 +248,7 @@ def judge_widths(dataset: xr.Dataset) -> Verdict:
         predicted=float(EXPONENTS[0, 0]),
         measured=float(found[0, 0]),
         error=float(error[0, 0]),
+        control=float(LAZY_EXPONENTS[0, 0]),
         passed=right.equal,
         control_rejected=not wrong.equal,
         detail=f"Exponents of the way to a minimum are {found[0].round(3)}, to a saddle "

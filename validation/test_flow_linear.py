@@ -175,6 +175,7 @@ def judge_law(dataset: xr.Dataset) -> Verdict:
         predicted=float(freedom[-1]),
         measured=float(chi[:, -1].mean()),
         error=float(spread[-1]),
+        control=float(HIDDEN),
         passed=bool((p > LAW_ALARM).all()),
         control_rejected=bool((wrong_p < LAW_ALARM).any()),
         detail=f"Means of chi are {chi.mean(0).round(2)} ± {spread.round(2)} for {freedom} degrees "

@@ -28,7 +28,7 @@ each has 6 errors of room beyond the tests' own, of the others the tightest 4.5.
 
 
 def bias(n: np.ndarray) -> np.ndarray:
-    """What corrections of order 1/N do to these, at most."""
+    """What corrections of order 1/n do to these, at most."""
     return 4.0 / n
 
 
@@ -58,11 +58,11 @@ def test_covariance(lab: Lab, case: str) -> None:
         statement=f"Runs scatter about the ODE as the linearised noise says ({case}): the whole "
         "covariance of Q, R and v, and C(T)",
         source="Central limit behind Theorem 1 of Goldt et al. 2020; Lyapunov equation",
-        setting=f"erf, K = M = 2, lr = {LR}, noise {NOISE}, alpha <= {T[-1]:g}, "
+        setting=f"erf, k = m = 2, lr = {LR}, noise {NOISE}, alpha <= {T[-1]:g}, "
         f"{whole_blocks(RUNS)} chains at each N of {', '.join(map(str, sizes))}",
         rule="Measured covariances, whitened by the predicted ones, are the unit matrix: each "
         f"entry within {ENTRY}, the mean of a run's squared length within {100 * SIZE:g} %, at "
-        f"every N and time; C(T) at the largest N within {100 * CONSTANT:g} % (two one-sided "
+        f"every n and time; C(T) at the largest n within {100 * CONSTANT:g} % (two one-sided "
         "tests, 5 %).",
         control="Half the covariance: the noise of batches of 2, about the same mean.",
     )
@@ -118,7 +118,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
     at_peak = relative_difference(constant, error, predicted, CONSTANT)
     furthest = np.unravel_index(sizes.worst, sizes.error.shape)
     detail = (
-        f"C(T) {constant:.4f} ± {error:.4f} at N = {int(dataset.n[-1])}, predicted "
+        f"C(T) {constant:.4f} ± {error:.4f} at n = {int(dataset.n[-1])}, predicted "
         f"{predicted:.4f}; whitened variance {1 + sizes.estimate[furthest]:.3f} ± "
         f"{sizes.error[furthest]:.3f} where it is furthest from 1; largest deviation of one entry "
         f"{np.abs(entries.estimate).max():.2f}."
@@ -155,7 +155,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     with plot.style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
         for values, n in zip(measured, dataset.n.values, strict=True):
-            left.plot(predicted.ravel(), values.ravel(), "o", ms=3, label=f"N = {n}")
+            left.plot(predicted.ravel(), values.ravel(), "o", ms=3, label=f"n = {n}")
         line = np.array([predicted.min(), predicted.max()])
         left.plot(line, line, color=ODE, label="theory")
         left.plot(
@@ -169,9 +169,9 @@ def draw(dataset: xr.Dataset) -> Figure:
         right.plot(dataset.alpha, dataset.norm, color=ODE, label="predicted")
         last = int(dataset.n[-1])
         right.errorbar(
-            dataset.alpha, mean[-1], error[-1], fmt="o", ms=4, color=SGD, label=f"N = {last}"
+            dataset.alpha, mean[-1], error[-1], fmt="o", ms=4, color=SGD, label=f"n = {last}"
         )
-        right.set(xscale="log", xlabel=r"$\alpha$ = steps / $N$")
+        right.set(xscale="log", xlabel=r"$\alpha$ = steps / $n$")
         right.set_ylabel(r"$\sqrt{N}$ E$|m^\mu - m(\alpha)|$")
         right.legend(frameon=False)
     return figure

@@ -65,7 +65,7 @@ def test_discrepancy(lab: Lab, kind: str) -> None:
     lab.skip_in_quick()
     claim = dataclasses.replace(
         CLAIMS[kind],
-        setting=f"scikit-learn digits without constant pixels, {kind}; erf, K = M = 2, lr = {LR}, "
+        setting=f"scikit-learn digits without constant pixels, {kind}; erf, k = m = 2, lr = {LR}, "
         f"noise {NOISE}, from one draw of random weights; eg over all images; the ODE from the "
         "images' own field overlaps",
     )
@@ -146,6 +146,7 @@ def judge_departure(dataset: xr.Dataset) -> Verdict:
         predicted=FACTOR,
         measured=float(np.exp(largest)),
         error=float(np.exp(largest) * error),
+        control=float(np.exp(white)),
         passed=bool(largest - z * error > limit),
         control_rejected=not white - z * white_error > limit,
         detail=f"{found(dataset)} White inputs: off by at most {np.exp(white):.2f}.",
@@ -166,6 +167,7 @@ def judge_agreement(dataset: xr.Dataset) -> Verdict:
         predicted=0.0,
         measured=value,
         error=error,
+        control=float(value - wrong_images.estimate),
         passed=images.equal and twin.equal,
         control_rejected=not (wrong.equal or wrong_images.equal),
         detail=f"{found(dataset)} Control: {wrong_images.estimate:+.2f} ± "
@@ -190,7 +192,7 @@ def draw(dataset: xr.Dataset) -> Figure:
             mean, spread = dataset[name].mean("seed"), dataset[name].std("seed")
             ax.errorbar(dataset.alpha, mean, spread, fmt="o", ms=4, color=colour, label=label)
         ax.plot(dataset.alpha, dataset.theory, "k-", label="ODE at the images' overlaps")
-        ax.set(xscale="log", yscale="log", xlabel=r"$\alpha$ = steps / $N$")
+        ax.set(xscale="log", yscale="log", xlabel=r"$\alpha$ = steps / $n$")
         ax.set_ylabel(r"$\epsilon_g$")
         ax.legend(frameon=False)
     return figure

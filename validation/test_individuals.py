@@ -37,7 +37,7 @@ def test_large_weights(lab: Lab, k: int) -> None:
         statement=f"From large random weights, runs of {k} units follow each its own ODE, and "
         "their mean is the mean of the ODEs",
         source="Goldt et al. 2020, Theorem 1, for every start",
-        setting=f"erf, N = {N}, M = {M}, K = {k}, lr = {LR}, noise {NOISE}, student weights "
+        setting=f"erf, n = {N}, m = {M}, k = {k}, lr = {LR}, noise {NOISE}, student weights "
         f"N(0, {SCALE:g}²), {RUNS} starts of random weights with one chain each",
         rule=f"At every time the mean difference from the own ODE is within {MARGIN} standard "
         "deviations of that difference (two one-sided tests, 5 %); at the last time the own ODE "
@@ -90,6 +90,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.theory[:, -1].mean()),
         measured=float(last.mean()),
         error=float((last - dataset.theory.values[:, -1]).std(ddof=1) / len(last) ** 0.5),
+        control=float(dataset.wrong[:, -1].mean()),
         passed=right.equal and share > EXPLAINED,
         control_rejected=not (wrong.equal and wrong_share > EXPLAINED),
         detail=detail,
@@ -120,7 +121,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         for seed in range(20):
             left.plot(dataset.alpha, dataset.theory[seed], color="0.6", lw=0.8)
             left.plot(dataset.alpha, dataset.eg[seed], ".", color="#0072B2")
-        left.set(xlabel=r"$\alpha$ = steps / $N$", ylabel=r"$\epsilon_g$")
+        left.set(xlabel=r"$\alpha$ = steps / $n$", ylabel=r"$\epsilon_g$")
         left.set_title("20 runs (points) and their ODEs", fontsize=9)
         right.plot(dataset.theory[:, -1], dataset.eg[:, -1], ".", color="#0072B2", label="runs")
         span = [float(dataset.theory[:, -1].min()), float(dataset.theory[:, -1].max())]

@@ -1,4 +1,4 @@
-"""The Langevin level: the chain's first two moments, to first order in 1/N, and the ODE's limit."""
+"""The Langevin level: the chain's first two moments, to first order in 1/n, and the ODE's limit."""
 
 import functools
 
@@ -29,7 +29,7 @@ SPREAD, SHIFT, EULER = 0.2, 0.3, 0.03
 relative, of the noiseless Euler scheme from the ODE."""
 
 SPREAD_BIAS, SHIFT_BIAS = 0.05, 0.1
-"""What nodes, the finite dt, and orders beyond the first in 1/N leave out."""
+"""What nodes, the finite dt, and orders beyond the first in 1/n leave out."""
 
 NO_NOISE = 1e14
 """An N at which nothing is left of the noise."""
@@ -41,17 +41,17 @@ def test_moments(lab: Lab) -> None:
     claim = Claim(
         id="levels-langevin",
         family="levels",
-        statement="The Langevin equation has the means and variances of the chain at finite N, and "
+        statement="The Langevin equation has the means and variances of the chain at finite n, and "
         "the ODE as its limit",
-        source="Central limit behind Theorem 1 of Goldt et al. 2020: dm = f dalpha + B dW/sqrt(N)",
-        setting=f"erf, K = M = 2, lr = {LR}, noise {NOISE}, N = {N}, dt = {DT}, alpha = "
+        source="Central limit behind Theorem 1 of Goldt et al. 2020: dm = f dalpha + B dW/sqrt(n)",
+        setting=f"erf, k = m = 2, lr = {LR}, noise {NOISE}, n = {N}, dt = {DT}, alpha = "
         f"{', '.join(f'{t:g}' for t in TS[1:])}, {runs} runs and {chains} chains from the "
         "same overlaps",
         rule="At every time the variance of each of the 7 entries of Q and R, over the chain's, is "
         f"1 within {SPREAD} on average over the entries, and each mean is within {SHIFT} standard "
-        "deviations of a run of the chain's (two one-sided tests, 5 %); eg at N = "
+        "deviations of a run of the chain's (two one-sided tests, 5 %); eg at n = "
         f"{NO_NOISE:.0e} is the ODE's within {EULER:.0%}.",
-        control=f"Deviations from the mean over sqrt(2): the noise of N = {2 * N}.",
+        control=f"Deviations from the mean over sqrt(2): the noise of n = {2 * N}.",
     )
 
     def measure() -> xr.Dataset:
@@ -140,6 +140,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=1.0,
         measured=float(1 + spread.estimate[at]),
         error=float(spread.error[at]),
+        control=float(1 + wrong[0].estimate[at]),
         passed=spread.equal and shift.equal and bool(euler < EULER),
         control_rejected=not (wrong[0].equal and wrong[1].equal),
         detail=detail,
@@ -156,8 +157,8 @@ def draw(dataset: xr.Dataset) -> Figure:
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
         chain = dataset.chain.std("seed_chain").values.ravel()
         for side, colour, label in (
-            ("langevin", SGD, f"Langevin, N = {N}"),
-            ("wrong", WRONG, f"Langevin, N = {2 * N} (control)"),
+            ("langevin", SGD, f"Langevin, n = {N}"),
+            ("wrong", WRONG, f"Langevin, n = {2 * N} (control)"),
         ):
             spread = dataset[side].std(f"seed_{side}").values.ravel()
             ax.plot(chain, spread, "o", color=colour, label=label)

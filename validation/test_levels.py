@@ -1,4 +1,4 @@
-"""The levels of description: the overlap chain has the law of SGD on weights, at every N."""
+"""The levels of description: the overlap chain has the law of SGD on weights, at every n."""
 
 import dataclasses
 import functools
@@ -86,15 +86,15 @@ def test_law(lab: Lab, name: str) -> None:
     claim = Claim(
         id=f"law-{name}",
         family="levels",
-        statement=f"The overlap chain has the law of SGD on weights at N = {setting.n} ({name})",
+        statement=f"The overlap chain has the law of SGD on weights at n = {setting.n} ({name})",
         source="Gaussian inputs: fields and inner products depend on the overlaps alone",
-        setting=f"{type(setting.activation).__name__}, {type(rule).__name__}, K = M = 2, "
+        setting=f"{type(setting.activation).__name__}, {type(rule).__name__}, k = m = 2, "
         f"lr = {float(rule.lr):g}, batch {rule.batch_size}, noise 0.2, alpha <= {TS[-1]:g}, {runs} "
         "runs on each side from the same overlaps",
         rule="Of the z scores between the two samples, of every coordinate of Q, R, v and eg at "
         "every time and of all products of two, none is beyond the limit that equal laws exceed "
         f"with probability {FALSE_ALARM}.",
-        control="SGD on inputs of length exactly √N: off by 1/N in the second moments.",
+        control="SGD on inputs of length exactly √n: off by 1/n in the second moments.",
     )
 
     def measure() -> xr.Dataset:
@@ -167,7 +167,16 @@ def judge(dataset: xr.Dataset) -> Verdict:
     )
     alarm = FALSE_ALARM + z_missed(wrong, limit)
     passed, rejected = bool(z.max() < limit), bool(wrong.max() > limit)
-    return Verdict(float(means[0]), float(means[1]), error, passed, rejected, detail, alarm)
+    return Verdict(
+        float(means[0]),
+        float(means[1]),
+        error,
+        passed,
+        rejected,
+        detail,
+        alarm,
+        control=float(dataset.wrong.values[:, -1].mean()),
+    )
 
 
 def draw(dataset: xr.Dataset) -> Figure:

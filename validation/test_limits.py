@@ -25,7 +25,7 @@ START = ld.Overlaps(*OVERLAPS)
 PROGRESS = 4.0
 """Runs are compared at alpha = PROGRESS / lr: equally far along, before the plateau's exit."""
 BAND, CURVATURE = 0.25, 0.08
-"""Margin of the slopes, whose standard errors are near 0.03, and how much corrections of order 1/N
+"""Margin of the slopes, whose standard errors are near 0.03, and how much corrections of order 1/n
 bend them at most."""
 
 
@@ -38,14 +38,14 @@ def test_map(lab: Lab) -> None:
     claim = Claim(
         id="limits-map",
         family="limits",
-        statement="Squared distances of eg from the ODE shrink as 1/N at every learning rate and "
+        statement="Squared distances of eg from the ODE shrink as 1/n at every learning rate and "
         "noise, and grow with the learning rate",
         source="Goldt et al. 2020, section 3: bounds of learning rate and noise are left open",
-        setting=f"erf, K = M = 2, lr = {', '.join(f'{x:g}' for x in rates)}, noise "
-        f"{', '.join(f'{x:g}' for x in noises)}, N = {sizes[0]} to {sizes[-1]}, at least "
+        setting=f"erf, k = m = 2, lr = {', '.join(f'{x:g}' for x in rates)}, noise "
+        f"{', '.join(f'{x:g}' for x in noises)}, n = {sizes[0]} to {sizes[-1]}, at least "
         f"{min(runs.values())} chains each, at lr alpha = {PROGRESS:g}",
         rule=f"The slope of log E(eg - ODE)²/ODE² against log N is -1 ± {BAND} in every cell (two "
-        "one-sided tests, 5 %), and at the largest N it is larger at the largest lr than at the "
+        "one-sided tests, 5 %), and at the largest n it is larger at the largest lr than at the "
         "smallest, whatever the noise.",
         control="Slopes -1/2 and -2.",
     )
@@ -94,12 +94,12 @@ def judge_map(dataset: xr.Dataset) -> Verdict:
     needed = float(dataset.n[-1]) * (largest / 0.01) ** 2
     detail = (
         f"Slope furthest from -1: {slope:.3f} ± {error:.3f} of {len(cells)} cells; root mean "
-        f"square at the largest N from {100 * largest.min():.1f} % to {100 * largest.max():.1f} %; "
-        f"grows with lr: {grows}. For 1 % one needs N = {needed.min():.2g} to {needed.max():.2g}."
+        f"square at the largest n from {100 * largest.min():.1f} % to {100 * largest.max():.1f} %; "
+        f"grows with lr: {grows}. For 1 % one needs n = {needed.min():.2g} to {needed.max():.2g}."
     )
     alarm = right.false_alarm(CURVATURE) + sum(one.missed for one in wrong)
     passed, rejected = right.equal and grows, not any(one.equal for one in wrong)
-    return Verdict(-1.0, slope, error, passed, rejected, detail, alarm)
+    return Verdict(-1.0, slope, error, passed, rejected, detail, alarm, control=-0.5)
 
 
 N, LR, NOISE, SET_RUNS, SET_BIAS = 200, 0.2, 0.1, wide(512, 1024), 0.2
@@ -118,7 +118,7 @@ def test_training_set(lab: Lab) -> None:
         statement="SGD that sees the same samples again leaves the ODE of fresh ones, further "
         "the fewer they are",
         source="Goldt et al. 2020, section 2: the theory is that of online learning",
-        setting=f"erf, K = M = 2, N = {N}, lr = {LR}, noise {NOISE}, SGD on weights from the "
+        setting=f"erf, k = m = 2, n = {N}, lr = {LR}, noise {NOISE}, SGD on weights from the "
         f"ODE's overlaps, {SET_RUNS} runs: fresh samples, and sets of {sets} in random order",
         rule=f"Fresh samples: at every time within {MARGIN} standard deviations of a run of the "
         "ODE (two one-sided tests, 5 %). Sets: the same test fails, and at the last time the "
@@ -165,6 +165,7 @@ def judge_sets(dataset: xr.Dataset) -> Verdict:
         predicted=float(theory[worst]),
         measured=float(samples[0, :, worst].mean()),
         error=float(samples[0, :, worst].std(ddof=1) / samples.shape[1] ** 0.5),
+        control=float(samples[1, :, worst].mean()),
         passed=fresh.equal and further,
         control_rejected=not small.equal and not large.equal,
         detail=detail,

@@ -43,7 +43,7 @@ def test_mean_at_finite_n(lab: Lab) -> None:
         statement="The mean error of a linear network is the exact finite-n formula, and its "
         "limit is the ODE",
         source="Goldt et al. 2020, Eq. (12); exact mean at finite n from fourth moments",
-        setting=f"linear, N = {N}, K = {K}, M = {M}, lr = {LR}, noise {NOISE}",
+        setting=f"linear, n = {N}, k = {K}, m = {M}, lr = {LR}, noise {NOISE}",
         rule="Every |z| of the ensemble's mean against the exact formula is below the limit "
         f"that a true theory exceeds with probability {FALSE_ALARM}; the ODE solution equals "
         "its formula to 1e-8.",
@@ -93,6 +93,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.exact[-1]),
         measured=float(samples[:, -1].mean()),
         error=float(error),
+        control=float(dataset.wrong_end),
         passed=bool(np.abs(z).max() < allowed) and ode_gap < 1e-8,
         control_rejected=bool(abs(wrong) > allowed),
         detail=detail,
@@ -107,10 +108,10 @@ def draw(dataset: xr.Dataset) -> Figure:
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
         error = dataset.eg.std("seed") / np.sqrt(dataset.sizes["seed"])
         ax.errorbar(dataset.alpha, dataset.eg.mean("seed"), 2 * error, fmt="o", label="SGD")
-        ax.plot(dataset.alpha, dataset.exact, "k-", label=f"exact mean at N = {N}")
-        ax.plot(dataset.alpha, dataset.limit, "k:", label="N → ∞")
+        ax.plot(dataset.alpha, dataset.exact, "k-", label=f"exact mean at n = {N}")
+        ax.plot(dataset.alpha, dataset.limit, "k:", label="n → ∞")
         ax.axhline(float(dataset.wrong_end), color="#D55E00", ls="--", label="wrong (control)")
-        ax.set(yscale="log", xscale="log", xlabel=r"$\alpha$ = steps / $N$")
+        ax.set(yscale="log", xscale="log", xlabel=r"$\alpha$ = steps / $n$")
         ax.set_ylabel(r"mean $\epsilon_g$")
         ax.legend(frameon=False)
     return figure

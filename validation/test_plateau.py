@@ -42,11 +42,11 @@ def test_height(lab: Lab, m: int) -> None:
         statement="From small random weights runs come to rest at the symmetric fixed point of "
         "their learning rate",
         source=SOURCE,
-        setting=f"erf, K = M = {m}, lr = {lr}, no noise, random weights with |w|^2/N = {SIZE}, "
-        f"N = {HEIGHT_N}, alpha = {WINDOW:g} to {END:g}",
+        setting=f"erf, k = m = {m}, lr = {lr}, no noise, random weights with |w|^2/n = {SIZE}, "
+        f"n = {HEIGHT_N}, alpha = {WINDOW:g} to {END:g}",
         rule=f"The mean eg is within {HEIGHT_MARGIN:.0%} of the plateau's (two one-sided tests, "
         "5 %).",
-        control=f"The plateau of lr -> 0; that of K = M = {other} at the same lr.",
+        control=f"The plateau of lr -> 0; that of k = m = {other} at the same lr.",
     )
 
     def measure() -> xr.Dataset:
@@ -88,6 +88,7 @@ def judge_height(dataset: xr.Dataset) -> Verdict:
         predicted=theory,
         measured=float(mean),
         error=float(error),
+        control=float(wrong[0]),
         passed=right.equal,
         control_rejected=not any(one.equal for one in controls),
         detail=detail,
@@ -104,10 +105,10 @@ def draw_height(dataset: xr.Dataset) -> Figure:
         ax.plot(dataset.alpha, dataset.eg.isel(seed=slice(8)).T, color=SGD, lw=0.7)
         ax.plot([], [], color=SGD, lw=0.7, label="eight chains")
         ax.axhline(float(dataset.theory), color=ODE, lw=1, label="plateau of this lr")
-        labels = "plateau of lr → 0 (control)", "plateau of another K = M (control)"
+        labels = "plateau of lr → 0 (control)", "plateau of another k = m (control)"
         for height, label, style in zip(dataset.wrong.values, labels, ("--", ":"), strict=True):
             ax.axhline(height, color=WRONG, ls=style, label=label)
-        ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel=r"$\epsilon_g$")
+        ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $n$", ylabel=r"$\epsilon_g$")
         ax.legend(frameon=False)
     return figure
 
@@ -126,7 +127,7 @@ def test_escape_rate(lab: Lab, m: int) -> None:
         family="plateau",
         statement="Specialisation grows out of the symmetric plateau at its escape rate",
         source=SOURCE,
-        setting=f"erf, K = M = {m}, lr = {lr}, no noise, N = {RATE_N}, started on the plateau "
+        setting=f"erf, k = m = {m}, lr = {lr}, no noise, n = {RATE_N}, started on the plateau "
         f"with R changed by ±{KICK} (1 - 1/M), until that has grown by e",
         rule=f"log(mean pattern / {KICK}) / alpha is within {RATE_MARGIN:.0%} of the rate (two "
         "one-sided tests, 5 %).",
@@ -174,6 +175,7 @@ def judge_rate(dataset: xr.Dataset) -> Verdict:
         predicted=theory,
         measured=float(rate),
         error=float(error),
+        control=float(wrong[0]),
         passed=right.equal,
         control_rejected=not any(one.equal for one in controls),
         detail=detail,
@@ -198,7 +200,7 @@ def draw_rate(dataset: xr.Dataset) -> Figure:
             growth = KICK * np.exp(rate * dataset.alpha)
             ax.plot(dataset.alpha, growth, color=colour, ls=style, label=label)
         ax.margins(x=0.03)
-        ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel="specialisation in R")
+        ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $n$", ylabel="specialisation in R")
         ax.set_ylim(KICK / 1.3, KICK * 5)
         ax.legend(frameon=False)
     return figure

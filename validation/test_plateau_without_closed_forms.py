@@ -113,7 +113,7 @@ def test_end(lab: Lab, name: str) -> None:
         statement=f"A user's {name} rests at its plateau's height, and leaves it when an asymmetry "
         "of 1e-6 has grown",
         source=SOURCE,
-        setting=f"{name} as a function of the user's, averages by series, K = M = 2, lr = {LR}, "
+        setting=f"{name} as a function of the user's, averages by series, k = m = 2, lr = {LR}, "
         "no noise, Q = diag(0.3, 0.2), R of order 1e-6; the height is eg where it changes most "
         f"slowly, the end is when eg falls to half of it; measured by {units.source_of_truth}",
         rule=f"The height is within {HEIGHT_MARGIN:.1%}, the end within {ESCAPE_MARGIN:.0%} of the "
@@ -168,6 +168,7 @@ def judge_end(dataset: xr.Dataset) -> Verdict:
         predicted=theory_end,
         measured=end,
         error=0.0,
+        control=wrong_end,
         passed=agrees(theory, theory_end),
         control_rejected=not agrees(wrong, wrong_end),
         detail=f"The plateau is at {theory:.6f} and ends at alpha = {theory_end:.2f}, measured "
@@ -189,7 +190,7 @@ def draw_end(dataset: xr.Dataset) -> Figure:
         for by, look in looks.items():
             row = dataset.sel(by=by)
             ax.plot(row.alpha, row.eg, **{"label": "measured"} | look)
-        ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel=r"$\epsilon_g$")
+        ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $n$", ylabel=r"$\epsilon_g$")
         ax.set_ylim(1e-6, 1.0)
         ax.legend(frameon=False)
     return figure
@@ -208,7 +209,7 @@ def test_symmetric_start(lab: Lab, name: str) -> None:
         family="plateau",
         statement=f"A user's {name} that starts exactly symmetric stays so",
         source=SOURCE,
-        setting=f"{name} as a function of the user's, averages by series, K = M = 2, lr = {LR}, "
+        setting=f"{name} as a function of the user's, averages by series, k = m = 2, lr = {LR}, "
         f"no noise, Q = 0.25 1, R = 0, up to alpha = {SYMMETRIC_END:g}",
         rule=f"No two entries of R ever differ by more than {STAYS:g}.",
         control="Averages over 16384 Sobol nodes, which do not keep the symmetry of the units, up "
@@ -243,6 +244,7 @@ def judge_symmetric(dataset: xr.Dataset) -> Verdict:
         predicted=0.0,
         measured=found,
         error=0.0,
+        control=wrong,
         passed=found < STAYS,
         control_rejected=not wrong < STAYS,
         detail=f"The largest difference between entries of R is {found:.2g}; by Sobol nodes "
@@ -262,7 +264,7 @@ def draw_symmetric(dataset: xr.Dataset) -> Figure:
             entries = row.R.values.reshape(SAVED, -1)
             ax.plot(row.alpha, entries, color=colour, ls=style)
             ax.plot([], [], color=colour, ls=style, label=label)
-        ax.set(xlabel=r"$\alpha$ = steps / $N$", ylabel="the four entries of R")
+        ax.set(xlabel=r"$\alpha$ = steps / $n$", ylabel="the four entries of R")
         ax.legend(frameon=False)
     return figure
 
@@ -273,7 +275,7 @@ end."""
 
 CHAIN_HEIGHT_MARGIN, CHAIN_END_MARGIN, CHAIN_BIAS = 0.01, 0.035, 0.005
 """A run's end scatters by 5 %, so that 160 runs give the median to 0.5 %. The control's is off by
-3.5 to 6 %. What the ODE leaves out is of order 1/N, and a law of growth that is linear in the
+3.5 to 6 %. What the ODE leaves out is of order 1/n, and a law of growth that is linear in the
 kick."""
 
 
@@ -285,7 +287,7 @@ def test_against_chains(lab: Lab) -> None:
         statement="The plateau of a user's tanh is as high, and as long, as that of learning at "
         "finite N",
         source=SOURCE,
-        setting=f"tanh, K = M = 2, lr = {LR}, no noise, N = {N}, Q = 0.25 1, R = ±{KICK} "
+        setting=f"tanh, k = m = 2, lr = {LR}, no noise, n = {N}, Q = 0.25 1, R = ±{KICK} "
         f"(1 - 1/2); eg over alpha = {WINDOW[0]:g} to {WINDOW[1]:g}, and the median time at which "
         "it falls to half of that",
         rule=f"For either sign the height is within {CHAIN_HEIGHT_MARGIN:.0%} and the time within "
@@ -363,6 +365,7 @@ def judge_chains(dataset: xr.Dataset) -> Verdict:
         predicted=float(leaves[0]),
         measured=float(end[0]),
         error=float(end_error[0]),
+        control=float(wrong[0]),
         passed=high.equal and late.equal,
         control_rejected=not (wrong_high.equal and wrong_late.equal),
         detail=f"Height {height.mean():.5f}, predicted {2 * half:.5f}; median ends {said(end)} "
@@ -386,7 +389,7 @@ def draw_chains(dataset: xr.Dataset) -> Figure:
             ax.plot(some.time, control, color=WRONG, ls="--", label="ODE by Sobol nodes (control)")
             ax.set(
                 yscale="log",
-                xlabel=r"$\alpha$ = steps / $N$",
+                xlabel=r"$\alpha$ = steps / $n$",
                 title=f"R_11 starts at {sign * KICK / 2:+g}",
             )
         axes[0].set(ylabel=r"$\epsilon_g$", ylim=(3e-3, 0.1))

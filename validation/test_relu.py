@@ -43,8 +43,8 @@ def test_learning_curve(lab: Lab, k: int) -> None:
         family="relu",
         statement=f"SGD of a ReLU committee with {k} units, learning from 2, follows the ODE",
         source="Goldt et al. 2020, section 2 (there by experiment); ReLU averages in closed form",
-        setting=f"ReLU, N = 784, M = 2, K = {k}, lr = 0.2, noise 0.1, second layers 1; student "
-        "weights of variance 1/sqrt(N); " + curve.ensemble,
+        setting=f"ReLU, n = 784, m = 2, k = {k}, lr = 0.2, noise 0.1, second layers 1; student "
+        "weights of variance 1/sqrt(n); " + curve.ensemble,
         rule=RULE,
         control=CONTROL,
     )

@@ -20,7 +20,7 @@ TS = np.array([0.0, 10.0, 15.0, 20.0])
 """The slowest mode decays at the rate 0.96: by alpha = 10 it is gone."""
 
 MARGIN, BIAS = 0.03, 0.006
-"""Relative. At this N a correction of order 1/N; 512 runs have errors below 0.35 %."""
+"""Relative. At this N a correction of order 1/n; 512 runs have errors below 0.35 %."""
 
 QUANTITIES = ("R", "Q", "eg")
 
@@ -34,8 +34,8 @@ def test_steady_states(lab: Lab) -> None:
         statement="Linear regression with weight decay ends at m* = 1/(1 + kappa), and at the q* "
         "and error of the corrected formulas",
         source="Unpublished notes on online SGD, section 6.5, corrected (see the errata)",
-        setting=f"linear, K = M = 1, lr = {LR}, noise² = {NOISE**2:g}, kappa = "
-        f"{', '.join(f'{x:g}' for x in DECAYS)}, N = {N}, {runs} chains, mean over alpha = "
+        setting=f"linear, k = m = 1, lr = {LR}, noise² = {NOISE**2:g}, kappa = "
+        f"{', '.join(f'{x:g}' for x in DECAYS)}, n = {N}, {runs} chains, mean over alpha = "
         f"{', '.join(f'{t:g}' for t in TS[1:])}",
         rule=f"R, Q and eg are within {MARGIN:.0%} of the formulas for every kappa (two one-sided "
         "tests, 5 %).",
@@ -92,6 +92,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=float(shown.theory),
         measured=float(shown.found.mean()),
         error=float(right.error[worst] * shown.theory),
+        control=float(shown.wrong),
         passed=right.equal,
         control_rejected=not wrong.equal,
         detail=detail,

@@ -67,7 +67,7 @@ def test_end_of_committees(lab: Lab) -> None:
         statement="Erf committees end specialised: one student unit has the weights of each "
         "teacher unit, and the superfluous ones vanish or cancel; ReLU committees do not",
         source="Goldt et al. 2020, Figs. 1b (insets) and 2b",
-        setting=f"K = {K}, M = {M}, N = {N}, noise {NOISE}, {RUNS} chains from random weights "
+        setting=f"k = {K}, m = {M}, n = {N}, noise {NOISE}, {RUNS} chains from random weights "
         f"N(0, {SMALL}²), at alpha = {END:g}; erf with lr = {LR}, ReLU with lr = {LR_RELU}",
         rule=f"A run has specialised where each teacher unit has one student unit with R within "
         f"{NEAR} of 1 and the other units' weights add up to less than {NEAR} in |w|²/N. More than "
@@ -117,6 +117,7 @@ def judge_end(dataset: xr.Dataset) -> Verdict:
         predicted=1.0,
         measured=share,
         error=float(np.sqrt(max(share * (1 - share), 1 / runs) / runs)),
+        control=counts["relu"] / runs,
         passed=bool(enough(counts["erf"])),
         control_rejected=not enough(counts["relu"]),
         detail=detail,
@@ -135,7 +136,7 @@ LARGE, PHASES = 3.0, ((0.7, 1500.0), (0.1, 500.0), (0.03, 2000.0))
 """Learning rates, each up to an alpha: to get there, and for the formula of small rates."""
 
 LATE, MARGIN, BIAS = 5, 0.06, 0.025
-"""Times of the last phase that count; relative margin; the next order in lr and in 1/N."""
+"""Times of the last phase that count; relative margin; the next order in lr and in 1/n."""
 
 
 def test_error_from_random_starts(lab: Lab) -> None:
@@ -146,7 +147,7 @@ def test_error_from_random_starts(lab: Lab) -> None:
         statement="From random weights runs end at different error-free states, and label noise "
         "leaves at each the error that its own Q says, at small learning rate",
         source="Goldt et al. 2020, Eq. (11), for any error-free state",
-        setting=f"erf, K = {K}, M = {M}, N = {N}, noise {NOISE}, {RUNS} chains from random weights "
+        setting=f"erf, k = {K}, m = {M}, n = {N}, noise {NOISE}, {RUNS} chains from random weights "
         f"N(0, {LARGE:g}²); lr = " + ", then ".join(f"{lr:g} for {end:g}" for lr, end in PHASES),
         rule="eg over lr noise²/(2 pi) sum_k 1/sqrt(1 + 2 Q_kk), with the run's own Q, is 1 within "
         f"{MARGIN:.0%} on average over runs (two one-sided tests, 5 %).",
@@ -206,6 +207,7 @@ def judge_error(dataset: xr.Dataset) -> Verdict:
         predicted=float(own.mean()),
         measured=float(eg.mean()),
         error=float(right.error * own.mean()),
+        control=float(np.mean(wrong[0])),
         passed=right.equal,
         control_rejected=not any(against(theory).equal for theory in wrong),
         detail=f"Measured over predicted: {1 + right.estimate:.4f} ± {right.error:.4f}; over Eq. "
@@ -252,8 +254,8 @@ def test_shares_of_both_layers(lab: Lab) -> None:
         statement="With both layers trained, units that copy a teacher unit keep its weights, and "
         "their second-layer weights come to add up to its own, in shares that stay uneven",
         source="Goldt et al. 2020, Fig. 3b and section 3, the denoising solution",
-        setting=f"erf, K = {K}, M = {M}, v* = {V_TEACHER:g}, lr = lr_second = {LR_BOTH}, noise "
-        f"{NOISE}, N = {N}, {RUNS} chains from copies that are off by N(0, {ROUGH}²) with shares "
+        setting=f"erf, k = {K}, m = {M}, v* = {V_TEACHER:g}, lr = lr_second = {LR_BOTH}, noise "
+        f"{NOISE}, n = {N}, {RUNS} chains from copies that are off by N(0, {ROUGH}²) with shares "
         f"uneven by factors exp(N(0, {UNEVEN}²)), at alpha = {END_BOTH:g}",
         rule=f"The mean of |sum v/v* - 1| over teacher units and runs is below {SUM_MARGIN}, that "
         f"of |R - 1| of a copy and its original below {UNIT_MARGIN} (one-sided tests, 5 %).",
@@ -301,6 +303,7 @@ def judge_shares(dataset: xr.Dataset) -> Verdict:
         predicted=0.0,
         measured=float(total.estimate),
         error=float(total.error),
+        control=float(even.estimate),
         passed=total.equal and units.equal,
         control_rejected=not even.equal,
         detail=f"Mean |sum v/v* - 1| = {total.estimate:.4f} ± {total.error:.4f}, mean |R - 1| = "

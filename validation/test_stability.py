@@ -67,8 +67,8 @@ def test_critical_rate(lab: Lab, name: str) -> None:
         family="asymptotics",
         statement=f"Chains stop settling at a specialised state at its critical rate ({name})",
         source="Saad & Solla 1995, section V; linear: Goldt et al. 2020, the pole of Eq. (12)",
-        setting=f"{name}, M = {setting.m}, L = {setting.l}, no noise, N = {N}; weights off by "
-        f"|dw|^2/N = {PERTURBATION}, lr = {RATIOS[0]} to {RATIOS[-1]} of the critical rate",
+        setting=f"{name}, m = {setting.m}, L = {setting.l}, no noise, n = {N}; weights off by "
+        f"|dw|^2/n = {PERTURBATION}, lr = {RATIOS[0]} to {RATIOS[-1]} of the critical rate",
         rule="The rate at which the mean growth of log eg vanishes (a parabola through it) is "
         f"within {MARGIN:.0%} of the critical one (two one-sided tests, 5 %).",
         control=setting.control,
@@ -133,6 +133,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
         predicted=critical,
         measured=found * critical,
         error=error * critical,
+        control=float(dataset.wrong),
         passed=inside and right.equal,
         control_rejected=not control.equal,
         detail=detail,

@@ -18,7 +18,7 @@ def test_learning_curve(lab: Lab) -> None:
         statement="A tanh network with trained biases and second layer follows the ODE, with "
         "averages by quasi-Monte Carlo",
         source="Biehl & Schwarze 1995, Goldt et al. 2020, Eq. (9), for any activation",
-        setting="tanh, N = 500, K = M = 2, lr = 0.5, lr_second = lr_bias = 0.25, noise 0.1; "
+        setting="tanh, n = 500, k = m = 2, lr = 0.5, lr_second = lr_bias = 0.25, noise 0.1; "
         "teacher biases (0.8, 0.4), student biases start at 0",
         rule=RULE,
         control="The ODE with biases that learn at half their rate.",

@@ -5,6 +5,7 @@ it as well. lazy_loader understands relative imports with one dot, and nothing e
 """
 
 from . import asymptotics as asymptotics
+from . import atlas as atlas
 from . import averages as averages
 from . import conventions as conventions
 from . import flow as flow

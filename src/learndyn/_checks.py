@@ -4,7 +4,6 @@ Only concrete values are checked here. A traced value cannot raise; functions th
 traced values turn bad ones into NaN and a result code instead.
 """
 
-import importlib.util
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -242,17 +241,6 @@ def brief(value: Any) -> str:
     if isinstance(value, list | tuple | dict):
         return f"a {type(value).__name__} of {len(value)} entries"
     return f"{type(value).__name__}(...)"
-
-
-def require_extra(module: str, extra: str, what: str) -> None:
-    """Raises: ImportError where `module`, which `extra` of learndyn brings, is not installed.
-
-    what: what needs it.
-    """
-    if importlib.util.find_spec(module) is None:
-        raise ImportError(
-            f'{what} needs {module}, which is not installed: pip install "learndyn[{extra}]".'
-        )
 
 
 def shown(value: np.ndarray) -> str:

@@ -4,7 +4,16 @@ from enum import IntEnum
 
 
 class Result(IntEnum):
-    """Outcome of a run. Whatever is not `SUCCESS` comes with NaN after the time it happened."""
+    """Outcome of a run. Whatever is not `SUCCESS` comes with NaN after the time it happened.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> ld.Result(int(run.result)).name, ld.Result.DIVERGED.value
+        ('SUCCESS', 1)
+        >>> print(ld.Result.NOT_RUN.meaning)
+        the sweep was interrupted before this run
+    """
 
     SUCCESS = 0
     DIVERGED = 1

@@ -43,7 +43,8 @@ class Tab:
         raise TimeoutError(method)
 
     def open(self, page: Path, width: int, height: int, dark: bool) -> None:
-        """Show a file, and wait until it is there."""
+        """Show a file in a fresh tab, and wait until it is there."""
+        self._session = None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
             "sessionId"
@@ -55,15 +56,20 @@ class Tab:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Page.navigate", url=page.resolve().as_uri())
-        until = time.monotonic() + PATIENCE
-        while self.run("document.readyState") != "complete" and time.monotonic() < until:
-            time.sleep(0.05)
+        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def wait(self, condition: str) -> None:
+        """Until an expression in the page is true."""
+        until = time.monotonic() + PATIENCE
+        while not self.run(condition):
+            assert time.monotonic() < until, condition
+            time.sleep(0.05)
 
     def press(self, key: str) -> None:
         """A key, pressed and released as by a person."""

@@ -57,7 +57,7 @@ def _draw_long(ax: plt.Axes, dataset: xr.Dataset, label: str) -> None:
         label="times of the verdict",
         **bottom,
     )
-    ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel=r"$\epsilon_g$")
+    ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $n$", ylabel=r"$\epsilon_g$")
     ax.margins(x=0.03)
     ax.legend(frameon=False, loc="upper right", fontsize=8)
 
@@ -83,7 +83,7 @@ def _draw_deviations(ax: plt.Axes, dataset: xr.Dataset) -> None:
         )
     ax.set(
         xscale="log",
-        xlabel=r"$\alpha$ = steps / $N$",
+        xlabel=r"$\alpha$ = steps / $n$",
         ylabel="(mean − theory) / std of a run",
     )
     ax.set_yscale("symlog", linthresh=1)
@@ -118,7 +118,7 @@ def scaling(dataset: xr.Dataset) -> Figure:
             color=WRONG,
             label="slope −1/4",
         )
-        left.set(xscale="log", yscale="log", xlabel="$N$")
+        left.set(xscale="log", yscale="log", xlabel="$n$")
         left.margins(x=0.04)
         left.set_ylabel(r"max over $\alpha$ of E$|m^\mu - m(\alpha)|$")
         left.legend(frameon=False)
@@ -132,9 +132,9 @@ def scaling(dataset: xr.Dataset) -> Figure:
                 fmt="o",
                 ms=4,
                 color=colour,
-                label=f"N = {int(n)}",
+                label=f"n = {int(n)}",
             )
-        right.set(xlabel=r"$\alpha$ = steps / $N$")
+        right.set(xlabel=r"$\alpha$ = steps / $n$")
         right.margins(x=0.04)
         right.set_ylabel(r"$\sqrt{N}$ E$|m^\mu - m(\alpha)|$")
         right.legend(frameon=False)
@@ -150,7 +150,7 @@ def discrepancy_map(dataset: xr.Dataset) -> Figure:
         left.set_xticks(range(dataset.sizes["lr"]), [f"{x:g}" for x in dataset.lr.values])
         left.set_yticks(range(dataset.sizes["noise"]), [f"{x:g}" for x in dataset.noise.values])
         left.set(xlabel="learning rate", ylabel=r"noise $\sigma$")
-        left.set_title(f"N = {int(dataset.n[-1])}")
+        left.set_title(f"n = {int(dataset.n[-1])}")
         figure.colorbar(image, ax=left, label=r"rms of $\epsilon_g$/ODE − 1 (%)")
         _draw_falls(right, rms)
     return figure
@@ -168,7 +168,7 @@ def _draw_falls(ax: plt.Axes, rms: xr.DataArray) -> None:
         ax.plot([], [], style, color="0.5", ms=3, lw=0.8, label=rf"$\sigma$ = {noise:g}")
     guide = 0.7 * float(rms.min("lr").min("noise")[0]) * np.sqrt(float(rms.n[0]) / rms.n)
     ax.plot(rms.n, guide, color=ODE, lw=1, label="$N^{-1/2}$")
-    ax.set(xscale="log", yscale="log", xlabel="$N$")
+    ax.set(xscale="log", yscale="log", xlabel="$n$")
     ax.set_ylabel(r"rms of $\epsilon_g$/ODE − 1 (%)")
     ax.margins(x=0.04)
     ax.legend(frameon=False, fontsize=7, ncols=2)
@@ -184,7 +184,7 @@ def departure(dataset: xr.Dataset) -> Figure:
             label = f"{load:g} N samples" if np.isfinite(load) else "fresh samples"
             error = 2 * rows.std("seed", ddof=1) / np.sqrt(dataset.sizes["seed"])
             ax.errorbar(dataset.alpha, rows.mean("seed"), error, fmt="o--", ms=4, label=label)
-        ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $N$", ylabel=r"mean $\epsilon_g$")
+        ax.set(yscale="log", xlabel=r"$\alpha$ = steps / $n$", ylabel=r"mean $\epsilon_g$")
         ax.legend(frameon=False)
     return figure
 

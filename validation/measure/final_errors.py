@@ -38,6 +38,7 @@ def judge_exact(dataset: xr.Dataset) -> Verdict:
         predicted=float(dataset.predicted[worst]),
         measured=float(dataset.measured[worst]),
         error=0.0,
+        control=float(dataset.wrong[worst]),
         passed=bool((right < TOLERANCE).all()),
         control_rejected=bool((wrong > TOLERANCE).any()),
         detail=detail,

@@ -25,12 +25,12 @@ from learndyn.rules import AbstractRule
 from learndyn.testing import in_units_of_one_run
 
 RUNS = {"quick": wide(200, 1024), "standard": wide(200, 1024), "full": wide(1000, 4096)}
-"""With 200 runs an estimate is good to 0.07; a true claim, biased by `BIAS`, then fails with
+"""An estimate from 200 runs is good to 0.07; a true claim, biased by `BIAS`, then fails with
 probability 3e-4, all its times together."""
 
 MARGIN, BIAS = 0.5, 0.1
 """The allowed distance of ensemble mean and ODE, in standard deviations of a single run, and how
-much of it the ODE leaves out: a bias of order 1/N over a scatter of order 1/sqrt(N)."""
+much of it the ODE leaves out: a bias of order 1/n over a scatter of order 1/sqrt(n)."""
 
 SCATTER = 0.2
 """The largest relative scatter of a run: on the plateau's exit runs scatter by much more, and the
@@ -163,6 +163,7 @@ def judge_curve(dataset: xr.Dataset, bias: float = BIAS) -> Verdict:
         predicted=float(dataset.theory.values[worst]),
         measured=float(samples[:, worst].mean()),
         error=float(samples[:, worst].std(ddof=1) / np.sqrt(samples.shape[0])),
+        control=float(dataset.wrong.values[worst]),
         passed=right.equal and before_exit,
         control_rejected=not wrong.equal,
         detail=detail,

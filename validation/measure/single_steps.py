@@ -27,7 +27,7 @@ BLOCK = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step of an erf committee with K = M = 2: batch size, decay, and whether it has biases."""
+    """One step of an erf committee with k = m = 2: batch size, decay, and whether it has biases."""
 
     batch_size: int = 1
     decay: float = 0.0

@@ -12,11 +12,26 @@ def specialised_state(
 ) -> Overlaps:
     """Each of m teacher units is learned by one student unit; l further units have no weights.
 
-    k = m + l, Q = diag(1_m, 0_l), R = (1; 0), T = 1. v_teacher: a number or (m,), which the
-    specialised units share; v_superfluous: a number or (l,), which changes nothing but their
-    response.
-    Raises: ValueError for m < 1 or l < 0, or second layers of another shape.
-    Source: Goldt et al. (2020), section 2; the noiseless fixed point of a sigmoidal committee.
+    k = m + l, Q = diag(1_m, 0_l), R = (1; 0), T = 1.
+
+    Args:
+        m: number of teacher units.
+        l: number of superfluous student units, k = m + l.
+        v_teacher: a number or (m,), which the specialised units share.
+        v_superfluous: a number or (l,), which changes nothing but their response.
+
+    Raises:
+        ValueError: for m < 1 or l < 0, or second layers of another shape.
+
+    Source:
+        Goldt et al. (2020), section 2; the noiseless fixed point of a sigmoidal committee.
+
+    Example:
+        >>> state = asymptotics.specialised_state(1, 1)
+        >>> state.Q, state.R
+        (Array([[1., 0.],
+               [0., 0.]], dtype=float64), Array([[1.],
+               [0.]], dtype=float64))
     """
     m, l = as_count(m, "m", "teacher units"), as_count(l, "l", "superfluous units", 0)
     v_teacher = _per_unit(v_teacher, m, "v_teacher")
@@ -30,10 +45,25 @@ def denoising_state(
 ) -> Overlaps:
     """z student units have each teacher unit's weights and share its second-layer weight.
 
-    k = z m; unit i has learned teacher unit i // z; T = 1. v_teacher: a number or (m,).
-    shares: (z,) numbers that sum to 1; None: equal ones, v_i = v_teacher / z.
-    Raises: ValueError for m < 1 or z < 1, other shapes, or shares that do not sum to 1.
-    Source: Goldt et al. (2020), section 3, the denoising solution.
+    k = z m; unit i has learned teacher unit i // z; T = 1.
+
+    Args:
+        m: number of teacher units.
+        z: student units for each teacher unit, k = z m.
+        v_teacher: a number or (m,).
+        shares: (z,) numbers that sum to 1; None: equal ones, v_i = v_teacher / z.
+
+    Raises:
+        ValueError: for m < 1 or z < 1, other shapes, or shares that do not sum to 1.
+
+    Source:
+        Goldt et al. (2020), section 3, the denoising solution.
+
+    Example:
+        >>> state = asymptotics.denoising_state(m=1, z=2)
+        >>> state.v, state.R
+        (Array([0.5, 0.5], dtype=float64), Array([[1.],
+               [1.]], dtype=float64))
     """
     m, z = as_count(m, "m", "teacher units"), as_count(z, "z", "students per teacher unit")
     v_teacher = _per_unit(v_teacher, m, "v_teacher")
@@ -52,8 +82,25 @@ def symmetric_state(
     """All students alike and all teachers alike: the state of the plateau before specialisation.
 
     Q = q on the diagonal and c off it, R = r everywhere, T = t 1; v = v_teacher = 1.
-    Raises: ValueError for k or m < 1, or overlaps that no weights have.
-    Source: Saad & Solla, PRE 52, 4225 (1995), section IV.
+
+    Args:
+        k: number of student units.
+        m: number of teacher units.
+        q: each student unit with itself.
+        c: two student units.
+        r: a student with a teacher unit.
+        t: each teacher unit with itself.
+
+    Raises:
+        ValueError: for k or m < 1, or overlaps that no weights have.
+
+    Source:
+        Saad & Solla, PRE 52, 4225 (1995), section IV.
+
+    Example:
+        >>> asymptotics.symmetric_state(2, 1, q=0.5, c=0.1, r=0.2).Q
+        Array([[0.5, 0.1],
+               [0.1, 0.5]], dtype=float64)
     """
     k, m = as_count(k, "k", "student units"), as_count(m, "m", "teacher units")
     q, c, r, t = (as_float(x, name) for x, name in ((q, "q"), (c, "c"), (r, "r"), (t, "t")))

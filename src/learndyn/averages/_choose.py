@@ -34,16 +34,28 @@ def choose_averages(
 ) -> AbstractAverages:
     """Averages ready for `problem` and `rule` with k student and m teacher units.
 
-    rule: None: for the generalisation error alone.
-    averages: None chooses (closed form; what piecewise linear units have; series for smooth
-    units with squared loss; nodes);
-    "closed" insists on a closed form; `Trapezoid`, `GaussHermite`, `QuasiMonteCarlo` and
-    `MonteCarlo` objects are used as given, with a `SymmetryWarning` where they do not keep the
-    problem's symmetries.
-    reach: the largest standard deviation of a field to expect (see `reach_of`); None: 1.
-    teacher: near which state rare events of a label are looked for (see `teacher_of`).
+    Args:
+        problem: the teacher-student problem.
+        k, m: numbers of student and teacher units.
+        rule: None: for the generalisation error alone.
+        biases: whether there are biases.
+        averages: None chooses (closed form; what piecewise linear units have; series for smooth
+            units with squared loss; nodes); "closed" insists on a closed form; `Trapezoid`,
+            `GaussHermite`, `QuasiMonteCarlo` and `MonteCarlo` objects are used as given, with a
+            `SymmetryWarning` where they do not keep the problem's symmetries.
+        reach: the largest standard deviation of a field to expect (see `reach_of`); None: 1.
+        teacher: near which state rare events of a label are looked for (see `teacher_of`).
 
-    Raises: ValueError for an unknown option, or "closed" where there is no closed form.
+    Raises:
+        ValueError: for an unknown option, or "closed" where there is no closed form.
+
+    Example:
+        >>> rule = ld.SGD(lr=0.5)
+        >>> averages.choose_averages(ld.Problem(), 1, 1, rule=rule, biases=False)
+        ClosedForm()
+        >>> tanh = ld.Problem(ld.Tanh(), ld.Tanh())
+        >>> type(averages.choose_averages(tanh, 1, 1, rule=rule, biases=False)).__name__
+        'SeriesAverages'
     """
     if isinstance(averages, AbstractAverages):
         return averages
@@ -79,10 +91,25 @@ def choose_nodes(
 ) -> NodeAverages:
     """Averages over nodes, which are there for every problem.
 
-    nodes: None: a lattice for smooth problems of at most five dimensions, else quasi-Monte Carlo,
-        both closed under the problem's symmetries. reach: as for `choose_averages`. more: further
-        dimensions of nodes.
-    Raises: ValueError for anything else than nodes.
+    Args:
+        problem: the teacher-student problem.
+        k, m: numbers of student and teacher units.
+        rule: as for `choose_averages`.
+        biases: whether there are biases.
+        nodes: None: a lattice for smooth problems of at most five dimensions, else quasi-Monte
+            Carlo, both closed under the problem's symmetries.
+        reach: as for `choose_averages`.
+        more: further dimensions of nodes.
+
+    Raises:
+        ValueError: for anything else than nodes.
+
+    Example:
+        >>> problem, start = ld.Problem(), ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> gauss = averages.GaussHermite(20)
+        >>> ready = averages.choose_nodes(problem, 1, 1, biases=False, nodes=gauss)
+        >>> round(float(ready.generalisation_error(problem, start)), 4)
+        0.1788
     """
     if nodes is not None and not isinstance(nodes, AbstractNodes):
         raise ValueError(

@@ -11,12 +11,18 @@ from learndyn.averages._types import AbstractAverages, half_square
 from learndyn.integrals import erf
 from learndyn.integrals.rescaled import Rescaled
 from learndyn.problems import Problem, are_same, declared, error_function, squared_scale
-from learndyn.rules import AbstractRule, ErrorSignal, FieldAverages
+from learndyn.rules import AbstractRule, ErrorSignal, FieldAverages, Seen
 from learndyn.states import Overlaps
 
 
 class ClosedForm(AbstractAverages):
-    """Closed-form averages; see `has_closed_form` for where they exist."""
+    """Closed-form averages; see `has_closed_form` for where they exist.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> round(float(averages.ClosedForm().generalisation_error(ld.Problem(), start)), 6)
+        0.178845
+    """
 
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
@@ -40,9 +46,20 @@ def has_closed_form(problem: Problem, rule: AbstractRule | None = None, *, biase
     """Whether eg, and the averages of `rule` where one is given, have a closed form.
 
     That takes the same activation in student and teacher, with declared integrals, or the error
-    function in both, whoever wrote it and however scaled; squared loss, no biases, and a rule
-    that declares its closed form. A subclass of Problem with its own `gradient` or `label` has
-    none.
+    function in both, whoever wrote it and however scaled; squared loss, no biases, and a rule that
+    declares its closed form. A subclass of Problem with its own `gradient` or `label` has none.
+
+    Args:
+        problem: the teacher-student problem.
+        rule: None: for the generalisation error alone.
+        biases: whether there are biases.
+
+    Example:
+        >>> averages.has_closed_form(ld.Problem(), ld.SGD(lr=0.5), biases=False)
+        True
+        >>> tanh = ld.Problem(ld.Tanh(), ld.Tanh())
+        >>> averages.has_closed_form(tanh, ld.SGD(lr=0.5), biases=False)
+        False
     """
     return takes_error_signal(problem, rule) and _integrals(problem, 1) is not None and not biases
 
@@ -77,7 +94,7 @@ def rule_averages(
         G, Phi, h, f, _ = found
         return FieldAverages(scale * G, scale**2 * Phi, scale * h, scale * f)
 
-    averages = rule.closed_form_of(ErrorSignal(at, state.layers))
+    averages = rule.closed_form_of(ErrorSignal(at, state.layers, Seen(state.Q, state.R)))
     if averages is None:
         raise ValueError(
             f"{type(rule).__name__}.closed_form must return averages; got None. Remove it, and "

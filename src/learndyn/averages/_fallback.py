@@ -66,6 +66,13 @@ def node_averages(
 
     reach: largest standard deviation of a field; None: 1. more: dimensions after all others.
     """
+    if rule is not None and rule.moves_along_weights:
+        raise ValueError(
+            f"{type(rule).__name__} has no averages over nodes, since it moves weights along "
+            "weights: its ODE needs erf units in student and teacher, squared loss, no biases and "
+            f"averages=None; got {type(problem).__name__} with student={problem.student}, "
+            f"teacher={problem.teacher}, loss={problem.loss}. Use simulate_sgd."
+        )
     draws = more if rule is None else more + rule.draws_of(k)
     copies = int(rule.batch_size) if rule is not None and rule.is_episode else 1
     dims = copies * (k + m + has_zeta_node(problem, rule, m) + draws)
@@ -78,11 +85,12 @@ def node_averages(
         nodes = Closed(nodes, symmetry)
     else:
         warn_unless_closed(nodes, dims, symmetry)
-    coarse, fine = _neighbours(nodes, dims)
+    coarsest, coarse, fine = _neighbours(nodes, dims)
     return NodeAverages(
         *_as_arrays(nodes, dims),
         score=jumps_given_label(problem, rule, k, m),
         smooth=smooth,
+        coarsest_nodes=coarsest,
         coarse=coarse,
         exact_error=exact_error,
         fine=fine,
@@ -131,8 +139,9 @@ def jumps_given_label(problem: Problem, rule: AbstractRule | None, k: int, m: in
 
 
 def _jumps_somewhere(problem: Problem, rule: AbstractRule, k: int, m: int) -> bool:
-    """By bisection on lines through (lambda, y), of all samples of an episode, with second layers 1
-    and no biases, and some of the rule's own numbers."""
+    """Whether a rule's modulation jumps: bisection on lines through (lambda, y) looks for it, of
+    all samples of an episode, with second layers 1, no biases, and some of the rule's own numbers.
+    """
     layers = Layers(jnp.ones(k), jnp.ones(0), None, None)
     count = int(rule.batch_size) if rule.is_episode else 1
     draws = rule.draws_of(k)
@@ -171,17 +180,25 @@ def _lattice(problem: Problem, m: int, dims: int, reach: float | None) -> Abstra
     return lattice if is_resolved(problem, rough, fine, m, **how) else None
 
 
-def _neighbours(nodes: AbstractNodes, dims: int) -> tuple[Nodes | None, Nodes | None]:
-    """The next coarser and finer nodes; where finer ones are too many, the two coarser ones."""
+def _neighbours(nodes: AbstractNodes, dims: int) -> tuple[Nodes | None, ...]:
+    """The two coarser nodes, the coarsest first, and the next finer ones; where these are too many,
+    the three coarser ones."""
     coarser, finer = nodes.coarser(), nodes.finer()
     if coarser is None or finer is None:
-        return None, None
+        return None, None, None
+    rules = [_coarser(coarser), coarser, finer]
     try:
-        return _as_arrays(coarser, dims), _as_arrays(finer, dims)
+        return tuple(_as_arrays(rule, dims) for rule in rules)
     except ValueError:
-        second = coarser.coarser()
-        assert second is not None
-        return _as_arrays(second, dims), _as_arrays(coarser, dims)
+        rules = [_coarser(rules[0]), *rules[:2]]
+        return tuple(_as_arrays(rule, dims) for rule in rules)
+
+
+def _coarser(nodes: AbstractNodes) -> AbstractNodes:
+    """The next coarser of nodes that were made by coarsening others."""
+    coarser = nodes.coarser()
+    assert coarser is not None
+    return coarser
 
 
 def _as_arrays(nodes: AbstractNodes, dims: int) -> Nodes:

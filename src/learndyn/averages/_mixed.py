@@ -37,9 +37,9 @@ chance."""
 
 
 _FALLS = 20.0
-"""By so much at most errors are taken to fall from the coarser series where a second derivative
-jumps, by 8 on average: an agreement with the finer series by chance is then not believed. Errors of
-units that are smooth between their kinks fall faster."""
+"""The largest factor by which errors are taken to fall from the coarser series where a second
+derivative jumps; it is 8 on average. An agreement with the finer series by chance is not believed.
+Errors of units that are smooth between their kinks fall faster."""
 
 
 class MixedAverages(AbstractAverages):
@@ -186,7 +186,10 @@ def mixed_averages(
 def _one_unit_products(
     problem: Problem, k: int, m: int, rule: AbstractRule
 ) -> SplitQuadrature | None:
-    """For two fields, an integral over both in pieces is better than nodes."""
+    """The rule for products of one student and one teacher unit; None for others.
+
+    For two fields an integral over both, in pieces, is better than nodes.
+    """
     found = places(problem, rule) if (k, m) == (1, 1) else None
     return None if found is None else SplitQuadrature(found)
 

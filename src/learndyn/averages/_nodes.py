@@ -28,29 +28,42 @@ Nodes = tuple[Array, Array]
 
 
 class NodeAverages(AbstractAverages):
-    """Averages over nodes z (replicates, points, dims) with weights (points,), or with those of
-    each replicate (replicates, points).
+    """Averages over nodes z, with weights that are the same for all replicates or not.
 
     How averages are differentiated with respect to the covariance C and the biases b:
-    `smooth`: by d<h>/dC_ab = <d2h / df_a df_b> / 2 (Price 1958), right at singular C too.
-    `score`, where h jumps in the student's fields and anything else would be silently wrong: by
-        acting on the measure, d<h>/dC = S^-T <h (z z^T - 1)> S^-1 / 2, d<h>/db = S^-T <h z>. First
-        derivatives only; with a loss whose slope jumps (hinge, perceptron) derivatives with
-        respect to v miss the motion of the jump.
-    `still_labels`, where labels may jump and h does not in the student's fields: the teacher's
-        fields and the labels stay where they are, and the student's move, given the teacher's.
-        With respect to Q, R, v and b that is right for any label; with respect to T and b_teacher
-        the score acts, and first derivatives alone are right. `smooth_student` says that h has no
-        kinks in the student's fields either: Price's formula for these is then right at singular
-        Q - R T^-1 R^T, too.
-    None of these, where h has kinks: through the nodes; wrong at singular C, where S lacks
-        directions.
-    coarse, fine: neighbouring sets of nodes and weights, whose differences tell the error where
-        there is but one replicate.
-    exact_error: whether eg is taken in closed form, which it may have where the rule has none.
-    for_label: whether nodes are made for the label, so that the teacher's fields come first.
-    draws: how many of the dimensions, the last ones, are a rule's own numbers. copies: how many
-        samples a node is, one after the other, for a rule that takes episodes.
+
+    - `smooth`: by d<h>/dC_ab = <d2h / df_a df_b> / 2 (Price 1958), right at singular C too.
+    - `score`, where h jumps in the student's fields and anything else would be silently wrong: by
+      acting on the measure, d<h>/dC = S^-T <h (z z^T - 1)> S^-1 / 2, d<h>/db = S^-T <h z>. First
+      derivatives only; with a loss whose slope jumps (hinge, perceptron) derivatives with respect
+      to v miss the motion of the jump.
+    - `still_labels`, where labels may jump and h does not in the student's fields: the teacher's
+      fields and the labels stay where they are, and the student's move, given the teacher's. With
+      respect to Q, R, v and b that is right for any label; with respect to T and b_teacher the
+      score acts, and first derivatives alone are right. `smooth_student` says that h has no kinks
+      in the student's fields either: Price's formula for these is then right at singular Q - R T^-1
+      R^T, too.
+    - None of these, where h has kinks: through the nodes; wrong at singular C, where S lacks
+      directions.
+
+    Attributes:
+        z: (replicates, points, dims) the nodes.
+        weight: (points,), or those of each replicate, (replicates, points).
+        score, smooth, still_labels, smooth_student: which derivatives are right, see above.
+        exact_error: whether eg is taken in closed form, which it may have where the rule has none.
+        for_label: whether nodes are made for the label, so that the teacher's fields come first.
+        draws: how many of the dimensions, the last ones, are a rule's own numbers.
+        copies: how many samples a node is, one after the other, for a rule that takes episodes.
+        coarsest_nodes, coarse, fine: coarser and finer sets of nodes and weights, whose differences
+            tell the error where there is but one replicate.
+
+    Example:
+        >>> problem, start = ld.Problem(), ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> gauss = averages.GaussHermite(20)
+        >>> ready = averages.choose_nodes(problem, 1, 1, biases=False, nodes=gauss)
+        >>> exact = ld.generalisation_error(problem, start)
+        >>> bool(abs(ready.generalisation_error(problem, start) - exact) < 1e-4)
+        True
     """
 
     z: Float[Array, "replicates points dims"]
@@ -65,6 +78,7 @@ class NodeAverages(AbstractAverages):
     for_label: bool = eqx.field(static=True, default=False)
     draws: int = eqx.field(static=True, default=0)
     copies: int = eqx.field(static=True, default=1)
+    coarsest_nodes: Nodes | None = None
 
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
@@ -107,6 +121,10 @@ class NodeAverages(AbstractAverages):
         if self.coarse is None or self.fine is None:
             return None
         return self._over(self.coarse), self._over(self.fine)
+
+    def coarsest(self) -> "NodeAverages | None":
+        """Averages over nodes two steps coarser."""
+        return None if self.coarsest_nodes is None else self._over(self.coarsest_nodes)
 
     def covariance_of(
         self, problem: Problem, rule: AbstractRule, state: Overlaps, observable: Observable
@@ -158,9 +176,9 @@ class NodeAverages(AbstractAverages):
 
     def _over(self, nodes: Nodes) -> "NodeAverages":
         """The same averages over other nodes."""
-        neighbours = lambda a: (a.z, a.weight, a.coarse, a.fine)
+        neighbours = lambda a: (a.z, a.weight, a.coarsest_nodes, a.coarse, a.fine)
         none = lambda x: x is None
-        return eqx.tree_at(neighbours, self, (*nodes, None, None), is_leaf=none)
+        return eqx.tree_at(neighbours, self, (*nodes, None, None, None), is_leaf=none)
 
     def _sum(
         self, of: Sum, problem: Problem, rule: AbstractRule | None, state: Overlaps, *, score: bool

@@ -17,14 +17,19 @@ _LARGEST_ORDER = 300
 
 
 _NEXT, _FURTHER = 0.85, 0.5
-"""From one body-centred lattice to the next finer one, spacing and reach: both parts of the error
-then fall by 5 or more for functions as steep as tanh, and there are three times as many nodes."""
+"""Factors of spacing and reach from one body-centred lattice to the next finer one: both parts of
+the error then fall by 5 or more for functions as steep as tanh, and there are three times as many
+nodes."""
 
 
 class AbstractNodes(eqx.Module):
     """A rule that gives nodes and weights for averages over N(0, 1)^dims.
 
     Nodes come in independent replicates, whose scatter is the error estimate.
+
+    Example:
+        >>> isinstance(averages.GaussHermite(order=3), averages.AbstractNodes)
+        True
     """
 
     @abc.abstractmethod
@@ -47,6 +52,14 @@ class Trapezoid(AbstractNodes):
     distance of the nearest singularity from the real axis; for tanh that is far better than
     Gauss-Hermite with as many nodes (Trefethen & Weideman, SIAM Review 56, 385 (2014)). Its
     neighbours have 3/4 and 4/3 of the points a direction.
+
+    Args:
+        points: nodes in each direction.
+
+    Example:
+        >>> z, weight = averages.Trapezoid(points=50).nodes(1)
+        >>> round(float(jnp.sum(weight * z[0, :, 0] ** 2)), 6)
+        1.0
     """
 
     points: int = eqx.field(static=True, default=128)
@@ -67,6 +80,14 @@ class GaussHermite(AbstractNodes):
     """Product Gauss-Hermite nodes, order**dims of them: exact for polynomials.
 
     Its neighbours have 3/4 and 4/3 of the order.
+
+    Args:
+        order: nodes in each direction.
+
+    Example:
+        >>> z, weight = averages.GaussHermite(order=3).nodes(1)
+        >>> round(float(jnp.sum(weight * z[0, :, 0] ** 4)), 6)
+        3.0
     """
 
     order: int = eqx.field(static=True, default=48)
@@ -90,13 +111,22 @@ class GaussHermite(AbstractNodes):
 class BodyCentred(AbstractNodes):
     """A body-centred cubic lattice within a ball, weighted by the density.
 
-    spacing: of the cubic lattice, whose nodes and whose cells' centres are the nodes, in standard
-        deviations, > 0. reach: radius of the ball, > 0.
-
     A function whose Fourier transform decays alike in all directions needs 2^(dims/2 - 1) times
-    fewer of them than of a cubic lattice (Conway & Sloane, Sphere Packings, chapter 2), and a
-    ball holds 0.31 (dims = 4) or 0.16 (5) of its cube. Closed under permutations and flips.
-    Raises: ValueError for a spacing or a reach out of bounds, or more than 5e6 nodes.
+    fewer of them than of a cubic lattice (Conway & Sloane, Sphere Packings, chapter 2), and a ball
+    holds 0.31 (dims = 4) or 0.16 (5) of its cube. Closed under permutations and flips.
+
+    Args:
+        spacing: of the cubic lattice, whose nodes and whose cells' centres are the nodes, in
+            standard deviations, > 0.
+        reach: radius of the ball, > 0.
+
+    Raises:
+        ValueError: for a spacing or a reach out of bounds, or more than 5e6 nodes.
+
+    Example:
+        >>> z, weight = averages.BodyCentred(spacing=1.0, reach=6.0).nodes(2)
+        >>> round(float(jnp.sum(weight * z[0, :, 0] ** 2)), 4)
+        1.0
     """
 
     spacing: float = eqx.field(static=True)
@@ -127,9 +157,17 @@ class BodyCentred(AbstractNodes):
 class QuasiMonteCarlo(AbstractNodes):
     """Scrambled Sobol nodes, unbiased, with fixed seeds.
 
-    points: per replicate, a power of two. replicates: independent scramblings, >= 2.
-    symmetric: whether `choose_averages` closes them under the problem's symmetries: it takes
-        fewer, with all their images under exchanges of units, about as many in all.
+    Args:
+        points: per replicate, a power of two.
+        replicates: independent scramblings, >= 2.
+        seed: of the scramblings.
+        symmetric: whether `choose_averages` closes them under the problem's symmetries: it takes
+            fewer, with all their images under exchanges of units, about as many in all.
+
+    Example:
+        >>> z, weight = averages.QuasiMonteCarlo(points=256, replicates=2).nodes(1)
+        >>> z.shape, round(float(jnp.sum(weight * z[0, :, 0] ** 2)), 1)
+        ((2, 256, 1), 1.0)
     """
 
     points: int = eqx.field(static=True, default=4096)
@@ -160,7 +198,18 @@ class QuasiMonteCarlo(AbstractNodes):
 
 
 class MonteCarlo(AbstractNodes):
-    """Plain random nodes, for checks of the other rules. replicates >= 2."""
+    """Plain random nodes, for checks of the other rules. replicates >= 2.
+
+    Args:
+        points: nodes in each replicate.
+        replicates: independent sets of nodes, at least 2.
+        seed: of the random nodes.
+
+    Example:
+        >>> z, weight = averages.MonteCarlo(points=100, replicates=2).nodes(3)
+        >>> z.shape, weight.shape
+        ((2, 100, 3), (100,))
+    """
 
     points: int = eqx.field(static=True, default=65536)
     replicates: int = eqx.field(static=True, default=4)
@@ -181,6 +230,7 @@ class MonteCarlo(AbstractNodes):
 
 
 def _require_size(name: str, count: int, least: int, dims: int) -> None:
+    # Five million nodes of four fields take 160 MB, and their averages several times that.
     if not least <= count or count**dims > 5_000_000:
         raise ValueError(
             f"{name}={count}) in {dims} dimensions makes {count**dims:.3g} nodes; it must be at "

@@ -107,7 +107,7 @@ def modulations(
         return rule.modulations(problem, samples._replace(overlaps=seen), own)
 
     samples = Sample(*map(apart, (lam, y, draws, one)))
-    return Modulation(*(x.reshape(lam.shape) for x in jax.vmap(episode)(samples)))
+    return Modulation(*(x.reshape(lam.shape) for x in jax.vmap(episode)(samples)[:2]))
 
 
 def clean_teacher_output(
@@ -126,6 +126,7 @@ def clean_teacher_output(
     def averaged(one_rho: Float[Array, " m"]) -> Float[Array, ""]:
         return density @ jax.vmap(problem.teacher, (None, 0))(one_rho, zeta)
 
+    # Batches of 1024 fields bound the memory, whatever the number of nodes.
     return jax.lax.map(averaged, rho, batch_size=min(1024, len(rho)))
 
 

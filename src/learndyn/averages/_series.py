@@ -62,10 +62,18 @@ class SeriesAverages(AbstractAverages):
     Exact in every symmetry of the problem: permutations of units, and signs of odd ones. So a
     symmetric state stays symmetric. Right at singular covariances, derivatives included.
 
-    rules: those of one level, or of several with a leading axis. level: which, a position in
-    `learndyn.integrals.smooth.LEVELS`; None: `Exact` rules of polynomial units.
-    even: whether all units are odd, or all even, without biases, so that half of the nodes do.
-    curved: whether the second derivative of the student's unit is continuous.
+    Attributes:
+        rules: those of one level, or of several with a leading axis.
+        level: which, a position in `learndyn.integrals.smooth.LEVELS`; None: `Exact` rules of
+            polynomial units.
+        even: whether all units are odd, or all even, without biases, so that half of the nodes do.
+        curved: whether the second derivative of the student's unit is continuous.
+
+    Example:
+        >>> tanh = ld.Problem(ld.Tanh(), ld.Tanh())
+        >>> series = averages.choose_averages(tanh, 1, 1, rule=ld.SGD(lr=0.5), biases=False)
+        >>> isinstance(series, averages.SeriesAverages), series.even
+        (True, True)
     """
 
     rules: Rules
@@ -205,6 +213,7 @@ def _lattice_error(level: Lattices, table: np.ndarray) -> float:
             # The same average of the function moved by as much, on the fine grid.
             moved = np.interp(_FINE_GRID + (x[0] - xi[0]), _FINE_GRID, values)
             size = np.sqrt(moved**2 @ exact_weight)
+            # A function that is zero has no error: 1e-300 only prevents 0 / 0.
             errors.append(abs(rough - moved @ exact_weight) / max(size, 1e-300))
     return float(max(errors))
 

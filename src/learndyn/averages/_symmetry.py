@@ -109,7 +109,17 @@ class Closed(AbstractNodes):
 
 
 class SymmetryWarning(UserWarning):
-    """Averages do not keep the symmetries of the problem."""
+    """Averages do not keep the symmetries of the problem.
+
+    Example:
+        >>> import warnings
+        >>> plain = averages.MonteCarlo(points=100, replicates=2)
+        >>> given = {"rule": ld.SGD(lr=0.5), "biases": False, "averages": plain}
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     ready = averages.choose_averages(ld.Problem(), 2, 2, **given)
+        >>> issubclass(said[0].category, averages.SymmetryWarning)
+        True
+    """
 
 
 def warn_unless_closed(nodes: AbstractNodes, dims: int, symmetry: Symmetry) -> None:
@@ -117,6 +127,7 @@ def warn_unless_closed(nodes: AbstractNodes, dims: int, symmetry: Symmetry) -> N
     _warn_once(nodes, dims, symmetry)
 
 
+# The cache is what makes it once; a session has fewer combinations than 256.
 @functools.lru_cache(maxsize=256)
 def _warn_once(nodes: AbstractNodes, dims: int, symmetry: Symmetry) -> None:
     z, weight = nodes.nodes(dims)

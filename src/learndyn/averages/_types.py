@@ -40,7 +40,13 @@ def not_negative(
 
 
 class AbstractAverages(eqx.Module):
-    """A way of taking Gaussian averages, made ready for one problem, one rule and one size."""
+    """A way of taking Gaussian averages, made ready for one problem, one rule and one size.
+
+    Example:
+        >>> exact = averages.choose_averages(ld.Problem(), 1, 1, biases=False)
+        >>> isinstance(exact, averages.AbstractAverages), float(exact.rtol)
+        (True, 0.0)
+    """
 
     @abc.abstractmethod
     def field_averages(
@@ -58,6 +64,11 @@ class AbstractAverages(eqx.Module):
         error. None: exact to rounding, or known otherwise."""
         return None
 
+    def coarsest(self) -> "AbstractAverages | None":
+        """Averages two steps coarser, which tell whether errors fall as regularly as two
+        differences from neighbours pretend. None: neighbours are believed."""
+        return None
+
     def levels(self) -> "AbstractAverages | None":
         """Coarser, these and finer averages in arrays with a leading axis of three, where one
         compiled program serves them all; else None."""
@@ -71,7 +82,7 @@ class AbstractAverages(eqx.Module):
 
     @property
     def replicates(self) -> int:
-        """How many independent sets of random nodes there are, whose scatter tells the error where
+        """How many independent sets of random nodes there are, whose scatter is the error where
         no levels do; 0: none, since the averages do not come from nodes."""
         return 0
 

@@ -32,6 +32,9 @@ class Verdict:
     standard error of the measured one. detail: a sentence with the numbers behind it.
     false_alarm: at most how likely the claim was to fail although it is true, with the errors
     that were measured, or its control to be accepted; 0 where chance plays no part.
+    control: the number of the control, drawn next to the other two: what the wrong theory predicts
+    in place of `predicted`, or what is measured where the claim must not hold; NaN where there is
+    no such number.
     """
 
     predicted: float
@@ -41,6 +44,7 @@ class Verdict:
     control_rejected: bool
     detail: str
     false_alarm: float
+    control: float = math.nan
 
     @property
     def good(self) -> bool:

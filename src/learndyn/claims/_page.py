@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learndyn._checks import require_extra
+from learndyn._extras import require_extra
+from learndyn.claims._marks import marks_of
 from learndyn.claims._scorecard import (
     CARD,
     Ending,
@@ -69,6 +70,7 @@ def _page(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
     )
     environment.filters["number"] = lambda value: f"{value:.5g}"
+    environment.filters["marks"] = marks_of
     environment.filters["figure"] = lambda name: _embedded(folder / "figures" / f"{name}.png")
     # Without a claim, the page is about the process that failed to settle one.
     attributes = rows[0].attributes if rows else provenance() | dict(run)

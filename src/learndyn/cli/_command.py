@@ -15,8 +15,8 @@ import jax
 
 from learndyn.cli._claims import rebuild_page
 from learndyn.cli._doctor import doctor
-from learndyn.cli._explore import animate, explore
 from learndyn.cli._report import report, show_files
+from learndyn.cli._reproduce import ReproduceCommand
 from learndyn.cli._runs import Kept, run_level, with_origin
 from learndyn.cli._settings import Settings, settings_from
 from learndyn.cli._write import write
@@ -31,6 +31,7 @@ class Command:
         self.level = type(options).__name__.lower()
         self.settings: Settings | None = None
         self.kept = Kept()
+        self.entries: ReproduceCommand | None = None
 
     def run(self) -> int:
         """Do it, and say what came out.
@@ -41,14 +42,13 @@ class Command:
         """
         if self.level == "report":
             return rebuild_page(self.options.folder)
-        if self.level == "explore":
-            return explore(self.options)
-        if self.level == "animate":
-            return animate(self.options)
         if self.level == "doctor":
             return doctor()
         began = time.perf_counter()
         jax.config.update("jax_enable_x64", True)
+        if self.level == "reproduce":
+            self.entries = ReproduceCommand(self.options)
+            return self.entries.run()
         if self.level == "sweep":
             self._sweep().run()
             return 0
@@ -88,6 +88,8 @@ class Command:
         """Write what is finished after an interruption, and say what that is."""
         if self.level == "sweep":
             return self._sweep().kept()
+        if self.entries is not None:
+            return self.entries.kept()
         nothing = "nothing was finished, so nothing is written"
         if self.settings is None:
             return nothing

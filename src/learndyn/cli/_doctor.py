@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import learndyn as ld
-from learndyn._checks import require_extra
+from learndyn._extras import require_extra
 from learndyn._version import __version__, versions
 
 _EXTRAS = {"plot": "matplotlib", "sweep": "zarr", "images": "sklearn", "report": "jinja2"}

@@ -34,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with patient_streams():
         if list(arguments) == ["--version"]:
             return show_version()
-        return carry_out(parse(arguments))
+        options = parse(arguments)
+        if getattr(options, "list", False):
+            from learndyn.cli._reproduce import list_entries
+
+            return list_entries()
+        return carry_out(options)
 
 
 def show_version() -> int:
@@ -49,6 +54,8 @@ def carry_out(options: Any) -> int:
     in_own_process = "jax" not in sys.modules
     command = None
     try:
+        if (shown := type(options).__name__.lower()) in ("explore", "animate"):
+            return _show(shown, options)
         if in_own_process:
             configure()
         with modules_kept() if in_own_process else contextlib.nullcontext():
@@ -63,6 +70,14 @@ def carry_out(options: Any) -> int:
         # After the progress bar, which stands in the last line.
         print(f"\nlearndyn: interrupted: {kept}.", file=sys.stderr)
         end(INTERRUPTED, at_once=in_own_process)
+
+
+def _show(what: str, options: Any) -> int:
+    """The subcommands that draw datasets, which need no JAX and so answer in a second."""
+    os.environ.setdefault("MPLBACKEND", "agg")
+    from learndyn.cli import _explore
+
+    return getattr(_explore, what)(options)
 
 
 INTERRUPTED = 130

@@ -24,7 +24,7 @@ Layer = float | Literal["mean", "sqrt", "gaussian"]
 
 @dataclass(frozen=True)
 class ProblemOptions:
-    """What is learned: y = sum_n v*_n g*(w*_n.x / sqrt N + b*_n) + noise."""
+    """What is learned: y = sum_j v*_j g*(w*_j.x / sqrt n + b*_j) + noise."""
 
     student: StudentUnit = "erf"
     """Activation of the student's units; erf is erf(x / sqrt 2)."""
@@ -59,7 +59,7 @@ class RuleOptions:
     momentum: float | None = None
     """Momentum beta of each step, 0 <= beta < 1."""
     slow_momentum: float | None = None
-    """Instead of beta: gamma, with 1 - beta = gamma / N, so that momentum matters at large N."""
+    """Instead of beta: gamma, with 1 - beta = gamma / n, so that momentum matters at large n."""
     schedule: Literal["constant", "power", "cosine"] = "constant"
     """How all rates change with alpha. power: (1 + alpha / scale)^-power; cosine: from 1 to
     `final` between alpha = 0 and scale."""
@@ -80,7 +80,7 @@ class StartOptions:
     m: Annotated[int | None, arg(aliases=("-m",))] = None
     """Units of the teacher. None: 4, or what the file has."""
     n: Annotated[int | None, arg(aliases=("-n",))] = None
-    """Input dimension N. The ODE has N = infinity and uses it only to draw weights. None: 784,
+    """Input dimension. The ODE has n = infinity and uses it only to draw weights. None: 784,
     or what the inputs or the file have."""
     seed: int = 0
     """Seed of all random numbers. The same seed gives `ode` and `sgd` the same start."""
@@ -112,7 +112,7 @@ class StartOptions:
 
 @dataclass(frozen=True)
 class TimeOptions:
-    """When to save; alpha = steps / N."""
+    """When to save; alpha = steps / n."""
 
     alpha_max: float = 100.0
     """Last time."""
@@ -164,12 +164,13 @@ class EnsembleOptions:
 
     runs: int = 1
     """Independent runs from the same start; the figure shows their median and spread."""
-    theory: Literal["auto", "on", "off"] = "auto"
+    theory: Literal["auto", "on", "band", "off"] = "auto"
     """Also solve the ODE from the same overlaps; it is drawn under the runs and saved as
     OUTPUT-ode.nc. --theory alone is on, --no-theory is off; auto: where that takes seconds, by
-    closed forms for at most 8 units in all, on fresh Gaussian samples. It is the theory of white
-    inputs: for digits it starts from the overlaps of the fields, and departs from the runs later,
-    as learning depends on each eigenvalue."""
+    closed forms for at most 8 units in all, on fresh Gaussian samples. band: with the scatter of
+    one run that theory predicts, eg_std / sqrt n; it takes some seconds more. It is the theory of
+    white inputs: for digits it starts from the overlaps of the fields, and departs from the runs
+    later, as learning depends on each eigenvalue."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class ExperimentOptions:
     """What the samples are."""
 
     inputs: Literal["gaussian", "digits", "digits-whitened"] = "gaussian"
-    """Inputs: N(0, 1), or images of digits (standardised, N = 61), raw or PCA-whitened."""
+    """Inputs: N(0, 1), or images of digits (standardised, n = 61), raw or PCA-whitened."""
     train_size: int | None = None
     """Draw from a finite training set of this many samples. None: a fresh one at every step."""
     replace: bool = True
@@ -196,14 +197,14 @@ class LangevinOptions:
 
 @dataclass(frozen=True)
 class Ode(Common):
-    """The limit N = infinity: overlaps and generalisation error by an ODE."""
+    """The limit n = infinity: overlaps and generalisation error by an ODE."""
 
     solver: SolverOptions = field(default_factory=SolverOptions)
 
 
 @dataclass(frozen=True)
 class Sgd(Common):
-    """The experiment: SGD on weights at finite N, for any inputs."""
+    """The experiment: SGD on weights at finite n, for any inputs."""
 
     ensemble: EnsembleOptions = field(default_factory=EnsembleOptions)
     experiment: ExperimentOptions = field(default_factory=ExperimentOptions)
@@ -211,14 +212,14 @@ class Sgd(Common):
 
 @dataclass(frozen=True)
 class Chain(Common):
-    """The law of SGD with Gaussian inputs at any N >= k + m, at a cost that N does not change."""
+    """The law of SGD with Gaussian inputs at any n >= k + m, at a cost that n does not change."""
 
     ensemble: EnsembleOptions = field(default_factory=EnsembleOptions)
 
 
 @dataclass(frozen=True)
 class Langevin(Common):
-    """The ODE with the noise of finite N, to first order in 1 / sqrt N."""
+    """The ODE with the noise of finite n, to first order in 1 / sqrt n."""
 
     ensemble: EnsembleOptions = field(default_factory=EnsembleOptions)
     langevin: LangevinOptions = field(default_factory=LangevinOptions)
@@ -261,6 +262,26 @@ class Animate:
 
 
 @dataclass(frozen=True)
+class Reproduce:
+    """Published figures again: each with its dataset, its pictures, and measured next to published
+    numbers."""
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Entries of the atlas, such as goldt2020-fig2a; --list has them all."""
+    list: bool = False
+    """List all entries, one a line: the name, the claim, what it shows. Nothing is run."""
+    all: bool = False
+    """All entries."""
+    quick: bool = False
+    """Smaller sizes, shorter times, fewer runs: seconds for an entry in place of minutes. Without
+    it the published sizes."""
+    output: Annotated[Path, arg(aliases=("-o",))] = Path("learndyn-reproduce")
+    """Folder for NAME.nc, NAME.png and NAME.svg."""
+    force: bool = False
+    """Replace files of these names; else nothing is run where there are any."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """What learndyn runs on (device, float64, versions, cache, extras), and a short self-test."""
 
@@ -295,6 +316,10 @@ EXAMPLES = {
     "animate": """\
   learndyn animate learndyn-sgd.nc
   learndyn animate learndyn-sgd.nc -o run.mp4 --force""",
+    "reproduce": """\
+  learndyn reproduce --list
+  learndyn reproduce goldt2020-fig2a goldt2020-fig3c --quick
+  learndyn reproduce --all --quick -o atlas --force""",
     "doctor": """\
   learndyn doctor""",
 }
@@ -309,6 +334,7 @@ COMMANDS: dict[str, type] = {
     "report": Report,
     "explore": Explore,
     "animate": Animate,
+    "reproduce": Reproduce,
     "doctor": Doctor,
 }
 
@@ -341,7 +367,7 @@ def _with_choices(arguments: Sequence[str]) -> list[str]:
     written = []
     for here, after in itertools.zip_longest(arguments, arguments[1:]):
         written += ["--theory", "off"] if here == "--no-theory" else [here]
-        if here == "--theory" and after not in ("auto", "on", "off"):
+        if here == "--theory" and after not in ("auto", "on", "band", "off"):
             written.append("on")
     return written
 

@@ -13,7 +13,7 @@ import numpy as np
 from learndyn._progress import is_shown
 from learndyn.cli._settings import Settings
 from learndyn.datasets import to_dataset
-from learndyn.dynamics import Level, solve_ode
+from learndyn.dynamics import Level, fluctuations, solve_ode
 from learndyn.inputs import field_overlaps
 from learndyn.states import Overlaps, Weights, overlaps, weights_from_overlaps
 from learndyn.sweeps import Outcome, Plan, assemble, make_plan
@@ -68,7 +68,10 @@ def run_level(level: Level, options: Any, settings: Settings, kept: Kept | None 
     if runs < 1:
         raise ValueError(f"--runs must be at least 1; got {runs}.")
     if settings.theory:
-        datasets["ode"] = _solve(settings, _seen_by_inputs(start, settings), None)
+        seen = _seen_by_inputs(start, settings)
+        datasets["ode"] = _solve(settings, seen, None)
+        if settings.band:
+            datasets["ode"] = datasets["ode"].assign(_spread(settings, seen))
     if runs == 1:
         found = _one_run(level, start, options, settings)
     else:
@@ -162,6 +165,25 @@ def _solve(settings: Settings, start: Overlaps, solver: Any) -> Any:
         )
         jax.block_until_ready(trajectory)
     return to_dataset(trajectory, attributes=settings.attributes)
+
+
+def _spread(settings: Settings, start: Overlaps) -> Any:
+    """The standard deviations of sqrt(n) times each quantity, Q_std and the others."""
+    from learndyn.testing import SCATTER
+
+    shown = elapsed_time("scatter", _shows_progress(settings))
+    with plain_warnings("scatter"), shown:
+        found = fluctuations(
+            settings.problem,
+            settings.rule,
+            start,
+            settings.ts,
+            averages=settings.averages,
+            **SCATTER,
+        )
+        jax.block_until_ready(found)
+    dataset = to_dataset(found)
+    return dataset[[name for name in dataset if str(name).endswith("_std")]]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""From options to the objects of the library."""
+"""The objects of the library that options ask for."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn import problems
-from learndyn._checks import require_extra
+from learndyn._extras import require_extra
 from learndyn.averages import GaussHermite, MonteCarlo, QuasiMonteCarlo, has_biases, has_closed_form
 from learndyn.cli._start import initial_state
 from learndyn.datasets import require_writable
@@ -44,7 +44,7 @@ class Power(eqx.Module):
 
 
 class Cosine(eqx.Module):
-    """From rate at alpha = 0 to final * rate at scale, by half a cosine; then constant."""
+    """Half a cosine from rate at alpha = 0 to final * rate at scale; constant afterwards."""
 
     rate: float
     scale: float
@@ -65,6 +65,7 @@ class Settings(NamedTuple):
     inputs: AbstractInputs | TrainingSet
     averages: Any
     theory: bool
+    band: bool
     n: int
     key: jax.Array
     output: Path
@@ -89,7 +90,7 @@ def settings_from(options: Any, level: str) -> Settings:
     averages = averages_from(options.averages)
     wanted = getattr(getattr(options, "ensemble", None), "theory", "off")
     cheap = wanted == "auto" and _is_cheap(problem, rule, start, inputs, averages)
-    theory = cheap or wanted == "on"
+    theory = cheap or wanted in ("on", "band")
     output = output_path(options.output, level, png, ["ode"] if theory else [])
     return Settings(
         problem,
@@ -99,6 +100,7 @@ def settings_from(options: Any, level: str) -> Settings:
         inputs,
         averages,
         theory,
+        wanted == "band",
         n,
         jax.random.fold_in(key, 1),
         output,

@@ -62,12 +62,21 @@ class Scale(NamedTuple):
 class Convention:
     """Somebody else's scaling: what was asked for, in ours, and the way there and back.
 
-    source: whose it is. problem, rule: what was given, in our scaling, ready for every level.
-    scales: ours = factor * theirs ** power, by quantity; a quantity that is not there has the same
-        numbers on both sides.
-    data: results that came with it, as a dataset in our scaling; None where there are none.
-
     The quantities: time, eg, noise, lr, lr_second, lr_bias, weight_decay, w, v, b, overlaps.
+
+    Args:
+        source: whose it is.
+        problem, rule: what was given, in our scaling, ready for every level.
+        scales: ours = factor * theirs ** power, by quantity; a quantity that is not there has the
+            same numbers on both sides.
+        data: results that came with it, as a dataset in our scaling; None where there are none.
+
+    Example:
+        >>> paper = conventions.from_torch(lr=0.001, n=784)
+        >>> paper.problem, paper.rule
+        (Problem(student=Erf(), teacher=Erf(), loss=Squared()), SGD(lr=1.568))
+        >>> round(float(paper.theirs("lr", 0.2)), 7)
+        0.0001276
     """
 
     source: str
@@ -79,18 +88,34 @@ class Convention:
     def ours(self, quantity: str, value: Any) -> Any:
         """A number or array of theirs in our scaling; elementwise, of any shape.
 
-        Raises: ValueError for an unknown quantity.
+        Args:
+            quantity: one of the quantities above, such as "time".
+            value: a number or array of theirs.
 
-        >>> paper.ours("time", t)
+        Raises:
+            ValueError: for an unknown quantity.
+
+        Example:
+            >>> paper = conventions.from_torch(lr=0.001, n=784)
+            >>> round(float(paper.ours("time", 78400)), 6)
+            100.0
         """
         return self._scale(quantity).ours(_array(value))
 
     def theirs(self, quantity: str, value: Any) -> Any:
         """A number or array of ours in their scaling; elementwise, of any shape.
 
-        Raises: ValueError for an unknown quantity.
+        Args:
+            quantity: one of the quantities above, such as "eg".
+            value: a number or array of ours.
 
-        >>> paper.theirs("eg", run.eg)
+        Raises:
+            ValueError: for an unknown quantity.
+
+        Example:
+            >>> paper = conventions.from_torch(lr=0.001, n=784)
+            >>> round(float(paper.theirs("lr", 0.2)), 7)
+            0.0001276
         """
         return self._scale(quantity).theirs(_array(value))
 
@@ -99,6 +124,9 @@ class Convention:
 
         The coordinate alpha holds their time, and swept rates and noise their values; variables
         keep their names. The attributes `problem` and `rule` stay ours.
+
+        Args:
+            dataset: one of `to_dataset`, `sweep` or `load`.
         """
         names = [name for name in (*_VARIABLES, *_COORDINATES) if name in dataset.variables]
         moved = {}

@@ -29,23 +29,38 @@ def from_torch(
 
     PyTorch's layers multiply inputs without 1/sqrt(n), `MSELoss` has no 1/2, and `lr` has no 1/n.
     So our rates are 2 n lr for all layers, and our first layer is sqrt(n) times theirs, W, so that
-    Q = W W^T. One call of `optimizer.step()` is a step: `ours("time", steps)` is
-    steps / n. `MSELoss` on clean labels is twice our eg.
-    lr: of `torch.optim.SGD`, one for all layers. n: in_features.
-    loss: "mse" is `MSELoss`; "half mse" is half of it. reduction: as in `MSELoss`.
-    scaled: the first layer's output is divided by sqrt(n), so that its weights are ours, and its
-        rate is 2 lr.
-    second, bias: whether the second layer and the first layer's biases are trained; both with lr.
-    weight_decay: that of the first layer's parameter group; ours acts on no other layer.
-    momentum: None, or in [0, 1), without dampening and Nesterov's step.
-    batch_size: samples of each step. problem: units and noise; None: erf units without noise.
-    Worked number: lr = 0.001, n = 784 and `MSELoss` are eta = 1.568. PyTorch's default weights,
-        uniform in +-1/sqrt(n), have Q_ii = 1/3.
-    Raises: ValueError for numbers out of range, or another loss or reduction.
-    Source: PyTorch's documentation of `SGD`, `Linear` and `MSELoss`.
+    Q = W W^T. One call of `optimizer.step()` is a step: `ours("time", steps)` is steps / n.
+    `MSELoss` on clean labels is twice our eg.
 
-    >>> ld.conventions.from_torch(lr=0.001, n=784).rule.lr
-    >>> ld.conventions.from_torch(lr=0.001, n=784).theirs("lr", 0.2)     # PyTorch's lr for 0.2
+    Worked number: lr = 0.001, n = 784 and `MSELoss` are eta = 1.568. PyTorch's default weights,
+    uniform in +-1/sqrt(n), have Q_ii = 1/3.
+
+    Args:
+        lr: of `torch.optim.SGD`, one for all layers.
+        n: in_features.
+        loss: "mse" is `MSELoss`; "half mse" is half of it.
+        reduction: as in `MSELoss`.
+        scaled: the first layer's output is divided by sqrt(n), so that its weights are ours, and
+            its rate is 2 lr.
+        second, bias: whether the second layer and the first layer's biases are trained; both with
+            lr.
+        weight_decay: that of the first layer's parameter group; ours acts on no other layer.
+        momentum: None, or in [0, 1), without dampening and Nesterov's step.
+        batch_size: samples of each step.
+        problem: units and noise; None: erf units without noise.
+
+    Raises:
+        ValueError: for numbers out of range, or another loss or reduction.
+
+    Source:
+        PyTorch's documentation of `SGD`, `Linear` and `MSELoss`.
+
+    Example:
+        >>> torch = conventions.from_torch(lr=0.001, n=784)
+        >>> torch.rule
+        SGD(lr=1.568)
+        >>> round(float(torch.ours("time", 78400)), 6)
+        100.0
     """
     if loss not in _GRADIENT or reduction not in ("mean", "sum"):
         raise ValueError(

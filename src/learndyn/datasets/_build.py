@@ -11,6 +11,7 @@ from learndyn._types import RealLike
 from learndyn.datasets._derived import register
 from learndyn.datasets._flows import flow_parts, is_flow
 from learndyn.datasets._provenance import provenance
+from learndyn.datasets._schema import number_units
 from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
 from learndyn.dynamics import Fluctuations, Trajectory
 from learndyn.problems import Problem
@@ -51,18 +52,29 @@ def to_dataset(
 ) -> "xarray.Dataset":
     """A trajectory as a labelled dataset that says where it comes from.
 
-    trajectory: what a level returns, `Fluctuations`, or a dict of arrays. A trajectory knows its
-        problem, rule, level, n and requested times, so that it alone suffices. Or a `flow.Run` or
-        `flow.Jumps`, which go with `over`, `seed` and `attributes` alone.
-    problem, rule, level, n, ts: for a dict of arrays, or in place of what the trajectory knows.
-        ts: the requested times, the coordinate `alpha`; the true ones, step / n, are in
-        `alpha_actual`. seed: an integer or a JAX random key. Problem and rule are attributes as
-        JSON, in which a number that is the same in all runs stands once.
-    over: names and values of the trajectory's leading batch axes, for example
-        {"seed": range(32)} after a vmap over 32 keys.
-    attributes: further ones.
+    Args:
+        trajectory: what a level returns, `Fluctuations`, or a dict of arrays. A trajectory knows
+            its problem, rule, level, n and requested times, so that it alone suffices. Or a
+            `flow.Run` or `flow.Jumps`, which go with `over`, `seed` and `attributes` alone.
+        problem, rule, level, n: for a dict of arrays, or in place of what the trajectory knows.
+            Problem and rule are attributes as JSON, in which a number that is the same in all runs
+            stands once.
+        seed: an integer or a JAX random key.
+        ts: the requested times, the coordinate `alpha`, likewise; the true ones, step / n, are in
+            `alpha_actual`.
+        over: names and values of the trajectory's leading batch axes, for example {"seed":
+            range(32)} after a vmap over 32 keys.
+        attributes: further ones.
 
-    Raises: ValueError where axes and `over` disagree, or times differ between runs without ts.
+    Raises:
+        ValueError: where axes and `over` disagree, or times differ between runs without ts.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> ds = ld.to_dataset(run)
+        >>> ds.Q.dims, round(float(ds.eg.sel(alpha=2.0)), 4)
+        (('alpha', 'student', 'student_'), 0.0763)
     """
     if is_flow(trajectory):
         _require_unused(problem=problem, rule=rule, level=level, n=n, ts=ts)
@@ -105,6 +117,7 @@ def build(
 ) -> "xarray.Dataset":
     """A dataset of these variables, each described. All are dimensionless, so none has units.
 
+    Hidden units that have no coordinate are numbered from 1.
     Arrays that are not NumPy's are read later; they are described from their names and types.
     long_names: of variables and coordinates that mean something else than in the schema.
     along: the dimensions of coordinates that are not called like theirs.
@@ -126,13 +139,25 @@ def build(
         name: (dims, array, describe_variable(name, _in_memory(array), own.get(name)))
         for name, (dims, array) in variables.items()
     }
-    return xr.Dataset(data, coords, dict(attributes))
+    return number_units(xr.Dataset(data, coords, dict(attributes)))
 
 
 def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps:
     """The state at the saved time nearest to `alpha`, of a dataset of one run.
 
-    Raises: ValueError where the dataset holds more than one run, no overlaps, or NaN there.
+    Args:
+        dataset: of one run.
+        alpha: the time, in units of steps / n.
+
+    Raises:
+        ValueError: where the dataset holds more than one run, no overlaps, or NaN there.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> state = ld.overlaps_at(ld.to_dataset(run), alpha=0.0)
+        >>> np.round(state.R, 6)
+        Array([[0.1]], dtype=float64)
     """
     missing = [name for name in ("Q", "R", "T") if name not in dataset]
     if missing:

@@ -40,19 +40,29 @@ def continue_run(
 ) -> Trajectory:
     """The run goes on from its last time, by the same problem and rule at the same level.
 
-    run: a trajectory, or a dataset of one run. ts: (times,) increasing, from the run's last time
-        on: ts[0] is that time. key: None: the run's own, with which it goes on as if it had never
-        stopped: SGD bit for bit, the chain and Langevin (with the same dt, at a time on its grid
-        of steps) with the same random numbers, to round-off; the ODE to its tolerance.
-    options: of the level, as the run had them: `inputs` of SGD, `averages`, `solver`, `jump_ts`.
-        The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
+    Args:
+        run: a trajectory, or a dataset of one run.
+        ts: (times,) increasing, from the run's last time on: ts[0] is that time.
+        key: None: the run's own, with which it goes on as if it had never stopped: SGD bit for bit,
+            the chain and Langevin (with the same dt, at a time on its grid of steps) with the same
+            random numbers, to round-off; the ODE to its tolerance.
+        options: of the level, as the run had them: `inputs` of SGD, `averages`, `solver`,
+            `jump_ts`. The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
 
-    Returns: the `Trajectory` at ts alone; its first row is the last one of `run`.
-    Raises: ValueError where the run failed, where ts begins elsewhere, and where what the run
-        needs is not kept: weights (by datasets), velocities (by all but SGD's trajectories),
-        a key, inputs that are not the default ones.
+    Returns:
+        The `Trajectory` at ts alone; its first row is the last one of `run`.
 
-    >>> more = ld.continue_run(sgd, jnp.linspace(300.0, 600.0, 301))
+    Raises:
+        ValueError: where the run failed, where ts begins elsewhere, and where what the run needs is
+            not kept: weights (by datasets), velocities (by all but SGD's trajectories), a key,
+            inputs that are not the default ones.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> more = ld.continue_run(run, [2.0, 3.0, 4.0])
+        >>> bool(more.eg[0] == run.eg[-1]), bool(more.eg[-1] < run.eg[-1])
+        (True, True)
     """
     given = _stopped(run)
     ts = checked_times(ts)
@@ -169,7 +179,7 @@ def _require_start(given: _Stopped, ts: Any) -> None:
 
 
 def _require_inputs(given: _Stopped, options: dict[str, Any]) -> None:
-    """Raises: ValueError where the run had inputs of its own, which it does not keep."""
+    """Raises: ValueError where the run had inputs that the user gave, which it does not keep."""
     if given.inputs and "inputs" not in options:
         raise ValueError(
             f"the run drew its inputs from {given.inputs}, which it does not keep: give them again "

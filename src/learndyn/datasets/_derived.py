@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learndyn.datasets._exits import WIDTH, first_below, longest_rest
+from learndyn.datasets._schema import UNITS
 from learndyn.datasets._units import cosines, in_order, matching
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ _NUMBERED = ("coordinate", "coordinate_")
 class Derived:
     """Quantities derived of a dataset, as labelled arrays: `dataset.learndyn`.
 
-    dataset: of a trajectory, of several runs, or of a sweep; of a gradient flow `plateau` and
-        `exit_time` alone. Every dimension of runs (`seed`, swept numbers) stays.
-
     Student units are matched to teacher units at the last time that each run reached: one student
     for each teacher with the largest sum of |cosine|, and each student that is left goes to the
     teacher closest to it. Results have the units in the order of their teachers, those that were
@@ -36,18 +34,39 @@ class Derived:
 
     xarray knows this accessor after `import learndyn` where xarray was imported before, else from
     the first dataset that `ld.to_dataset`, `ld.load` or `ld.sweep` makes.
+
+    Args:
+        dataset: of a trajectory, of several runs, or of a sweep; of a gradient flow `plateau` and
+            `exit_time` alone. Every dimension of runs (`seed`, swept numbers) stays.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.to_dataset(ld.solve_ode(problem, rule, start, [0.0, 1.0, 2.0]))
+        >>> np.round(run.learndyn.alignment().sel(student=1, teacher=1).values, 2)
+        array([0.22, 0.56, 0.76])
+        >>> round(run.learndyn.exit_time(below=0.1).item(), 2)
+        1.41
     """
 
     def __init__(self, dataset: "xarray.Dataset"):
         self._dataset = dataset
 
     def alignment(self) -> "xarray.DataArray":
-        """Cosines of the angles between student and teacher units, R_in / sqrt(Q_ii T_nn).
+        """Cosines of the angles between student and teacher units, R_ij / sqrt(Q_ii T_jj).
 
-        Returns: (…, alpha, student, teacher), in [-1, 1]; NaN where a weight vector is zero.
-        Raises: ValueError where the dataset lacks Q, R or T.
+        Returns:
+            (…, alpha, student, teacher), in [-1, 1]; NaN where a weight vector is zero.
 
-        >>> run.learndyn.alignment().sel(student=1, teacher=1)
+        Raises:
+            ValueError: where the dataset lacks Q, R or T.
+
+        Example:
+            >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+            >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+            >>> run = ld.to_dataset(ld.solve_ode(problem, rule, start, [0.0, 1.0, 2.0]))
+            >>> np.round(run.learndyn.alignment().sel(student=1, teacher=1).values, 2)
+            array([0.22, 0.56, 0.76])
         """
         found = self._labelled(in_order(self._cosines, self._match))
         return _named(found, "alignment", "cosine of student and teacher unit")
@@ -58,10 +77,19 @@ class Derived:
         Its |cosine| with its own teacher minus the largest with another one: 0 on a symmetric
         plateau, 1 where it equals its teacher and teachers are orthogonal, below 0 while another
         teacher is nearer. With one teacher it is |cosine|.
-        Returns: (…, alpha, student).
-        Raises: ValueError where the dataset lacks Q, R or T.
 
-        >>> run.learndyn.specialisation().isel(alpha=-1).min()
+        Returns:
+            (…, alpha, student).
+
+        Raises:
+            ValueError: where the dataset lacks Q, R or T.
+
+        Example:
+            >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+            >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+            >>> run = ld.to_dataset(ld.solve_ode(problem, rule, start, [0.0, 1.0, 2.0]))
+            >>> np.round(run.learndyn.specialisation().sel(student=1).values, 2)
+            array([0.22, 0.56, 0.76])
         """
         size = abs(self.alignment())
         own = size["teacher"] == size["teacher_of_unit"]
@@ -75,9 +103,16 @@ class Derived:
 
         So R has the overlap with the own teacher on its diagonal. Variables that number overlaps,
         such as the covariance of fluctuations, are left out.
-        Raises: ValueError where the dataset lacks Q, R or T.
 
-        >>> runs.learndyn.order().R.mean("seed")
+        Raises:
+            ValueError: where the dataset lacks Q, R or T.
+
+        Example:
+            >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+            >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+            >>> run = ld.to_dataset(ld.solve_ode(problem, rule, start, [0.0, 1.0, 2.0]))
+            >>> run.learndyn.order().R.dims
+            ('alpha', 'student', 'teacher')
         """
         dataset, match = self._dataset, self._match
         numbered = [name for name, x in dataset.items() if set(_NUMBERED) & set(x.dims)]
@@ -94,14 +129,24 @@ class Derived:
     ) -> "xarray.DataArray":
         """When eg first falls below a value, interpolated linearly between saved times.
 
-        below: > 0, a number or an array along dimensions of runs. None: `fraction` of the value
-            on each run's own plateau, so that this is the time of escape.
-        fraction: in (0, 1).
-        Returns: (…) in units of alpha, of t for a gradient flow, whose loss takes the place of eg;
-            NaN for runs that do not fall so far, or have no plateau.
-        Raises: ValueError for a dataset without eg or loss over time, or numbers out of range.
+        Args:
+            below: > 0, a number or an array along dimensions of runs. None: `fraction` of the value
+                on each run's own plateau, so that this is the time of escape.
+            fraction: in (0, 1).
 
-        >>> runs.learndyn.exit_time(below=1e-3).median("seed")
+        Returns:
+            (…) in units of alpha, of t for a gradient flow, whose loss takes the place of eg; NaN
+            for runs that do not fall so far, or have no plateau.
+
+        Raises:
+            ValueError: for a dataset without eg or loss over time, or numbers out of range.
+
+        Example:
+            >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+            >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+            >>> run = ld.to_dataset(ld.solve_ode(problem, rule, start, [0.0, 1.0, 2.0]))
+            >>> round(run.learndyn.exit_time(below=0.1).item(), 2)
+            1.41
         """
         if below is None:
             return self.plateau(fraction=fraction)["exit"]
@@ -118,13 +163,24 @@ class Derived:
         A plateau is a stretch in which eg stays within the share `width` of a value, and after
         which it falls below `fraction` of that value in less time than it rested: so curves that
         fall like exponentials or powers have none, nor has the end of a run.
-        width, fraction: in (0, 1).
-        Returns: variables over (…): `eg` (of a gradient flow `loss`), the median on the plateau;
+
+        Args:
+            width, fraction: in (0, 1).
+
+        Returns:
+            Variables over (…): `eg` (of a gradient flow `loss`), the median on the plateau;
             `begin`, `end`, saved times between which it lasts; `exit`, when it has fallen to
             `fraction`. NaN for runs without a plateau.
-        Raises: ValueError for a dataset without eg or loss over time, or numbers out of range.
 
-        >>> run.learndyn.plateau()["exit"]
+        Raises:
+            ValueError: for a dataset without eg or loss over time, or numbers out of range.
+
+        Example:
+            >>> import xarray as xr
+            >>> eg = [1.0, 0.1, 0.1, 0.1, 0.1, 0.01, 0.001]
+            >>> run = xr.Dataset({"eg": ("alpha", eg)}, coords={"alpha": np.arange(7.0)})
+            >>> float(run.learndyn.plateau()["eg"]), float(run.learndyn.plateau()["begin"])
+            (0.1, 1.0)
         """
         import xarray as xr
 
@@ -152,7 +208,11 @@ class Derived:
     def _labelled(self, found: Any) -> Any:
         """`found`, whose units are in order, with their numbers."""
         match = self._match
-        numbers = {dim: np.arange(1, n + 1) for dim, n in found.sizes.items() if dim in _UNITS}
+        numbers = {
+            dim: (dim, np.arange(1, n + 1), {"long_name": UNITS[dim]})
+            for dim, n in found.sizes.items()
+            if dim in UNITS
+        }
         runs = [*match.order.dims]
         labels = {"unit": (runs, match.order.values + 1)}
         labels |= {"teacher_of_unit": (runs, match.teacher.values)}
@@ -186,9 +246,6 @@ class Derived:
             )
         actual = dataset.get("alpha_actual") if clock == "alpha" else None
         return dataset[clock] if actual is None else actual, dataset[name], clock
-
-
-_UNITS = ("student", "student_", "teacher", "teacher_")
 
 
 def register() -> None:

@@ -1,22 +1,21 @@
-"""Datasets on disk: NetCDF for one file, Zarr for sweeps, never pickle."""
+"""Datasets on disk: NetCDF for one file, Zarr for sweeps, never pickle.
+
+To read a dataset takes no JAX: what only `save` needs is imported there.
+"""
 
 import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn._checks import brief, require_extra
-from learndyn.datasets._build import to_dataset
+from learndyn._extras import require_extra
 from learndyn.datasets._derived import register
-from learndyn.datasets._flows import is_flow
-from learndyn.datasets._provenance import SCHEMA_VERSION
-from learndyn.dynamics import Fluctuations, Trajectory
-from learndyn.states import Overlaps, Weights
+from learndyn.datasets._schema import SCHEMA_VERSION, number_units
 
 if TYPE_CHECKING:
     import xarray
@@ -28,28 +27,39 @@ _NETCDF = (".nc", ".nc4", ".h5", ".netcdf")
 
 
 def save(
-    dataset: "xarray.Dataset | Trajectory | Fluctuations | Weights | Overlaps | Any",
+    dataset: Any,
     path: str | os.PathLike[str] | Any,
 ) -> Path:
     """Write `dataset`: NetCDF for a path ending in .nc, Zarr for .zarr. Replaces what is there.
 
     A trajectory, a `flow.Run` or `flow.Jumps` is written as its dataset, `to_dataset(trajectory)`;
-    a batch of runs needs `over` there. `Weights` and `Overlaps` go
-    to a path ending in .npz, bit for bit, from which `read_state` gives them back.
+    a batch of runs needs `over` there. `Weights` and `Overlaps` go to a path ending in .npz, bit
+    for bit, from which `read_state` gives them back.
 
-    The file appears when it is complete, so an interrupted run leaves no half of one.
-    Attributes that the formats cannot hold (None, booleans, dicts, lists) are kept as JSON;
-    `load` gives them back.
+    The file appears when it is complete, so an interrupted run leaves no half of one. Attributes
+    that the formats cannot hold (None, booleans, dicts, lists) are kept as JSON; `load` gives them
+    back.
 
-    Returns: the path. Raises: ValueError for anything else, another ending, or an
-    attribute that is none of these; OSError where no file can be written there; ImportError where
-    Zarr is not installed.
+    Args:
+        dataset: a dataset, a trajectory, a `flow.Run`, `flow.Jumps`, `Weights` or `Overlaps`.
+        path: where to write; its ending chooses the format.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for anything else, another ending, or an attribute that is none of these.
+        OSError: where no file can be written there.
+        ImportError: where Zarr is not installed.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> ld.save(start, "start.npz").name
+        'start.npz'
+        >>> bool((ld.read_state("start.npz").Q == start.Q).all())
+        True
     """
-    if isinstance(dataset, Trajectory | Fluctuations) or is_flow(dataset):
-        dataset = to_dataset(dataset)
-    is_state = isinstance(dataset, Weights | Overlaps)
-    if not is_state:
-        _require_dataset(dataset)
+    dataset, is_state = _as_saved(dataset)
     path = require_writable(path)
     if is_state:
         return _save_state(dataset, path)
@@ -77,9 +87,23 @@ def save(
 def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     """Read a dataset into memory as it was when saved; the file is closed afterwards.
 
-    Raises: FileNotFoundError, or another OSError where it cannot be read; ValueError for a path
-    that ends in neither .nc nor .zarr, for contents that are no dataset, and for a dataset of a
-    schema that a later version of learndyn wrote; ImportError where Zarr is not installed.
+    Files of schemas 0 and 1 did not number the hidden units; the dataset does, from 1.
+
+    Args:
+        path: of a .nc file or a .zarr folder.
+
+    Raises:
+        FileNotFoundError: where there is no such file; another OSError where it cannot be read.
+        ValueError: for a path that ends in neither .nc nor .zarr, for contents that are no dataset,
+            and for a dataset of a schema that a later version of learndyn wrote.
+        ImportError: where Zarr is not installed.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> path = ld.save(run, "run.nc")
+        >>> ld.load(path).eg.equals(ld.to_dataset(run).eg)
+        True
     """
     import xarray as xr
 
@@ -92,11 +116,36 @@ def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
     dataset.attrs = _decode(dataset.attrs)
     for name in dataset.variables:
         dataset[name].attrs = _decode(dataset[name].attrs)
-    _require_schema(dataset, path)
-    return dataset
+    require_schema(dataset.attrs, path)
+    return number_units(dataset)
 
 
-def _save_state(state: Weights | Overlaps, path: Path) -> Path:
+def _as_saved(value: Any) -> tuple[Any, bool]:
+    """A dataset, made of the value if need be, or a state; and whether it is a state.
+
+    Raises: ValueError for anything else.
+    """
+    import xarray as xr
+
+    if isinstance(value, xr.Dataset):
+        return value, False
+    from learndyn._checks import brief
+    from learndyn.datasets._build import to_dataset
+    from learndyn.datasets._flows import is_flow
+    from learndyn.dynamics import Fluctuations, Trajectory
+    from learndyn.states import Overlaps, Weights
+
+    if isinstance(value, Weights | Overlaps):
+        return value, True
+    if isinstance(value, Trajectory | Fluctuations) or is_flow(value):
+        return to_dataset(value), False
+    raise ValueError(
+        f"save: what is saved must be a dataset, a trajectory or a state; got {brief(value)}. "
+        "The arguments are, in this order: save(dataset, path)."
+    )
+
+
+def _save_state(state: Any, path: Path) -> Path:
     """The arrays of a state under their names; None is left out."""
     if path.suffix != ".npz":
         raise ValueError(f"a state's path must end in .npz; got {str(path)!r}.")
@@ -110,13 +159,13 @@ def _save_state(state: Weights | Overlaps, path: Path) -> Path:
     return path
 
 
-def _require_schema(dataset: "xarray.Dataset", path: Path) -> None:
+def require_schema(attributes: Mapping[Any, Any], path: Path) -> None:
     """Raises: ValueError for a schema of a later version."""
-    schema = int(dataset.attrs.get("schema", 0))
+    schema = int(attributes.get("schema", 0))
     if schema > SCHEMA_VERSION:
         raise ValueError(
             f"{path} has schema {schema} (learndyn "
-            f"{dataset.attrs.get('creation_library_version', 'of a later version')}), but this "
+            f"{attributes.get('creation_library_version', 'of a later version')}), but this "
             f"version reads up to {SCHEMA_VERSION}. Install a newer learndyn."
         )
 
@@ -175,16 +224,6 @@ def _unreadable(path: Path, what: str) -> ValueError:
 def _partial(path: Path) -> Path:
     """Where a file is written until it is complete."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
-
-
-def _require_dataset(value: Any) -> None:
-    import xarray as xr
-
-    if not isinstance(value, xr.Dataset):
-        raise ValueError(
-            f"save: what is saved must be a dataset, a trajectory or a state; got {brief(value)}. "
-            "The arguments are, in this order: save(dataset, path)."
-        )
 
 
 def _kind(path: Path) -> str:

@@ -26,20 +26,39 @@ _TRACED = "traced"
 def problem_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> Problem:
     """The problem of a dataset, read back from its attribute.
 
-    known: functions and classes of your own, found by name. Those of modules that are imported
-        already are found without it; lambdas and functions within functions are not.
     Numbers that were swept are those of the run: choose one first, dataset.isel(noise=0), say.
 
-    Raises: ValueError where the dataset holds none, or runs of several problems, or where what is
-    read back is not what was stored.
+    Args:
+        dataset: of one run, or of several runs of one problem.
+        known: functions and classes of your own, found by name. Those of modules that are imported
+            already are found without it; lambdas and functions within functions are not.
 
-    >>> ld.problem_of(ld.to_dataset(theory)) == theory.problem
+    Raises:
+        ValueError: where the dataset holds none, or runs of several problems, or where what is read
+            back is not what was stored.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> ld.problem_of(ld.to_dataset(run))
+        Problem(student=Erf(), teacher=Erf(), loss=Squared(), noise=0.1)
     """
     return _read(dataset, "problem", known)
 
 
 def rule_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> AbstractRule:
-    """The learning rule of a dataset, read back from its attribute; otherwise as `problem_of`."""
+    """The learning rule of a dataset, read back from its attribute; otherwise as `problem_of`.
+
+    Args:
+        dataset: of one run, or of several runs by one rule.
+        known: functions and classes of your own, found by name.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> ld.rule_of(ld.to_dataset(run))
+        SGD(lr=0.5)
+    """
     return _read(dataset, "rule", known)
 
 
@@ -48,7 +67,11 @@ def with_value(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     name, *rest = path
     if rest:
         value = with_value(getattr(tree, name), tuple(rest), value)
-    return dataclasses.replace(tree, **{name: value})
+    fields = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
+    # A constructor may have another name for what a field holds.
+    names = getattr(type(tree), "constructed_from", {})
+    given = {names.get(field, field): x for field, x in (fields | {name: value}).items()}
+    return type(tree)(**given)
 
 
 def _read(dataset: "xarray.Dataset", kind: str, known: Iterable[Callable]) -> Any:

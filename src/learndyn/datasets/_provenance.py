@@ -12,11 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from learndyn._version import __version__, versions
+from learndyn.datasets._schema import SCHEMA_VERSION
 from learndyn.problems import to_json
-
-SCHEMA_VERSION = 1
-"""Version of the variables and attributes that datasets have. Files without one are those of
-learndyn 0.1, version 0, which are read as well."""
 
 
 def provenance(

@@ -18,13 +18,23 @@ _STATE = ("Q", "R", "T", "v", "v_teacher", "b", "b_teacher")
 def read_state(path: str | os.PathLike[str], alpha: float = 0.0) -> Weights | Overlaps:
     """The state in a file.
 
-    .nc: the overlaps of a saved dataset at `alpha` (the nearest saved time).
-    .npz: `Weights` from arrays w, w_teacher, or `Overlaps` from Q, R, T; both may have v,
-    v_teacher, b, b_teacher (A, the paper's name, is v_teacher).
-    .csv: `Overlaps` from rows name, i, j, value; j is empty for vectors.
+    - .nc: the overlaps of a saved dataset at `alpha` (the nearest saved time).
+    - .npz: `Weights` from arrays w, w_teacher, or `Overlaps` from Q, R, T; both may have v,
+      v_teacher, b, b_teacher (A, the paper's name, is v_teacher).
+    - .csv: `Overlaps` from rows name, i, j, value; j is empty for vectors.
 
-    Raises: FileNotFoundError, or another OSError where it cannot be read; ValueError for another
-    ending, or contents that make no state.
+    Args:
+        path: of a .nc, .npz or .csv file.
+        alpha: the time in a saved dataset; None: the last one.
+
+    Raises:
+        FileNotFoundError: where there is no such file; another OSError where it cannot be read.
+        ValueError: for another ending, or contents that make no state.
+
+    Example:
+        >>> _ = ld.save(ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]]), "start.npz")
+        >>> ld.read_state("start.npz").T
+        Array([[1.]], dtype=float64)
     """
     path = Path(path)
     readers = {".npz": _read_npz, ".csv": _read_csv}

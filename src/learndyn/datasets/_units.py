@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from learndyn.datasets._schema import UNITS
+
 if TYPE_CHECKING:
     import xarray
 
-_RUN_AXES = ("alpha", "student", "student_", "teacher", "teacher_")
-"""What is no dimension of runs."""
+_RUN_AXES = ("alpha", *UNITS)
+"""Dimensions that a single run has."""
 
 
 class Matching(NamedTuple):
@@ -23,7 +25,7 @@ class Matching(NamedTuple):
 
 
 def cosines(dataset: "xarray.Dataset") -> "xarray.DataArray":
-    """R_in / sqrt(Q_ii T_nn), NaN where a vector vanishes; (…, alpha, student, teacher)."""
+    """R_ij / sqrt(Q_ii T_jj), NaN where a vector vanishes; (…, alpha, student, teacher)."""
     squares = _diagonal(dataset["Q"], "student") * _diagonal(dataset["T"], "teacher")
     found = dataset["R"] / np.sqrt(squares.where(squares > 0))
     time = ["alpha"] if "alpha" in found.dims else []

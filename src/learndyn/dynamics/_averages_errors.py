@@ -73,6 +73,7 @@ def errors_along(flow: OverlapFlow, ts: Times, ys: Float[Array, "times p"]) -> E
 
 
 def _ratio(x: Array, size: Array) -> Array:
+    # Something over nothing is huge but finite, so that a maximum over entries is not NaN.
     return jnp.where(x == 0, 0.0, x / jnp.where(size > 0, size, 1e-300))
 
 

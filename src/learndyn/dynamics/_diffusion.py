@@ -15,7 +15,7 @@ from learndyn.averages import (
     reach_of,
 )
 from learndyn.dynamics._overlap_flow import OverlapFlow, on_sphere
-from learndyn.dynamics._prepare import require_finite_batch
+from learndyn.dynamics._prepare import require_finite_batch, require_local
 from learndyn.problems import Problem, declared, is_squared
 from learndyn.rules import AbstractRule, Modulation
 from learndyn.states import Overlaps
@@ -36,6 +36,7 @@ def noise_averages(
     closed forms. Linear networks need only polynomials of degree 4: three nodes a direction.
     """
     require_finite_batch(rule, "a theory of fluctuations")
+    require_local(rule, "a theory of fluctuations")
     sizes = {"rule": rule, "biases": has_biases(start, rule)}
     # The weights move along noisy inputs, whose fields the fields of a sample do not tell.
     sizes |= {"reach": reach_of(start), "more": 0 if rule.input_noise is None else start.m}

@@ -43,12 +43,22 @@ class Spread(ReadableResult):
 class Fluctuations(ReadableResult):
     """The Gaussian process that sqrt(n) (m - m_ode) tends to.
 
-    alpha: (times,). std: standard deviations; divide by sqrt(n) for one run's error bar.
-    covariance: (times, p, p) in the independent coordinates: upper triangle of Q row by row,
-        R, then v and b where trained.
-    mean_norm: (times,) E||N(0, covariance)||, the Frobenius norm over the full matrices Q and
-        R and the vectors v and b; constant: its maximum over the times, the C(T) of the
-        concentration theorem. mean: the ODE's `Trajectory`; result: its code.
+    Attributes:
+        alpha: (times,).
+        std: standard deviations; divide by sqrt(n) for one run's error bar.
+        covariance: (times, p, p) in the independent coordinates: upper triangle of Q row by row, R,
+            then v and b where trained.
+        mean_norm: (times,) E||N(0, covariance)||, the Frobenius norm over the full matrices Q and R
+            and the vectors v and b.
+        constant: its maximum over the times, the C(T) of the concentration theorem.
+        mean: the ODE's `Trajectory`.
+        result: its code.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> spread = ld.fluctuations(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> spread.covariance.shape, np.round(spread.constant, 2)
+        ((3, 2, 2), Array(0.2, dtype=float64))
     """
 
     alpha: Float[Array, "*batch times"]
@@ -77,13 +87,30 @@ def fluctuations(
 ) -> Fluctuations:
     """Covariance of sqrt(n) (m - m_ode) from a fixed start, along the ODE.
 
-    Equation: dSigma/dalpha = J Sigma + Sigma J^T + D(m), Sigma = 0 at ts[0], with J the
-    Jacobian of the ODE and D the covariance of one sample's increment.
+    Equation: dSigma/dalpha = J Sigma + Sigma J^T + D(m), Sigma = 0 at ts[0], with J the Jacobian of
+    the ODE and D the covariance of one sample's increment.
 
-    start, ts, averages: as for `solve_ode`. noise_nodes: nodes for D; None chooses.
-    Raises: ValueError as `solve_ode`; for `SlowMomentum`, whose velocities fluctuate too.
-    Source: the central limit behind Theorem 1 of Goldt et al. (2020); constant momentum
-    enters as lr / (1 - beta).
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        start, ts, averages: as for `solve_ode`.
+        noise_nodes: nodes for D; None chooses.
+        rtol: relative tolerance of the solver.
+        atol: absolute tolerance of the solver.
+        max_steps: steps after which a run stops with `Result.MAX_STEPS`.
+
+    Raises:
+        ValueError: as `solve_ode`; for `SlowMomentum`, whose velocities fluctuate too.
+
+    Source:
+        The central limit behind Theorem 1 of Goldt et al. (2020); constant momentum enters as lr /
+        (1 - beta).
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> spread = ld.fluctuations(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> np.round(spread.std.Q[:, 0, 0] / jnp.sqrt(784.0), 3)
+        Array([0.   , 0.004, 0.005], dtype=float64)
     """
     require_arguments("fluctuations", problem=problem, rule=rule, start=start, ts=ts)
     require_no_slow_momentum(rule, "fluctuations")

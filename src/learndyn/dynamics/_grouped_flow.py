@@ -78,16 +78,22 @@ class GroupedFlow(OverlapFlow):
 
     def _vector_drift(self, rates: Rates, at: Vectors, averages: FieldAverages) -> Vectors:
         """The drift of v and b."""
-        pushes = []
-        moves = []
-        for trained, rate, mean, velocity in (
-            (self._trains_v, rates.v, averages.h, at.velocity_v),
-            (self._trains_b, rates.b, averages.f, at.velocity_b),
-        ):
-            slow = velocity is not None
-            moves.append(-rate * (velocity if slow else mean) if trained else None)
-            pushes.append(self.rule.momentum.gamma * (mean - velocity) if slow else None)
-        return Vectors(*moves, *pushes)
+        changes = (
+            self._change(rates.v, averages.h, at.velocity_v),
+            self._change(rates.b, averages.f, at.velocity_b),
+        )
+        (dv, push_v), (db, push_b) = changes
+        return Vectors(dv, db, push_v, push_b)
+
+    def _change(
+        self, rate: Array | None, mean: Array, velocity: Array | None
+    ) -> tuple[Array | None, Array | None]:
+        """The change of v or b, and that of its velocity; None where it is not trained."""
+        if rate is None:
+            return None, None
+        if velocity is None:
+            return -rate * mean, None
+        return -rate * velocity, self.rule.momentum.gamma * (mean - velocity)
 
     def pack(self, state: GroupedOverlaps | Overlaps | Any) -> Float[Array, " p"]:
         """The coordinates y of grouped overlaps, with velocities at rest; those of the start for
@@ -102,11 +108,10 @@ class GroupedFlow(OverlapFlow):
 
     def flat(self, matrices: Matrices, vectors: Vectors) -> Float[Array, " p"]:
         """All of these as one vector."""
+        corner = lambda x: None if x is None else jax.vmap(triu)(x)
         q, r, s, u, v = matrices
-        parts = [jax.vmap(triu)(q), r]
-        parts += [] if s is None else [s, jax.vmap(triu)(u), v]
-        parts += [x for x in vectors if x is not None]
-        return jnp.concatenate([x.ravel() for x in parts])
+        parts = [corner(q), r, s, corner(u), v, *vectors]
+        return jnp.concatenate([x.ravel() for x in parts if x is not None])
 
     def parts(self, y: Float[Array, " p"]) -> tuple[Matrices, Vectors]:
         """What `flat` put together."""
@@ -147,5 +152,7 @@ def _on_sphere(at: Matrices, change: Matrices) -> Matrices:
     """What is left of a change where each w_i is then brought back to its length."""
     h = growth(at.Q.sum(axis=0), change.Q.sum(axis=0))
     change = change._replace(Q=change.Q - at.Q * (h[:, None] + h), R=change.R - h[:, None] * at.R)
+    if at.S is None or change.S is None:
+        return change
     # Normalising shortens w alone, and so S = w.u/n.
-    return change if at.S is None else change._replace(S=change.S - h[:, None] * at.S)
+    return change._replace(S=change.S - h[:, None] * at.S)

@@ -53,21 +53,39 @@ def simulate_langevin(
 ) -> Trajectory:
     """One run of dm = f(m) dalpha + n^(-1/2) B(m) dW (Ito), B B^T = D(m), by Euler-Maruyama.
 
-    n: input dimension, any number >= 1, data. dt: fixed step in alpha; None: the longest of a
-    series of halved ones that changes eg by less than 1 %, where the first and the last time are
-    what counts. The numbers of a step depend on key and its index alone.
-    Times between steps are interpolated linearly. After each step the overlaps are kept
-    positive semi-definite: negative eigenvalues of the student's part outside the teacher's
-    span, Q - R T^-1 R^T, are set to 0, and `stats["corrections"]` counts the steps at which.
-    start, ts, averages: as for `solve_ode`. noise_nodes: nodes for D; None chooses.
+    Times between steps are interpolated linearly. After each step the overlaps are kept positive
+    semi-definite: negative eigenvalues of the student's part outside the teacher's span, Q - R T^-1
+    R^T, are set to 0, and `stats["corrections"]` counts the steps at which.
 
-    Returns: a `Trajectory` whose `stats` also hold `dt`, the step used; `step_error`, the error of
-        eg at every saved time that comes from the step, measured without noise by half steps; and
-        `step_error_relative`, over eg (or over 1/1000 of its largest value). Where that is above
-        2 % there is a RuntimeWarning, but not inside jit.
-    Raises: ValueError as `solve_ode`, for n < 1, dt <= 0, a key that is none, or
-    `SlowMomentum`.
-    Source: exact to first order in n^(-1/2); f and D as in `solve_ode` and `fluctuations`.
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        start, ts, averages: as for `solve_ode`.
+        n: input dimension, any number >= 1, data.
+        key: random key.
+        dt: fixed step in alpha; None: the longest of a series of halved ones that changes eg by
+            less than 1 %, where the first and the last time are what counts. The numbers of a step
+            depend on key and its index alone.
+        noise_nodes: nodes for D; None chooses.
+
+    Returns:
+        A `Trajectory` whose `stats` also hold `dt`, the step used; `step_error`, the error of eg at
+        every saved time that comes from the step, measured without noise by half steps; and
+        `step_error_relative`, over eg (or over 1/1000 of its largest value). Where that is above 2
+        % there is a RuntimeWarning, but not inside jit.
+
+    Raises:
+        ValueError: as `solve_ode`, for n < 1, dt <= 0, a key that is none, or `SlowMomentum`.
+
+    Source:
+        Exact to first order in n^(-1/2); f and D as in `solve_ode` and `fluctuations`.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> problem, rule, key = ld.Problem(noise=0.1), ld.SGD(lr=0.5), jax.random.key(0)
+        >>> run = ld.simulate_langevin(problem, rule, start, [0.0, 4.0], n=500, key=key, dt=0.05)
+        >>> run.level, bool(run.eg[-1] < 0.1)
+        ('langevin', True)
     """
     require_arguments("simulate_langevin", problem=problem, rule=rule, start=start, ts=ts)
     require_no_slow_momentum(rule, "simulate_langevin")

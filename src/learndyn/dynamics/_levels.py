@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from learndyn._titles import TITLES
 from learndyn.dynamics._langevin import simulate_langevin
 from learndyn.dynamics._ode import solve_ode
 from learndyn.dynamics.chain import simulate_chain
@@ -12,7 +13,7 @@ from learndyn.dynamics.sgd import simulate_sgd, simulate_sgd_in_parts
 class Level(NamedTuple):
     """One level of description.
 
-    name: in datasets and on the command line. title: for people.
+    name: in datasets and on the command line.
     function: (problem, rule, start, ts, ...) -> `Trajectory`.
     weights: whether it starts from weights, else from overlaps.
     random: whether it takes a key, so that runs differ.
@@ -21,24 +22,28 @@ class Level(NamedTuple):
     """
 
     name: str
-    title: str
     function: Callable[..., Any]
     weights: bool = False
     random: bool = True
     exact: bool = False
     in_parts: Callable[..., Any] | None = None
 
+    @property
+    def title(self) -> str:
+        """The name for people."""
+        return TITLES[self.name]
+
 
 LEVELS = {
     level.name: level
     for level in (
-        Level("ode", "ODE", solve_ode, random=False),
-        Level("sgd", "SGD", simulate_sgd, weights=True, exact=True, in_parts=simulate_sgd_in_parts),
-        Level("chain", "overlap chain", simulate_chain, exact=True),
-        Level("langevin", "Langevin", simulate_langevin),
+        Level("ode", solve_ode, random=False),
+        Level("sgd", simulate_sgd, weights=True, exact=True, in_parts=simulate_sgd_in_parts),
+        Level("chain", simulate_chain, exact=True),
+        Level("langevin", simulate_langevin),
     )
 }
-"""By name, in the order of the command line."""
+"""The levels by name, in the order of the command line."""
 
 
 def level_of(function: Callable[..., Any]) -> Level | None:

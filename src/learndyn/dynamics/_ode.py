@@ -48,6 +48,7 @@ from learndyn.states import (
     ProblemLike,
     RuleLike,
     StateLike,
+    Weights,
     as_overlaps,
     require_arguments,
 )
@@ -68,13 +69,30 @@ def ode_term(
 
     Its `vector_field` is an `OverlapFlow`: `vector_field.pack(start)` is the initial y and
     `vector_field.unpack(y)` the overlaps. Options and errors as for `solve_ode`.
+
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        start: overlaps, or weights, whose overlaps are then used.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> term = ld.ode_term(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start)
+        >>> flow_of_overlaps = term.vector_field
+        >>> np.round(flow_of_overlaps(0.0, flow_of_overlaps.pack(start), None), 4)
+        Array([-0.0069,  0.1818], dtype=float64)
     """
     require_arguments("ode_term", problem=problem, rule=rule, start=start)
-    return diffrax.ODETerm(overlap_flow(problem, rule, as_overlaps(start), averages=averages))
+    return diffrax.ODETerm(overlap_flow(problem, rule, start, averages=averages))
 
 
 def overlap_flow(
-    problem: Problem, rule: AbstractRule, start: Overlaps, *, averages: AveragesOption = None
+    problem: Problem,
+    rule: AbstractRule,
+    start: Overlaps | Weights | GroupedOverlaps,
+    *,
+    averages: AveragesOption = None,
 ) -> OverlapFlow:
     """The vector field of `ode_term`, checked and with its averages chosen."""
     if isinstance(start, GroupedOverlaps):
@@ -120,30 +138,47 @@ def solve_ode(
 ) -> Trajectory:
     """Overlaps and generalisation error in the limit n -> infinity.
 
-    start: the state at ts[0]: overlaps, or weights, whose overlaps are then used.
-    ts: (times,) increasing times alpha = steps / n, dimensionless.
-    averages: how to average over the fields (see `learndyn.averages`); None chooses.
-    rtol, atol: tolerances of the adaptive solver. rtol = None: 1e-9, or, where averages are
-        smooth but not exact, a hundredth of their relative error: 1e-7 at the default level.
-        With one student unit, one teacher field and labels that are signs, S = Q - R**2/T, from
-        which eg follows, is held to rtol alone, so that eg keeps its digits however small it gets.
-        Where the averages are over nodes and the integrand jumps, both are raised to a
-        five-hundredth of the bound on the averages' relative error, where both errors are alike;
-        finer, a solver would chase single nodes. `stats` has the values used.
-    solver: an adaptive Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
-    max_steps: accepted and rejected steps after which a run stops with `Result.MAX_STEPS`.
-    jump_ts: times at which a learning-rate schedule jumps, in any order.
-    adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
+    Where averages=None and they are too coarse, the run is repeated with finer ones, but not inside
+    jit. What stays coarser than a fiftieth of the drift is told by a RuntimeWarning.
 
-    Returns: a `Trajectory` whose `stats` hold `steps`, `rtol`, `atol`, and the errors of the
-        averages at every saved time: `averages_error`, the largest over all averages (0 for
-        closed forms); where they are not exact, too, `averages_error_relative`, over the largest
-        average, `averages_error_eg`, that of eg, and `averages_error_drift`, that of the drift over
-        the drift. `averages_resolved` is False where they have not begun to converge.
-    Where averages=None and they are too coarse, the run is repeated with finer ones, but not
-    inside jit. What stays coarser than a fiftieth of the drift is told by a RuntimeWarning.
-    Raises: ValueError for bad values, shapes, times or options, or in float32.
-    Source: Goldt et al. (2020), Eq. (9); `OverlapFlow` has the equations.
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        start: the state at ts[0]: overlaps, or weights, whose overlaps are then used.
+        ts: (times,) increasing times alpha = steps / n, dimensionless.
+        averages: how to average over the fields (see `learndyn.averages`); None chooses.
+        rtol, atol: tolerances of the adaptive solver. rtol = None: 1e-9, or, where averages are
+            smooth but not exact, a hundredth of their relative error: 1e-7 at the default level.
+            With one student unit, one teacher field and labels that are signs, S = Q - R**2/T, from
+            which eg follows, is held to rtol alone, so that eg keeps its digits however small it
+            gets. Where the averages are over nodes and the integrand jumps, both are raised to a
+            five-hundredth of the bound on the averages' relative error, where both errors are
+            alike; finer, a solver would chase single nodes. `stats` has the values used.
+        solver: an adaptive Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
+        max_steps: accepted and rejected steps after which a run stops with `Result.MAX_STEPS`.
+        jump_ts: times at which a learning-rate schedule jumps, in any order.
+        adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
+
+    Returns:
+        A `Trajectory` whose `stats` hold `steps`, `rtol`, `atol`, and the errors of the averages at
+        every saved time: `averages_error`, the largest over all averages (0 for closed forms);
+        where they are not exact, too, `averages_error_relative`, over the largest average,
+        `averages_error_eg`, that of eg, and `averages_error_drift`, that of the drift over the
+        drift. `averages_resolved` is False where they have not begun to converge.
+
+    Raises:
+        ValueError: for bad values, shapes, times or options, or in float32.
+
+    Source:
+        Goldt et al. (2020), Eq. (9); `OverlapFlow` has the equations.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> run
+        Trajectory(3 times, alpha 0 … 2, k=1, m=1, eg 0.179 → 0.0763, success)
+        >>> np.round(run.eg, 4)
+        Array([0.1788, 0.1162, 0.0763], dtype=float64)
     """
     require_arguments("solve_ode", problem=problem, rule=rule, start=start, ts=ts)
     ts = checked_times(ts)
@@ -169,12 +204,25 @@ def generalisation_error(
     """eg at `state`: half the mean squared difference from the noiseless teacher, or, for
     classification losses, the probability that student and teacher have opposite signs.
 
-    state: overlaps, or weights, whose overlaps are then used: the inputs are white and Gaussian.
-    Raises: ValueError for a batch of states (use vmap), a bad option, or in float32.
-    Source: Goldt et al. (2020), Eq. (4).
+    Args:
+        problem: the teacher-student problem.
+        state: overlaps, or weights, whose overlaps are then used: the inputs are white and
+            Gaussian.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+
+    Raises:
+        ValueError: for a batch of states (use vmap), a bad option, or in float32.
+
+    Source:
+        Goldt et al. (2020), Eq. (4).
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> round(float(ld.generalisation_error(ld.Problem(), start)), 6)
+        0.178845
     """
     require_arguments("generalisation_error", problem=problem, state=state)
-    state = as_overlaps(state)
+    state = as_overlaps(state.fields if isinstance(state, GroupedOverlaps) else state)
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
     require_fields(problem, state.k, state.m)

@@ -176,29 +176,46 @@ def require_finite_batch(rule: AbstractRule, function: str) -> None:
         )
 
 
+def require_local(rule: AbstractRule, function: str) -> None:
+    """Raises: ValueError for a rule that moves weights along weights, whose samples alone do not
+    say what it does."""
+    if rule.moves_along_weights:
+        raise ValueError(
+            f"{type(rule).__name__} moves weights not only along the inputs, so it has no chain, "
+            f"no noise theory and no averages over nodes; got {function}. Use simulate_sgd, or "
+            "solve_ode with erf units and squared loss."
+        )
+
+
 def sphere_holds(rule: AbstractRule, state: Overlaps | Weights) -> Bool[Array, ""]:
     """Whether a start, which may be traced, has Q_ii = 1 where the rule is spherical."""
     if not rule.spherical:
         return jnp.asarray(True)
-    norms = _norms(state)
-    return jnp.all(jnp.abs(norms - 1.0) <= asymmetry(norms.dtype))
+    return _are_one(_norms(state, jnp), jnp)
 
 
 def require_sphere(rule: AbstractRule, state: Overlaps | Weights) -> None:
     """Raises: ValueError for a concrete start off the sphere on which a spherical rule runs."""
-    if is_concrete(state) and not bool(sphere_holds(rule, state)):
+    if not rule.spherical or not is_concrete(state):
+        return
+    norms = _norms(state, np)
+    if not _are_one(norms, np):
         raise ValueError(
             "a spherical rule runs on the sphere |w_i| = sqrt n, so a start must have Q_ii = 1; "
-            f"got Q_ii = {shown(np.asarray(_norms(state)))}. Divide each w_i by |w_i| / sqrt n: "
+            f"got Q_ii = {shown(norms)}. Divide each w_i by |w_i| / sqrt n: "
             "then Q_ik by sqrt(Q_ii Q_kk) and R_in by sqrt(Q_ii)."
         )
 
 
-def _norms(state: Overlaps | Weights) -> Float[Array, "*batch k"]:
-    """Q_ii."""
+def _norms(state: Overlaps | Weights, xp: ModuleType) -> Any:
+    """Q_ii. xp: numpy for concrete states, which stays outside of what is traced."""
     if isinstance(state, Overlaps):
-        return jnp.diagonal(state.Q, axis1=-2, axis2=-1)
-    return jnp.sum(state.w**2, axis=-1) / state.n
+        return xp.diagonal(xp.asarray(state.Q), axis1=-2, axis2=-1)
+    return xp.sum(xp.asarray(state.w) ** 2, axis=-1) / state.n
+
+
+def _are_one(norms: Any, xp: ModuleType) -> Any:
+    return xp.all(xp.abs(norms - 1.0) <= asymmetry(norms.dtype))
 
 
 def _require_rate(one: Number, k: int, function: str) -> None:

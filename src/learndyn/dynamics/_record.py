@@ -1,4 +1,4 @@
-"""From the states that a run saved to its trajectory, the same way for every level."""
+"""The trajectory that the saved states of a run make, the same way for every level."""
 
 from typing import Any, NamedTuple
 

@@ -51,7 +51,7 @@ def step_errors(flow: OverlapFlow, ts: Times, dt: Scalar) -> tuple[Times, Times]
 def _euler(flow: OverlapFlow, ts: Times, dt: Scalar) -> Float[Array, "times p"]:
     """The flow by Euler's method with steps dt, linear between them; NaN once out of bounds.
 
-    A loop of its own: Diffrax's takes three times as long to compile.
+    The loop is written here, because Diffrax's takes three times as long to compile.
     """
     y0 = flow.pack(flow.start)
 

@@ -67,23 +67,44 @@ class Given(eqx.Module):
 class Trajectory(AbstractOutcome):
     """Overlaps and generalisation error at the requested times.
 
-    alpha: (times,) true times = steps / n (the requested ones for the ODE), dimensionless.
-    Q (times, k, k), R (times, k, m), v (times, k), b (times, k) or None, eg (times,): NaN
-        after a run stopped early. T (m, m), v_teacher (m,), b_teacher (m,) or None: constant.
-    Q_field, R_field (times, ...), T_field (m, m): second moments of the fields, w Omega w^T / n,
-        where the inputs' covariance Omega is not 1; else None.
-    Q_groups (times, groups, k, k), R_groups (times, groups, k, m), T_groups (groups, m, m),
-        spectrum and T_unseen (m, m): where the start has groups of directions, as in
-        `GroupedOverlaps`; Q, R and T are then the sums over groups; else None.
-    result: a `Result` code, 0 for success. stats: numbers about the run, by name.
-    level: "ode", "chain", "sgd", "langevin" or "". n: input dimension, None where it is infinite.
-    ts: (times,) the requested times. problem, rule, key: what was run (key: None where nothing is
-        drawn).
-    weights: the last `Weights` of SGD, NaN after a run stopped early; None at other levels.
-    velocity: that of SGD with momentum at the end, else None.
-    ok, raise_if_failed(): whether it ended well. Outside jit a run that does not also warns.
-    A vmapped function returns one with batch axes in front of all numbers, those of problem and
-    rule included; `run[i]` takes one run out of it.
+    Outside jit a run that fails also warns. A vmapped function returns a trajectory with batch axes
+    in front of all numbers, those of problem and rule included; `run[i]` takes one run out of it.
+
+    Attributes:
+        alpha: (times,) true times = steps / n (the requested ones for the ODE), dimensionless.
+        Q: (times, k, k) overlaps of the student's units; NaN, as R, v, b and eg, after a run
+            stopped early.
+        R: (times, k, m) overlaps of student and teacher.
+        T: (m, m) overlaps of the teacher's units, constant.
+        v: (times, k) the student's second layer.
+        v_teacher: (m,) the teacher's, constant.
+        b: (times, k) the student's biases; None without.
+        b_teacher: (m,) the teacher's, constant; None without.
+        eg: (times,) generalisation error.
+        result: a `Result` code, 0 for success.
+        stats: numbers about the run, by name.
+        Q_field, R_field, T_field: (times, k, k), (times, k, m), (m, m) second moments of the
+            fields, w Omega w^T / n, where the inputs' covariance Omega is not 1; else None.
+        Q_groups, R_groups, T_groups: (times, groups, k, k), (times, groups, k, m),
+            (groups, m, m), where the start has groups of directions, `GroupedOverlaps`, of which Q,
+            R and T are then the sums; else None.
+        spectrum, T_unseen: those of such a start; else None.
+        level: "ode", "chain", "sgd", "langevin" or "".
+        n: input dimension, None where it is infinite.
+        ts: (times,) the requested times.
+        given: what was run; read it as `problem`, `rule` and `key`.
+        weights: the last `Weights` of SGD, NaN after a run stopped early; None at other levels.
+        velocity: that of SGD with momentum at the end, else None.
+        problem, rule, key: what was run (key: None where nothing is drawn).
+        ok: whether the run ended well; `raise_if_failed()` raises an error where it did not.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> run.level, run.rule, run.Q.shape, run.ok
+        ('ode', SGD(lr=0.5), (3, 1, 1), True)
+        >>> run.at(-1).k
+        1
     """
 
     alpha: Float[Array, "*batch times"]
@@ -195,8 +216,12 @@ class Trajectory(AbstractOutcome):
     def at(self, index: CountLike) -> Any:
         """The state at saved time number `index`, for example -1 for the last one.
 
-        Raises: IndexError where there are fewer times; ValueError where that state is not finite
-        (a run that stopped earlier).
+        Args:
+            index: which of the saved times; negative ones count from the end.
+
+        Raises:
+            IndexError: where there are fewer times.
+            ValueError: where that state is not finite (a run that stopped earlier).
         """
         times = self.alpha.shape[-1]
         if isinstance(index, float):

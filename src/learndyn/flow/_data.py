@@ -36,11 +36,21 @@ class Data(Readable):
 
     Loss: L = 1/(2n) sum_i |y_i - f(x_i)|**2 for reduce = "mean": the mean over samples and the sum
     over outputs. For "sum" the factor 1/n is left out, so that time runs n times as fast.
-    x: (samples, d) inputs. y: (samples,) labels for a network with a scalar output, or
-        (samples, c) for one with an output of shape (c,). Integers are converted to floats.
-    reduce: "mean" or "sum".
-    Raises: ValueError for shapes that do not match, no samples, complex or non-finite numbers, or
-        another `reduce`.
+
+    Args:
+        x: (samples, d) inputs.
+        y: (samples,) labels for a network with a scalar output, or (samples, c) for one with an
+            output of shape (c,). Integers are converted to floats.
+        reduce: "mean" or "sum".
+
+    Raises:
+        ValueError: for shapes that do not match, no samples, complex or non-finite numbers, or
+            another `reduce`.
+
+    Example:
+        >>> data = flow.Data(x=[[1.0, 0.0], [0.0, 1.0]], y=[1.0, -1.0])
+        >>> data.x.shape, float(data.weight)
+        ((2, 2), 0.5)
     """
 
     x: Float[Array, "*batch samples d"]
@@ -66,12 +76,22 @@ class Moments(Readable):
 
     Loss: L = 1/2 E|y - M x|**2, sum over outputs, for the end-to-end matrix M (c, d). Without `syy`
     the excess over least squares, 1/2 tr((M - M*) sxx (M - M*)^T) with M* = syx sxx^+.
-    sxx: (d, d) E[x x^T], symmetric and positive semi-definite; it may be singular.
-    syx: (c, d) E[y x^T], or (d,) for one output; held as (c, d).
-    syy: (c, c) E[y y^T], or a number for one output; None where it is not known.
-    Raises: ValueError for other shapes, a covariance that is none, complex or non-finite numbers,
-        or a `syx` with a part outside the range of `sxx`, where no such population exists and the
-        loss has no lower bound.
+
+    Args:
+        sxx: (d, d) E[x x^T], symmetric and positive semi-definite; it may be singular.
+        syx: (c, d) E[y x^T], or (d,) for one output; held as (c, d).
+        syy: (c, c) E[y y^T], or a number for one output; None where it is not known.
+
+    Raises:
+        ValueError: for other shapes, a covariance that is none, complex or non-finite numbers, or a
+            `syx` with a part outside the range of `sxx`, where no such population exists and the
+            loss has no lower bound.
+
+    Example:
+        >>> data = flow.Moments(sxx=np.eye(2), syx=np.diag([2.0, 1.0]))
+        >>> data.least_squares
+        Array([[2., 0.],
+               [0., 1.]], dtype=float64)
     """
 
     sxx: Float[Array, "*batch d d"]
@@ -113,10 +133,23 @@ def modular_data(x: RealLike) -> Data:
 
     With (a.x)[j] = x[j - a], the p**2 samples are the inputs (a.x, b.x), concatenated, with the
     labels (a + b).x; a varies slowest. Loss: mean over the samples, sum over the p outputs.
-    x: (p,) with mean zero, as the theory asks; p >= 2.
-    Returns: `Data` with x (p**2, 2p) and y (p**2, p).
-    Raises: ValueError for another shape or a mean that is not zero.
-    Source: Kunin et al. (2025), Alternating gradient flows.
+
+    Args:
+        x: (p,) with mean zero, as the theory asks; p >= 2.
+
+    Returns:
+        `Data` with x (p**2, 2p) and y (p**2, p).
+
+    Raises:
+        ValueError: for another shape or a mean that is not zero.
+
+    Source:
+        Kunin et al. (2025), Alternating gradient flows.
+
+    Example:
+        >>> data = flow.modular_data([1.0, 0.0, -1.0])
+        >>> data.x.shape, data.y.shape
+        ((9, 6), (9, 3))
     """
     x = as_float(x, "x")
     if x.ndim != 1 or x.shape[0] < 2:

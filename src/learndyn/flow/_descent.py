@@ -30,16 +30,28 @@ def gradient_descent(
     """The model along full-batch steps u <- momentum u + dL/d theta, theta <- (1 - decay) theta
     - lr u, with u = 0 at the start.
 
-    model, data: as for `gradient_flow`, which is the limit of small lr at t = steps.
-    steps: a number, after each of which the model is saved; or the increasing numbers of steps at
-        which to save, 0 first. Saving more or less often changes no bit.
-    lr: the step, in all the forms that `gradient_flow` takes.
-    momentum: in [0, 1). decay: the fraction of every trained number that one step takes, in
-        [0, 1); lr times the coefficient of a penalty |theta|**2/2.
+    Args:
+        model, data: as for `gradient_flow`, which is the limit of small lr at t = steps.
+        steps: a number, after each of which the model is saved; or the increasing numbers of steps
+            at which to save, 0 first. Saving more or less often changes no bit.
+        lr: the step, in all the forms that `gradient_flow` takes.
+        momentum: in [0, 1).
+        decay: the fraction of every trained number that one step takes, in [0, 1); lr times the
+            coefficient of a penalty |theta|**2/2.
 
-    Returns: a `Run` with t = steps; with momentum `run.velocity` is u. Beyond the stability limit
-    a run ends with `Result.DIVERGED` and NaN. Derivatives are forward ones only.
-    Raises: ValueError for bad values, shapes, steps or rates, or in float32.
+    Returns:
+        A `Run` with t = steps; with momentum `run.velocity` is u. Beyond the stability limit a run
+        ends with `Result.DIVERGED` and NaN. Derivatives are forward ones only.
+
+    Raises:
+        ValueError: for bad values, shapes, steps or rates, or in float32.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.5, w=[0.5, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_descent(start, data, steps=[0, 100], lr=0.1)
+        >>> round(float(run.last.a), 4)
+        1.0
     """
     momentum, decay = _fraction(momentum, "momentum"), _fraction(decay, "decay")
     objective = objective_of(model, data, lr, decay)

@@ -57,42 +57,56 @@ def gradient_flow(
 ) -> Run:
     """The model along d theta_l/dt = -lr_l dL/d theta_l - decay theta_l, at the times ts.
 
-    model: any Equinox module that maps one input to its output; the state at ts[0]. Its float
-        arrays are trained, except those of activations; NumPy arrays count as arrays.
-    data: `Data`, or `Moments` for a model with an end-to-end matrix.
-    ts: (times,) increasing times >= 0, in units of 1/(lr times the loss's curvature).
-    lr: a number; a mapping {field: rate}; a sequence with one rate per layer, in the order of the
-        constructor's arguments; or a model of the same class with numbers for arrays. 0 freezes.
-    rtol: tolerance of the adaptive solver relative to each number. None: 1e-10, or 1e-6 for a
-        `ld.TwoLayer` whose activation bends or jumps (ReLU); pass 1e-6 for models of your own with
-        such activations, which are not looked into.
-    atol: absolute tolerance. None: rtol times the size (root mean square) at the start of the layer
-        that a number belongs to, so that small starts are followed as exactly as large ones; a
-        layer that starts at zero takes the smallest size among the others.
-    solver: an adaptive Diffrax solver; None: the fastest measured, Dopri8 for linear networks in
-        their parameters, Tsit5 for all else.
-    max_steps: steps after which a run stops with `Result.MAX_STEPS`.
-    decay: of all trained numbers, per unit of time; >= 0.
-    mass: > 0: a heavy ball from rest, mass theta'' + theta' = -lr dL/d theta - decay theta;
-        `run.velocity` is theta'. None: gradient flow.
-    until: a function of (model, loss, speed) at the end of whose first change of sign the run ends
-        with success, such as `flow.AtLoss(0.1)` or `flow.AtPlateau(1e-3)`: `run.end` is that time,
-        found to rounding, `run.last` the model there, and rows of later times are NaN.
-    adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
-
     A diagonal network without decay and mass is integrated in the dual variable s, s_i' =
     -sqrt(lr_u lr_v) dL/dbeta_i; for equal rates u + v and u - v grow and shrink as exp(s). That is
     exact at starts down to 1e-150. There rtol is the tolerance of s, absolute, so of beta,
-    relative, and atol is not used.
-    A start at which the gradient is exactly zero while the loss is not (all weights zero, dead
-    units) would stay for ever: ValueError; traced, `Result.STALLED`. A start near a saddle leaves
-    it after the time that the flow takes, whatever the solver; one exactly on a saddle's stable
-    manifold leaves it by rounding alone, at a time that means nothing.
+    relative, and atol is not used. A start at which the gradient is exactly zero while the loss is
+    not (all weights zero, dead units) would stay for ever: ValueError; traced, `Result.STALLED`. A
+    start near a saddle leaves it after the time that the flow takes, whatever the solver; one
+    exactly on a saddle's stable manifold leaves it by rounding alone, at a time that means nothing.
 
-    Returns: a `Run`. A run that fails keeps a result code and NaN in later rows, warns outside jit
-    and leaves the rest of a vmapped batch untouched.
-    Raises: ValueError for bad values, shapes, times, rates or options, or in float32.
-    Source: Kunin et al. (2024), Get rich quick.
+    Args:
+        model: any Equinox module that maps one input to its output; the state at ts[0]. Its float
+            arrays are trained, except those of activations; NumPy arrays count as arrays.
+        data: `Data`, or `Moments` for a model with an end-to-end matrix.
+        ts: (times,) increasing times >= 0, in units of 1/(lr times the loss's curvature).
+        lr: a number; a mapping {field: rate}; a sequence with one rate per layer, in the order of
+            the constructor's arguments; or a model of the same class with numbers for arrays. 0
+            freezes.
+        rtol: tolerance of the adaptive solver relative to each number. None: 1e-10, or 1e-6 for a
+            `ld.TwoLayer` whose activation bends or jumps (ReLU); pass 1e-6 for models of your own
+            with such activations, which are not looked into.
+        atol: absolute tolerance. None: rtol times the size (root mean square) at the start of the
+            layer that a number belongs to, so that small starts are followed as exactly as large
+            ones; a layer that starts at zero takes the smallest size among the others.
+        solver: an adaptive Diffrax solver; None: the fastest measured, Dopri8 for linear networks
+            in their parameters, Tsit5 for all else.
+        max_steps: steps after which a run stops with `Result.MAX_STEPS`.
+        decay: of all trained numbers, per unit of time; >= 0.
+        mass: > 0: a heavy ball from rest, mass theta'' + theta' = -lr dL/d theta - decay theta;
+            `run.velocity` is theta'. None: gradient flow.
+        until: a function of (model, loss, speed) at the end of whose first change of sign the run
+            ends with success, such as `flow.AtLoss(0.1)` or `flow.AtPlateau(1e-3)`: `run.end` is
+            that time, found to rounding, `run.last` the model there, and rows of later times are
+            NaN.
+        adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
+
+    Returns:
+        A `Run`. A run that fails keeps a result code and NaN in later rows, warns outside jit and
+        leaves the rest of a vmapped batch untouched.
+
+    Raises:
+        ValueError: for bad values, shapes, times, rates or options, or in float32.
+
+    Source:
+        Kunin et al. (2024), Get rich quick.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> run.ok, round(float(run.last.a), 4)
+        (True, 1.0)
     """
     objective = objective_of(model, data, lr, decay)
     ts = checked_times(ts)

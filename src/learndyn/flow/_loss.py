@@ -26,7 +26,17 @@ class Parabola(eqx.Module):
 def loss(model: Any, data: DataLike) -> Scalar:
     """Half the squared error of `model` on `data`, as `Data` and `Moments` define it.
 
-    Raises: ValueError where model and data do not match.
+    Args:
+        model: an Equinox module that maps one input to its output.
+        data: `Data`, or `Moments` for a model with an end-to-end matrix.
+
+    Raises:
+        ValueError: where model and data do not match.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=1.0, w=[1.0, 0.0])
+        >>> float(flow.loss(neuron, flow.Data(x=[[1.0, 0.0], [0.0, 1.0]], y=[1.0, -1.0])))
+        0.25
     """
     require_match(model, data)
     return loss_of(model, prepared(data))

@@ -27,21 +27,33 @@ _DIGITS = 3
 class Run(AbstractOutcome):
     """A model and its loss along gradient flow or gradient descent.
 
-    t: (times,) requested times; for descent the numbers of steps, as floats.
-    model: the model, its arrays with one more axis (times,) in front: `jax.vmap(f)(run.model)`
-        applies f to the model of every time. NaN after a run stopped early.
-    loss: (times,) as `Data` or `Moments` define it; NaN after a run stopped early.
-    speed: (times,) the norm of -lr dL/d theta - decay theta, small on plateaus.
-    result: () a `learndyn.Result` code, 0 for success.
-    end: () the last time reached: the last of t, or earlier where the run stopped or its event was.
-    last: the model at that time.
-    stats: numbers about the run, by name: `steps`, and for flow `rtol`.
-    kind: "flow", "dual" (flow of a diagonal network in the dual variable), "heavy ball" or
-        "descent".
-    velocity: theta' of a heavy ball, u of descent, as a model with stacked arrays; else None.
-    ok, raise_if_failed(): whether the run ended well. Outside jit a failed run also warns.
     A vmapped function returns a Run with batch axes in front of all arrays; `run[i]` takes one run
     out of it, `run.at(i)` the model at one saved time.
+
+    Attributes:
+        t: (times,) requested times; for descent the numbers of steps, as floats.
+        loss: (times,) as `Data` or `Moments` define it; NaN after a run stopped early.
+        speed: (times,) the norm of -lr dL/d theta - decay theta, small on plateaus.
+        result: () a `learndyn.Result` code, 0 for success.
+        end: () the last time reached: the last of t, or earlier where the run stopped or its event
+            was.
+        stats: numbers about the run, by name: `steps`, and for flow `rtol`.
+        arrays, ending: the arrays of `model` and of `last`.
+        rest: what the model holds besides arrays.
+        kind: "flow", "dual" (flow of a diagonal network in the dual variable), "heavy ball" or
+            "descent".
+        velocity: theta' of a heavy ball, u of descent, as a model with stacked arrays; else None.
+            ok, raise_if_failed(): whether the run ended well. Outside jit a failed run also warns.
+        model: the model, its arrays with one more axis (times,) in front: `jax.vmap(f)(run.model)`
+            applies f to the model of every time. NaN after a run stopped early.
+        last: the model at that time.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> run.kind, run.model.w.shape, bool(run.loss[-1] < 1e-6)
+        ('flow', (3, 2), True)
     """
 
     t: Float[Array, "*batch times"]
@@ -69,8 +81,13 @@ class Run(AbstractOutcome):
     def at(self, index: CountLike) -> Any:
         """The model at saved time number `index`, for example 0 for the start.
 
-        Raises: IndexError where there are fewer times; ValueError for a batch, or where that model
-        is not finite (a run that stopped or ended earlier).
+        Args:
+            index: which of the saved times; negative ones count from the end.
+
+        Raises:
+            IndexError: where there are fewer times.
+            ValueError: for a batch, or where that model is not finite (a run that stopped or ended
+                earlier).
         """
         if self.t.ndim > 1:
             raise ValueError("this is a batch of runs: take one out of it first, run[i].at(index).")

@@ -22,7 +22,12 @@ Weights = Any
 
 
 class AbstractLinearModel(Readable):
-    """A network that is a linear function of its input, and so may learn from `Moments`."""
+    """A network that is a linear function of its input, and so may learn from `Moments`.
+
+    Example:
+        >>> isinstance(flow.LinearNeuron(a=1.0, w=[1.0]), flow.AbstractLinearModel)
+        True
+    """
 
     @abc.abstractmethod
     def end_to_end(self) -> Float[Array, "c d"]:
@@ -32,9 +37,19 @@ class AbstractLinearModel(Readable):
 class LinearNeuron(AbstractLinearModel):
     """One linear neuron, f(x) = a w.x: two layers with one hidden unit.
 
-    a: () output weight. w: (d,) input weights. Dimensionless.
     Under flow delta = lr_w a**2 - lr_a |w|**2 is conserved (Kunin et al. 2024).
-    Raises: ValueError for complex numbers or what is no number.
+
+    Args:
+        a: () output weight.
+        w: (d,) input weights. Dimensionless.
+
+    Raises:
+        ValueError: for complex numbers or what is no number.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=2.0, w=[1.0, -1.0])
+        >>> float(neuron(jnp.array([3.0, 1.0])))
+        4.0
     """
 
     a: Weights
@@ -54,9 +69,18 @@ class LinearNeuron(AbstractLinearModel):
 class LinearNetwork(AbstractLinearModel):
     """A deep linear network, f(x) = W_L ... W_2 W_1 x.
 
-    weights: [w1, w2, ...], the first layer first: w1 (h1, d), w2 (h2, h1), ..., wL (c, h).
     The output has shape (c,). Under flow, W_{l+1}^T W_{l+1}/lr_{l+1} - W_l W_l^T/lr_l is conserved.
-    Raises: ValueError for no layer, complex numbers or what is no number.
+
+    Args:
+        weights: [w1, w2, ...], the first layer first: w1 (h1, d), w2 (h2, h1), ..., wL (c, h).
+
+    Raises:
+        ValueError: for no layer, complex numbers or what is no number.
+
+    Example:
+        >>> network = flow.LinearNetwork([np.ones((3, 2)), np.ones((1, 3))])
+        >>> network(jnp.array([1.0, 2.0]))
+        Array([9.], dtype=float64)
     """
 
     weights: tuple[Weights, ...]
@@ -85,10 +109,19 @@ class LinearNetwork(AbstractLinearModel):
 class DiagonalNetwork(AbstractLinearModel):
     """A diagonal linear network, f(x) = sum_i u_i v_i x_i.
 
-    u, v: (d,). Under flow u**2/lr_u - v**2/lr_v is conserved in every coordinate. A start with
-    |u| = |v| never changes the sign of u v; for both signs to be within reach start from u = alpha,
-    v = 0. Flow is integrated in the dual variable (see `gradient_flow`), exact at any scale.
-    Raises: ValueError for complex numbers or what is no number.
+    Args:
+        u, v: (d,). Under flow u**2/lr_u - v**2/lr_v is conserved in every coordinate. A start with
+            |u| = |v| never changes the sign of u v; for both signs to be within reach start from u
+            = alpha, v = 0. Flow is integrated in the dual variable (see `gradient_flow`), exact at
+            any scale.
+
+    Raises:
+        ValueError: for complex numbers or what is no number.
+
+    Example:
+        >>> network = flow.DiagonalNetwork(u=[1.0, 2.0], v=[0.5, 0.0])
+        >>> float(network(jnp.array([4.0, 1.0])))
+        2.0
     """
 
     u: Weights
@@ -109,9 +142,18 @@ class ModularAddition(Readable):
     """A network with quadratic units that reads two templates and writes a third.
 
     f(x) = sum_i (u_i.x1 + v_i.x2)**2 w_i for the input x = (x1, x2) of length 2p, output (p,).
-    u, v, w: (hidden, p). Its data are those of `modular_data`.
     Under flow (|u_i|**2/lr_u + |v_i|**2/lr_v)/2 - |w_i|**2/lr_w is conserved for every neuron.
-    Raises: ValueError for complex numbers or what is no number.
+
+    Args:
+        u, v, w: (hidden, p). Its data are those of `modular_data`.
+
+    Raises:
+        ValueError: for complex numbers or what is no number.
+
+    Example:
+        >>> network = flow.ModularAddition(u=np.ones((1, 3)), v=np.ones((1, 3)), w=np.ones((1, 3)))
+        >>> network(jnp.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0]))
+        Array([4., 4., 4.], dtype=float64)
     """
 
     u: Weights
@@ -153,4 +195,4 @@ _LAYERS: dict[type, tuple[Callable[[Any], bool], str]] = {
         "u, v and w of the same shape (hidden, p)",
     ),
 }
-"""For each network, whether its layers fit together, and how they should."""
+"""Whether the layers of each network fit together, and how they should, by its class."""

@@ -14,7 +14,18 @@ from learndyn._types import RealLike, Scalar
 class AtLoss(Readable):
     """The run ends where the loss falls to `level`, for example the mean of two plateaus: a jump.
 
-    Raises: ValueError for a level that is not finite.
+    Args:
+        level: of the loss.
+
+    Raises:
+        ValueError: for a level that is not finite.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 20.0], until=flow.AtLoss(0.25))
+        >>> round(float(flow.loss(run.last, data)), 6)
+        0.25
     """
 
     rising: ClassVar[bool] = False
@@ -45,7 +56,19 @@ class AtPlateau(_AtSpeed):
     """The run ends where |d theta/dt| falls to `speed`: it has come onto a plateau, or to its end.
 
     A small start is itself a plateau, which the run leaves first: only falling speed counts.
-    Raises: ValueError for a speed that is not positive and finite.
+
+    Args:
+        speed: the norm of d theta/dt, > 0.
+
+    Raises:
+        ValueError: for a speed that is not positive and finite.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 20.0], until=flow.AtPlateau(1e-3))
+        >>> bool(run.end < 20.0), bool(flow.loss(run.last, data) < 1e-6)
+        (True, True)
     """
 
     rising: ClassVar[bool] = False
@@ -54,7 +77,18 @@ class AtPlateau(_AtSpeed):
 class LeavesPlateau(_AtSpeed):
     """The run ends where |d theta/dt| rises to `speed`: a plateau is over.
 
-    Raises: ValueError for a speed that is not positive and finite.
+    Args:
+        speed: the norm of d theta/dt, > 0.
+
+    Raises:
+        ValueError: for a speed that is not positive and finite.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 20.0], until=flow.LeavesPlateau(0.1))
+        >>> bool(run.end > 1.0), bool(flow.loss(run.last, data) > 0.49)
+        (True, True)
     """
 
     rising: ClassVar[bool] = True

@@ -30,11 +30,24 @@ def field_overlaps(weights: WeightsLike, inputs: InputsLike) -> Overlaps:
 
     For white inputs, Omega = 1, these are `overlaps(weights)`, and the ODE starts from them.
     Otherwise they give eg of these weights under Gaussian inputs, but no theory of learning:
-    directions of larger eigenvalue learn faster, and Q and R sum over all directions. The ODE
-    from these is then right at the start only; for images of digits its eg is later wrong by more
-    than a factor 1.5 (the claim `digits-raw`).
-    Returns: `Overlaps` with Q (k, k), R (k, m), T (m, m), dimensionless.
-    Raises: ValueError where weights and inputs differ in dimension, or are something else.
+    directions of larger eigenvalue learn faster, and Q and R sum over all directions. The ODE from
+    these is then right at the start only; for images of digits its eg is later wrong by more than a
+    factor 1.5 (the claim `digits-raw`).
+
+    Args:
+        weights: of student and teacher.
+        inputs: a distribution of inputs.
+
+    Returns:
+        `Overlaps` with Q (k, k), R (k, m), T (m, m), dimensionless.
+
+    Raises:
+        ValueError: where weights and inputs differ in dimension, or are something else.
+
+    Example:
+        >>> weights = ld.Weights(w=[[1.0, 0.0, 0.0, 0.0]], w_teacher=[[0.0, 0.0, 1.0, 0.0]])
+        >>> ld.field_overlaps(weights, ld.Structured([4.0, 4.0, 1.0, 1.0])).Q
+        Array([[1.]], dtype=float64)
     """
     require_arguments("field_overlaps", weights=weights)
     inputs = as_distribution(inputs)

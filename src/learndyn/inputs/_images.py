@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learndyn._checks import as_float, brief, is_concrete, require_extra
+from learndyn._checks import as_float, brief, is_concrete
+from learndyn._extras import require_extra
 from learndyn._types import RealLike
 from learndyn.inputs._types import AbstractInputs, require_size
 
@@ -23,11 +24,18 @@ _RANK_TOLERANCE = 1e-10
 class Images(AbstractInputs):
     """Rows of a table, drawn uniformly with replacement: any array of real inputs.
 
-    x: (samples, n), or (samples, height, width, ...), which is flattened; finite. Prepare it
-        with `standardise` or `pca_whiten`. Averages are exact, over all rows.
+    Args:
+        x: (samples, n), or (samples, height, width, ...), which is flattened; finite. Prepare it
+            with `standardise` or `pca_whiten`. Averages are exact, over all rows.
 
-    Raises: ValueError for other shapes, non-finite entries or raw 8-bit pixels. A UserWarning says
-    where the entries are so large that the usual learning rates diverge.
+    Raises:
+        ValueError: for other shapes, non-finite entries or raw 8-bit pixels. A UserWarning says
+            where the entries are so large that the usual learning rates diverge.
+
+    Example:
+        >>> table = ld.Images([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]])
+        >>> table.n, table.sample(jax.random.key(0), 4, 3, float).shape
+        (3, (4, 3))
     """
 
     x: Float[Array, "samples n"]
@@ -90,10 +98,17 @@ def _warn_of_scale(x: Array) -> None:
 def standardise(x: RealLike) -> Float[Array, "samples n"]:
     """Each column to mean 0 and variance 1; columns that never change are left out.
 
-    x: (samples, ...), real and finite, pixels for example; flattened to (samples, columns). Not
-        for traced arrays: the number of columns kept depends on the values.
+    Args:
+        x: (samples, ...), real and finite, pixels for example; flattened to (samples, columns). Not
+            for traced arrays: the number of columns kept depends on the values.
 
-    Raises: ValueError for other shapes, entries that are not finite, or constant columns only.
+    Raises:
+        ValueError: for other shapes, entries that are not finite, or constant columns only.
+
+    Example:
+        >>> inputs.standardise(np.array([[1.0, 7.0, 2.0], [3.0, 7.0, 0.0]]))
+        Array([[-1.,  1.],
+               [ 1., -1.]], dtype=float64)
     """
     try:
         x = np.asarray(x, dtype=float)
@@ -113,6 +128,14 @@ def pca_whiten(x: RealLike) -> Float[Array, "samples n"]:
     """The principal components of `standardise(x)`, each with variance 1: covariance 1.
 
     Directions without variance are left out.
+
+    Args:
+        x: (samples, ...), as for `standardise`.
+
+    Example:
+        >>> x = inputs.pca_whiten(np.random.default_rng(0).normal(size=(50, 3)))
+        >>> bool(np.allclose(x.T @ x / len(x), np.eye(3)))
+        True
     """
     x = np.asarray(standardise(x))
     # Principal components by singular values, without forming the covariance
@@ -125,7 +148,16 @@ def digits(whiten: bool = False) -> Images:
     """scikit-learn's 1797 handwritten digits, standardised (n = 61) or also whitened.
 
     Three of the 64 pixels (0, 32 and 39) never change and are left out.
-    Raises: ImportError where scikit-learn is not installed (the extra `images`).
+
+    Args:
+        whiten: whether the inputs get covariance 1, by `pca_whiten`.
+
+    Raises:
+        ImportError: where scikit-learn is not installed (the extra `images`).
+
+    Example:
+        >>> inputs.digits().n
+        61
     """
     require_extra("sklearn", "images", "the digits of scikit-learn")
     from sklearn.datasets import load_digits

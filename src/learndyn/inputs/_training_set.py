@@ -16,13 +16,24 @@ from learndyn.inputs._types import AbstractInputs, as_inputs
 class TrainingSet(Readable):
     """p samples drawn once from `base`, label noise included, then used for training.
 
-    base: the distribution; of `Images`, p different rows are taken.
-    p: number of samples, static.
-    replace: True draws each sample of each batch uniformly from the p; False goes through
-        all p in a new random order each epoch. Then batch_size = p is full-batch descent.
-
     The generalisation error is that of `base`.
-    Raises: ValueError for p < 1, or p beyond the rows of `Images`.
+
+    Args:
+        base: the distribution; of `Images`, p different rows are taken.
+        p: number of samples, static.
+        replace: True draws each sample of each batch uniformly from the p; False goes through all p
+            in a new random order each epoch. Then batch_size = p is full-batch descent.
+
+    Raises:
+        ValueError: for p < 1, or p beyond the rows of `Images`.
+
+    Example:
+        >>> weights = ld.init_weights(jax.random.key(0), n=50, k=1, m=1)
+        >>> few = {"inputs": ld.TrainingSet(ld.Gaussian(), p=20, replace=True)}
+        >>> given = {"ts": [0.0, 4.0], "key": jax.random.key(1)}
+        >>> run = ld.simulate_sgd(ld.Problem(), ld.SGD(lr=0.5), weights, **given, **few)
+        >>> bool(run.stats["train_error"][-1] < run.eg[-1])
+        True
     """
 
     base: AbstractInputs

@@ -19,12 +19,21 @@ class AbstractInputs(Readable):
     """A distribution of inputs x in n dimensions.
 
     A distribution of your own needs `sample` alone: whatever is averaged over it (the second
-    moments of the fields, the generalisation error) is averaged over `test_inputs`, 10 000
-    samples of a fixed key; override that where the distribution is a finite table.
+    moments of the fields, the generalisation error) is averaged over `test_inputs`, 10 000 samples
+    of a fixed key; override that where the distribution is a finite table.
 
-    gaussian_fields: set it True where x is jointly Gaussian with mean 0, and override
-        `field_covariance` with its exact value: averages are then Gaussian ones, exact too.
-    white: set it True where <x x^T> = 1, so that the fields' second moments are the overlaps.
+    Attributes:
+        gaussian_fields: set it True where x is jointly Gaussian with mean 0, and override
+            `field_covariance` with its exact value: averages are then Gaussian ones, exact too.
+        white: set it True where <x x^T> = 1, so that the fields' second moments are the overlaps.
+
+    Example:
+        >>> class Signs(inputs.AbstractInputs):
+        ...     white = True
+        ...     def sample(self, key, count, n, dtype=float):
+        ...         return jax.random.rademacher(key, (count, n), dtype)
+        >>> Signs().sample(jax.random.key(0), 2, 3, float).shape
+        (2, 3)
     """
 
     gaussian_fields: ClassVar[bool] = False
@@ -34,18 +43,44 @@ class AbstractInputs(Readable):
     def sample(
         self, key: PRNGKeyArray, count: int, n: int, dtype: jnp.dtype
     ) -> Float[Array, "count n"]:
-        """`count` independent inputs; their bits may depend on the key alone."""
+        """`count` independent inputs; their bits may depend on the key alone.
+
+        Args:
+            key: random key.
+            count: how many inputs.
+            n: input dimension.
+            dtype: float type.
+        """
 
     def require_dimension(self, n: int) -> None:
-        """Raises: ValueError where these inputs do not have n dimensions."""
+        """Refuse another number of dimensions than these inputs have.
+
+        Args:
+            n: input dimension.
+
+        Raises:
+            ValueError: where these inputs do not have n dimensions.
+        """
 
     def test_inputs(self, n: int) -> Float[Array, "samples n"]:
-        """Inputs that stand for the whole distribution."""
+        """Inputs that stand for the whole distribution.
+
+        Args:
+            n: input dimension.
+        """
         return self.sample(jax.random.key(0), TEST_SAMPLES, n, jnp.result_type(float))
 
     def field_covariance(self, w: Float[Array, "d n"]) -> Float[Array, "d d"]:
-        """w Omega w^T / n, with Omega = <x x^T>: second moments of the fields w x / sqrt n."""
+        """w Omega w^T / n, with Omega = <x x^T>: second moments of the fields w x / sqrt n.
+
+        Args:
+            w: (k + m, n) weights of student and teacher.
+        """
         return second_moments(self.test_inputs(w.shape[1]) @ w.T / w.shape[1] ** 0.5)
+
+    def covariance(self, n: int) -> Float[Array, "n n"]:
+        """Omega = <x x^T> in n dimensions."""
+        return self.field_covariance(n**0.5 * jnp.eye(n))
 
 
 def as_inputs(value: Any, name: str, *others: type) -> Any:
@@ -68,7 +103,16 @@ def as_inputs(value: Any, name: str, *others: type) -> Any:
 
 
 def second_moments(fields: Float[Array, "samples d"]) -> Float[Array, "d d"]:
-    """Their averages over samples."""
+    """Their averages over samples.
+
+    Args:
+        fields: the fields of some samples, of student and teacher.
+
+    Example:
+        >>> inputs.second_moments(jnp.array([[1.0, 2.0], [1.0, 0.0]]))
+        Array([[1., 1.],
+               [1., 2.]], dtype=float64)
+    """
     return fields.T @ fields / len(fields)
 
 

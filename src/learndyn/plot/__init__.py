@@ -2,8 +2,10 @@
 
 Those of gradient flow take runs and jumps as well, and make the datasets themselves.
 
-Every function draws into given axes or makes a figure, and returns the axes. Colours are safe
-for the colour-blind, curves carry their labels, and nothing changes Matplotlib's settings.
+Every function draws into given axes or makes a figure, and returns the axes. Theory is a line,
+`THEORY` its colour; an experiment is crosses, `CROSSES` their look and `EXPERIMENT` their colour;
+curves that differ by a number or a name have a colour for each. Colours are safe for the
+colour-blind, curves carry their labels, and nothing changes Matplotlib's settings.
 """
 
 from learndyn.plot._curves import learning_curve as learning_curve
@@ -15,6 +17,9 @@ from learndyn.plot._overview import overview as overview
 from learndyn.plot._scaling import Slope as Slope
 from learndyn.plot._scaling import fitted_slope as fitted_slope
 from learndyn.plot._scaling import scaling as scaling
+from learndyn.plot._style import CROSSES as CROSSES
+from learndyn.plot._style import EXPERIMENT as EXPERIMENT
+from learndyn.plot._style import THEORY as THEORY
 from learndyn.plot._style import save as save
 from learndyn.plot._style import style as style
 from learndyn.plot.explorer import Page as Page

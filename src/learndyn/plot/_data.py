@@ -1,4 +1,4 @@
-"""From datasets to the few numbers that a curve is drawn from."""
+"""The few numbers of a dataset that a curve is drawn from."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,17 +15,18 @@ _NAMES = {
     "momentum": r"$\beta$",
     "lr_bias": r"$\eta_b$",
     "batch_size": "$B$",
-    "n": "$N$",
-    "k": "$K$",
-    "m": "$M$",
+    "n": "$n$",
+    "k": "$k$",
+    "m": "$m$",
 }
 
 
 class Curve(NamedTuple):
     """One quantity against time: `values` (runs, times), NaN where a run had stopped.
 
-    averages_error: (times,), the largest error of `values` that comes from the Gaussian averages;
-    None where the dataset does not have it. by: the dimension that `value` belongs to.
+    averages_error: (times,), the largest error of `values` that comes from the Gaussian averages.
+    by: the dimension that `value` belongs to. std: (times,), of a theory, the standard deviation
+    of sqrt(n) times the quantity. n: the input dimension. Each is None where it is not known.
     """
 
     label: str | None
@@ -36,6 +37,13 @@ class Curve(NamedTuple):
     level: str
     averages_error: np.ndarray | None = None
     by: str | None = None
+    std: np.ndarray | None = None
+    n: float | None = None
+
+    @property
+    def scatter(self) -> np.ndarray | None:
+        """(times,) The standard deviation of one run that theory predicts, where it is known."""
+        return None if self.std is None or self.n is None else self.std / np.sqrt(self.n)
 
     def quantile(self, q: float) -> np.ndarray:
         """The quantile over the runs still going; NaN where there is none."""
@@ -109,8 +117,17 @@ def _curve(dataset: Any, quantity: str, label: str | None, value: Any) -> Curve:
     actual = dataset.get("alpha_actual", dataset.alpha)
     times = np.asarray(actual if actual.dims == ("alpha",) else dataset.alpha)
     failed = int((np.asarray(dataset["result"]) != 0).sum()) if "result" in dataset else 0
-    error = _averages_error(dataset, quantity)
-    return Curve(label, value, times, values, failed, dataset.attrs.get("level", ""), error)
+    error, level = _averages_error(dataset, quantity), dataset.attrs.get("level", "")
+    std = dataset.get(f"{quantity}_std")
+    std = None if std is None or std.dims != ("alpha",) else std.values
+    rest = {"averages_error": error, "std": std, "n": dimension_of(dataset)}
+    return Curve(label, value, times, values, failed, level, **rest)
+
+
+def dimension_of(dataset: Any) -> float | None:
+    """The one input dimension n of a dataset; None where it has several, or does not know it."""
+    found = dataset["n"] if "n" in dataset.coords else dataset.attrs.get("n")
+    return None if found is None or np.ndim(found) else float(found)
 
 
 def _averages_error(dataset: Any, quantity: str) -> np.ndarray | None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from learndyn.plot._curves import TIME, are_geometric, thinned
 from learndyn.plot._data import curves_of
-from learndyn.plot._style import GREY, MOST_NAMED, colours, label_ends
+from learndyn.plot._style import CROSSES, GREY, MOST_NAMED, colours, label_ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ def trained(datasets: list[Any]) -> list[str]:
 
 
 def draw_layer(ax: "Axes", name: str, theory: Any, experiment: Any) -> None:
-    """v or b of every student unit: the theory as lines, the experiment's medians as markers."""
+    """v or b of every student unit: the theory as lines, the experiment's medians as crosses."""
     first = experiment if theory is None else theory
     times = np.asarray(first.alpha)
     if are_geometric(times):
@@ -50,9 +50,8 @@ def _draw_unit(ax: "Axes", name: str, dataset: Any, unit: int, colour: Any, *, l
         ax.plot(curve.times, values, color=colour, linewidth=1.2, zorder=2)
     else:
         shown = thinned(ax, curve.times)
-        look = {"markersize": 2.8, "markerfacecolor": "white", "markeredgecolor": colour}
-        look |= {"linestyle": "none", "marker": "o", "markeredgewidth": 0.8, "zorder": 3}
-        ax.plot(curve.times[shown], values[shown], clip_on=False, **look)
+        look = CROSSES | {"markersize": 3.4, "color": colour, "zorder": 3, "clip_on": False}
+        ax.plot(curve.times[shown], values[shown], **look)
     finite = values[np.isfinite(values)]
     return float(finite[-1]) if len(finite) else np.nan
 

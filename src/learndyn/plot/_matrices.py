@@ -39,9 +39,21 @@ def overlap_matrices(
 ) -> np.ndarray:
     """Heat maps of overlaps, one row per quantity and one column per time in `alphas`.
 
-    dataset: one setting; of several seeds the first run is shown, since units are numbered
-        differently in each. Blue is negative, red positive, white zero; one scale for all.
-    Raises: ValueError for anything but a dataset of one setting, or no times.
+    Args:
+        dataset: one setting; of several seeds the first run is shown, since units are numbered
+            differently in each. Blue is negative, red positive, white zero; one scale for all.
+        alphas: times of the columns.
+        quantities: variables of the rows.
+
+    Raises:
+        ValueError: for anything but a dataset of one setting, or no times.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> axes = plot.overlap_matrices(ld.to_dataset(run), alphas=[0.0, 2.0])
+        >>> axes.shape
+        (2, 2)
     """
     plt = pyplot()
 
@@ -88,9 +100,22 @@ def overlap_insets(
     """Heat maps of `quantity` inside a learning curve, each tied to its point on the curve.
 
     This is how Fig. 1b of Goldt et al. (2020) shows R before and after specialisation.
-    dataset: as for `overlap_matrices`, with the eg that the axes show.
-    places: lower left corners in fractions of the axes; None: next to the curve.
-    size: side of a map, in fractions of the axes' height.
+
+    Args:
+        ax: axes that show the learning curve.
+        dataset: as for `overlap_matrices`, with the eg that the axes show.
+        alphas: times of the maps.
+        quantity: the variable to draw, "R", say.
+        places: lower left corners in fractions of the axes; None: next to the curve.
+        size: side of a map, in fractions of the axes' height.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> ax = plot.learning_curve(ld.to_dataset(run))
+        >>> insets = plot.overlap_insets(ax, ld.to_dataset(run), alphas=[1.0])
+        >>> len(insets)
+        1
     """
     states = states_at(dataset, alphas)
     limit = largest(states, [quantity])

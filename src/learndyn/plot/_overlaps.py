@@ -7,7 +7,15 @@ import numpy as np
 from learndyn.plot._curves import TIME, are_geometric, thinned
 from learndyn.plot._data import curves_of
 from learndyn.plot._setting import tell_setting, tell_setting_once
-from learndyn.plot._style import COLOURS, GREY, label_ends, pyplot, require_dataset, style
+from learndyn.plot._style import (
+    COLOURS,
+    CROSSES,
+    GREY,
+    label_ends,
+    pyplot,
+    require_dataset,
+    style,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -25,10 +33,22 @@ def overlap_trajectories(
 ) -> "np.ndarray":
     """R (one colour per teacher unit) and Q (norms dark, others light) against time.
 
-    theory: lines; experiment: markers, the median over its seeds. Other dimensions must have
-    been selected away. Where the theory started from the experiment's `field_overlaps`, the
-    markers are `R_field` and `Q_field`, too. axes: two of them, for R and for Q.
-    Raises: ValueError for anything but datasets of one setting.
+    Args:
+        theory: lines.
+        experiment: crosses, the median over its seeds. Other dimensions must have been selected
+            away. Where the theory started from the experiment's `field_overlaps`, the crosses are
+            `R_field` and `Q_field`, too.
+        log_time: whether time is logarithmic; None: where the saved times are.
+        axes: two of them, for R and for Q.
+
+    Raises:
+        ValueError: for anything but datasets of one setting.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> plot.overlap_trajectories(ld.to_dataset(run)).shape
+        (2,)
     """
     plt = pyplot()
 
@@ -99,18 +119,8 @@ def _draw_entry(
         ax.plot(curve.times, curve.quantile(0.5), color=colour, linewidth=1.2, zorder=front)
         return
     shown = thinned(ax, curve.times)
-    ax.plot(
-        curve.times[shown],
-        curve.quantile(0.5)[shown],
-        linestyle="none",
-        marker="o",
-        markersize=2.8,
-        markerfacecolor="white",
-        markeredgecolor=colour,
-        markeredgewidth=0.8,
-        zorder=front + 2,
-        clip_on=False,
-    )
+    look = CROSSES | {"markersize": 3.4, "color": colour, "zorder": front + 2, "clip_on": False}
+    ax.plot(curve.times[shown], curve.quantile(0.5)[shown], **look)
 
 
 def _colour(quantity: str, i: int, j: int) -> str:

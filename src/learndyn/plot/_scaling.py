@@ -7,7 +7,7 @@ import numpy as np
 from learndyn._numerics.power_law import fit_power_law
 from learndyn.plot._data import symbol
 from learndyn.plot._setting import tell_setting
-from learndyn.plot._style import COLOURS, GREY, new_axes, require_dataset, style
+from learndyn.plot._style import EXPERIMENT, THEORY, new_axes, require_dataset, style
 
 if TYPE_CHECKING:
     import xarray
@@ -15,7 +15,20 @@ if TYPE_CHECKING:
 
 
 class Slope(NamedTuple):
-    """y = exp(offset) x**slope, with the standard error of the slope (NaN for two points)."""
+    """y = exp(offset) x**slope, with the standard error of the slope (NaN for two points).
+
+    Attributes:
+        slope: the exponent.
+        error: its standard error.
+        offset: log y at x = 1.
+
+    Example:
+        >>> import xarray as xr
+        >>> n = [100, 400, 1600]
+        >>> measured = xr.Dataset({"width": ("n", [1.0, 0.5, 0.25])}, coords={"n": n})
+        >>> round(float(np.exp(plot.fitted_slope(measured, "n", "width").offset)), 6)
+        10.0
+    """
 
     slope: float
     error: float
@@ -26,7 +39,21 @@ def fitted_slope(dataset: "xarray.Dataset", x: str, y: str) -> Slope:
     """The power law of variable y in coordinate x, by least squares in logarithms.
 
     y is averaged over `seed`, and points have the weights of their standard errors.
-    Raises: ValueError for fewer than two positive points, or dimensions other than x and seed.
+
+    Args:
+        dataset: with the variable y along the dimension x, and perhaps `seed`.
+        x: name of the coordinate.
+        y: name of the variable.
+
+    Raises:
+        ValueError: for fewer than two positive points, or dimensions other than x and seed.
+
+    Example:
+        >>> import xarray as xr
+        >>> n = [100, 400, 1600]
+        >>> measured = xr.Dataset({"width": ("n", [1.0, 0.5, 0.25])}, coords={"n": n})
+        >>> round(float(plot.fitted_slope(measured, "n", "width").slope), 6)
+        -0.5
     """
     xs, means, errors = _points(dataset, x, y)
     weights = (means / np.where(errors > 0, errors, np.nan)) ** 2
@@ -49,9 +76,25 @@ def scaling(
 ) -> "Axes":
     """Variable y against coordinate x, log-log, with the fitted power law.
 
-    The mean over `seed` is shown with its standard error. expected: a slope to compare with,
-    drawn as a dashed line through the first point.
-    Raises: ValueError as `fitted_slope`.
+    The mean over `seed` is shown as crosses with its standard error, and the fit as a line of the
+    same colour.
+
+    Args:
+        dataset: with the variable y along the dimension x.
+        x: name of the coordinate.
+        y: name of the variable.
+        expected: the slope of a theory, a dark dashed line through the first point.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: as `fitted_slope`.
+
+    Example:
+        >>> import xarray as xr
+        >>> n = [100, 400, 1600]
+        >>> measured = xr.Dataset({"width": ("n", [1.0, 0.5, 0.25])}, coords={"n": n})
+        >>> plot.scaling(measured, "n", "width", expected=-0.5).get_xscale()
+        'log'
     """
     xs, means, errors = _points(dataset, x, y)
     slope, error, offset = fitted_slope(dataset, x, y)
@@ -61,17 +104,17 @@ def scaling(
         ax.set_yscale("log")
         grid = np.geomspace(xs.min() / 1.15, xs.max() * 1.15, 50)
         shown = f"slope ${slope:.3f}" + (rf" \pm {error:.3f}$" if np.isfinite(error) else "$")
-        ax.plot(grid, np.exp(offset) * grid**slope, color=COLOURS[0], label=shown, zorder=2)
+        ax.plot(grid, np.exp(offset) * grid**slope, color=EXPERIMENT, label=shown, zorder=2)
         if expected is not None:
             reference = means[0] * (grid / xs[0]) ** expected
-            ax.plot(grid, reference, "--", color=GREY, linewidth=1.0, label=f"slope ${expected:g}$")
+            look = {"color": THEORY, "linestyle": "--", "linewidth": 1.0}
+            ax.plot(grid, reference, label=f"slope ${expected:g}$", **look)
         ax.errorbar(
             xs,
             means,
             yerr=errors if (errors > 0).any() else None,
-            fmt="o",
-            color=COLOURS[0],
-            markerfacecolor="white",
+            fmt="x",
+            color=EXPERIMENT,
             markersize=4.5,
             elinewidth=1.0,
             zorder=3,

@@ -17,12 +17,12 @@ _SIZE = 7.0
 
 
 def setting_of(datasets: Iterable[Any]) -> str:
-    """K, M, N, rates, decay, batch, momentum, noise and seed, where they are known and are the same
+    """k, m, n, rates, decay, batch, momentum, noise and seed, where they are known and are the same
     in all datasets and runs; "" where nothing is."""
     given = list(datasets)
     swept = {name for one in given for name in str(one.attrs.get("swept", "")).split()}
     found = [_quantities(one) for one in given]
-    # The theory has no N and no seed: those that have a value say it.
+    # The theory has no n and no seed: those that have a value say it.
     values = {name: {one[name] for one in found if name in one} for one in found for name in one}
     alike = {name: x.pop() for name, x in values.items() if len(x) == 1 and name not in swept}
     return ", ".join(_word(name, alike[name]) for name in _ORDER if name in alike)
@@ -50,7 +50,7 @@ def _word(name: str, value: str) -> str:
 _RATES = ("lr", "lr_second", "lr_bias", "weight_decay", "batch_size", "momentum")
 
 _ORDER = ("k", "m", "n", *_RATES, "noise", "seed")
-"""As a line tells them."""
+"""The order in which the line names quantities."""
 
 _DEFAULTS = {"noise": 0.0, "weight_decay": 0.0, "batch_size": 1}
 """What a line leaves out: it is there in most settings, and says nothing."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn._checks import require_extra
+from learndyn._extras import require_extra
 from learndyn.datasets import require_writable
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 GREY = "#6E6E6E"
 
 THEORY = "#1f1f1f"
-"""Predictions drawn over runs of gradient flow, which are the first colour of the palette."""
+"""The colour of theory, which is drawn as lines."""
+
+EXPERIMENT = COLOURS[0]
+"""The colour of experiments, which are drawn as crosses."""
+
+CROSSES: dict[str, Any] = {"linestyle": "none", "marker": "x", "markeredgewidth": 1.0}
+"""The look of experiments, whatever their colour."""
 
 _SETTINGS: dict[Any, Any] = {
     "figure.dpi": 120,
@@ -68,7 +74,17 @@ def pyplot() -> Any:
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """The look of these figures, inside a `with`, for figures of one's own."""
+    """The look of these figures, inside a `with`, for figures of one's own.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> with plot.style():
+        ...     figure, ax = plt.subplots()
+        ...     shown = ax.spines["top"].get_visible()
+        >>> plt.close(figure)
+        >>> shown
+        False
+    """
     plt = pyplot()
 
     with plt.rc_context(_SETTINGS):
@@ -78,7 +94,19 @@ def style() -> Iterator[None]:
 def save(axes: "Axes | np.ndarray", path: str | os.PathLike[str]) -> Path:
     """Write the figure of these axes; the ending of `path` chooses the format. Closes it.
 
-    Raises: OSError where no file can be written there; ImportError without Matplotlib.
+    Args:
+        axes: axes of the figure, one or several.
+        path: where to write.
+
+    Raises:
+        OSError: where no file can be written there.
+        ImportError: without Matplotlib.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> plot.save(plot.learning_curve(ld.to_dataset(run)), "run.png").name
+        'run.png'
     """
     plt = pyplot()
 

@@ -53,7 +53,14 @@ class AbstractActivation(Readable):
 
 
 class Erf(AbstractActivation):
-    """g(x) = erf(x/sqrt 2), the sigmoid of Saad & Solla (1995)."""
+    """g(x) = erf(x/sqrt 2), the sigmoid of Saad & Solla (1995).
+
+    Example:
+        >>> round(float(ld.Erf()(jnp.array(1.0))), 4)
+        0.6827
+        >>> ld.Erf().derivative(0.0) == jnp.sqrt(2 / jnp.pi)
+        Array(True, dtype=bool, weak_type=True)
+    """
 
     name: ClassVar[str] = "erf"
     regularity: ClassVar[Regularity] = SMOOTH
@@ -68,7 +75,14 @@ class Erf(AbstractActivation):
 
 
 class ReLU(AbstractActivation):
-    """g(x) = max(0, x)."""
+    """g(x) = max(0, x).
+
+    Example:
+        >>> ld.ReLU()(jnp.array([-1.0, 0.0, 2.0]))
+        Array([0., 0., 2.], dtype=float64)
+        >>> ld.ReLU().derivative(jnp.array([-1.0, 0.0, 2.0]))
+        Array([0., 0., 1.], dtype=float64)
+    """
 
     name: ClassVar[str] = "relu"
     regularity: ClassVar[Regularity] = Regularity(kinks=(0.0,))
@@ -84,11 +98,19 @@ class ReLU(AbstractActivation):
 class LeakyReLU(AbstractActivation):
     """g(x) = x where x > 0 and slope x elsewhere, with closed-form averages for every slope.
 
-    slope: a finite number, 0.01 unless given: 0 is ReLU, 1 linear, -1 the modulus. It is part of
-        the structure, so another slope is another compiled program, and cannot be traced. Closed
-        forms need the same slope in student and teacher.
     The derivative at 0 is 0 for every slope, so a unit without weights does not learn.
-    Raises: ValueError for a slope that is not a finite real number.
+
+    Args:
+        slope: a finite number, 0.01 unless given: 0 is ReLU, 1 linear, -1 the modulus. It is part
+            of the structure, so another slope is another compiled program, and cannot be traced.
+            Closed forms need the same slope in student and teacher.
+
+    Raises:
+        ValueError: for a slope that is not a finite real number.
+
+    Example:
+        >>> ld.LeakyReLU(slope=0.1)(jnp.array([-1.0, 0.0, 2.0]))
+        Array([-0.1,  0. ,  2. ], dtype=float64)
     """
 
     name: ClassVar[str] = "leaky-relu"
@@ -117,7 +139,12 @@ class LeakyReLU(AbstractActivation):
 
 
 class Linear(AbstractActivation):
-    """g(x) = x."""
+    """g(x) = x.
+
+    Example:
+        >>> ld.Linear()(jnp.array([-1.0, 2.0]))
+        Array([-1.,  2.], dtype=float64)
+    """
 
     name: ClassVar[str] = "linear"
     regularity: ClassVar[Regularity] = SMOOTH
@@ -133,7 +160,12 @@ class Linear(AbstractActivation):
 
 
 class Quadratic(AbstractActivation):
-    """g(x) = x**2, as in phase retrieval."""
+    """g(x) = x**2, as in phase retrieval.
+
+    Example:
+        >>> ld.Quadratic()(jnp.array([-1.0, 2.0]))
+        Array([1., 4.], dtype=float64)
+    """
 
     name: ClassVar[str] = "quadratic"
     regularity: ClassVar[Regularity] = SMOOTH
@@ -144,7 +176,12 @@ class Quadratic(AbstractActivation):
 
 
 class Tanh(AbstractActivation):
-    """g(x) = tanh x."""
+    """g(x) = tanh x.
+
+    Example:
+        >>> round(float(ld.Tanh()(jnp.array(1.0))), 4)
+        0.7616
+    """
 
     name: ClassVar[str] = "tanh"
     regularity: ClassVar[Regularity] = SMOOTH
@@ -156,11 +193,20 @@ class Tanh(AbstractActivation):
 class Sign(AbstractActivation):
     """g(x) = sign x with sign(0) = 1: for teachers, since its derivative vanishes.
 
-    flip: the probability that a sample's label is turned, 0 <= flip <= 1, independent of the fields
-        and of the problem's noise, a leaf of any shape for vmap and grad. It needs a loss for
-        classification; with several teacher units it is the label, the sign of their sum, that is
-        turned. The generalisation error is that of clean labels.
-    Raises: ValueError for a flip outside [0, 1].
+    Args:
+        flip: the probability that a sample's label is turned, 0 <= flip <= 1, independent of the
+            fields and of the problem's noise, a leaf of any shape for vmap and grad. It needs a
+            loss for classification; with several teacher units it is the label, the sign of their
+            sum, that is turned. The generalisation error is that of clean labels.
+
+    Raises:
+        ValueError: for a flip outside [0, 1].
+
+    Example:
+        >>> ld.Sign()(jnp.array([-0.5, 0.0, 2.0]))
+        Array([-1.,  1.,  1.], dtype=float64)
+        >>> ld.Problem(ld.Linear(), ld.Sign(flip=0.1), ld.Hebb()).flip
+        Array(0.1, dtype=float64)
     """
 
     name: ClassVar[str] = "sign"

@@ -24,12 +24,20 @@ class AbstractLoss(Readable):
 
     A class declares what is known of it; whatever it leaves out is measured.
 
-    name: how the command line calls it.
-    classification: whether labels are signs.
-    regularity: where the loss and its derivatives jump, as a function of phi at y = 1.
-    is_squared: whether the slope is phi - y, of which there are closed-form averages.
-    wedge_averages: closed-form averages of the slope for a linear unit that learns the sign of one
-        field: a function of `learndyn.integrals.half_planes`, wrapped in staticmethod.
+    Attributes:
+        name: how the command line calls it.
+        classification: whether labels are signs.
+        regularity: where the loss and its derivatives jump, as a function of phi at y = 1.
+        is_squared: whether the slope is phi - y, of which there are closed-form averages.
+        wedge_averages: closed-form averages of the slope for a linear unit that learns the sign of
+            one field: a function of `learndyn.integrals.half_planes`, wrapped in staticmethod.
+
+    Example:
+        >>> class Cube(ld.AbstractLoss):
+        ...     def __call__(self, phi, y):
+        ...         return jnp.abs(phi - y) ** 3
+        >>> Cube().slope(jnp.array(2.0), jnp.array(0.0))
+        Array(12., dtype=float64, weak_type=True)
     """
 
     name: ClassVar[str | None] = None
@@ -48,7 +56,12 @@ class AbstractLoss(Readable):
 
 
 class Squared(AbstractLoss):
-    """(phi - y)**2 / 2."""
+    """(phi - y)**2 / 2.
+
+    Example:
+        >>> ld.Squared()(2.0, 0.5), ld.Squared().slope(2.0, 0.5)
+        (1.125, 1.5)
+    """
 
     name: ClassVar[str] = "squared"
     regularity: ClassVar[Regularity] = SMOOTH
@@ -62,7 +75,14 @@ class Squared(AbstractLoss):
 
 
 class Logistic(AbstractLoss):
-    """log(1 + exp(-y phi)), labels y = +-1."""
+    """log(1 + exp(-y phi)), labels y = +-1.
+
+    Example:
+        >>> round(float(ld.Logistic()(1.0, -1.0)), 4)
+        1.3133
+        >>> ld.Logistic().classification
+        True
+    """
 
     name: ClassVar[str] = "logistic"
     classification: ClassVar[bool] = True
@@ -73,7 +93,12 @@ class Logistic(AbstractLoss):
 
 
 class Hinge(AbstractLoss):
-    """max(0, 1 - y phi), labels y = +-1."""
+    """max(0, 1 - y phi), labels y = +-1.
+
+    Example:
+        >>> float(ld.Hinge()(0.25, 1.0)), float(ld.Hinge()(2.0, 1.0))
+        (0.75, 0.0)
+    """
 
     name: ClassVar[str] = "hinge"
     classification: ClassVar[bool] = True
@@ -84,7 +109,12 @@ class Hinge(AbstractLoss):
 
 
 class Perceptron(AbstractLoss):
-    """max(0, -y phi), labels y = +-1."""
+    """max(0, -y phi), labels y = +-1.
+
+    Example:
+        >>> float(ld.Perceptron()(0.25, -1.0)), float(ld.Perceptron()(0.25, 1.0))
+        (0.25, 0.0)
+    """
 
     name: ClassVar[str] = "perceptron"
     classification: ClassVar[bool] = True
@@ -99,6 +129,10 @@ class Hebb(AbstractLoss):
     """-y phi, labels y = +-1: its gradient is Hebb's rule, every sample counts alike.
 
     The loss has no lower bound, so the weights grow without end; their direction converges.
+
+    Example:
+        >>> ld.Hebb()(0.25, -1.0), ld.Hebb()(0.25, 1.0)
+        (0.25, -0.25)
     """
 
     name: ClassVar[str] = "hebb"
@@ -116,8 +150,13 @@ class Hebb(AbstractLoss):
 class AdaTron(AbstractLoss):
     """max(0, -y phi)**2 / 2, labels y = +-1: its gradient is the AdaTron rule with margin 0.
 
-    Source: Anlauf & Biehl, Europhys. Lett. 10, 687 (1989); Biehl & Riegler, Europhys. Lett. 28,
-    525 (1994), online.
+    Source:
+        Anlauf & Biehl, Europhys. Lett. 10, 687 (1989); Biehl & Riegler, Europhys. Lett. 28, 525
+        (1994), online.
+
+    Example:
+        >>> float(ld.AdaTron()(0.5, -1.0)), float(ld.AdaTron()(0.5, 1.0))
+        (0.125, 0.0)
     """
 
     name: ClassVar[str] = "adatron"

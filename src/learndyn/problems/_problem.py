@@ -26,9 +26,19 @@ from learndyn.problems._functions import Function, as_module, called, unusable
 class MultiIndex(Readable):
     """A teacher y = f(rho, zeta): any function of its m centred fields and a N(0, 1) number.
 
-    f takes rho of shape (m,) and a scalar zeta and returns a scalar. It makes its own noise,
-    so the problem's `noise` must be 0, and it has no second layer and no biases. Where a run
-    starts, a function that reads a field that its teacher does not have is a ValueError.
+    f takes rho of shape (m,) and a scalar zeta and returns a scalar. It makes its own noise, so the
+    problem's `noise` must be 0, and it has no second layer and no biases. Where a run starts, a
+    function that reads a field that its teacher does not have is a ValueError.
+
+    Args:
+        f: the function (rho, zeta) -> y.
+
+    Example:
+        >>> parity = ld.MultiIndex(lambda rho, zeta: jnp.prod(jnp.sign(rho)))
+        >>> problem = ld.Problem(student=ld.Tanh(), teacher=parity)
+        >>> layers = ld.Overlaps(Q=jnp.eye(2), R=jnp.zeros((2, 2)), T=jnp.eye(2)).layers
+        >>> float(problem.label(jnp.array([0.3, -2.0]), jnp.array(0.0), layers))
+        -1.0
     """
 
     f: Any
@@ -79,16 +89,27 @@ class FieldGradient(NamedTuple):
 class Problem(Readable):
     """A teacher-student problem: a pure function of the local fields.
 
-    student: activation of the student's units, any elementwise callable.
-    teacher: activation of the teacher's units, or `MultiIndex(f)`.
-    loss: (phi, y) -> number; a classification loss says so by `classification = True`.
-    noise: standard deviation sigma of the label noise, >= 0, dimensionless.
+    Args:
+        student: activation of the student's units, any elementwise callable.
+        teacher: activation of the teacher's units, or `MultiIndex(f)`.
+        loss: (phi, y) -> number; a classification loss says so by `classification = True`.
+        noise: standard deviation sigma of the label noise, >= 0, dimensionless.
 
-    Raises: ValueError for a negative noise, a student without derivative (`Sign`), noise
-    next to a `MultiIndex` teacher, a teacher that turns labels (`Sign(flip)`) next to a loss that
-    is not for classification, anything that cannot be called, or a function that does not work on
-    JAX arrays with the right shapes, or that mixes units.
-    Source: Goldt et al. 2020, Eqs. (1)-(3), with any activation, loss and teacher.
+    Raises:
+        ValueError: for a negative noise, a student without derivative (`Sign`), noise next to a
+            `MultiIndex` teacher, a teacher that turns labels (`Sign(flip)`) next to a loss that is
+            not for classification, anything that cannot be called, or a function that does not work
+            on JAX arrays with the right shapes, or that mixes units.
+
+    Source:
+        Goldt et al. 2020, Eqs. (1)-(3), with any activation, loss and teacher.
+
+    Example:
+        >>> problem = ld.Problem(student=ld.Erf(), teacher=ld.Erf(), loss=ld.Squared(), noise=0.1)
+        >>> problem
+        Problem(student=Erf(), teacher=Erf(), loss=Squared(), noise=0.1)
+        >>> problem.is_classification
+        False
     """
 
     student: Any

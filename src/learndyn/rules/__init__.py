@@ -10,6 +10,7 @@ from learndyn.rules._classification import Perceptron as Perceptron
 from learndyn.rules._clipped import Clipped as Clipped
 from learndyn.rules._feedback_alignment import FeedbackAlignment as FeedbackAlignment
 from learndyn.rules._local import LocalRule as LocalRule
+from learndyn.rules._natural import NaturalGradient as NaturalGradient
 from learndyn.rules._node_perturbation import NodePerturbation as NodePerturbation
 from learndyn.rules._noise import Dropout as Dropout
 from learndyn.rules._noise import InputNoise as InputNoise
@@ -34,7 +35,7 @@ from learndyn.rules._types import require_gradient as require_gradient
 
 OWN = (
     *(SGD, FeedbackAlignment, Hebb, Perceptron, AdaTron),
-    *(NodePerturbation, Dropout, InputNoise, RewardPerceptron),
+    *(NodePerturbation, Dropout, InputNoise, RewardPerceptron, NaturalGradient),
 )
 """The library's rules that call no function of the user's: they read all fields alike."""
 

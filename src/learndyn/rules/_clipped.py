@@ -27,14 +27,26 @@ class Clipped(AbstractRule):
     sum_b |F_b|**2 |x_b|**2/n over B**2. The second layer is not clipped. For linear units with
     squared loss averages are closed forms.
 
-    limit: > 0, dimensionless: the largest norm of a gradient, that of F x / sqrt n.
-    lr, keywords: the rates, decay, batches, momentum and sphere of `SGD`; lr=None: those of `rule`.
-    per: "sample", or "batch": then a step's samples are seen at once. Static.
-    rule: whose modulation is clipped; None: the gradient.
+    Args:
+        limit: > 0, dimensionless: the largest norm of a gradient, that of F x / sqrt n.
+        lr, keywords: the rates, decay, batches, momentum and sphere of `SGD`; lr=None: those of
+            `rule`.
+        per: "sample", or "batch": then a step's samples are seen at once. Static.
+        rule: whose modulation is clipped; None: the gradient.
 
-    Raises: ValueError for a limit or a `per` out of these, a rule that takes episodes itself, and
-    as `SGD`.
-    Source: derived here.
+    Raises:
+        ValueError: for a limit or a `per` out of these, a rule that takes episodes itself, and as
+            `SGD`.
+
+    Source:
+        Derived here.
+
+    Example:
+        >>> problem = ld.Problem(ld.Linear(), ld.Linear(), noise=0.3)
+        >>> start = ld.Overlaps(Q=[[1.0]], R=[[0.2]], T=[[1.0]])
+        >>> run = ld.solve_ode(problem, rules.Clipped(limit=0.5, lr=0.5), start, [0.0, 1.0])
+        >>> round(float(run.Q[-1, 0, 0]), 5), round(float(run.R[-1, 0, 0]), 5)
+        (0.84079, 0.3179)
     """
 
     limit: Float[Array, "..."]
@@ -70,9 +82,9 @@ class Clipped(AbstractRule):
 
     def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
         if not self.is_episode:
-            c, dv = self.rule.modulation(problem, sample, layers)
+            c, dv, _ = self.rule.modulation(problem, sample, layers)
             return Modulation(c * self._factor(jnp.sum(c**2) * sample.size), dv)
-        c, dv = self.rule.modulations(problem, sample, layers)
+        c, dv, _ = self.rule.modulations(problem, sample, layers)
         square = jnp.sum(jnp.sum(c**2, axis=1) * sample.size) / len(sample.y) ** 2
         return Modulation(c * self._factor(square), dv)
 

@@ -20,13 +20,25 @@ class FeedbackAlignment(AbstractRule):
     place of v in the first layer alone. All closed forms survive. It asks a problem for its
     `signals`; a `gradient` that a subclass of Problem overrides is not used.
 
-    feedback: (k,) one number for each student unit, finite, dimensionless. feedback = v gives the
-        first layer's SGD step.
-    lr, keywords: the rates, decay, batches and momentum of `SGD`.
+    Args:
+        feedback: (k,) one number for each student unit, finite, dimensionless. feedback = v gives
+            the first layer's SGD step.
+        lr, keywords: the rates, decay, batches and momentum of `SGD`.
 
-    Raises: ValueError for a feedback that is not finite or, at every level, has not one entry for
-    each student unit; and as `SGD`.
-    Source: Refinetti, d'Ascoli, Ohana and Goldt (2021), Align, then memorise, ICML 2021.
+    Raises:
+        ValueError: for a feedback that is not finite or, at every level, has not one entry for each
+            student unit; and as `SGD`.
+
+    Source:
+        Refinetti, d'Ascoli, Ohana and Goldt (2021), Align, then memorise, ICML 2021.
+
+    Example:
+        >>> rule = rules.FeedbackAlignment(feedback=[1.0], lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(), rule, start, [0.0, 1.0, 2.0])
+        >>> same = ld.solve_ode(ld.Problem(), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> bool(jnp.allclose(run.eg, same.eg))
+        True
     """
 
     feedback: Float[Array, "*batch k"]

@@ -23,14 +23,26 @@ class RewardPerceptron(AbstractRule):
     agree with the labels, else S = -penalty. For a linear unit that learns the sign of one field
     averages are closed forms; the second layer follows H_i = -S g(lambda_i) sign(phi).
 
-    episode: decisions in an episode, an integer >= 1, static; it is the rule's batch size.
-    reward, penalty: S of a good and -S of a bad episode, finite, dimensionless.
-    lr, keywords: the rates, decay, momentum and sphere of `SGD`.
+    Args:
+        episode: decisions in an episode, an integer >= 1, static; it is the rule's batch size.
+        reward, penalty: S of a good and -S of a bad episode, finite, dimensionless.
+        lr, keywords: the rates, decay, momentum and sphere of `SGD`.
 
-    Raises: ValueError for numbers out of these ranges, another batch_size, a problem whose labels
-    are no signs, and as `SGD`.
-    Source: Patel, Lee, Sarao Mannelli, Goldt and Saxe (2023), The RL perceptron; for flips and
-    noise in labels, and any student, derived here.
+    Raises:
+        ValueError: for numbers out of these ranges, another batch_size, a problem whose labels
+            are no signs, and as `SGD`.
+
+    Source:
+        Patel, Lee, Sarao Mannelli, Goldt and Saxe (2023), The RL perceptron; for flips and noise in
+        labels, and any student, derived here.
+
+    Example:
+        >>> problem = ld.Problem(ld.Linear(), ld.Sign(), ld.Perceptron())
+        >>> start = ld.Overlaps(Q=[[1.0]], R=[[0.2]], T=[[1.0]])
+        >>> rule = rules.RewardPerceptron(episode=3, reward=1.0, lr=1.0)
+        >>> run = ld.solve_ode(problem, rule, start, [0.0, 20.0])
+        >>> round(float(run.R[-1, 0, 0]), 4)
+        8.0205
     """
 
     reward: Float[Array, "..."]

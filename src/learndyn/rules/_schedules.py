@@ -10,7 +10,15 @@ from learndyn._types import RealLike
 
 
 class ConstantRate(Readable):
-    """lr(alpha) = exp(log_lr)."""
+    """lr(alpha) = exp(log_lr).
+
+    Args:
+        lr: the rate, > 0.
+
+    Example:
+        >>> round(float(rules.ConstantRate(0.5)(10.0)), 6)
+        0.5
+    """
 
     log_lr: Float[Array, ""]
 
@@ -22,7 +30,16 @@ class ConstantRate(Readable):
 
 
 class InverseTimeRate(Readable):
-    """lr(alpha) = lr / (1 + alpha / time): constant at first, then as 1/alpha."""
+    """lr(alpha) = lr / (1 + alpha / time): constant at first, then as 1/alpha.
+
+    Args:
+        lr: the rate at alpha = 0, > 0.
+        time: the alpha at which half of it is left, > 0.
+
+    Example:
+        >>> round(float(rules.InverseTimeRate(0.5, time=10.0)(10.0)), 6)
+        0.25
+    """
 
     log_lr: Float[Array, ""]
     log_time: Float[Array, ""]
@@ -38,7 +55,18 @@ class PiecewiseRate(Readable):
     """log lr(alpha), linear between knots: log_lr (knots,) at the times alpha (knots,).
 
     Constant outside them. The times must increase.
-    Raises: ValueError for other shapes, times that do not increase, rates that are not > 0.
+
+    Args:
+        alpha: (knots,) increasing times.
+        lr: (knots,) the rates there, > 0.
+
+    Raises:
+        ValueError: for other shapes, times that do not increase, rates that are not > 0.
+
+    Example:
+        >>> schedule = rules.PiecewiseRate([0.0, 10.0], [1.0, 0.01])
+        >>> round(float(schedule(5.0)), 6)
+        0.1
     """
 
     alpha: Float[Array, " knots"]

@@ -13,21 +13,33 @@ class SGD(AbstractRule):
         w <- w - (lr/sqrt n) c x - (lr weight_decay/n) w,
         v <- v - (lr_second/n) dloss/dv,   b <- b - (lr_bias/n) c.
 
-    lr: rate of the first layer, a number >= 0, or one for each unit (k,), where 0 freezes a unit,
-        or a schedule, a function of alpha = steps/n.
-    lr_second: rate of the second layer, likewise; None: not trained.
-    lr_bias: rate of the biases, likewise; None: not trained.
-    weight_decay: kappa >= 0, on w only.
-    batch_size: fresh samples per step, static; a batch counts as one step. math.inf: the average
-        over all samples, the population gradient, which the ODE alone can follow.
-    momentum: None, a number 0 <= beta < 1 (u <- beta u + gradient, w <- w - lr u), or
-        `SlowMomentum(gamma)`.
-    spherical: whether each step ends with w_i <- sqrt(n) w_i / |w_i|; static. A run then starts
-        with Q_ii = 1, and weight decay changes nothing as n -> infinity.
-
     All rates are dimensionless leaves of any shape, ready for vmap and grad.
-    Raises: ValueError for values outside these ranges.
-    Source: Goldt et al. 2020, Eqs. (2)-(3).
+
+    Args:
+        lr: rate of the first layer, a number >= 0, or one for each unit (k,), where 0 freezes a
+            unit, or a schedule, a function of alpha = steps/n.
+        lr_second: rate of the second layer, likewise; None: not trained.
+        lr_bias: rate of the biases, likewise; None: not trained.
+        weight_decay: kappa >= 0, on w only.
+        batch_size: fresh samples per step, static; a batch counts as one step. math.inf: the
+            average over all samples, the population gradient, which the ODE alone can follow.
+        momentum: None, a number 0 <= beta < 1 (u <- beta u + gradient, w <- w - lr u), or
+            `SlowMomentum(gamma)`.
+        spherical: whether each step ends with w_i <- sqrt(n) w_i / |w_i|; static. A run then starts
+            with Q_ii = 1, and weight decay changes nothing as n -> infinity.
+
+    Raises:
+        ValueError: for values outside these ranges.
+
+    Source:
+        Goldt et al. 2020, Eqs. (2)-(3).
+
+    Example:
+        >>> ld.SGD(lr=0.2, lr_second=0.1, momentum=0.9)
+        SGD(lr=0.2, lr_second=0.1, momentum=0.9)
+        >>> rule = ld.SGD(lr=lambda alpha: 1.0 / (1.0 + alpha))
+        >>> float(rule.rates(3.0).w)
+        0.25
     """
 
     name: ClassVar[str] = "sgd"

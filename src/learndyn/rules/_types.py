@@ -18,7 +18,16 @@ from learndyn.problems import Layers, Problem, as_module, called, declared
 
 
 class Seen(NamedTuple):
-    """The overlaps that a rule may read: Q (k, k) of the student, R (k, m) with the teacher."""
+    """The overlaps that a rule may read.
+
+    Attributes:
+        Q: (k, k) of the student's weights.
+        R: (k, m) of the student's with the teacher's.
+
+    Example:
+        >>> rules.Seen(Q=jnp.eye(2), R=jnp.zeros((2, 3))).R.shape
+        (2, 3)
+    """
 
     Q: Float[Array, "k k"]
     R: Float[Array, "k m"]
@@ -28,38 +37,65 @@ class Sample(NamedTuple):
     """What a rule sees of one sample; of an episode, the first axis of all but `overlaps` is the
     batch.
 
-    lam: (k,) the student's centred fields. y: the label.
-    draws: (draws,) independent N(0, 1) numbers, new for each sample, as many as the rule asks for.
-    size: |x|**2/n, which tends to 1 as n -> infinity.
-    overlaps: Q and R before the step; None where the rule has needs_overlaps = False.
+    Attributes:
+        lam: (k,) the student's centred fields.
+        y: () the label.
+        draws: (draws,) independent N(0, 1) numbers, new for each sample, as many as the rule asks
+            for.
+        size: () |x|**2/n, which tends to 1 as n -> infinity.
+        overlaps: `Seen`, Q and R before the step; None where the rule has needs_overlaps = False.
+
+    Example:
+        >>> rules.Sample(lam=jnp.array([0.5, -1.0]), y=1.0).lam
+        Array([ 0.5, -1. ], dtype=float64)
     """
 
     lam: Float[Array, "*batch k"]
     y: Float[Array, "*batch"]
-    draws: Float[Array, "*batch draws"]
-    size: Float[Array, "*batch"]
+    draws: Float[Array, "*batch draws"] | None = None
+    size: Float[Array, "*batch"] | None = None
     overlaps: Seen | None = None
 
 
 class Modulation(NamedTuple):
     """What a rule makes of one sample: how much of the input each unit learns, and what v does.
 
-    c: (k,) the F_i of w_i <- w_i - (lr/sqrt n) F_i x, which move the biases too.
-    dv: (k,) the H_i of v_i <- v_i - (lr_second/n) H_i.
-    Of an episode: (batch, k) each.
+    Attributes:
+        c: (k,) the F_i of w_i <- w_i - (lr/sqrt n) F_i x, which move the biases too.
+        dv: (k,) the H_i of v_i <- v_i - (lr_second/n) H_i.
+        dw: (k, k) W of w_i <- w_i - (lr/n) sum_j W_ij w_j, for rules of the library that move
+            weights along weights; None: 0.
+
+    Of an episode, the first axis is the batch.
+
+    Example:
+        >>> ld.Modulation(c=jnp.array([1.0, -1.0]), dv=jnp.zeros(2)).c
+        Array([ 1., -1.], dtype=float64)
     """
 
     c: Float[Array, "*batch k"]
     dv: Float[Array, "*batch k"]
+    dw: Float[Array, "*batch k k"] | None = None
 
 
 class FieldAverages(NamedTuple):
     """Gaussian averages over one sample, all that a theory of learning needs.
 
-    G: (k, d) <dF_i/df_c>, so that <F_i a> = sum_c G_ic Cov(f_c, a) for every Gaussian a.
-    Phi: (k, k) <F_i F_k>; h: (k,) <H_i>, which moves v; f: (k,) <F_i>, which moves the biases;
-    NaN where closed forms leave it out, as they do where there are no biases.
-    fields: (k, d) <F_i f_c>, from nodes that know it without G; None: it is G C.
+    Attributes:
+        G: (k, d) <dF_i/df_c>, so that <F_i a> = sum_c G_ic Cov(f_c, a) for every Gaussian a.
+        Phi: (k, k) <F_i F_k>.
+        h: (k,) <H_i>, which moves v.
+        f: (k,) <F_i>, which moves the biases; NaN where closed forms leave it out, as they do where
+            there are no biases.
+        fields: (k, d) <F_i f_c>, from nodes that know it without G; None: it is G C.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> problem, rule = ld.Problem(), ld.SGD(lr=0.5)
+        >>> ready = averages.choose_averages(problem, 1, 1, rule=rule, biases=False)
+        >>> found = ready.field_averages(problem, rule, start)
+        >>> np.round(found.G, 4), np.round(found.Phi, 4)
+        (Array([[ 0.4827, -0.4118]], dtype=float64), Array([[0.1884]], dtype=float64))
     """
 
     G: Float[Array, "k d"]
@@ -96,10 +132,21 @@ class FieldAverages(NamedTuple):
 
 class ErrorSignal(NamedTuple):
     """The averages of the error signal, F_i = g'(lambda_i) (phi - y) and H_i = g(lambda_i)
-    (phi - y), at a state, as a function of the second layer v of phi."""
+    (phi - y), at a state.
+
+    Attributes:
+        at: their `FieldAverages` as a function of the second layer v (k,) of phi.
+        layers: second layers and biases of the state.
+        overlaps: Q and R of the state.
+
+    Example:
+        >>> rules.ErrorSignal._fields
+        ('at', 'layers', 'overlaps')
+    """
 
     at: Callable[[Float[Array, " k"]], FieldAverages]
     layers: Layers
+    overlaps: Seen
 
 
 class SlowMomentum(Readable):
@@ -107,6 +154,15 @@ class SlowMomentum(Readable):
 
     A step at input dimension n uses beta = 1 - gamma/n and the rate lr * gamma / n; then the
     velocity brings its own order parameters. gamma > 0, dimensionless.
+
+    Args:
+        gamma: > 0, dimensionless.
+
+    Example:
+        >>> rule = ld.SGD(lr=0.2, momentum=ld.SlowMomentum(gamma=2.0))
+        >>> rates, beta = rule.step_rates(alpha=0.0, n=100)
+        >>> round(float(rates.w), 6), round(float(beta), 6)
+        (0.004, 0.98)
     """
 
     gamma: Float[Array, "..."]
@@ -134,20 +190,39 @@ class AbstractRule(Readable):
     with (F, H) = `modulation`, the mean over the batch. A subclass needs `modulation` alone, and
     then runs at every level of description, its averages taken over nodes. It may declare more:
 
-    draws: how many N(0, 1) numbers each sample has for the rule; `draws_of` where that depends on
-        k. needs_overlaps: whether it reads Q and R. is_episode: whether `modulation` gets all
-        samples of a batch at once, with a leading axis, and returns the F and H of each.
-    propagates_error: F and H are the loss's slope at the output times functions of the student's
-        fields alone, as for the gradient. Then averages know where F jumps and how label noise
-        enters; otherwise the first is measured, and the second takes nodes.
-    closed_form: its averages, where they follow from those of the error signal.
-    reads: the functions of `Problem` that the modulation calls; where a subclass overrides one of
-        them, nothing is declared of the outcome.
-    is_gradient: the modulation is the gradient of the loss, as closed forms of the literature have
-        it. name, own_options: what the command line calls it and its own arguments.
+    - `draws`: how many N(0, 1) numbers each sample has for the rule; `draws_of` where that depends
+      on k. `needs_overlaps`: whether it reads Q and R. `is_episode`: whether `modulation` gets all
+      samples of a batch at once, with a leading axis, and returns the F and H of each.
+    - `propagates_error`: F and H are the loss's slope at the output times functions of the
+      student's fields alone, as for the gradient. Then averages know where F jumps and how label
+      noise enters; otherwise the first is measured, and the second takes nodes.
+    - `closed_form`: its averages, where they follow from those of the error signal.
+    - `reads`: the functions of `Problem` that the modulation calls; where a subclass overrides one
+      of them, nothing is declared of the outcome.
+    - `moves_along_weights`: its modulations have dw, which SGD on weights and the ODE in closed
+      form alone can follow.
+    - `is_gradient`: the modulation is the gradient of the loss, as closed forms of the literature
+      have it.
+    - `name`, `own_options`: what the command line calls it and its own arguments.
 
     The rates, decay, batches and momentum are those of `SGD`, whose docstring explains them.
-    Raises: ValueError for values outside their ranges.
+
+    Args:
+        lr, lr_second, lr_bias: rates of first layer, second layer and biases, as for `SGD`.
+        weight_decay, batch_size, momentum: as for `SGD`.
+
+    Raises:
+        ValueError: for values outside their ranges.
+
+    Example:
+        >>> class SignOfError(rules.AbstractRule):
+        ...     def modulation(self, problem, sample, layers):
+        ...         g, dg, error = problem.signals(sample.lam, sample.y, layers)
+        ...         return ld.Modulation(layers.v * dg * jnp.sign(error), g * jnp.sign(error))
+        >>> layers = ld.Overlaps([[1.0]], [[0.0]], [[1.0]]).layers
+        >>> sample = rules.Sample(lam=jnp.zeros(1), y=1.0)
+        >>> np.round(SignOfError(lr=0.5).modulation(ld.Problem(), sample, layers).c, 4)
+        Array([-0.7979], dtype=float64)
     """
 
     lr: Any
@@ -166,6 +241,7 @@ class AbstractRule(Readable):
     is_gradient: ClassVar[bool] = False
     propagates_error: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("gradient", "signals")
+    moves_along_weights: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -194,7 +270,13 @@ class AbstractRule(Readable):
     @abc.abstractmethod
     def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
         """(F, H) of one sample. layers: second layers and biases; the teacher's are not there,
-        for all that a rule may know of the teacher is the label."""
+        for all that a rule may know of the teacher is the label.
+
+        Args:
+            problem: the problem, whose `signals` a rule may ask for.
+            sample: fields and label of one sample.
+            layers: second layer and biases of the student.
+        """
 
     def modulations(self, problem: Problem, samples: Sample, layers: Layers) -> Modulation:
         """(F, H) of each sample of a batch, (batch, k) each."""
@@ -222,7 +304,12 @@ class AbstractRule(Readable):
     def closed_form(self, signal: FieldAverages, layers: Layers) -> FieldAverages | None:
         """The rule's averages from those of the error signal, F_i = g'(lambda_i) (phi - y) and
         H_i = g(lambda_i) (phi - y), of which there are closed forms. None: they do not follow, and
-        a rule that does not override this has none."""
+        a rule that does not override this has none.
+
+        Args:
+            signal: averages of the error signal.
+            layers: second layer and biases of the student.
+        """
         return None
 
     def closed_form_of(self, signal: ErrorSignal) -> FieldAverages | None:
@@ -250,7 +337,14 @@ class AbstractRule(Readable):
         return v
 
     def require_units(self, k: int, m: int) -> None:
-        """Raises: ValueError where the rule's own parameters are not for k and m units."""
+        """Refuse parameters of the rule's own that are not for k and m units.
+
+        Args:
+            k, m: numbers of student and teacher units.
+
+        Raises:
+            ValueError: where they are not.
+        """
 
     @property
     def schedules(self) -> list[Any]:
@@ -286,7 +380,11 @@ class AbstractRule(Readable):
         return self.lr_bias is not None
 
     def rates(self, alpha: RealLike) -> Rates:
-        """Learning rates at time alpha, as the user gave them."""
+        """Learning rates at time alpha, as the user gave them.
+
+        Args:
+            alpha: time, steps / n.
+        """
         return Rates(
             jnp.asarray(_rate_at(self.lr, alpha)),
             _rate_at(self.lr_second, alpha),
@@ -294,7 +392,11 @@ class AbstractRule(Readable):
         )
 
     def effective_rates(self, alpha: RealLike) -> Rates:
-        """Rates of the limit n -> infinity: constant momentum acts as lr / (1 - beta)."""
+        """Rates of the limit n -> infinity: constant momentum acts as lr / (1 - beta).
+
+        Args:
+            alpha: time, steps / n.
+        """
         rates = self.rates(alpha)
         if self.momentum is None or self.has_slow_momentum:
             return rates
@@ -303,7 +405,12 @@ class AbstractRule(Readable):
         return jax.tree.map(lambda rate: gain * rate, rates)
 
     def step_rates(self, alpha: RealLike, n: RealLike) -> tuple[Rates, Scalar | None]:
-        """Rates of the step at time alpha in n dimensions, and its beta; None: no momentum."""
+        """Rates of the step at time alpha in n dimensions, and its beta; None: no momentum.
+
+        Args:
+            alpha: time, steps / n.
+            n: input dimension.
+        """
         rates = self.rates(alpha)
         if not isinstance(self.momentum, SlowMomentum):
             return rates, self.momentum

@@ -1,6 +1,6 @@
 """Structured inputs: a spectrum in groups of directions, and one set of overlaps for each group."""
 
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -8,20 +8,23 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import (
+    as_count,
     as_float,
     asymmetry,
+    brief,
     is_concrete,
     psd_slack,
     require_at_least,
     require_finite,
     require_shape,
+    require_unbatched,
     shown,
 )
 from learndyn._readable import Readable
-from learndyn._types import RealLike
+from learndyn._types import CountLike, RealLike
 from learndyn.problems import Layers
 from learndyn.states._checks import checked_layers, require_psd, unit_counts
-from learndyn.states._states import Overlaps, Weights
+from learndyn.states._states import Overlaps, Weights, euclidean_overlaps
 
 _SUM_OF_SHARES = 1e-9
 """How far the sum of shares may be from 1: what rounding leaves of a hundred thousand of them."""
@@ -33,12 +36,18 @@ _NO_VARIANCE = 1e-12
 class Spectrum(Readable):
     """The eigenvalues of the inputs' covariance Omega, and the share of directions that has each.
 
-    eigenvalues: (groups,) >= 0, dimensionless; 1 is that of white inputs. With a mean of 1, sum
-        over groups of share * eigenvalue, a rate means what it does for white inputs.
-    shares: (groups,) > 0, of the n directions, with the sum 1.
+    Args:
+        eigenvalues: (groups,) >= 0, dimensionless; 1 is that of white inputs. Where their mean,
+            each weighted by its share, is 1, a rate means what it does for white inputs.
+        shares: (groups,) > 0, of the n directions, with the sum 1.
 
-    Raises: ValueError for wrong shapes, negative eigenvalues, and shares that are not positive or
-    do not sum to 1 within 1e-9.
+    Raises:
+        ValueError: for wrong shapes, negative eigenvalues, and shares that are not positive or do
+            not sum to 1 within 1e-9.
+
+    Example:
+        >>> ld.Spectrum(eigenvalues=[0.5, 1.5], shares=[0.5, 0.5]).mean
+        Array(1., dtype=float64)
     """
 
     eigenvalues: Float[Array, "*batch groups"]
@@ -57,7 +66,7 @@ class Spectrum(Readable):
         require_at_least(self.eigenvalues, 0.0, "eigenvalues", "variances of the inputs")
         require_at_least(self.shares, 0.0, "shares", "shares of the directions", strict=True)
         if is_concrete(self.shares):
-            total = np.asarray(self.shares).sum(-1)
+            total = np.asarray(np.asarray(self.shares).sum(-1))
             if (np.abs(total - 1.0) > _SUM_OF_SHARES).any():
                 raise ValueError(
                     "shares must sum to 1, all directions of the inputs; got a sum of "
@@ -78,18 +87,32 @@ class Spectrum(Readable):
 class GroupedOverlaps(Readable):
     """Overlaps in each group of directions that share an eigenvalue of the inputs' covariance.
 
-    Q: (groups, k, k), R: (groups, k, m), T: (groups, m, m): sums over the directions of a group,
-        all over n, so that sums over groups are the Euclidean overlaps; dimensionless; each group's
-        [[Q, R], [R^T, T]] positive semi-definite.
-    spectrum: eigenvalues and shares of the groups.
-    T_unseen: (m, m) covariance of what the teacher's fields have beyond the inputs, positive
-        semi-definite; None: nothing.
-    v, v_teacher, b, b_teacher: as in `Overlaps`.
+    Sums over groups are the Euclidean overlaps (`euclidean`). With s_l the eigenvalue of group l,
+    the fields of a sample have the covariances sum_l s_l Q_l, sum_l s_l R_l and
+    sum_l s_l T_l + T_unseen (`fields`).
 
-    The fields of a sample have the covariances Q_field = sum_l s_l Q_l, R_field and
-    T_field + T_unseen alike: `fields` has them as overlaps.
-    Raises: ValueError for wrong shapes, non-finite entries, or what no weights can have.
-    Source: derived here; Yoshida and Okada (2019) for single directions.
+    Args:
+        Q: (groups, k, k) sums of w_i w_k over the directions of each group, all over n,
+            dimensionless; each group's [[Q, R], [R^T, T]] is positive semi-definite.
+        R: (groups, k, m) likewise of student and teacher.
+        T: (groups, m, m) likewise of the teacher.
+        spectrum: eigenvalues and shares of the groups.
+        T_unseen: (m, m) covariance of what the teacher's fields have beyond the inputs, positive
+            semi-definite; None: nothing.
+        v, v_teacher, b, b_teacher: second layers and biases, as in `Overlaps`.
+
+    Raises:
+        ValueError: for wrong shapes, non-finite entries, or what no weights can have.
+
+    Source:
+        Derived here; Yoshida and Okada (2019) for single directions.
+
+    Example:
+        >>> spectrum = ld.Spectrum(eigenvalues=[0.5, 1.5], shares=[0.5, 0.5])
+        >>> half = [[[0.1]], [[0.1]]]
+        >>> start = ld.GroupedOverlaps(Q=half, R=half, T=[[[0.5]], [[0.5]]], spectrum=spectrum)
+        >>> start.fields.R, start.euclidean.T
+        (Array([[0.2]], dtype=float64), Array([[1.]], dtype=float64))
     """
 
     Q: Float[Array, "groups k k"]
@@ -179,16 +202,62 @@ def of_fields(
     return Overlaps(of(q), of(r), of(start.T) + start.T_unseen, *layers)
 
 
-def grouped_overlaps(
-    weights: Weights, omega: Float[Array, "n n"], groups: int | None
-) -> GroupedOverlaps:
-    """Overlaps in the eigenbasis of omega, one group for each direction, or in so many bins at most
-    whose eigenvalues are apart by equal factors."""
+@overload
+def overlaps(weights: Weights | Any, inputs: None = None, groups: None = None) -> Overlaps: ...
+@overload
+def overlaps(weights: Weights | Any, inputs: Any, groups: CountLike | None = None) -> Any: ...
+def overlaps(
+    weights: Weights | Any, inputs: Any = None, groups: CountLike | None = None
+) -> Overlaps | GroupedOverlaps:
+    """The order parameters of `weights` (Goldt et al. 2020, Eq. (5)), for structured inputs in
+    groups of directions.
+
+    Args:
+        weights: of student and teacher.
+        inputs: None, or white inputs: `Overlaps`. Others, such as `ld.Structured(omega)` or
+            `ld.Images(x)`: `GroupedOverlaps` in the eigenbasis of their covariance, with which the
+            ODE is that of these inputs where they are Gaussian.
+        groups: how many bins of eigenvalues at most, apart by equal factors; their errors fall with
+            the square of a bin's width. None: one group for each direction.
+
+    Raises:
+        ValueError: for anything else than `Weights`, inputs of another dimension, groups < 1, or
+            groups of white inputs.
+
+    Example:
+        >>> weights = ld.Weights(w=[[1.0, 1.0, 0.0, 0.0]], w_teacher=[[2.0, 0.0, 0.0, 0.0]])
+        >>> ld.overlaps(weights)
+        Overlaps(Q=[[0.5]], R=[[0.5]], T=[[1]], v=[1], v_teacher=[1])
+        >>> inputs = ld.Structured([0.4, 0.6, 1.4, 1.6])
+        >>> ld.overlaps(weights, inputs).groups, ld.overlaps(weights, inputs, groups=2).groups
+        (4, 2)
+    """
+    white = euclidean_overlaps(weights)
+    if inputs is None or getattr(inputs, "white", False):
+        if groups is not None:
+            raise ValueError(
+                f"groups={groups!r} needs inputs with a covariance: white inputs have one group. "
+                "Give inputs=ld.Structured(omega)."
+            )
+        return white
+    covariance = getattr(inputs, "covariance", None)
+    if covariance is None or isinstance(inputs, type):
+        raise ValueError(
+            f"inputs must be a distribution of inputs; got {brief(inputs)}. For example "
+            "ld.Structured(omega), ld.Images(x)."
+        )
+    require_unbatched([("w", weights.w, 2), ("w_teacher", weights.w_teacher, 2)], "overlaps")
+    inputs.require_dimension(weights.n)
+    bins = None if groups is None else as_count(groups, "groups", "bins of eigenvalues")
+    return _grouped(weights, covariance(weights.n), bins)
+
+
+def _grouped(weights: Weights, omega: Float[Array, "n n"], bins: int | None) -> GroupedOverlaps:
+    """In the eigenbasis of omega."""
     values, vectors = jnp.linalg.eigh(omega)
     values = jnp.maximum(values, 0.0)
-    w, w_teacher = weights.w @ vectors, weights.w_teacher @ vectors
-    n = weights.n
-    place = np.arange(n) if groups is None else _bins(values, groups)
+    w, w_teacher, n = weights.w @ vectors, weights.w_teacher @ vectors, weights.n
+    place = np.arange(n) if bins is None else _bins(values, bins)
     of = lambda x: jax.ops.segment_sum(x, place, place.max() + 1)
     q, r, t = (
         of(jnp.einsum("in,kn->nik", a, b) / n)
@@ -217,11 +286,11 @@ def _require_exact(array: Array, shape: tuple[int, ...], name: str, words: str) 
         raise ValueError(f"{name} must have shape {shape}, {words}; got shape {array.shape}.")
 
 
-def _require_positive(t: Array) -> None:
+def _require_positive(unseen: Array) -> None:
     """Raises: ValueError for a concrete T_unseen that is no covariance."""
-    if not is_concrete(t):
+    if not is_concrete(unseen):
         return
-    t = np.asarray(t)
+    t = np.asarray(unseen)
     allowed = asymmetry(t.dtype) * (1 + np.abs(t).max())
     smallest = np.linalg.eigvalsh(t)[0] if np.isfinite(t).all() else -np.inf
     slack = psd_slack(t.dtype) * max(np.trace(t), 1.0)

@@ -44,21 +44,38 @@ def init_weights(
 ) -> Weights:
     """Random weights of a student with k units and a teacher with m units in n dimensions.
 
-    start: "random": the student is noise; "informed": unit i is the teacher's unit i plus
-        noise, units beyond m are noise; "denoising": unit i is the teacher's unit i mod m
-        plus noise and v_i = v*_n m/k, so that k = z m units average the label noise.
-    scale: standard deviation of that noise, entry by entry; None: 1 for "random", 0.1 else.
-    teacher_scale: standard deviation of the teacher's entries.
-    orthonormal_teacher: make T = teacher_scale**2 times the unit matrix exactly; else it is
-        that up to 1/sqrt n.
-    v, v_teacher: second layers: numbers, or "mean" (1/units) and "sqrt" (1/sqrt units), the
-        normalised committees, or "gaussian" (drawn at the layer's scale); None: ones.
-    b, b_teacher: biases: numbers or "gaussian"; None: none.
-
     A part does not change when another is added: each has its own random numbers.
-    Raises: ValueError for sizes below 1, negative scales, unknown words, an orthonormal
-    teacher with m > n, a denoising start with k no multiple of m, or a key that is none.
-    Source: Goldt et al. 2020, section 3 (random), Eq. (15) (denoising).
+
+    Args:
+        key: random key.
+        n: input dimension.
+        k: number of student units.
+        m: number of teacher units.
+        start: "random": the student is noise; "informed": unit i is the teacher's unit i plus
+            noise, units beyond m are noise; "denoising": unit i is the teacher's unit i mod m plus
+            noise and v_i = v*_n m/k, so that k = z m units average the label noise.
+        scale: standard deviation of that noise, entry by entry; None: 1 for "random", 0.1 else.
+        teacher_scale: standard deviation of the teacher's entries.
+        orthonormal_teacher: make T = teacher_scale**2 times the unit matrix exactly; else it is
+            that up to 1/sqrt n.
+        v, v_teacher: second layers: numbers, or "mean" (1/units) and "sqrt" (1/sqrt units), the
+            normalised committees, or "gaussian" (drawn at the layer's scale); None: ones.
+        b, b_teacher: biases: numbers or "gaussian"; None: none.
+
+    Raises:
+        ValueError: for sizes below 1, negative scales, unknown words, an orthonormal teacher with m
+            > n, a denoising start with k no multiple of m, or a key that is none.
+
+    Source:
+        Goldt et al. 2020, section 3 (random), Eq. (15) (denoising).
+
+    Example:
+        >>> weights = ld.init_weights(jax.random.key(0), n=50, k=3, m=2, orthonormal_teacher=True)
+        >>> weights.w.shape
+        (3, 50)
+        >>> np.round(ld.overlaps(weights).T, 12)
+        Array([[1., 0.],
+               [0., 1.]], dtype=float64)
     """
     key = as_key(key)
     for name, size in (("n", n), ("k", k), ("m", m)):
@@ -88,14 +105,24 @@ def init_weights(
 def weights_from_overlaps(key: KeyLike, start: StateLike, n: int) -> Weights:
     """Weights in n dimensions with exactly these overlaps, at uniformly random orientation.
 
-    start: Q, R, T as given, to rounding (1e-14 relative to the trace); v, b are copied.
-        Singular overlaps (student = teacher, more units than directions) are valid.
-        Where it is weights, their overlaps are used.
-    n: input dimension, at least the rank of [[Q, R], [R^T, T]]; k + m always suffices.
-
     So that SGD at any n, the chain and the ODE start from the same state.
-    Raises: ValueError for n below the rank, or a key or start that is none. With traced overlaps
-    n < k + m cannot be checked, and weights that do not exist are NaN.
+
+    Args:
+        key: random key.
+        start: Q, R, T as given, to rounding (1e-14 relative to the trace); v, b are copied.
+            Singular overlaps (student = teacher, more units than directions) are valid. Where it is
+            weights, their overlaps are used.
+        n: input dimension, at least the rank of [[Q, R], [R^T, T]]; k + m always suffices.
+
+    Raises:
+        ValueError: for n below the rank, or a key or start that is none. With traced overlaps n < k
+            + m cannot be checked, and weights that do not exist are NaN.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> weights = ld.weights_from_overlaps(jax.random.key(0), start, n=100)
+        >>> np.round(ld.overlaps(weights).R, 12)
+        Array([[0.1]], dtype=float64)
     """
     require_arguments("weights_from_overlaps", key=key, start=start, n=n)
     key, start = as_key(key), as_overlaps(start)

@@ -10,7 +10,20 @@ from learndyn.states._arguments import ProblemLike, WeightsLike, require_argumen
 
 
 class TwoLayer(eqx.Module):
-    """x -> sum_i v_i g(w_i.x/sqrt n + b_i): a network as an Equinox model."""
+    """x -> sum_i v_i g(w_i.x/sqrt n + b_i): a network as an Equinox model.
+
+    Args:
+        w: (units, n) first layer.
+        v: (units,) second layer.
+        b: (units,) biases, or None.
+        activation: g, an elementwise function.
+
+    Example:
+        >>> w, v = jnp.ones((2, 4)), jnp.array([1.0, -0.5])
+        >>> net = ld.TwoLayer(w=w, v=v, b=None, activation=ld.Linear())
+        >>> float(net(jnp.ones(4)))
+        1.0
+    """
 
     w: Float[Array, "units n"]
     v: Float[Array, " units"]
@@ -25,7 +38,18 @@ class TwoLayer(eqx.Module):
 def student(problem: ProblemLike, weights: WeightsLike) -> TwoLayer:
     """The student network: `student(problem, weights)(x)` with x of shape (n,) is phi.
 
-    Raises: ValueError for a batch of weights, or anything that is none (overlaps, for example).
+    Args:
+        problem: the teacher-student problem.
+        weights: of student and teacher; those of the student are taken.
+
+    Raises:
+        ValueError: for a batch of weights, or anything that is none (overlaps, for example).
+
+    Example:
+        >>> weights = ld.Weights(w=[[1.0, 1.0, 0.0, 0.0]], w_teacher=[[2.0, 0.0, 0.0, 0.0]])
+        >>> net = ld.student(ld.Problem(ld.Linear(), ld.Linear()), weights)
+        >>> float(net(jnp.ones(4)))
+        1.0
     """
     require_arguments("student", problem=problem, weights=weights)
     require_unbatched([("w", weights.w, 2)], "student")
@@ -35,8 +59,19 @@ def student(problem: ProblemLike, weights: WeightsLike) -> TwoLayer:
 def teacher(problem: ProblemLike, weights: WeightsLike) -> TwoLayer:
     """The teacher network without label noise.
 
-    Raises: ValueError as `student`, and for a multi-index teacher, which is a function of fields,
-    not a network.
+    Args:
+        problem: the teacher-student problem.
+        weights: of student and teacher; those of the teacher are taken.
+
+    Raises:
+        ValueError: as `student`, and for a multi-index teacher, which is a function of fields, not
+            a network.
+
+    Example:
+        >>> weights = ld.Weights(w=[[1.0, 1.0, 0.0, 0.0]], w_teacher=[[2.0, 0.0, 0.0, 0.0]])
+        >>> net = ld.teacher(ld.Problem(ld.Linear(), ld.Linear()), weights)
+        >>> float(net(jnp.ones(4)))
+        1.0
     """
     require_arguments("teacher", problem=problem, weights=weights)
     require_unbatched([("w_teacher", weights.w_teacher, 2)], "teacher")

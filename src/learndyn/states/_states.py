@@ -30,20 +30,35 @@ from learndyn.states._checks import (
 
 
 class Overlaps(Readable):
-    """The macroscopic state: Q_ik = w_i.w_k/n, R_in = w_i.w*_n/n, T_nm = w*_n.w*_m/n.
-
-    Q: (k, k), R: (k, m), T: (m, m), dimensionless, with [[Q, R], [R^T, T]] positive
-        semi-definite (singular is valid: student = teacher, more units than directions).
-    v, v_teacher: (k,), (m,) second layers; ones where not given.
-    b, b_teacher: (k,), (m,) biases; None where there are none. Given one, the other is 0.
+    """The macroscopic state: Q_ik = w_i.w_k/n, R_ij = w_i.w*_j/n, T_jl = w*_j.w*_l/n.
 
     Leading batch axes are allowed here and broadcast; functions that take one state are vmapped
     over them.
-    Raises: ValueError for wrong shapes, k or m < 1, non-finite entries, asymmetric Q or T, or
-    an eigenvalue below -1e-10 times the trace. Where Q, R or T arrive in float32 that is -1e-5, and
-    what is not positive semi-definite by rounding is projected: the negative eigenvalues are set to
-    0, so that they are as valid as if computed in float64.
-    Source: Goldt et al. 2020, Eq. (5).
+
+    Args:
+        Q: (k, k) overlaps of the student's units, dimensionless; [[Q, R], [R^T, T]] is positive
+            semi-definite (singular is valid: student = teacher, more units than directions).
+        R: (k, m) overlaps of student and teacher.
+        T: (m, m) overlaps of the teacher's units.
+        v, v_teacher: (k,), (m,) second layers; ones where not given.
+        b, b_teacher: (k,), (m,) biases; None where there are none. Given one, the other is 0.
+
+    Raises:
+        ValueError: for wrong shapes, k or m < 1, non-finite entries, asymmetric Q or T, or an
+            eigenvalue below -1e-10 times the trace. Where Q, R or T arrive in float32 that is
+            -1e-5, and what is not positive semi-definite by rounding is projected: the negative
+            eigenvalues are set to 0, so that they are as valid as if computed in float64.
+
+    Source:
+        Goldt et al. 2020, Eq. (5).
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> start.covariance
+        Array([[0.2, 0.1],
+               [0.1, 1. ]], dtype=float64)
+        >>> start.v
+        Array([1.], dtype=float64)
     """
 
     Q: Float[Array, "*batch k k"]
@@ -110,8 +125,19 @@ class Overlaps(Readable):
 class Weights(Readable):
     """The microscopic state of student and teacher.
 
-    w: (k, n), w_teacher: (m, n); v, v_teacher, b, b_teacher as in `Overlaps`.
-    Raises: ValueError for wrong shapes or non-finite entries.
+    Args:
+        w: (k, n) first layer of the student.
+        w_teacher: (m, n) first layer of the teacher.
+        v, v_teacher: (k,), (m,) second layers; ones where not given.
+        b, b_teacher: (k,), (m,) biases; None where there are none.
+
+    Raises:
+        ValueError: for wrong shapes or non-finite entries.
+
+    Example:
+        >>> weights = ld.Weights(w=jnp.ones((2, 5)), w_teacher=jnp.ones((1, 5)))
+        >>> weights.k, weights.m, weights.n, weights.v
+        (2, 1, 5, Array([1., 1.], dtype=float64))
     """
 
     w: Float[Array, "*batch k n"]
@@ -166,11 +192,8 @@ class Weights(Readable):
         return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
 
 
-def overlaps(weights: Weights | Any) -> Overlaps:
-    """The order parameters of `weights` (Goldt et al. 2020, Eq. (5)).
-
-    Raises: ValueError for anything else than `Weights`.
-    """
+def euclidean_overlaps(weights: Weights | Any) -> Overlaps:
+    """The order parameters of `weights` for white inputs. Raises: ValueError for anything else."""
     if not isinstance(weights, Weights):
         raise ValueError(
             f"overlaps: weights must be Weights; got {brief(weights)}. Make them with "

@@ -25,13 +25,13 @@ class Progress(Protocol):
 
 @contextmanager
 def sweep_bar(
-    progress: bool | None, total: int, before: int, outlook: Outlook, processes: int = 1
+    progress: bool | None, total: int, before: int, outlook: Outlook
 ) -> Iterator[Progress]:
     """Shows how many runs of `total` are done, how many are done per second, and the time left.
 
     before: runs that were done when it began, which count as done and not for the pace.
     """
-    left = _Left(outlook, processes)
+    left = _Left(outlook)
     if not is_shown(progress):
         yield Silent()
     elif sys.stderr.isatty() or in_notebook():
@@ -48,8 +48,8 @@ def sweep_bar(
 class _Left:
     """The time left, which goes down between two parts that are finished."""
 
-    def __init__(self, outlook: Outlook, processes: int):
-        self.outlook, self.processes = outlook, processes
+    def __init__(self, outlook: Outlook):
+        self.outlook = outlook
         self._parts, self._since = -1, 0.0
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class _Left:
         if seconds is None:
             return "?"
         # The parts that are running now count as left; that much of them is done already.
-        running = min(parts, self.processes)
+        running = min(parts, self.outlook.at_once)
         return tqdm.format_interval(max(0.0, seconds / max(running, 1) - (now - self._since)))
 
 
@@ -105,6 +105,7 @@ class _Lines:
         from tqdm import tqdm
 
         self._written = _now()
+        # A clock may not have moved yet: no rate is divided by zero.
         seconds = max(self._written - self._began, 1e-9)
         percent = 100 * self.done // max(self.total, 1)
         print(

@@ -22,12 +22,14 @@ class Outlook:
     finished of are as far off as all are together.
 
     costs: (parts,) predicted, in any unit. kinds: (parts,) numbers of their programs.
+    at_once: how many parts are run side by side at present.
     """
 
     def __init__(self, costs: np.ndarray, kinds: np.ndarray):
         good = np.isfinite(costs) & (costs > 0)
         usual = np.median(costs[good]) if good.any() else 1.0
         self.costs, self.kinds = np.where(good, costs, usual), kinds
+        self.at_once = 1
         self.left = np.ones(len(costs), bool)
         self._seconds = np.full(len(costs), np.nan)
         self._met: set[tuple[Hashable, int]] = set()

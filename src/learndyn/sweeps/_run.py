@@ -4,9 +4,11 @@ The bits of a run depend on its own values and key and on the lanes of the progr
 programs of a plan have the same number of lanes, also for a single run.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -20,6 +22,7 @@ from learndyn.dynamics import FAILED_RUN, level_of
 from learndyn.sweeps._axes import are_numbers
 from learndyn.sweeps._bar import sweep_bar
 from learndyn.sweeps._call import Call
+from learndyn.sweeps._devices import devices_here, on_devices
 from learndyn.sweeps._items import Item, indices_of
 from learndyn.sweeps._outlook import Outlook
 from learndyn.sweeps._plan import Plan
@@ -42,8 +45,21 @@ class Outcome(NamedTuple):
     errors: dict[int, Exception]
 
 
-def run(plan: Plan, items: Iterable[Item], *, progress: bool | None = None) -> Iterator[Outcome]:
-    """The outcomes of all items as they are finished. No run can spoil another one.
+class TooLong(Exception):
+    """What is left of a sweep takes longer than one process is to work at it."""
+
+
+def run(
+    plan: Plan,
+    items: Iterable[Item],
+    *,
+    progress: bool | None = None,
+    patience: float = math.inf,
+) -> Iterator[Outcome]:
+    """The outcomes of all items as they are finished. No run can spoil another one. Several
+    devices work side by side.
+
+    patience: seconds of work left above which one device alone gives up. Raises: TooLong then.
 
     A program that raises is repeated with half of its runs at a time, so that only those at fault
     are lost, and the others come out of the same program as ever.
@@ -54,13 +70,40 @@ def run(plan: Plan, items: Iterable[Item], *, progress: bool | None = None) -> I
     outlook = Outlook(
         np.array([item.cost for item in items]), np.array([item.program for item in items], int)
     )
+    devices = devices_here()
+    if len(devices) > 1:
+        outcomes = _side_by_side(runner, items, outlook, devices)
+    else:
+        outcomes = _one_by_one(runner, items, outlook, patience)
     with sweep_bar(progress, total, 0, outlook) as bar:
-        for number, item in enumerate(items):
-            began = time.monotonic()
-            for outcome in runner.outcomes(item):
-                yield outcome
-                bar.update(len(outcome.cells))
-            outlook.finished(number, time.monotonic() - began)
+        for outcome in outcomes:
+            yield outcome
+            bar.update(len(outcome.cells))
+
+
+def _one_by_one(
+    runner: "Runner", items: list[Item], outlook: Outlook, patience: float
+) -> Iterator[Outcome]:
+    for number, item in enumerate(items):
+        began = time.monotonic()
+        yield from runner.outcomes(item)
+        outlook.finished(number, time.monotonic() - began)
+        # The first item took its compilation, too: it says nothing of those that follow.
+        if number > 0 and (outlook.seconds_left() or 0.0) > patience:
+            raise TooLong
+
+
+def _side_by_side(
+    runner: "Runner", items: list[Item], outlook: Outlook, devices: list[Any]
+) -> Iterator[Outcome]:
+    def timed(number: int) -> tuple[list[Outcome], float, int]:
+        began = time.monotonic()
+        return list(runner.outcomes(items[number])), time.monotonic() - began, get_ident()
+
+    outlook.at_once = len(devices)
+    for number, (outcomes, seconds, thread) in on_devices(timed, range(len(items)), devices):
+        outlook.finished(number, seconds, thread)
+        yield from outcomes
 
 
 class Runner:

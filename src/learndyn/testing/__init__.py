@@ -9,6 +9,7 @@ from learndyn.testing._assertions import Scaling as Scaling
 from learndyn.testing._assertions import assert_concentrates as assert_concentrates
 from learndyn.testing._assertions import assert_matches_ode as assert_matches_ode
 from learndyn.testing._assertions import assert_scaling as assert_scaling
+from learndyn.testing._compare import SCATTER as SCATTER
 from learndyn.testing._compare import compare as compare
 from learndyn.testing._statistics import LEVEL as LEVEL
 from learndyn.testing._statistics import Equivalence as Equivalence

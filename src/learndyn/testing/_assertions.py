@@ -22,8 +22,20 @@ FIELDS = ("Q", "R", "v", "b")
 class Agreement(NamedTuple):
     """What `assert_matches_ode` found, for eg at every time after the first.
 
-    alpha, theory, mean, error (times,): error is the standard error of the mean.
-    distance (times,): (mean - theory) / standard deviation of a single run.
+    Attributes:
+        alpha: (times,) the times.
+        theory: (times,) what is predicted.
+        mean: (times,) over the ensemble.
+        error: (times,) standard error of the mean.
+        distance: (times,) (mean - theory) / standard deviation of a single run.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> given = {"key": jax.random.key(0), "n": 500, "runs": 256}
+        >>> found = testing.assert_matches_ode(problem, rule, start, [0.0, 1.0, 2.0], **given)
+        >>> found.alpha
+        array([1., 2.])
     """
 
     alpha: np.ndarray
@@ -34,7 +46,21 @@ class Agreement(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """A fitted power y ~ x**slope: the slope, its standard error, and the points (x, y, error)."""
+    """A fitted power y ~ x**slope: the slope, its standard error, and the points (x, y, error).
+
+    Attributes:
+        slope: the fitted exponent.
+        slope_error: its standard error.
+        x: (sizes,) where.
+        y: (sizes,) the means.
+        y_error: (sizes,) their standard errors.
+
+    Example:
+        >>> ns = np.array([100.0, 400.0, 1600.0])
+        >>> found = testing.assert_scaling(ns, 1.0 / ns, exponent=-1.0, error=1e-3 / ns)
+        >>> round(float(found.slope), 6)
+        -1.0
+    """
 
     slope: float
     slope_error: float
@@ -59,20 +85,37 @@ def assert_matches_ode(
 ) -> Agreement:
     """Assert that the mean error of an ensemble of runs follows the ODE.
 
-    ts: (times,) in units of alpha = steps / n. The first one is the time of `start`, where all
-        agree and nothing is tested: [1, 2] is one unit of alpha from there, not two. Choose
-        times before runs scatter over an exit from a plateau: there the mean of eg is not the
-        eg of the mean.
-    n: input dimension; runs: size of the ensemble. level: "chain", the exact overlap chain,
-        or "sgd", weights. margin: the allowed distance of mean and ODE, in standard
-        deviations of a single run, shown by two one-sided tests of 5 % each. The bias at finite
-        n, of order 1/n, shrinks in these units like 1/sqrt(n).
-    theory: another prediction to be tested, at the times of whole steps nearest to ts, which
-        are ts itself where ts * n is whole; None: `solve_ode`.
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        start: the overlaps at ts[0].
+        ts: (times,) in units of alpha = steps / n. The first one is the time of `start`, where all
+            agree and nothing is tested: [1, 2] is one unit of alpha from there, not two. Choose
+            times before runs scatter over an exit from a plateau: there the mean of eg is not the
+            eg of the mean.
+        key: random key.
+        n: input dimension.
+        runs: size of the ensemble.
+        margin: the allowed distance of mean and ODE, in standard deviations of a single run, shown
+            by two one-sided tests of 5 % each. The bias at finite n, of order 1/n, shrinks in these
+            units like 1/sqrt(n).
+        level: "chain", the exact overlap chain, or "sgd", weights.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+        theory: another prediction to be tested, at the times of whole steps nearest to ts, which
+            are ts itself where ts * n is whole; None: `solve_ode`.
 
-    Raises: AssertionError with the numbers where they do not agree, or where there are too few
-    runs to decide; ValueError for bad input, a theory at other times, or runs that end badly or
-    do not move.
+    Raises:
+        AssertionError: with the numbers where they do not agree, or where there are too few runs to
+            decide.
+        ValueError: for bad input, a theory at other times, or runs that end badly or do not move.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> given = {"key": jax.random.key(0), "n": 500, "runs": 256}
+        >>> found = testing.assert_matches_ode(problem, rule, start, [0.0, 1.0, 2.0], **given)
+        >>> bool((abs(found.distance) < 0.5).all())
+        True
     """
     runs, margin = _count(runs, "runs", 2), _positive(margin, "margin")
     results = ensemble(
@@ -115,17 +158,41 @@ def assert_concentrates(
 ) -> Scaling:
     """Assert that runs at input dimension n stay within C / sqrt(n) of the ODE.
 
-    The largest value over 10 times up to `horizon` of E|m - m_ode|, the Frobenius norm over
-    (Q, R, v, b), is fitted by a power of n; the exponent must equal -1/2 within `margin`, and
-    every size lie within `scatter` of the fit, as in `assert_scaling`. All runs start from
-    exactly the overlaps `start`.
+    The largest value over 10 times up to `horizon` of E|m - m_ode|, the Frobenius norm over (Q, R,
+    v, b), is fitted by a power of n; the exponent must equal -1/2 within `margin`, and every size
+    lie within `scatter` of the fit, as in `assert_scaling`. All runs start from exactly the
+    overlaps `start`.
 
-    horizon: in units of alpha. ns: input dimensions, at least three, all different. theory:
-    another prediction, at 11 equally spaced times from 0 to horizon; None: `solve_ode`. level,
-    averages: as in `assert_matches_ode`.
-    Raises: AssertionError with the numbers; ValueError for bad input, a theory at other times,
-    or runs that end badly or do not move.
-    Source: the concentration theorem, Theorem 1 of Goldt et al. (2020).
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        start: the overlaps from which every run begins.
+        key: random key.
+        horizon: in units of alpha.
+        ns: input dimensions, at least three, all different.
+        runs: size of the ensemble at each n.
+        exponent: the power of n that the distance should have.
+        margin: the allowed distance of the fitted exponent from it.
+        scatter: the allowed distance of each size from the fit, in log.
+        level: "chain" or "sgd", as in `assert_matches_ode`.
+        averages: as in `assert_matches_ode`.
+        theory: another prediction, at 11 equally spaced times from 0 to horizon; None: `solve_ode`.
+            level,
+
+    Raises:
+        AssertionError: with the numbers.
+        ValueError: for bad input, a theory at other times, or runs that end badly or do not move.
+
+    Source:
+        The concentration theorem, Theorem 1 of Goldt et al. (2020).
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> given = {"key": jax.random.key(0), "horizon": 1.0, "ns": [400, 1600, 6400], "runs": 512}
+        >>> found = testing.assert_concentrates(problem, rule, start, margin=0.1, **given)
+        >>> bool(abs(found.slope + 0.5) < 0.1)
+        True
     """
     ns, runs = _sizes(ns), _count(runs, "runs", 2)
     allowed = {"margin": _positive(margin, "margin"), "scatter": _positive(scatter, "scatter")}
@@ -155,18 +222,31 @@ def assert_scaling(
 ) -> Scaling:
     """Assert that y ~ x**exponent: the exponent of the fit, and that the fit is one.
 
-    The fitted exponent equals `exponent` within `margin`, and log y at every x equals the
-    fitted line within `scatter`; each by two one-sided tests of 5 %, so that too few runs fail
-    and never pass. A curve or a jump can have the right exponent on average; and with enough
-    runs any true power law is a little off its line, through corrections at small x.
+    The fitted exponent equals `exponent` within `margin`, and log y at every x equals the fitted
+    line within `scatter`; each by two one-sided tests of 5 %, so that too few runs fail and never
+    pass. A curve or a jump can have the right exponent on average; and with enough runs any true
+    power law is a little off its line, through corrections at small x.
 
-    x: (sizes,), positive, at least three of them different. y: (runs, sizes), samples whose
-        mean is meant; or (sizes,) positive estimates, with their standard errors in `error`
-        (sizes,).
-    scatter: 0.2 has room for corrections of 10 % at small x, and needs errors below some 5 % of
-        y; less scatter needs smaller errors.
-    Raises: AssertionError with the fitted exponent, or the point that is off; ValueError for
-    bad input.
+    Args:
+        x: (sizes,), positive, at least three of them different.
+        y: (runs, sizes), samples whose mean is meant; or (sizes,) positive estimates, with their
+            standard errors in `error` (sizes,).
+        exponent: the power that theory predicts.
+        error: (sizes,) standard errors of y, where y are estimates.
+        margin: the allowed distance of the fitted exponent from it.
+        scatter: 0.2 has room for corrections of 10 % at small x, and needs errors below some 5 % of
+            y; less scatter needs smaller errors.
+
+    Raises:
+        AssertionError: with the fitted exponent, or the point that is off.
+        ValueError: for bad input.
+
+    Example:
+        >>> ns = np.array([100.0, 400.0, 1600.0])
+        >>> samples = (1.0 + 0.01 * np.random.default_rng(0).normal(size=(200, 3))) / np.sqrt(ns)
+        >>> found = testing.assert_scaling(ns, samples, exponent=-0.5)
+        >>> round(float(found.slope), 2)
+        -0.5
     """
     margin, scatter = _positive(margin, "margin"), _positive(scatter, "scatter")
     x, y = np.asarray(x, float), np.asarray(y, float)
@@ -229,6 +309,7 @@ def _more_runs(found: Equivalence) -> str:
 def _require_times(theory: Trajectory, alpha: np.ndarray, which: str) -> None:
     """A theory at other times would be compared with the wrong ones, or broadcast."""
     given = np.asarray(theory.alpha, float)
+    # Times that were made by linspace and by arange differ by rounding.
     if given.shape != alpha.shape or not np.allclose(given, alpha, rtol=1e-9, atol=1e-9):
         raise ValueError(
             f"the theory's times must be {which}, alpha = {alpha.tolist()}; got theory.alpha = "

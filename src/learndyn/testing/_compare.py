@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 _FALSE_ALARM = 0.01
 """How often a true theory is called wrong: one comparison in a hundred."""
 
-_NODES, _RTOL = QuasiMonteCarlo(points=2048, replicates=2, symmetric=True), 1e-4
-"""For the scatter, of which one digit would do: at K = M = 4 that of eg is right to 3 %, those of Q
-and R to 8 %, in a fifth of the time that `fluctuations` takes by default."""
+SCATTER: dict[str, Any] = {
+    "noise_nodes": QuasiMonteCarlo(points=2048, replicates=2, symmetric=True),
+    "rtol": 1e-6,
+    "atol": 1e-12,
+}
+"""Options of `fluctuations` for the scatter; one digit would do. With these nodes that of
+eg is right to 3 % at k = m = 4, those of Q and R to 8 %. The tolerances are those of variances, which
+cancel in that of eg: it is 5e-11 where eg is 5e-6, and with rtol = 1e-4 its error was larger."""
 
 _SAME_START = 1e-5
 """Relative: a start in float32, and its rounding in a measurement."""
@@ -35,12 +40,6 @@ def compare(
 ) -> "xarray.Dataset":
     """Does an experiment agree with the ODE, in units of the scatter that theory predicts for it?
 
-    theory: what `solve_ode` returns, its dataset, or `Fluctuations`, which hold both.
-    experiment: one run, or several, of SGD, the chain or Langevin at the same times: a trajectory
-        (with one batch axis, called seed) or a dataset.
-    fluctuations: of the theory, or their dataset; None: they are solved for here, which takes a
-        few seconds.
-
     z = difference / scatter, with the scatter of a single run, std / sqrt n, and the error of the
     ODE's solution added in quadrature. Each of several runs is judged alone: for their mean, and a
     test that becomes sharper with their number, see `learndyn.testing.assert_matches_ode`. What
@@ -48,17 +47,36 @@ def compare(
     "differ" at small n or after a chance event that was decided long before, as of which unit
     learns what.
 
-    Returns: a dataset on the requested times with difference_<name>, scatter_<name> and z_<name>
-        of Q, R, eg, and of v and b where either side trains them. Attributes: `verdict`, "agree"
-        where every |z| is below `limit`, which a true theory exceeds somewhere at most once in a
-        hundred comparisons (Bonferroni), else "differ"; `largest_z`, and `worst`, where it is. A
-        run that failed where the theory did not differs.
-    Raises: ValueError where the theory is not the ODE's, the experiment has no n, their times,
-        sizes or teachers differ, or, without `fluctuations`, their first states, from which scatter
-        grows.
-    Source: the central limit behind Theorem 1 of Goldt et al. (2020).
+    Args:
+        theory: what `solve_ode` returns, its dataset, or `Fluctuations`, which hold both.
+        experiment: one run, or several, of SGD, the chain or Langevin at the same times: a
+            trajectory (with one batch axis, called seed) or a dataset.
+        fluctuations: of the theory, or their dataset; None: they are solved for here, which takes a
+            few seconds.
 
-    >>> ld.compare(theory, sgd).verdict
+    Returns:
+        A dataset on the requested times with difference_<name>, scatter_<name> and z_<name> of Q,
+        R, eg, and of v and b where either side trains them. Attributes: `verdict`, "agree" where
+        every |z| is below `limit`, which a true theory exceeds somewhere at most once in a hundred
+        comparisons (Bonferroni), else "differ"; `largest_z`, and `worst`, where it is. A run that
+        failed where the theory did not differs.
+
+    Raises:
+        ValueError: where the theory is not the ODE's, the experiment has no n, their times, sizes
+            or teachers differ, or, without `fluctuations`, their first states, from which scatter
+            grows.
+
+    Source:
+        The central limit behind Theorem 1 of Goldt et al. (2020).
+
+    Example:
+        >>> problem, rule, ts = ld.Problem(noise=0.1), ld.SGD(lr=0.5), [0.0, 1.0, 2.0]
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> theory = ld.fluctuations(problem, rule, start, ts)
+        >>> run = ld.simulate_chain(problem, rule, start, ts, n=500, key=jax.random.key(1))
+        >>> found = ld.compare(theory, run)
+        >>> found.verdict, bool(found.largest_z < found.limit)
+        ('agree', True)
     """
     if isinstance(theory, Fluctuations):
         theory, fluctuations = theory.mean, theory
@@ -103,7 +121,7 @@ def _judged(found: dict[str, Any]) -> "xarray.Dataset":
 
 
 def _position(scores: "xarray.DataArray", dim: str, index: int) -> str:
-    """A place along a dimension; units, which have no coordinate, are counted from 1."""
+    """A place along a dimension, counted from 1 where it has no coordinate."""
     place = scores[dim][index].item() if dim in scores.coords else index + 1
     return f"{dim} = {place:g}" if isinstance(place, int | float) else f"{dim} = {place}"
 
@@ -199,7 +217,7 @@ def _fluctuations(theory: "Trajectory | xarray.Dataset") -> Fluctuations:
         ts = theory["alpha"].values
         start = overlaps_at(theory, float(ts[0]))
         problem, rule = problem_of(theory), rule_of(theory)
-    return fluctuations_of(problem, rule, start, ts, noise_nodes=_NODES, rtol=_RTOL)
+    return fluctuations_of(problem, rule, start, ts, **SCATTER)
 
 
 def _names(theory: "xarray.Dataset", experiment: "xarray.Dataset") -> list[str]:

@@ -23,7 +23,15 @@ LEVEL = 0.05
 class Equivalence:
     """Whether estimates lie within a margin of zero, beyond doubt.
 
-    estimate, error: arrays of one shape, in units in which the margin is given.
+    Args:
+        estimate, error: arrays of one shape, in units in which the margin is given.
+        margin: how far from zero counts as equal.
+
+    Example:
+        >>> testing.Equivalence(np.array(0.1), np.array(0.05), margin=0.5).equal
+        True
+        >>> testing.Equivalence(np.array(0.4), np.array(0.1), margin=0.5).equal
+        False
     """
 
     estimate: np.ndarray
@@ -38,8 +46,11 @@ class Equivalence:
     def false_alarm(self, bias: float | np.ndarray = 0.0) -> float:
         """A bound on how likely the test fails although the truth is within `bias` of zero.
 
-        It follows from normal errors, added up over the entries. bias: in the unit of the margin,
-        one for all entries or one each; what a theory of the limit leaves out at finite n, say.
+        It follows from normal errors, added up over the entries.
+
+        Args:
+            bias: in the unit of the margin, one for all entries or one each; what a theory of the
+                limit leaves out at finite n, say.
         """
         from scipy.special import ndtr
 
@@ -71,8 +82,19 @@ class Equivalence:
 def in_units_of_one_run(samples: np.ndarray, theory: np.ndarray, margin: float) -> Equivalence:
     """(ensemble mean - theory) / standard deviation of a single run.
 
-    samples: (runs, ...); theory: (...). At finite n the mean differs from the ODE by a bias of
-    order 1/n, small against the scatter of a run, of order 1/sqrt(n).
+    At finite n the mean differs from the ODE by a bias of order 1/n, small against the scatter of a
+    run, of order 1/sqrt(n).
+
+    Args:
+        samples: (runs, ...) independent runs.
+        theory: (...) what is predicted for their mean.
+        margin: how far from zero counts as equal, in standard deviations of a run.
+
+    Example:
+        >>> samples = np.random.default_rng(0).normal(loc=1.0, size=(1000, 1))
+        >>> found = testing.in_units_of_one_run(samples, np.array([1.0]), margin=0.2)
+        >>> bool(found.equal)
+        True
     """
     runs = samples.shape[0]
     spread = samples.std(axis=0, ddof=1)
@@ -87,7 +109,18 @@ def difference(
 ) -> Equivalence:
     """estimate - expected, where `expected` is exact.
 
-    Numbers or arrays that broadcast; error: the standard error of the estimate.
+    Numbers or arrays that broadcast.
+
+    Args:
+        estimate: what was measured.
+        error: the standard error of the estimate.
+        expected: what theory predicts.
+        margin: how far from zero counts as equal.
+
+    Example:
+        >>> found = testing.difference(1.02, 0.01, expected=1.0, margin=0.1)
+        >>> bool(found.equal)
+        True
     """
     gap, error = np.broadcast_arrays(np.subtract(estimate, expected), error)
     return Equivalence(gap, error, margin)
@@ -96,7 +129,19 @@ def difference(
 def relative_difference(
     estimate: RealLike, error: RealLike, expected: RealLike, margin: float
 ) -> Equivalence:
-    """estimate / expected - 1: as `difference`, with the margin a fraction of `expected`."""
+    """estimate / expected - 1: as `difference`, with the margin a fraction of `expected`.
+
+    Args:
+        estimate: what was measured.
+        error: its standard error.
+        expected: what theory predicts, not 0.
+        margin: how far from zero counts as equal, a fraction of `expected`.
+
+    Example:
+        >>> found = testing.relative_difference(10.2, 0.1, expected=10.0, margin=0.1)
+        >>> bool(found.equal), round(float(found.estimate), 6)
+        (True, 0.02)
+    """
     scaled = np.divide(estimate, expected), np.divide(error, np.abs(expected))
     return difference(*scaled, 1.0, margin)
 
@@ -104,14 +149,33 @@ def relative_difference(
 def power_law(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, float]:
     """Slope of log y against log x by weighted least squares, and its standard error.
 
-    y: independent estimates with standard errors `error`, small against y.
+    Args:
+        x: (sizes,) positive.
+        y: independent estimates with standard errors `error`, small against y.
+        error: (sizes,) standard errors of y.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 4.0])
+        >>> slope, error = testing.power_law(x, 3.0 * x**-0.5, 0.01 * x**-0.5)
+        >>> round(float(slope), 6)
+        -0.5
     """
     fit = fit_power_law(x, y, (y / error) ** 2)
     return fit.slope, fit.slope_error
 
 
 def z_scores(samples: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """(mean - exact) / standard error, for theories without any bias at finite n."""
+    """(mean - exact) / standard error, for theories without any bias at finite n.
+
+    Args:
+        samples: (runs, ...) independent runs.
+        exact: (...) what theory predicts for their mean.
+
+    Example:
+        >>> samples = np.random.default_rng(0).normal(loc=1.0, size=(1000, 1))
+        >>> bool(abs(testing.z_scores(samples, np.array([1.0]))).max() < 4.0)
+        True
+    """
     return (samples.mean(axis=0) - exact) / (
         samples.std(axis=0, ddof=1) / np.sqrt(samples.shape[0])
     )
@@ -123,6 +187,15 @@ def two_sample_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     They belong to the mean normal score of every coordinate and to the mean product of every two.
     Scores come from ranks in the pooled sample, so heavy tails do no harm; coordinates that do not
     move, or are there twice, drop out. Compare their largest |z| with `z_limit`.
+
+    Args:
+        x, y: (runs, coordinates), two samples.
+
+    Example:
+        >>> draw = np.random.default_rng(0).normal
+        >>> z = testing.two_sample_z(draw(size=(500, 2)), draw(size=(500, 2)))
+        >>> bool(abs(z).max() < testing.z_limit(z.size, false_alarm=0.01))
+        True
     """
     from scipy.special import ndtri
 
@@ -144,13 +217,32 @@ def two_sample_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def z_limit(comparisons: int, false_alarm: float) -> float:
-    """The |z| that a true theory exceeds somewhere with probability at most `false_alarm`."""
+    """The |z| that a true theory exceeds somewhere with probability at most `false_alarm`.
+
+    Args:
+        comparisons: how many z scores are looked at.
+        false_alarm: the probability that a true theory exceeds the limit somewhere.
+
+    Example:
+        >>> round(float(testing.z_limit(comparisons=100, false_alarm=0.01)), 2)
+        3.89
+    """
     # Bonferroni's correction, for both tails
     return _quantile(false_alarm / (2 * comparisons))
 
 
 def z_missed(z: np.ndarray | float, limit: float) -> float:
-    """A bound on how likely a wrong theory with these z scores was to keep all below `limit`."""
+    """A bound on how likely a wrong theory with these z scores was to keep all below `limit`.
+
+    Args:
+        z: z scores of the wrong theory, of any shape.
+        limit: as `z_limit` gives it.
+
+    Example:
+        >>> limit = testing.z_limit(comparisons=2, false_alarm=0.01)
+        >>> bool(testing.z_missed(np.array([8.0, 0.0]), limit) < 0.01)
+        True
+    """
     return NormalDist().cdf(limit - float(np.abs(z).max()))
 
 

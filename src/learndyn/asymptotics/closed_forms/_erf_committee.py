@@ -62,12 +62,28 @@ def eg_specialised(
 ) -> Float[Array, "*shape"]:
     """Final eg of an erf committee with k = m + l units that learned from one with m.
 
-    Equation: noise**2 lr f(m, l, lr) / (2 pi), f rational in lr / pi, m, l; Eq. (10) of
-        Goldt et al. (2020). v = v_teacher = 1, T = 1, first layer trained, batches of one.
-    Range: 0 <= lr < critical_lr_specialised(m, l). Error: O(noise**4); rounding about 1e-13.
-        For l >= 2 it belongs to the symmetric specialised state, `specialised_state(m, l)`.
+    Equation: noise**2 lr f(m, l, lr) / (2 pi), f rational in lr / pi, m, l; Eq. (10) of Goldt et
+    al. (2020). v = v_teacher = 1, T = 1, first layer trained, batches of one.
+
+    Range: 0 <= lr < critical_lr_specialised(m, l).
+
+    Error: O(noise**4); rounding about 1e-13. For l >= 2 it belongs to the symmetric specialised
+    state, `specialised_state(m, l)`.
+
     Arguments broadcast. Other rules: a batch of B or v != 1 are `eg_response`'s.
-    Raises: ValueError for m < 1, l < 0, negative lr or noise, or lr beyond the range.
+
+    Args:
+        m: number of teacher units.
+        l: number of superfluous student units, k - m.
+        lr: learning rate of the first layer, >= 0.
+        noise: standard deviation of the label noise, >= 0.
+
+    Raises:
+        ValueError: for m < 1, l < 0, negative lr or noise, or lr beyond the range.
+
+    Example:
+        >>> round(float(asymptotics.eg_specialised(m=2, l=3, lr=0.05)), 6)
+        0.035436
     """
     require_x64("eg_specialised")
     m, l = as_units(m, "m", 1), as_units(l, "l", 0)
@@ -85,10 +101,26 @@ def eg_denoising(
     """Final eg of k = z m erf units, both layers trained, at the denoising solution.
 
     Equation: the z copies of a unit act as one at the rate lr v_teacher**2 / z, and neither the
-        second layer's rate nor its own displacement matters at this order, so this is
-        eg_specialised(m, 0, lr v_teacher**2 / z, noise). The curves of Fig. 3c of Goldt et al.
-        (2020); for m = 1 and small lr their Eq. (15), lr noise**2 v_teacher**2 / (2 sqrt(3) pi z).
-    Range, error, raises: as `eg_specialised` at that rate; z >= 1. lr is the first layer's.
+    second layer's rate nor its own displacement matters at this order, so this is eg_specialised(m,
+    0, lr v_teacher**2 / z, noise). The curves of Fig. 3c of Goldt et al. (2020); for m = 1 and
+    small lr their Eq. (15), lr noise**2 v_teacher**2 / (2 sqrt(3) pi z).
+
+    Range and error: those of `eg_specialised` at that rate.
+
+    Args:
+        m: number of teacher units.
+        z: student units for each teacher unit, k = z m.
+        v_teacher: the teacher's second-layer weights, all the same.
+        lr: learning rate of the first layer, >= 0.
+        noise: standard deviation of the label noise, >= 0.
+
+    Raises:
+        ValueError: as `eg_specialised` at that rate, and for z < 1.
+
+    Example:
+        >>> one, four = (asymptotics.eg_denoising(1, z, 1.0, lr=0.1) for z in (1, 4))
+        >>> round(float(one), 6), round(float(four), 6)
+        (0.009421, 0.002311)
     """
     z, lr, v_teacher = as_units(z, "z", 1), as_rate(lr, "lr"), as_float(v_teacher, "v_teacher")
     require_finite(v_teacher=v_teacher)
@@ -98,11 +130,29 @@ def eg_denoising(
 def critical_lr_specialised(m: RealLike, l: RealLike = 0) -> Float[Array, "*shape"]:
     """The largest stable lr of the specialised state of an erf committee, k = m + l.
 
-    Equation: the smallest positive zero of the denominator of `eg_specialised`, where the noise
-        is amplified without bound. v = v_teacher = 1, T = 1, batches of one.
-    Arguments broadcast; jit and vmap work. Range: any m >= 1, l >= 0. Error: rounding, 1e-14.
-    Raises: ValueError for m < 1 or l < 0, or no integers.
-    Source: derived here; agrees with `critical_lr`.
+    Equation: the smallest positive zero of the denominator of `eg_specialised`, where the noise is
+    amplified without bound. v = v_teacher = 1, T = 1, batches of one.
+
+    Arguments broadcast; jit and vmap work.
+
+    Range: any m >= 1, l >= 0.
+
+    Error: rounding, 1e-14.
+
+    Args:
+        m: number of teacher units.
+        l: number of superfluous student units, k - m.
+
+    Raises:
+        ValueError: for m < 1 or l < 0, or no integers.
+
+    Source:
+        Derived here; agrees with `critical_lr`.
+
+    Example:
+        >>> limit = asymptotics.critical_lr_specialised(1)
+        >>> bool(jnp.isclose(limit, jnp.sqrt(5 / 3) * jnp.pi))
+        True
     """
     require_x64("critical_lr_specialised")
     return _first_zero(as_units(m, "m", 1), as_units(l, "l", 0))

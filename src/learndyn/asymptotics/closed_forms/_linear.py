@@ -23,8 +23,20 @@ from learndyn.asymptotics.closed_forms._erf_committee import as_units
 def linear_gain(lr: RealLike, k: RealLike | None = None, v: RealLike | None = None) -> Array:
     """H = lr sum_k v_k**2, which is lr k for a committee with v = 1.
 
-    Raises: ValueError unless exactly one of k and v is given; for lr < 0, v that is not finite,
-    k < 1 or no integer; in float32.
+    Args:
+        lr: learning rate of the first layer, >= 0.
+        k: number of units with v = 1.
+        v: (k,) their second layer instead.
+
+    Raises:
+        ValueError: unless exactly one of k and v is given; for lr < 0, v that is not finite, k < 1
+            or no integer; in float32.
+
+    Example:
+        >>> float(asymptotics.linear_gain(0.5, k=4))
+        2.0
+        >>> float(asymptotics.linear_gain(0.5, v=[1.0, 2.0]))
+        2.5
     """
     require_x64("the theory of linear committees")
     if (k is None) == (v is None):
@@ -51,10 +63,26 @@ def eg_linear(
 ) -> Float[Array, "*shape"]:
     """Final eg of a linear committee with fixed second layer.
 
-    Equation: H noise**2 / (4 B - 2 H), H = lr k (v = 1) or lr sum v**2; Eq. (12) of Goldt et
-        al. (2020) with k = L + M. Range: H < 2 B. Error: none, at any noise, as n -> infinity.
-    k: number of units with v = 1; or v: their second layer, for example v = 1/k.
-    Raises: ValueError beyond the range, or for bad values.
+    Equation: H noise**2 / (4 B - 2 H), H = lr k (v = 1) or lr sum v**2; Eq. (12) of Goldt et al.
+    (2020) with k = L + M.
+
+    Range: H < 2 B.
+
+    Error: none, at any noise, as n -> infinity.
+
+    Args:
+        lr: learning rate of the first layer, >= 0.
+        noise: standard deviation of the label noise, >= 0.
+        k: number of units with v = 1.
+        v: (k,) their second layer instead, for example v = 1/k.
+        batch_size: samples per step.
+
+    Raises:
+        ValueError: beyond the range, or for bad values.
+
+    Example:
+        >>> float(asymptotics.eg_linear(lr=0.5, noise=1.0, k=2))
+        0.5
     """
     batch_size = as_count(batch_size, "batch_size", "fresh samples per step")
     gain, noise = linear_gain(lr, k, v), _noise(noise)
@@ -68,8 +96,22 @@ def eg_linear_small_lr(
 ) -> Float[Array, "*shape"]:
     """Eq. (12) to first order in lr: noise**2 lr k / 4; Eq. (13) of Goldt et al. (2020).
 
-    Range: H = lr k much smaller than 2. Error: O(lr**2), relative size H / 2.
-    Raises: ValueError for bad values.
+    Range: H = lr k much smaller than 2.
+
+    Error: O(lr**2), relative size H / 2.
+
+    Args:
+        lr: learning rate of the first layer, >= 0.
+        noise: standard deviation of the label noise, >= 0.
+        k: number of units with v = 1.
+        v: (k,) their second layer instead.
+
+    Raises:
+        ValueError: for bad values.
+
+    Example:
+        >>> float(asymptotics.eg_linear_small_lr(lr=0.5, noise=1.0, k=2))
+        0.25
     """
     return linear_gain(lr, k, v) * _noise(noise) ** 2 / 4
 
@@ -86,11 +128,32 @@ def eg_linear_curve(
 ) -> Float[Array, "*shape"]:
     """eg(alpha) of a linear committee with fixed second layer, as n -> infinity.
 
-    Equation: eg* + (eg_start - eg*) exp(-H (2 - H/B) alpha), from d eg / d alpha =
-        -H (2 - H/B) eg + H**2 noise**2 / (2 B). Error: none; it grows without bound, as the ODE
-        does, for H > 2 B. alpha: steps / n, any shape.
-    Range: alpha >= 0, eg_start >= 0, any rate and noise. Raises: ValueError for bad values.
-    Source: the ODE whose fixed point is Eq. (12) of Goldt et al. (2020).
+    Equation: eg* + (eg_start - eg*) exp(-H (2 - H/B) alpha), from d eg / d alpha = -H (2 - H/B) eg
+    + H**2 noise**2 / (2 B).
+
+    Error: none; it grows without bound, as the ODE does, for H > 2 B.
+
+    Range: alpha >= 0, eg_start >= 0, any rate and noise.
+
+    Args:
+        alpha: steps / n, any shape.
+        eg_start: eg at alpha = 0.
+        lr: learning rate of the first layer, >= 0.
+        noise: standard deviation of the label noise, >= 0.
+        k: number of units with v = 1.
+        v: (k,) their second layer instead.
+        batch_size: samples per step.
+
+    Raises:
+        ValueError: for bad values.
+
+    Source:
+        The ODE whose fixed point is Eq. (12) of Goldt et al. (2020).
+
+    Example:
+        >>> alpha = jnp.array([0.0, 1.0, 10.0])
+        >>> np.round(asymptotics.eg_linear_curve(alpha, 0.5, lr=0.5, noise=0.0, k=1), 4)
+        Array([5.000e-01, 2.362e-01, 3.000e-04], dtype=float64)
     """
     batch_size = as_count(batch_size, "batch_size", "fresh samples per step")
     gain, noise = linear_gain(lr, k, v), _noise(noise)
@@ -114,12 +177,34 @@ def eg_linear_finite_n(
     """Mean eg after `steps` steps of SGD at input dimension n: exact at every n >= 1.
 
     Equation: each step e -> a e + H**2 noise**2 / (2 n B), a = 1 - 2H/n + H**2 (n+B+1)/(B n**2),
-        for Gaussian inputs, from a start with eg_start. steps: whole numbers, any shape.
-    Range: n >= 1, eg_start >= 0, any rate and noise. Error: none for the mean; a sample mean
-        over runs has a meaningful standard error only where `linear_variance_is_finite`.
-    Raises: ValueError for bad values, n < 1, steps that are not whole.
-    Source: derived here from Eqs. (2)-(3) of Goldt et al. (2020) by Gaussian fourth moments;
-        n -> infinity gives `eg_linear_curve`.
+    for Gaussian inputs, from a start with eg_start.
+
+    Range: n >= 1, eg_start >= 0, any rate and noise.
+
+    Error: none for the mean; a sample mean over runs has a meaningful standard error only where
+    `linear_variance_is_finite`.
+
+    Args:
+        steps: whole numbers, any shape.
+        eg_start: eg before the first step.
+        n: input dimension.
+        lr: learning rate of the first layer, >= 0.
+        noise: standard deviation of the label noise, >= 0.
+        k: number of units with v = 1.
+        v: (k,) their second layer instead.
+        batch_size: samples per step.
+
+    Raises:
+        ValueError: for bad values, n < 1, steps that are not whole.
+
+    Source:
+        Derived here from Eqs. (2)-(3) of Goldt et al. (2020) by Gaussian fourth moments; n ->
+        infinity gives `eg_linear_curve`.
+
+    Example:
+        >>> steps = jnp.array([0, 100, 1000])
+        >>> np.round(asymptotics.eg_linear_finite_n(steps, 0.5, n=100, lr=0.5, noise=0.0, k=1), 4)
+        Array([5.000e-01, 2.367e-01, 3.000e-04], dtype=float64)
     """
     batch_size = as_count(batch_size, "batch_size", "fresh samples per step")
     gain, noise = linear_gain(lr, k, v), _noise(noise)
@@ -140,8 +225,25 @@ def linear_variance_is_finite(
     """Whether eg of a linear committee has a bounded variance at input dimension n (B = 1).
 
     Equation: 1 - 4h + h**2 (12 + 2(n+2)) - 12 h**3 (n+4) + 3 h**4 (n+4)(n+6) < 1, h = H/n: the
-        growth of the mean of eg**2. At n = 3 this is H < 0.88. Raises: ValueError for bad values.
-    Source: derived here from Eqs. (2)-(3) of Goldt et al. (2020), by Gaussian eighth moments.
+    growth of the mean of eg**2. At n = 3 this is H < 0.88.
+
+    Args:
+        n: input dimension.
+        lr: learning rate of the first layer, >= 0.
+        k: number of units with v = 1.
+        v: (k,) their second layer instead.
+
+    Raises:
+        ValueError: for bad values.
+
+    Source:
+        Derived here from Eqs. (2)-(3) of Goldt et al. (2020), by Gaussian eighth moments.
+
+    Example:
+        >>> bool(asymptotics.linear_variance_is_finite(3, 0.8, k=1))
+        True
+        >>> bool(asymptotics.linear_variance_is_finite(3, 0.9, k=1))
+        False
     """
     n = _dimension(n)
     h = linear_gain(lr, k, v) / n
@@ -154,7 +256,22 @@ def critical_lr_linear(
 ) -> Float[Array, "*shape"]:
     """The lr beyond which a linear committee diverges: 2 B / k, or 2 B / sum v**2.
 
-    Source: Goldt et al. (2020), the pole of Eq. (12). Raises: ValueError for bad values.
+    Args:
+        k: number of units with v = 1.
+        v: (k,) their second layer instead.
+        batch_size: samples per step.
+
+    Raises:
+        ValueError: for bad values.
+
+    Source:
+        Goldt et al. (2020), the pole of Eq. (12).
+
+    Example:
+        >>> float(asymptotics.critical_lr_linear(k=4))
+        0.5
+        >>> float(asymptotics.critical_lr_linear(k=4, batch_size=2))
+        1.0
     """
     batch_size = as_count(batch_size, "batch_size", "fresh samples per step")
     return 2 * batch_size / linear_gain(1.0, k, v)

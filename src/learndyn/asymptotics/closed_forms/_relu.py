@@ -25,14 +25,32 @@ def eg_relu(
 ) -> Float[Array, "*shape"]:
     """Final eg of m z ReLU units, z copies sharing each of m orthonormal teacher units' output.
 
-    Equation: noise**2 h m (m+1)(4-h) / (2 [(m**2+m+2) h**2 - 4 (m+1)(m+2) h + 16 (m+1)]),
-        h = lr v_teacher**2 / z; for m = z = 1 it is noise**2 lr / (4 (2 - lr)).
+    Equation: noise**2 h m (m+1)(4-h) / (2 [(m**2+m+2) h**2 - 4 (m+1)(m+2) h + 16 (m+1)]), h = lr
+    v_teacher**2 / z; for m = z = 1 it is noise**2 lr / (4 (2 - lr)).
+
     With or without a trained second layer; T = 1, batches of one. Other states: `fixed_point`,
     `eg_response` and, for small lr, `eg_zero_error_small_lr`.
-    Range: h < critical_lr_relu(m). Error: exact in lr, O(noise**3).
-    Raises: ValueError beyond the range, for m or z < 1 or no integers, negative rates, or
-        in float32.
-    Source: derived here from the ReLU ODE (see the module); Goldt et al. (2020) measured it.
+
+    Range: h < critical_lr_relu(m).
+
+    Error: exact in lr, O(noise**3).
+
+    Args:
+        m: number of teacher units.
+        lr: learning rate of the first layer, >= 0.
+        noise: standard deviation of the label noise, >= 0.
+        z: student units for each teacher unit, k = z m.
+        v_teacher: the teacher's second-layer weights, all the same.
+
+    Raises:
+        ValueError: beyond the range, for m or z < 1 or no integers, negative rates, or in float32.
+
+    Source:
+        Derived here from the ReLU ODE (see the module); Goldt et al. (2020) measured it.
+
+    Example:
+        >>> float(asymptotics.eg_relu(1, lr=1.0))
+        0.25
     """
     require_x64("the theory of ReLU committees")
     m, z = as_units(m, "m"), as_units(z, "z")
@@ -53,9 +71,21 @@ def eg_relu(
 def critical_lr_relu(m: RealLike) -> Float[Array, "*shape"]:
     """The largest stable lr of the specialised state of a ReLU committee, k = m, v = 1, T = 1.
 
-    Equation: 2 [(m+1)(m+2) - sqrt((m+1)(m**3+m**2+4m-4))] / (m**2+m+2), the pole of `eg_relu`;
-        2 for m = 1. Raises: ValueError for m < 1, or no integer.
-    Source: derived here, with `eg_relu`.
+    Equation: 2 [(m+1)(m+2) - sqrt((m+1)(m**3+m**2+4m-4))] / (m**2+m+2), the pole of `eg_relu`; 2
+    for m = 1.
+
+    Args:
+        m: number of teacher units.
+
+    Raises:
+        ValueError: for m < 1, or no integer.
+
+    Source:
+        Derived here, with `eg_relu`.
+
+    Example:
+        >>> float(asymptotics.critical_lr_relu(1)), round(float(asymptotics.critical_lr_relu(2)), 4)
+        (2.0, 1.2679)
     """
     require_x64("the theory of ReLU committees")
     m = as_units(m, "m")

@@ -26,11 +26,23 @@ from learndyn.asymptotics.closed_forms._linear import decayed_time, whole_steps
 from learndyn.averages import not_negative
 
 _ROUNDING = 1e-9
-"""By so much m**2 may exceed q rho, relative and absolute: overlaps that a run has reached."""
+"""The most by which m**2 may exceed q rho, relative and absolute: overlaps that a run has reached
+are rounded."""
 
 
 class Ridge(NamedTuple):
-    """Overlaps m = R, q = Q and the generalisation error eg = (rho - 2 m + q) / 2."""
+    """Overlaps m = R, q = Q and the generalisation error eg = (rho - 2 m + q) / 2.
+
+    Attributes:
+        m: R, the student's overlap with the teacher.
+        q: Q, the student's squared norm per dimension.
+        eg: the generalisation error.
+
+    Example:
+        >>> end = asymptotics.ridge(lr=0.5, weight_decay=1.0, noise=0.0)
+        >>> bool(jnp.isclose(end.eg, (1.0 - 2 * end.m + end.q) / 2))
+        True
+    """
 
     m: Float[Array, "*shape"]
     q: Float[Array, "*shape"]
@@ -48,10 +60,29 @@ def ridge(
     """Where linear regression with weight decay kappa ends.
 
     Equation: m* = rho/(1+kappa), q* = [2m* + lr (rho - 2m* + noise**2)/B] / [2(1+kappa) - lr/B],
-        eg* = [2 kappa**2 rho/(1+kappa) + lr noise**2/B] / [4(1+kappa) - 2 lr/B].
-    Range: lr < critical_lr_ridge. Error: none, as n -> infinity.
-    Raises: ValueError beyond the range, or for negative values.
-    Source: derived here, from the equations of the module; unpublished notes have it wrong.
+    eg* = [2 kappa**2 rho/(1+kappa) + lr noise**2/B] / [4(1+kappa) - 2 lr/B].
+
+    Range: lr < critical_lr_ridge.
+
+    Error: none, as n -> infinity.
+
+    Args:
+        lr: learning rate of the first layer, >= 0.
+        weight_decay: kappa >= 0, on w.
+        noise: standard deviation of the label noise, >= 0.
+        rho: T, the teacher's squared norm per dimension.
+        batch_size: samples per step.
+
+    Raises:
+        ValueError: beyond the range, or for negative values.
+
+    Source:
+        Derived here, from the equations of the module; unpublished notes have it wrong.
+
+    Example:
+        >>> end = asymptotics.ridge(lr=0.5, weight_decay=1.0, noise=0.0)
+        >>> float(end.m), round(float(end.eg), 6)
+        (0.5, 0.142857)
     """
     rate, kappa, noise, rho = _values(lr, weight_decay, noise, rho, batch_size)
     limit = 2 * (1 + kappa)
@@ -79,9 +110,29 @@ def ridge_curve(
 ) -> Ridge:
     """m, q and eg at times alpha = steps / n, from m_start and q_start, as n -> infinity.
 
-    Error: none. Range: any rate; beyond the critical one q grows without bound.
-    Raises: ValueError for negative values, or overlaps that no weights have, m**2 > q rho.
-    Source: derived here, from the equations of the module.
+    Error: none.
+
+    Range: any rate; beyond the critical one q grows without bound.
+
+    Args:
+        alpha: times, steps / n, of any shape.
+        lr: learning rate of the first layer, >= 0.
+        weight_decay: kappa >= 0, on w.
+        noise: standard deviation of the label noise, >= 0.
+        rho: T, the teacher's squared norm per dimension.
+        m_start, q_start: R and Q at alpha = 0.
+        batch_size: samples per step.
+
+    Raises:
+        ValueError: for negative values, or overlaps that no weights have, m**2 > q rho.
+
+    Source:
+        Derived here, from the equations of the module.
+
+    Example:
+        >>> run = asymptotics.ridge_curve(jnp.array([0.0, 1.0, 100.0]), lr=0.5, weight_decay=1.0)
+        >>> np.round(run.m, 4)
+        Array([0.    , 0.3161, 0.5   ], dtype=float64)
     """
     rate, kappa, noise, rho = _values(lr, weight_decay, noise, rho, batch_size)
     lr, alpha = as_float(lr, "lr"), as_float(alpha, "alpha")
@@ -113,12 +164,33 @@ def ridge_finite_n(
 ) -> Ridge:
     """Means of m, q and eg after `steps` steps of SGD at input dimension n, batches of one.
 
-    Equation, with a = lr kappa/n: m' = (1-a) m - (lr/n)(m - rho),
-        q' = (1-a)**2 q - 2 (1-a)(lr/n)(q-m) + (lr/n)**2 [(n+2)(q - 2m + rho) + n noise**2].
-    Range: n >= 1, steps whole numbers. Error: none, for Gaussian inputs and a fixed start.
-    Raises: ValueError for bad values, or overlaps that no weights have, m**2 > q rho.
-    Source: derived here from Eqs. (2)-(3) of Goldt et al. (2020) with weight decay, by Gaussian
-        fourth moments.
+    Equation, with a = lr kappa/n: m' = (1-a) m - (lr/n)(m - rho), q' = (1-a)**2 q - 2
+    (1-a)(lr/n)(q-m) + (lr/n)**2 [(n+2)(q - 2m + rho) + n noise**2].
+
+    Range: n >= 1, steps whole numbers.
+
+    Error: none, for Gaussian inputs and a fixed start.
+
+    Args:
+        steps: whole numbers of steps, of any shape.
+        n: input dimension.
+        lr: learning rate of the first layer, >= 0.
+        weight_decay: kappa >= 0, on w.
+        noise: standard deviation of the label noise, >= 0.
+        rho: T, the teacher's squared norm per dimension.
+        m_start, q_start: R and Q before the first step.
+
+    Raises:
+        ValueError: for bad values, or overlaps that no weights have, m**2 > q rho.
+
+    Source:
+        Derived here from Eqs. (2)-(3) of Goldt et al. (2020) with weight decay, by Gaussian fourth
+        moments.
+
+    Example:
+        >>> run = asymptotics.ridge_finite_n(jnp.array([0, 100]), n=100, lr=0.5, weight_decay=1.0)
+        >>> np.round(run.eg, 4)
+        Array([1.    , 0.3563], dtype=float64)
     """
     lr, kappa, noise, rho = _values(lr, weight_decay, noise, rho, 1)
     n, steps = as_float(n, "n"), whole_steps(steps)
@@ -142,8 +214,21 @@ def critical_lr_ridge(
 ) -> Float[Array, "*shape"]:
     """The lr beyond which linear regression with weight decay diverges: 2 (1 + kappa) B.
 
-    Decay makes it larger. Raises: ValueError for a negative weight decay.
-    Source: derived here, the pole of `ridge`; unpublished notes have 2 / (1 + kappa).
+    Decay makes it larger.
+
+    Args:
+        weight_decay: kappa >= 0, on w.
+        batch_size: samples per step.
+
+    Raises:
+        ValueError: for a negative weight decay.
+
+    Source:
+        Derived here, the pole of `ridge`; unpublished notes have 2 / (1 + kappa).
+
+    Example:
+        >>> float(asymptotics.critical_lr_ridge(weight_decay=0.5))
+        3.0
     """
     per_sample, kappa, _, _ = _values(1.0, weight_decay, 0.0, 1.0, batch_size)
     return 2 * (1 + kappa) / per_sample

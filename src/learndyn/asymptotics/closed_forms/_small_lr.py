@@ -41,21 +41,39 @@ def eg_zero_error_small_lr(
 ) -> Float[Array, ""]:
     """Final eg near a state whose error is zero without noise, at small learning rate.
 
-    Equation: lr noise**2 / 4 sum_k v_k**2 <g'(lambda_k)**2>, lr the effective one,
-        lr / (B (1 - beta)). erf: lr noise**2 / (2 pi) sum_k v_k**2 / sqrt(1 + 2 Q_kk), which is
-        Eq. (11) at the specialised and Eq. (15) at the denoising state of Goldt et al. (2020);
-        relu: lr noise**2 / 8 sum_k v_k**2; linear: lr noise**2 / 4 sum_k v_k**2. Piecewise
-        linear activations and biases: exactly, too. Others: <g'**2> by 96 Gauss-Hermite nodes,
-        or as many Gauss-Legendre nodes between any two places where g' or g'' jumps.
-    state: its Q and v; the formula holds at every zero-error state, also those a random start
-        reaches. A trained second layer or biases change nothing at this order.
-    Range: squared loss, no weight decay, lr small against the critical rate. Error: O(lr**2),
-        and O(noise**4) at fixed lr (O(noise**3) for relu); as Q of a state near by is off.
-    Raises: ValueError for a schedule, a batch of states, another loss, weight decay, and, in
-    this order, a concrete state whose own eg is not small: above 1 % of the mean square of the
-    teacher's output (a symmetric plateau has 1.8 % or more) plus twice the value returned, as
-    states that runs with noise have reached fluctuate by so much. A traced state is not checked.
-    Source: derived here; Eqs. (11), (13) and (15) of Goldt et al. (2020) are special cases.
+    Equation: lr noise**2 / 4 sum_k v_k**2 <g'(lambda_k)**2>, lr the effective one, lr / (B (1 -
+    beta)). erf: lr noise**2 / (2 pi) sum_k v_k**2 / sqrt(1 + 2 Q_kk), which is Eq. (11) at the
+    specialised and Eq. (15) at the denoising state of Goldt et al. (2020); relu: lr noise**2 / 8
+    sum_k v_k**2; linear: lr noise**2 / 4 sum_k v_k**2. Piecewise linear activations and biases:
+    exactly, too. Others: <g'**2> by 96 Gauss-Hermite nodes, or as many Gauss-Legendre nodes between
+    any two places where g' or g'' jumps.
+
+    Range: squared loss, no weight decay, lr small against the critical rate.
+
+    Error: O(lr**2), and O(noise**4) at fixed lr (O(noise**3) for relu); as Q of a state near by is
+    off.
+
+    Args:
+        problem: its noise is that of the labels; its loss is squared.
+        rule: its effective learning rate is lr / (B (1 - beta)).
+        state: its Q and v; the formula holds at every zero-error state, also those a random start
+            reaches. A trained second layer or biases change nothing at this order.
+
+    Raises:
+        ValueError: for a schedule, a batch of states, another loss, weight decay, and, in this
+            order, a concrete state whose own eg is not small: above 1 % of the mean square of the
+            teacher's output (a symmetric plateau has 1.8 % or more) plus twice the value returned,
+            as states that runs with noise have reached fluctuate by so much. A traced state is not
+            checked.
+
+    Source:
+        Derived here; Eqs. (11), (13) and (15) of Goldt et al. (2020) are special cases.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.01)
+        >>> eg = asymptotics.eg_zero_error_small_lr(problem, rule, asymptotics.specialised_state(2))
+        >>> bool(jnp.isclose(eg, asymptotics.eg_specialised_small_lr(2, 0, 0.01, noise=0.1)))
+        True
     """
     require_gradient(problem, rule, "eg_zero_error_small_lr")
     if callable(rule.lr):
@@ -96,9 +114,24 @@ def eg_specialised_small_lr(
 ) -> Float[Array, "*shape"]:
     """noise**2 lr (l + m / sqrt(3)) / (2 pi); Eq. (11) of Goldt et al. (2020), erf, k = m + l.
 
-    Range: lr much smaller than critical_lr_specialised(m, l). Error: O(lr**2); at lr = 0.05,
-        m = 2, l = 0 it is 2 % low.
-    Raises: ValueError for m < 1, l < 0 or no integers, negative lr or noise.
+    Range: lr much smaller than critical_lr_specialised(m, l).
+
+    Error: O(lr**2); at lr = 0.05, m = 2, l = 0 it is 2 % low.
+
+    Args:
+        m: number of teacher units.
+        l: number of superfluous student units, k - m.
+        lr: learning rate of the first layer, >= 0.
+        noise: standard deviation of the label noise, >= 0.
+
+    Raises:
+        ValueError: for m < 1, l < 0 or no integers, negative lr or noise.
+
+    Example:
+        >>> round(float(asymptotics.eg_specialised_small_lr(m=2, l=0, lr=0.05)), 6)
+        0.009189
+        >>> round(float(asymptotics.eg_specialised(m=2, l=0, lr=0.05)), 6)
+        0.009391
     """
     m, l = as_units(m, "m"), as_units(l, "l", 0)
     lr, noise = as_rate(lr, "lr"), as_rate(noise, "noise")
@@ -110,9 +143,25 @@ def eg_denoising_small_lr(
 ) -> Float[Array, "*shape"]:
     """noise**2 lr v_teacher**2 m / (2 sqrt(3) pi z), erf, both layers trained, k = z m.
 
-    Eq. (15) of Goldt et al. (2020) for m = 1, k = z. Range: lr v_teacher**2 / z much smaller
-        than critical_lr_specialised(m). Error: O(lr**2 noise**2).
-    Raises: ValueError for m or z < 1 or no integers, negative lr or noise.
+    Eq. (15) of Goldt et al. (2020) for m = 1, k = z.
+
+    Range: lr v_teacher**2 / z much smaller than critical_lr_specialised(m).
+
+    Error: O(lr**2 noise**2).
+
+    Args:
+        m: number of teacher units.
+        z: student units for each teacher unit, k = z m.
+        v_teacher: the teacher's second-layer weights, all the same.
+        lr: learning rate of the first layer, >= 0.
+        noise: standard deviation of the label noise, >= 0.
+
+    Raises:
+        ValueError: for m or z < 1 or no integers, negative lr or noise.
+
+    Example:
+        >>> round(float(asymptotics.eg_denoising_small_lr(1, 4, 1.0, lr=0.1)), 6)
+        0.002297
     """
     m, z = as_units(m, "m"), as_units(z, "z")
     lr, noise = as_rate(lr, "lr"), as_rate(noise, "noise")
@@ -127,13 +176,30 @@ def eg_normalised_small_lr(
     """Final eg of a committee that averages, v_k = 1/k, only the first layer trained.
 
     Equation: <g'**2> lr noise**2 / (4 k): erf (k = z m students of a teacher with v = 1/m, unit
-        norms) lr noise**2 / (2 sqrt(3) pi k); relu lr noise**2 / (8 k); linear
-        lr noise**2 / (4 k), exactly `eg_linear(lr, noise, v=ones(k) / k)`.
+    norms) lr noise**2 / (2 sqrt(3) pi k); relu lr noise**2 / (8 k); linear lr noise**2 / (4 k),
+    exactly `eg_linear(lr, noise, v=ones(k) / k)`.
+
     Exact in lr, for k = z m: erf `eg_denoising(m, z, 1 / m, lr, noise)`.
-    activation: "erf", "relu" or "linear". Range: lr / k much smaller than the critical rate of m
-        units with v = 1. Error: O(lr**2). Raises: ValueError for another activation, k < 1 or
-        no integer, negative lr or noise.
-    Source: Goldt et al. (2020), section 3: v = 1/k lowers the effective learning rate.
+
+    Range: lr / k much smaller than the critical rate of m units with v = 1.
+
+    Error: O(lr**2).
+
+    Args:
+        k: number of student units.
+        lr: learning rate of the first layer, >= 0.
+        noise: standard deviation of the label noise, >= 0.
+        activation: "erf", "relu" or "linear".
+
+    Raises:
+        ValueError: for another activation, k < 1 or no integer, negative lr or noise.
+
+    Source:
+        Goldt et al. (2020), section 3: v = 1/k lowers the effective learning rate.
+
+    Example:
+        >>> float(asymptotics.eg_normalised_small_lr(4, lr=0.16, activation="linear"))
+        0.01
     """
     # <g'**2> at unit norm
     steepness = {"erf": 2 / (jnp.pi * 3**0.5), "relu": 0.5, "linear": 1.0}

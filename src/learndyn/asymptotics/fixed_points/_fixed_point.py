@@ -56,11 +56,23 @@ are within the accuracy with which a search reaches singular overlaps."""
 class FixedPoint(ReadableResult):
     """Where the ODE rests.
 
-    state: the overlaps, NaN where none was found; eg: their generalisation error.
-    residual: max |dy/dalpha| / lr there. result: a `Result` code. steps: iterations taken.
-    neutral: how many directions the dynamics does not move along, to first order.
-    singular_values: (p,) of df/dy / lr, ascending; directions: (p, p), column i belongs to
-        value i, so that the first `neutral` columns span what is neutral.
+    Attributes:
+        state: the overlaps, NaN where none was found.
+        eg: their generalisation error.
+        residual: max |dy/dalpha| / lr there.
+        result: a `Result` code.
+        steps: iterations taken.
+        neutral: how many directions the dynamics does not move along, to first order.
+        singular_values: (p,) of df/dy / lr, ascending.
+        directions: (p, p), column i belongs to value i, so that the first `neutral` columns span
+            what is neutral.
+        flow: the vector field that rests there, an `OverlapFlow`.
+
+    Example:
+        >>> start = asymptotics.specialised_state(2)
+        >>> end = asymptotics.fixed_point(ld.Problem(noise=0.1), ld.SGD(lr=0.4), start)
+        >>> bool(end.residual < 1e-10), int(end.neutral)
+        (True, 0)
     """
 
     state: Overlaps
@@ -92,21 +104,39 @@ def fixed_point(
 ) -> FixedPoint:
     """A fixed point of the ODE near `start`, stable or not.
 
-    Levenberg-Marquardt on the singular values of df/dy: along neutral directions (hidden units
-    that may be exchanged, rotated or share a weight vector) nothing moves, so the fixed point
-    found is one of many, near `start`. From a symmetric start it is symmetric.
-    neutral_tolerance: singular values below this times the largest count as neutral. Weak noise
-        turns neutral directions into very slow ones; a larger value, 1e-4, say, leaves those
-        where they are and gives the quasi-stationary point.
-    tolerance: the largest |dy/dalpha| / lr of a fixed point.
-    Derivatives with respect to every float of problem and rule: by the implicit function
-        theorem with a pseudo-inverse; along neutral directions they are 0. `start` has none.
-    Returns: a `FixedPoint`; check its `result`, since a search can end without finding one. A
-        search that ends at overlaps that no weights have begins again with some Q added on the
-        diagonal; under jit, grad and vmap it does not, and fails.
+    Levenberg-Marquardt on the singular values of df/dy: along neutral directions (hidden units that
+    may be exchanged, rotated or share a weight vector) nothing moves, so the fixed point found is
+    one of many, near `start`. From a symmetric start it is symmetric.
+    Derivatives with respect to every float of problem and rule: by the implicit function theorem
+    with a pseudo-inverse; along neutral directions they are 0. `start` has none.
+
     Range: near enough to `start` for Newton steps; averages over nodes have no derivatives at
-        singular overlaps, so a singular fixed point (student = teacher) is found from itself only.
-    Raises: ValueError for schedules, a ReLU unit without weights, bad values.
+    singular overlaps, so a singular fixed point (student = teacher) is found from itself only.
+
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        start: the overlaps at which the search begins.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+        neutral_tolerance: singular values below this times the largest count as neutral. Weak noise
+            turns neutral directions into very slow ones; a larger value, 1e-4, say, leaves those
+            where they are and gives the quasi-stationary point.
+        tolerance: the largest |dy/dalpha| / lr of a fixed point.
+        max_steps: iterations after which the search ends with `Result.MAX_STEPS`.
+
+    Returns:
+        A `FixedPoint`; check its `result`, since a search can end without finding one. A search
+        that ends at overlaps that no weights have begins again with some Q added on the diagonal;
+        under jit, grad and vmap it does not, and fails.
+
+    Raises:
+        ValueError: for schedules, a ReLU unit without weights, bad values.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.4)
+        >>> end = asymptotics.fixed_point(problem, rule, asymptotics.specialised_state(2))
+        >>> ld.Result(int(end.result)).name, round(float(end.eg), 6)
+        ('SUCCESS', 0.000886)
     """
     require_regular_relu(problem, start, "fixed_point")
     setting = {"function": "fixed_point", "averages": averages}

@@ -22,7 +22,16 @@ from learndyn.states import Overlaps
 
 
 class Direction(NamedTuple):
-    """A change of the overlaps; v and b are 0 where they are not trained, b None without."""
+    """A change of the overlaps; v and b are 0 where they are not trained, b None without.
+
+    Args:
+        Q, R: (k, k) and (k, m) changes of the overlaps.
+        v, b: (k,) changes of second layer and biases.
+
+    Example:
+        >>> asymptotics.Direction(Q=jnp.zeros((1, 1)), R=jnp.ones((1, 1)), v=jnp.zeros(1), b=None).R
+        Array([[1.]], dtype=float64)
+    """
 
     Q: Float[Array, "k k"]
     R: Float[Array, "k m"]
@@ -34,8 +43,22 @@ class Linearisation(ReadableResult):
     """dy/dalpha = drift + jacobian (y - y0), y the upper triangle of Q row by row, R, then v and
     b where trained, then the velocities' order parameters where momentum is slow.
 
-    drift: (p,), jacobian: (p, p), per unit alpha. eigenvalues: (p,) complex, the largest real
-    part first; eigenvectors: (p, p), column i belongs to eigenvalue i. coordinates: p names.
+    Attributes:
+        state: the overlaps y0.
+        drift: (p,) per unit alpha.
+        jacobian: (p, p) per unit alpha.
+        eigenvalues: (p,) complex, the largest real part first.
+        eigenvectors: (p, p), column i belongs to eigenvalue i.
+        coordinates: p names.
+        flow: the vector field, an `OverlapFlow`.
+
+    Example:
+        >>> point = asymptotics.plateau(2, 0.4)
+        >>> near = asymptotics.linearise(ld.Problem(), ld.SGD(lr=0.4), point.state)
+        >>> near.coordinates
+        ('Q[0,0]', 'Q[0,1]', 'Q[1,1]', 'R[0,0]', 'R[0,1]', 'R[1,0]', 'R[1,1]')
+        >>> near.jacobian.shape
+        (7, 7)
     """
 
     state: Overlaps
@@ -64,11 +87,27 @@ def linearise(
     """Drift, Jacobian, eigenvalues and eigenvectors of the ODE at `state`, fixed point or not.
 
     The Jacobian comes from the averages' own derivatives: exact for closed forms, also where
-    student and teacher coincide; for averages over nodes as exact as they are (singular
-    overlaps take second derivatives of the sample, so kinks are refused there).
-    Raises: ValueError for learning rates that are schedules, a ReLU unit without weights, node
-    averages of a kinked problem at singular overlaps, or anything `solve_ode` refuses.
-    Source: Saad & Solla, PRE 52, 4225 (1995), sections IV and V, for any problem.
+    student and teacher coincide; for averages over nodes as exact as they are (singular overlaps
+    take second derivatives of the sample, so kinks are refused there).
+
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        state: where the ODE is expanded; any overlaps.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+
+    Raises:
+        ValueError: for learning rates that are schedules, a ReLU unit without weights, node
+            averages of a kinked problem at singular overlaps, or anything `solve_ode` refuses.
+
+    Source:
+        Saad & Solla, PRE 52, 4225 (1995), sections IV and V, for any problem.
+
+    Example:
+        >>> point = asymptotics.plateau(2, 0.4)
+        >>> near = asymptotics.linearise(ld.Problem(), ld.SGD(lr=0.4), point.state)
+        >>> bool(jnp.isclose(near.eigenvalues[0].real, point.rate))
+        True
     """
     require_regular_relu(problem, state, "linearise")
     flow = fixed_flow(problem, rule, state, function="linearise", averages=averages)

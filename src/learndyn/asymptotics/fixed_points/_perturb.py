@@ -43,11 +43,19 @@ _TINY = 1e-300
 class Response(ReadableResult):
     """d/dp of a fixed point and of functions of it, with p the parameter.
 
-    Q, R, v, b: responses of the overlaps, of least norm where directions are neutral. eg: response
-    of the generalisation error. observable: that of the given observable, or None.
-    drift: the part of the push along neutral directions that nothing balances: the state
-        moves on along them at this rate per unit alpha and unit p (0 in symmetric states).
-    neutral: how many directions are neutral.
+    Attributes:
+        Q, R, v, b: responses of the overlaps, of least norm where directions are neutral.
+        eg: response of the generalisation error.
+        observable: that of the given observable, or None.
+        drift: the part of the push along neutral directions that nothing balances: the state moves
+            on along them at this rate per unit alpha and unit p (0 in symmetric states).
+        neutral: how many directions are neutral.
+
+    Example:
+        >>> problem, rule, state = ld.Problem(), ld.SGD(lr=0.4), asymptotics.specialised_state(2)
+        >>> response = asymptotics.perturb(problem, rule, state, "noise_variance")
+        >>> response.Q.shape, int(response.neutral)
+        ((2, 2), 0)
     """
 
     Q: Float[Array, "k k"]
@@ -71,16 +79,34 @@ def perturb(
 ) -> Response:
     """First-order response of the fixed point `state` of (problem, rule) to a parameter p.
 
-    parameter: "noise_variance" (sigma**2), "weight_decay", "lr", "lr_second", "lr_bias", or a
-        function of a small number e that returns (problem, rule) there, with e = 0 the given
-        ones. observable: any differentiable function of the overlaps.
-    Equation: J m1 = -(s - P s), J = df/dy, s = df/dp, P the projector on neutral directions;
-        the solution of least norm. Error: O(p**2) in each answer; O(p**1.5) in the noise
-        variance for ReLU.
-    Raises: ValueError where `state` is not a fixed point of (problem, rule), where the push
-        along a neutral direction grows without bound, for a ReLU unit without weights, and for
-        unknown parameters; traced input gives NaN instead.
-    Source: Goldt et al. (2020), section 2 and supplement C, for any problem and rule.
+    Equation: J m1 = -(s - P s), J = df/dy, s = df/dp, P the projector on neutral directions; the
+    solution of least norm.
+
+    Error: O(p**2) in each answer; O(p**1.5) in the noise variance for ReLU.
+
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        state: a fixed point of (problem, rule).
+        parameter: "noise_variance" (sigma**2), "weight_decay", "lr", "lr_second", "lr_bias", or a
+            function of a small number e that returns (problem, rule) there, with e = 0 the given
+            ones.
+        observable: any differentiable function of the overlaps.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+
+    Raises:
+        ValueError: where `state` is not a fixed point of (problem, rule), where the push along a
+            neutral direction grows without bound, for a ReLU unit without weights, and for unknown
+            parameters; traced input gives NaN instead.
+
+    Source:
+        Goldt et al. (2020), section 2 and supplement C, for any problem and rule.
+
+    Example:
+        >>> problem, rule, state = ld.Problem(), ld.SGD(lr=0.4), asymptotics.specialised_state(2)
+        >>> response = asymptotics.perturb(problem, rule, state, "noise_variance")
+        >>> bool(jnp.isclose(response.eg, asymptotics.eg_specialised(2, 0, 0.4)))
+        True
     """
     change = _as_change(parameter, problem, rule)
     require_regular_relu(problem, state, "perturb")
@@ -102,15 +128,32 @@ def eg_response(
 ) -> Float[Array, ""]:
     """d eg / d noise**2 at a noiseless fixed point, by perturbation theory, for any problem.
 
-    problem: its noise is set to 0. state: a fixed point without noise.
     Error: eg = eg(state) + noise**2 (this) + O(noise**4) (ReLU: O(noise**3)), at fixed rates.
-    Where directions are neutral and noise pushes along them, this is the quasi-stationary
-    value at `state`.
-    Range: states that attract, lr < critical_lr; from there on it is no error that learning
-        ends at, and where it is negative it is refused.
-    Raises: ValueError as `perturb`, a ReLU unit with Q_ii = 0 in particular, and for a negative
-        answer; traced input gives NaN instead.
-    Source: Goldt et al. (2020), Eqs. (10) and (15), for every M, L, lr.
+
+    Where directions are neutral and noise pushes along them, this is the quasi-stationary value at
+    `state`.
+
+    Range: states that attract, lr < critical_lr; from there on it is no error that learning ends
+    at, and where it is negative it is refused.
+
+    Args:
+        problem: its noise is set to 0.
+        rule: its rates, batch size and momentum stay as they are.
+        state: a fixed point without noise.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+
+    Raises:
+        ValueError: as `perturb`, a ReLU unit with Q_ii = 0 in particular, and for a negative
+            answer; traced input gives NaN instead.
+
+    Source:
+        Goldt et al. (2020), Eqs. (10) and (15), for every M, L, lr.
+
+    Example:
+        >>> problem, rule, state = ld.Problem(), ld.SGD(lr=0.4), asymptotics.specialised_state(2)
+        >>> response = asymptotics.eg_response(problem, rule, state)
+        >>> bool(jnp.isclose(response, asymptotics.eg_specialised(2, 0, 0.4)))
+        True
     """
     eg = perturb(without_noise(problem), rule, state, averages=averages).eg
     if is_concrete(eg) and bool(eg < 0):

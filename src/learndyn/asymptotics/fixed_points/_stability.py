@@ -36,9 +36,18 @@ neutral eigenvalues meet, a rounding of 1e-15 of the matrix moves them by its sq
 class Stability(ReadableResult):
     """Growth and decay near a fixed point, per unit alpha.
 
-    stable: whether no perturbation grows (neutral ones may stay). growth: the largest real
-    part. unstable, neutral: how many eigenvalues have a positive, a vanishing real part.
-    eigenvalues: (p,), the largest real part first; eigenvectors: (p, p), in columns.
+    Attributes:
+        stable: whether no perturbation grows (neutral ones may stay).
+        growth: the largest real part.
+        unstable, neutral: how many eigenvalues have a positive, a vanishing real part.
+        eigenvalues: (p,), the largest real part first.
+        eigenvectors: (p, p), in columns.
+
+    Example:
+        >>> state = asymptotics.specialised_state(2)
+        >>> found = asymptotics.stability(ld.Problem(), ld.SGD(lr=0.4), state)
+        >>> int(found.unstable), int(found.neutral)
+        (0, 0)
     """
 
     stable: Bool[Array, ""]
@@ -56,9 +65,24 @@ def stability(
 ) -> Stability:
     """Linear stability of the fixed point `state` of (problem, rule), at its noise and rates.
 
-    Raises: ValueError where `state` is not a fixed point, and as `linearise`; where it is traced,
-    growth is NaN and `stable` False instead.
-    Source: Saad & Solla, PRE 52, 4225 (1995), for any problem.
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        state: a fixed point, at the problem's noise and the rule's rates.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+
+    Raises:
+        ValueError: where `state` is not a fixed point, and as `linearise`; where it is traced,
+            growth is NaN and `stable` False instead.
+
+    Source:
+        Saad & Solla, PRE 52, 4225 (1995), for any problem.
+
+    Example:
+        >>> state = asymptotics.specialised_state(2)
+        >>> found = asymptotics.stability(ld.Problem(), ld.SGD(lr=0.4), state)
+        >>> bool(found.stable), round(float(found.growth), 4)
+        (True, -0.0177)
     """
     near = linearise(problem, rule, state, averages=averages)
     require_fixed_point(near.flow, near.flow.pack(state), "stability")
@@ -81,20 +105,41 @@ def critical_lr(
 ) -> Float[Array, ""]:
     """The largest learning rate of the first layer at which a fixed point is stable.
 
-    problem: its noise is set to 0. rule: lr_second and lr_bias scale along with lr; batch size,
-    momentum and decay are the rule's. state: a fixed point without noise, at the rule's rates.
-    Equation: a state that rests at every rate (zero error, no decay) has the Jacobian
-        lr A + lr**2 B exactly; the answer is the smallest positive lr at which an eigenvalue
-        leaves the left half plane, from the pencil (A, -B) without its common null space, and a
-        scan for complex pairs. Any other state moves with lr: it is followed, by continuation
-        from the rule's lr, to where it loses stability or ends.
-    Returns: the rate; inf where nothing is lost up to 1e6 times the natural scale; 0 where the
-        state is unstable however small the rate. Error: about 1e-10 relative for closed forms
-        (1e-7 by continuation where directions are neutral, 1e-6 where the state runs off to
-        infinity, as that of one erf unit that learns two does at pi / arcsin(1/3)).
-    Concrete values only: no jit, vmap or grad. Raises: ValueError where `state` is not a fixed
-    point, for lr = 0, schedules, traced values, a ReLU unit without weights.
-    Source: Saad & Solla, PRE 52, 4225 (1995), section V; Goldt et al. (2020) for k > m.
+    Equation: a state that rests at every rate (zero error, no decay) has the Jacobian lr A + lr**2
+    B exactly; the answer is the smallest positive lr at which an eigenvalue leaves the left half
+    plane, from the pencil (A, -B) without its common null space, and a scan for complex pairs. Any
+    other state moves with lr: it is followed, by continuation from the rule's lr, to where it loses
+    stability or ends.
+
+    Error: about 1e-10 relative for closed forms (1e-7 by continuation where directions are neutral,
+    1e-6 where the state runs off to infinity, as that of one erf unit that learns two does at pi /
+    arcsin(1/3)).
+
+    Concrete values only: no jit, vmap or grad.
+
+    Args:
+        problem: its noise is set to 0.
+        rule: lr_second and lr_bias scale along with lr; batch size, momentum and decay are the
+            rule's.
+        state: a fixed point without noise, at the rule's rates.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+
+    Returns:
+        The rate; inf where nothing is lost up to 1e6 times the natural scale; 0 where the state is
+        unstable however small the rate.
+
+    Raises:
+        ValueError: where `state` is not a fixed point, for lr = 0, schedules, traced values, a ReLU
+            unit without weights.
+
+    Source:
+        Saad & Solla, PRE 52, 4225 (1995), section V; Goldt et al. (2020) for k > m.
+
+    Example:
+        >>> state = asymptotics.specialised_state(2)
+        >>> limit = asymptotics.critical_lr(ld.Problem(), ld.SGD(lr=0.4), state)
+        >>> bool(jnp.isclose(limit, asymptotics.critical_lr_specialised(2)))
+        True
     """
     if not is_concrete(problem, rule, state):
         raise ValueError(

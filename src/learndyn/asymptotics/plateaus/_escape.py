@@ -43,8 +43,18 @@ _TIMES, _PATIENCE = 4001, 30.0
 class EscapeTimes(ReadableResult):
     """Times at which eg falls to a fraction of its value on the plateau, started on it exactly.
 
-    n: (sizes,). mean, std: (sizes,) over runs, in units of alpha. rate: growth of the fastest
-    mode, so that mean = log(n) / (2 rate) + constant. samples: (runs, sizes).
+    Attributes:
+        n: (sizes,).
+        mean, std: (sizes,) over runs, in units of alpha.
+        rate: growth of the fastest mode, so that mean = log(n) / (2 rate) + constant.
+        constant: what the mean time has besides log(n) / (2 rate).
+        samples: (runs, sizes).
+
+    Example:
+        >>> point, n = asymptotics.plateau(2, 0.4), [100, 10000]
+        >>> times = asymptotics.escape_time(ld.Problem(), ld.SGD(lr=0.4), point.state, n=n)
+        >>> times.mean.shape, bool(jnp.isclose(times.rate, point.rate))
+        ((2,), True)
     """
 
     n: Float[Array, " sizes"]
@@ -68,19 +78,43 @@ def escape_time(
 ) -> EscapeTimes:
     """How long learning at input dimension n stays at the unstable fixed point `state`.
 
-    The noise of finite n starts the unstable modes at random amplitudes of order 1/sqrt(n): as
-    if at time 0 they were N(0, S)/sqrt(n), with rate S + S rate = their part of the diffusion
-    matrix. From there they grow at the plateau's rate, and the ODE from a small amplitude in
-    the same direction says when eg falls to `fraction` of its value on the plateau.
-    n: a number or (sizes,) of them. fraction: 0 < fraction < 1. runs: how many random
-    amplitudes stand for all.
-    Equation: mean = log(n) / (2 rate) + constant. Error: O(1/n), as long as 1/sqrt(n) is small
-        against the amplitude of the exit; modes slower by more than 1 % are left out.
+    The noise of finite n starts the unstable modes at random amplitudes of order 1/sqrt(n): as if
+    at time 0 they were N(0, S)/sqrt(n), with rate S + S rate = their part of the diffusion matrix.
+    From there they grow at the plateau's rate, and the ODE from a small amplitude in the same
+    direction says when eg falls to `fraction` of its value on the plateau.
+
+    Equation: mean = log(n) / (2 rate) + constant.
+
+    Error: O(1/n), as long as 1/sqrt(n) is small against the amplitude of the exit; modes slower by
+    more than 1 % are left out.
+
     Range: n large enough for that: below, times come out too short and may be negative.
-    Raises: ValueError where `state` is not a fixed point or is stable, where eg never falls so
-        far, for bad values. Not under jit.
-    Source: Saad & Solla, PRE 52, 4225 (1995); Biehl, Riegler & Wöhler, J. Phys. A 29, 4769
-        (1996), for log n; the constant and the distribution are derived here.
+
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        state: an unstable fixed point, such as `plateau(m, lr).state`.
+        n: a number or (sizes,) of them.
+        fraction: 0 < fraction < 1.
+        runs: how many random amplitudes stand for all.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+        noise_nodes: nodes for the diffusion matrix; None chooses.
+
+    Raises:
+        ValueError: where `state` is not a fixed point or is stable, where eg never falls so far,
+            for bad values. Not under jit.
+
+    Source:
+        Saad & Solla, PRE 52, 4225 (1995); Biehl, Riegler & Wöhler, J. Phys. A 29, 4769 (1996), for
+        log n; the constant and the distribution are derived here.
+
+    Example:
+        >>> point = asymptotics.plateau(2, 0.4)
+        >>> problem, rule = ld.Problem(), ld.SGD(lr=0.4)
+        >>> times = asymptotics.escape_time(problem, rule, point.state, n=[100, 10000])
+        >>> gain = times.mean[1] - times.mean[0]
+        >>> bool(jnp.isclose(gain, jnp.log(100.0) / (2 * point.rate)))
+        True
     """
     require_no_slow_momentum(rule, "escape_time")
     if not is_concrete(problem, rule, state, n, fraction):

@@ -31,6 +31,7 @@ within reach of Newton's method, up to 1e4 units and to where the point ends."""
 _CONVERGED = 1e-11
 """Largest max |dy/dalpha| / lr of a fixed point: ten times what rounding leaves."""
 
+# Gauss and Legendre's rule, moved from (-1, 1) to (0, 1)
 _NODES, _WEIGHTS = (0.5 * part for part in np.polynomial.legendre.leggauss(4))
 _NODES = _NODES + 0.5
 """Four Gauss-Legendre nodes of a mean over (0, 1): up to `_FAR` their error is rounding."""
@@ -41,11 +42,24 @@ mean over nodes is taken, as rounding would grow."""
 
 
 class Plateau(ReadableResult):
-    """The symmetric fixed point: Q_ii = q, Q_ik = c, R_in = r, and how it is left.
+    """The symmetric fixed point: Q_ii = q, Q_ik = c, R_ij = r, and how it is left.
 
-    eg: its generalisation error. rate: growth of specialisation per unit alpha, rate_over_lr
-    the same per lr; multiplicity: how many such modes, (m-1)**2. neutral: how many modes neither
-    grow nor decay as lr -> 0, m(m+1)/2 - 1. residual: max |dy/dalpha| / lr at the point.
+    Attributes:
+        q: () each student unit with itself.
+        c: () two student units.
+        r: () a student with a teacher unit.
+        eg: its generalisation error.
+        rate: growth of specialisation per unit alpha.
+        rate_over_lr: the same per lr, which has a limit as lr -> 0.
+        residual: max |dy/dalpha| / lr at the point.
+        m: number of units of the student and of the teacher.
+        multiplicity: how many such modes, (m-1)**2.
+        neutral: how many modes neither grow nor decay as lr -> 0, m(m+1)/2 - 1.
+
+    Example:
+        >>> point = asymptotics.plateau(3, 0.5)
+        >>> int(point.multiplicity), bool(point.rate > 0), point.state.k
+        (4, True, 3)
     """
 
     q: Float[Array, ""]
@@ -76,20 +90,34 @@ def plateau(
 ) -> Plateau:
     """The symmetric fixed point of an erf committee, k = m >= 2, v = v_teacher = 1, T = 1.
 
-    Equation: lr = 0 stands for the limit, q = c = 1/(2m-1), r = 1/sqrt(m(2m-1)),
-        eg = (m/pi)(pi/6 - m arcsin(1/2m)), rate/lr = (2/pi) m / [sqrt(2m-1) (2m+1)**1.5].
-        At finite lr there are two; this is the one on the path of learning, q > c, found by
-        Newton's method on (q - c, c, r) while lr grows from 0. The rate is that of R in the
-        patterns whose rows and columns sum to 0.
-    noise: standard deviation of the labels' noise; batch_size: samples per step. Both move the
-        point at finite lr only.
-    Range: m up to 1e4 at the same cost; 0 <= lr up to where the point ends. Error: max
-        |dy/dalpha| / lr below 1e-12; q itself, to which little is sensitive in large
-        committees, 1e-15 for m up to 10, then about 2e-17 m**2.
-    jit, vmap and differentiation with respect to lr and noise work; where there is no such
-    point, NaN. Raises: ValueError for m < 2, negative values, arrays of rates (use vmap),
-    concrete lr beyond the range.
-    Source: Saad & Solla, PRE 52, 4225 (1995), section IV; Biehl, Riegler & Wöhler (1996).
+    Equation: lr = 0 stands for the limit, q = c = 1/(2m-1), r = 1/sqrt(m(2m-1)), eg = (m/pi)(pi/6 -
+    m arcsin(1/2m)), rate/lr = (2/pi) m / [sqrt(2m-1) (2m+1)**1.5]. At finite lr there are two; this
+    is the one on the path of learning, q > c, found by Newton's method on (q - c, c, r) while lr
+    grows from 0. The rate is that of R in the patterns whose rows and columns sum to 0.
+
+    Range: m up to 1e4 at the same cost; 0 <= lr up to where the point ends.
+
+    Error: max |dy/dalpha| / lr below 1e-12; q itself, to which little is sensitive in large
+    committees, 1e-15 for m up to 10, then about 2e-17 m**2. jit, vmap and differentiation with
+    respect to lr and noise work; where there is no such point, NaN.
+
+    Args:
+        m: number of units of the student and of the teacher, at least 2.
+        lr: learning rate; 0 stands for the limit of small rates.
+        noise: standard deviation of the labels' noise; it moves the point at finite lr only.
+        batch_size: samples per step; they move the point at finite lr only.
+
+    Raises:
+        ValueError: for m < 2, negative values, arrays of rates (use vmap), concrete lr beyond the
+            range.
+
+    Source:
+        Saad & Solla, PRE 52, 4225 (1995), section IV; Biehl, Riegler & Wöhler (1996).
+
+    Example:
+        >>> point = asymptotics.plateau(3, 0.0)
+        >>> round(float(point.q), 6), round(float(point.eg), 6)
+        (0.2, 0.020297)
     """
     require_x64("plateau")
     m = as_count(m, "m", "units; one unit has no plateau", 2)

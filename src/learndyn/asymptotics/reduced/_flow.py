@@ -32,9 +32,20 @@ from learndyn.rules import AbstractRule, require_gradient
 
 
 class ReducedTrajectory(ReadableResult):
-    """alpha: (times,); state: the overlaps, each (times,); eg: (times,); NaN after a run stopped.
+    """Overlaps and eg of a reduced run at the requested times; NaN after a run stopped.
 
-    result: a `Result` code, 0 for success. steps: how many the solver took.
+    Attributes:
+        alpha: (times,) the requested times, dimensionless.
+        state: the overlaps, each (times,).
+        eg: (times,) the generalisation error; NaN after a run stopped.
+        result: a `Result` code, 0 for success.
+        steps: how many the solver took.
+
+    Example:
+        >>> start = asymptotics.SymmetricOverlaps(3, 3, Q=0.2, C=0.0, R=0.01)
+        >>> run = asymptotics.solve_reduced(ld.Problem(), ld.SGD(lr=0.1), start, [0.0, 10.0])
+        >>> run.state.R.shape, ld.Result(int(run.result)).name
+        ((2,), 'SUCCESS')
     """
 
     alpha: Float[Array, "*batch times"]
@@ -47,8 +58,19 @@ class ReducedTrajectory(ReadableResult):
 class ReducedFlow(eqx.Module):
     """dy/dalpha within an ansatz, y the coordinates in the order of its `places`.
 
-    Equation: as `OverlapFlow`, with the sums over units taken class by class; for the
-    specialised ansatz the eight equations of Goldt et al. (2020), supplement C.
+    Equation: as `OverlapFlow`, with the sums over units taken class by class; for the specialised
+    ansatz the eight equations of Goldt et al. (2020), supplement C.
+
+    Attributes:
+        problem: erf or linear units with squared loss.
+        rule: SGD of the first layer.
+        start: the overlaps whose sizes and second layers the flow has.
+
+    Example:
+        >>> start = asymptotics.SymmetricOverlaps(3, 3, Q=0.1, C=0.0, R=0.01)
+        >>> field = asymptotics.reduced_flow(ld.Problem(), ld.SGD(lr=0.1), start)
+        >>> float(field.unpack(field.pack(start)).R)
+        0.01
     """
 
     problem: Problem
@@ -101,8 +123,22 @@ def reduced_flow(
 ) -> ReducedFlow:
     """The vector field of the reduced dynamics, for Diffrax and for root finding.
 
-    Raises: ValueError for anything but erf or linear committees with squared loss whose second
-    layer is fixed, for slow momentum, a batch of states, rates or noises, or in float32.
+    Args:
+        problem: erf or linear units with squared loss.
+        rule: SGD of the first layer.
+        start: `SymmetricOverlaps` or `SpecialisedOverlaps`.
+
+    Raises:
+        ValueError: for anything but erf or linear committees with squared loss whose second layer
+            is fixed, for slow momentum, a batch of states, rates or noises, or in float32.
+
+    Example:
+        >>> start = asymptotics.SymmetricOverlaps(3, 3, Q=0.1, C=0.0, R=0.01)
+        >>> field = asymptotics.reduced_flow(ld.Problem(), ld.SGD(lr=0.1), start)
+        >>> field.pack(start)
+        Array([0.1 , 0.  , 0.01], dtype=float64)
+        >>> field(0.0, field.pack(start), None).shape
+        (3,)
     """
     require_x64("reduced dynamics", problem, rule, start)
     require_gradient(problem, rule, "reduced dynamics")
@@ -145,15 +181,34 @@ def solve_reduced(
 ) -> ReducedTrajectory:
     """Overlaps and eg of a committee whose units are alike, as n -> infinity.
 
-    start: the state at ts[0]; its sizes are data, so one compiled program serves all of them.
-    The dynamics keep the ansatz: this is the full ODE from `start.expanded()`, at a cost that
-    does not depend on k and m. Error: rtol, and atol in an overlap of two units, divided by
-        the number of such units that add up; in eg about atol per unit, and rounding, about
-        1e-16 (m + k)**2.
-    solver: None for Tsit5. In large committees the slowest and the fastest rates differ by a
-        factor m: diffrax.Kvaerno5(), with tolerances of 1e-6, reaches the end in a few steps.
-    Raises: ValueError as `reduced_flow`, and for bad times, tolerances or max_steps.
-    Source: Goldt et al. (2020), supplement C; Saad & Solla (1995) for the symmetric ansatz.
+    The dynamics keep the ansatz: this is the full ODE from `start.expanded()`, at a cost that does
+    not depend on k and m.
+
+    Error: rtol, and atol in an overlap of two units, divided by the number of such units that add
+    up; in eg about atol per unit, and rounding, about 1e-16 (m + k)**2.
+
+    Args:
+        problem: erf or linear units with squared loss.
+        rule: SGD of the first layer.
+        start: the state at ts[0]; its sizes are data, so one compiled program serves all of them.
+        ts: (times,) increasing times alpha = steps / n, dimensionless.
+        rtol: relative tolerance of the solver.
+        atol: absolute tolerance of the solver.
+        solver: None for Tsit5. In large committees the slowest and the fastest rates differ by a
+            factor m: diffrax.Kvaerno5(), with tolerances of 1e-6, reaches the end in a few steps.
+        max_steps: steps after which a run stops with `Result.MAX_STEPS`.
+
+    Raises:
+        ValueError: as `reduced_flow`, and for bad times, tolerances or max_steps.
+
+    Source:
+        Goldt et al. (2020), supplement C; Saad & Solla (1995) for the symmetric ansatz.
+
+    Example:
+        >>> start = asymptotics.SymmetricOverlaps(3, 3, Q=0.2, C=0.0, R=0.01)
+        >>> run = asymptotics.solve_reduced(ld.Problem(), ld.SGD(lr=0.1), start, [0.0, 10.0])
+        >>> run.eg.shape, bool(run.eg[-1] < run.eg[0])
+        ((2,), True)
     """
     ts = checked_times(ts)
     flow = reduced_flow(problem, rule, start)

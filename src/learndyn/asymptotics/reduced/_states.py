@@ -18,11 +18,29 @@ from learndyn.states import Overlaps
 class SpecialisedOverlaps(ReadableResult):
     """Overlaps of a committee with k = m + l units, m of them paired with the teacher's; T = 1.
 
-    Q: a specialised unit with itself; C: two of them. R: one with its teacher; S: with another's.
-    D: a superfluous with a specialised unit; U: with a teacher unit. E: a superfluous unit with
-    itself; F: two of them. m, l: the sizes, which are data. v, v_superfluous, v_teacher: fixed
-    second layers. Overlaps that a size leaves without meaning (C and S at m = 1) stay as given.
-    Raises: ValueError for sizes that are no integers, m < 1 or l < 0.
+    Overlaps that a size leaves without meaning (C and S at m = 1) stay as given.
+
+    Args:
+        m, l: the sizes, which are data.
+        Q: a specialised unit with itself.
+        C: two specialised units.
+        R: a specialised unit with its teacher.
+        S: a specialised unit with another teacher.
+        D: a superfluous with a specialised unit.
+        U: a superfluous with a teacher unit.
+        E: a superfluous unit with itself.
+        F: two superfluous units.
+        v, v_superfluous, v_teacher: fixed second layers.
+
+    Raises:
+        ValueError: for sizes that are no integers, m < 1 or l < 0.
+
+    Example:
+        >>> given = {"Q": 1.0, "C": 0.0, "R": 1.0, "S": 0.0, "D": 0.0, "U": 0.0, "E": 0.1, "F": 0.0}
+        >>> asymptotics.SpecialisedOverlaps(2, 1, **given).expanded().Q
+        Array([[1. , 0. , 0. ],
+               [0. , 1. , 0. ],
+               [0. , 0. , 0.1]], dtype=float64)
     """
 
     Q: Float[Array, "*batch"]
@@ -101,9 +119,21 @@ class SpecialisedOverlaps(ReadableResult):
 class SymmetricOverlaps(ReadableResult):
     """Overlaps of k students that are alike with m teachers that are alike; T = 1.
 
-    Q: a student with itself; C: two students; R: a student with any teacher. k, m: the sizes, which
-    are data.
-    Raises: ValueError for sizes that are no integers, or < 1.
+    Args:
+        k, m: the sizes, which are data.
+        Q: a student with itself.
+        C: two students.
+        R: a student with any teacher.
+        v, v_teacher: fixed second-layer weights, the same for all units of a layer.
+
+    Raises:
+        ValueError: for sizes that are no integers, or < 1.
+
+    Example:
+        >>> state = asymptotics.SymmetricOverlaps(2, 2, Q=0.5, C=0.1, R=0.2)
+        >>> state.expanded().Q
+        Array([[0.5, 0.1],
+               [0.1, 0.5]], dtype=float64)
     """
 
     Q: Float[Array, "*batch"]

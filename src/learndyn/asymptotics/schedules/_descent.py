@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import require_extra
+from learndyn._extras import require_extra
 from learndyn._readable import ReadableResult
 from learndyn.rules import Family
 

@@ -35,14 +35,34 @@ def locally_optimal_lr(
 ) -> Float[Array, ""]:
     """The learning rate at which eg falls fastest at `state`.
 
-    Equation: the drift is lr a + lr**2 b, hence d eg/dalpha = lr (grad eg . a) +
-        lr**2 (grad eg . b), least at lr = -(grad eg . a) / (2 grad eg . b). Error: none.
-    rule: its rates matter only by their ratios: lr_second and lr_bias scale along with lr.
-    Returns: the rate; 0 where no rate lowers eg; inf where a larger one always lowers it more.
-    On a symmetric plateau it is the rate of the plateau's own equilibrium, which never leaves
-    it: use `optimal_schedule` there. Under jit, vmap, grad.
-    Raises: ValueError for slow momentum, schedules, lr = 0, or whatever `solve_ode` refuses.
-    Source: Saad & Rattray, PRL 79, 2578 (1997), the locally optimal rate, for any problem.
+    Equation: the drift is lr a + lr**2 b, hence d eg/dalpha = lr (grad eg . a) + lr**2 (grad eg .
+    b), least at lr = -(grad eg . a) / (2 grad eg . b).
+
+    Error: none.
+
+    On a symmetric plateau it is the rate of the plateau's own equilibrium, which never leaves it:
+    use `optimal_schedule` there. Under jit, vmap, grad.
+
+    Args:
+        problem: the teacher-student problem.
+        rule: its rates matter only by their ratios: lr_second and lr_bias scale along with lr.
+        state: the overlaps at which the rate is asked for.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+
+    Returns:
+        The rate; 0 where no rate lowers eg; inf where a larger one always lowers it more.
+
+    Raises:
+        ValueError: for slow momentum, schedules, lr = 0, or whatever `solve_ode` refuses.
+
+    Source:
+        Saad & Rattray, PRL 79, 2578 (1997), the locally optimal rate, for any problem.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> lr = asymptotics.locally_optimal_lr(ld.Problem(noise=0.1), ld.SGD(lr=1.0), start)
+        >>> round(float(lr), 4)
+        1.8865
     """
     flow = _checked_flow(problem, rule, state, "locally_optimal_lr", averages, moving=False)
     lr = _best_rate(flow, flow.pack(state))[0]
@@ -60,8 +80,26 @@ def locally_optimal_schedule(
 ) -> tuple[PiecewiseRate, Float[Array, " times"]]:
     """The schedule that takes the locally optimal rate at every time, and its eg at ts.
 
-    Returns: a schedule of the first layer's rate with knots at ts, and eg (times,). rule:
-    as for `locally_optimal_lr`. max_lr: the largest rate used. Raises: ValueError as there.
+    Args:
+        problem: the teacher-student problem.
+        rule: as for `locally_optimal_lr`.
+        start: the overlaps, or weights that have them, at ts[0].
+        ts: (times,) increasing times alpha = steps / n, dimensionless.
+        max_lr: the largest rate used.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+
+    Returns:
+        A schedule of the first layer's rate with knots at ts, and eg (times,).
+
+    Raises:
+        ValueError: as `locally_optimal_lr`.
+
+    Example:
+        >>> problem, rule, ts = ld.Problem(noise=0.1), ld.SGD(lr=1.0), [0.0, 1.0, 2.0]
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> schedule, eg = asymptotics.locally_optimal_schedule(problem, rule, start, ts)
+        >>> bool(eg[-1] < eg[0]), bool(schedule(2.0) < schedule(0.0))
+        (True, True)
     """
     ts = checked_times(ts)
     max_lr = as_float(max_lr, "max_lr")

@@ -50,9 +50,21 @@ _POINTS = 64
 class OptimalSchedule(ReadableResult):
     """The best schedule, and the best of two simpler families at the same horizon.
 
-    schedule: log-linear between its knots; value: its objective. constant, inverse_time: the
-    best constant rate and the best lr / (1 + alpha/time), likewise. gain: value of the constant
-    over that of the schedule, at least 1.
+    Attributes:
+        schedule: log-linear between its knots.
+        value: its objective.
+        history: (steps,) the objective at each step of Adam.
+        constant, inverse_time: the best constant rate and the best lr / (1 + alpha/time), likewise.
+        gain: value of the constant over that of the schedule, at least 1.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> given = {"horizon": 4.0, "knots": 3, "steps": 3, "progress": False}
+        >>> best = asymptotics.optimal_schedule(problem, rule, start, **given)
+        >>> rule = ld.SGD(lr=best.schedule)
+        >>> bool(rule.rates(4.0).w < rule.rates(0.0).w)
+        True
     """
 
     schedule: PiecewiseRate
@@ -85,18 +97,40 @@ def optimal_schedule(
     Gradients go through the ODE (Diffrax's checkpointed adjoint) into log lr at `knots` equally
     spaced times; Adam (Optax) follows them from the best 1/alpha schedule or constant rate,
     whichever is better, and the best schedule met is returned.
-    rule: its lr is replaced; lr_second and lr_bias stay what they are.
-    objective: "final" or "integral" (the mean of eg over time). steps, step_size: how many steps
-        Adam takes in log lr, and how long the first ones are. range_lr: two rates between which
-        the best constant is searched at first; where it is the lowest or the highest there, up to
-        three decades beyond that, too.
-    progress: a bar on stderr; None: where stderr is a terminal.
-    Returns: an `OptimalSchedule`; its schedule goes into `ld.SGD(lr=...)`. A local optimum, of
-        a smooth problem: more knots or steps can only improve it. Concrete values only.
-    Raises: ValueError for bad values or traced ones; where eg is 0 at the start, so that nothing
-        can be gained; where every constant rate diverges, or the best one lies beyond what was
-        searched, as it does where learning only does harm. ImportError without Optax.
-    Source: Saad & Rattray, PRL 79, 2578 (1997), globally optimal rates, by Lagrange's method.
+
+    Args:
+        problem: the teacher-student problem.
+        rule: its lr is replaced; lr_second and lr_bias stay what they are.
+        start: the overlaps, or weights that have them, at alpha = 0.
+        horizon: the alpha at which learning ends.
+        objective: "final" or "integral" (the mean of eg over time).
+        knots: how many times the schedule has a rate at.
+        steps, step_size: how many steps Adam takes in log lr, and how long the first ones are.
+        range_lr: two rates between which the best constant is searched at first; where it is the
+            lowest or the highest there, up to three decades beyond that, too.
+        averages: how to average over the fields, as for `solve_ode`; None chooses.
+        progress: a bar on stderr; None: where stderr is a terminal.
+
+    Returns:
+        An `OptimalSchedule`; its schedule goes into `ld.SGD(lr=...)`. A local optimum, of a smooth
+        problem: more knots or steps can only improve it. Concrete values only.
+
+    Raises:
+        ValueError: for bad values or traced ones; where eg is 0 at the start, so that nothing can
+            be gained; where every constant rate diverges, or the best one lies beyond what was
+            searched, as it does where learning only does harm.
+        ImportError: without Optax.
+
+    Source:
+        Saad & Rattray, PRL 79, 2578 (1997), globally optimal rates, by Lagrange's method.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> given = {"horizon": 4.0, "knots": 3, "steps": 3, "progress": False}
+        >>> best = asymptotics.optimal_schedule(problem, rule, start, **given)
+        >>> bool(best.gain >= 1.0), best.schedule.alpha.shape
+        (True, (3,))
     """
     require_arguments("optimal_schedule", problem=problem, rule=rule, start=start)
     start = as_overlaps(start)

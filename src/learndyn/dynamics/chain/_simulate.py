@@ -17,6 +17,7 @@ from learndyn.dynamics._prepare import (
     overlaps_hold,
     require_countable,
     require_finite_batch,
+    require_local,
     require_run,
     run_numbers,
     sphere_holds,
@@ -53,27 +54,41 @@ def simulate_chain(
 ) -> Trajectory:
     """One run of SGD on fresh Gaussian inputs in n dimensions, through its overlaps alone.
 
-    The joint law of a batch's fields and inner products depends on the weights only through
-    Q, R, T, so (Q, R, v, b) is a Markov chain: exactly that of SGD on weights, at any
-    n >= k + m (2 k + m with momentum).
-
-    start: the state at ts[0], overlaps or weights that have them; with momentum, at rest.
-    ts: (times,) increasing times alpha = steps / n, dimensionless; a time is met at step
-        round(alpha n), and the trajectory's `alpha` is that step / n.
-    n: input dimension, data: a whole number, at least the number of weight vectors in play,
-        k + m, or 2 k + m with momentum.
-    key: random key. The numbers of a step depend on the key and the step's index alone.
-    averages: how to take the Gaussian averages in eg; see `learndyn.averages`.
+    The joint law of a batch's fields and inner products depends on the weights only through Q, R,
+    T, so (Q, R, v, b) is a Markov chain: exactly that of SGD on weights, at any n >= k + m (2 k + m
+    with momentum).
 
     Under vmap all runs go side by side, some hundred at a time being fastest on a CPU.
-    Raises: ValueError as `solve_ode`, for an n that is too small or not whole, or a key
-    that is none.
-    Source: Goldt et al. (2020), Eqs. (2)-(3), for the steps; `chain_step` has the equations.
+
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        start: the state at ts[0], overlaps or weights that have them; with momentum, at rest.
+        ts: (times,) increasing times alpha = steps / n, dimensionless; a time is met at step
+            round(alpha n), and the trajectory's `alpha` is that step / n.
+        n: input dimension, data: a whole number, at least the number of weight vectors in play, k +
+            m, or 2 k + m with momentum.
+        key: random key. The numbers of a step depend on the key and the step's index alone.
+        averages: how to take the Gaussian averages in eg; see `learndyn.averages`.
+
+    Raises:
+        ValueError: as `solve_ode`, for an n that is too small or not whole, or a key that is none.
+
+    Source:
+        Goldt et al. (2020), Eqs. (2)-(3), for the steps; `chain_step` has the equations.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> problem, rule, key = ld.Problem(noise=0.1), ld.SGD(lr=0.5), jax.random.key(0)
+        >>> run = ld.simulate_chain(problem, rule, start, [0.0, 1.0, 2.0], n=500, key=key)
+        >>> run.level, int(run.n), bool(run.eg[-1] < 0.1)
+        ('chain', 500, True)
     """
     require_arguments("simulate_chain", problem=problem, rule=rule, start=start, ts=ts)
     ts, key, start = checked_times(ts), as_key(key), as_overlaps(start)
     require_x64("the chain", problem, rule, start)
     require_finite_batch(rule, "simulate_chain")
+    require_local(rule, "simulate_chain")
     n = as_float(n, "n")
     require_run(problem, rule, start, _numbers(problem, rule, start, n), "simulate_chain")
     require_countable(ts, n, _most_steps(rule, start))

@@ -165,10 +165,10 @@ def _gradients(
         stacked = [one._replace(overlaps=None) for one in samples]
         episode = jax.tree.map(lambda *x: jnp.stack(x), *stacked)
         episode = episode._replace(overlaps=samples[0].overlaps)
-        c, dv = lane_modulations(*given, episode, layers, opaque_true)
+        c, dv, _ = lane_modulations(*given, episode, layers, opaque_true)
     else:
         found = [lane_modulations(*given, one, layers, opaque_true) for one in samples]
-        c, dv = zip(*found, strict=True)
+        c, dv, _ = zip(*found, strict=True)
         c = jnp.stack(c)
     return c, reduce(operator.add, dv) / len(dv)
 

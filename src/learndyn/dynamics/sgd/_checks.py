@@ -58,7 +58,8 @@ def require_valid(
 def _most_steps(batch_size: int) -> float:
     """Steps are counted through alpha n, and samples in integers: exact up to here."""
     if jnp.result_type(float) == jnp.float64:
-        return 2.0**52 / batch_size
+        return 2.0**52 / batch_size  # the mantissa of float64
+    # The mantissa of float32, and the largest 32-bit integer
     return min(2.0**24, 2.0**31 / batch_size)
 
 

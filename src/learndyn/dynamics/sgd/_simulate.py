@@ -66,24 +66,40 @@ def simulate_sgd(
 ) -> Trajectory:
     """SGD on weights in n dimensions: fresh samples, fresh batches or a finite training set.
 
-    weights: the state at ts[0]. ts: (times,) increasing times alpha = steps / n,
-        dimensionless; a time is met at step round(alpha n), and the trajectory's `alpha` is
-        that step / n.
-    key: random key. The samples of a step depend on the key and the step's index alone.
-    inputs: a distribution of inputs, or a `TrainingSet`; None: `Gaussian()`.
-    input_dtype: float type in which inputs are drawn; None: that of the weights. float32
-        draws are faster (each is an exact float64 number; their law is N(0, 1) to 1e-7).
-    averages: how to take the Gaussian averages in eg; see `learndyn.averages`.
-    velocity: the trajectory's `velocity` of an earlier run with momentum; None: at rest.
-    keep_weights: whether the trajectory has the last `weights` (and, with momentum, the last
-        `velocity`), from which `continue_run` goes on; False saves their memory in large batches.
+    Args:
+        problem: the teacher-student problem.
+        rule: the learning rule.
+        weights: the state at ts[0].
+        ts: (times,) increasing times alpha = steps / n, dimensionless; a time is met at step
+            round(alpha n), and the trajectory's `alpha` is that step / n.
+        key: random key. The samples of a step depend on the key and the step's index alone.
+        inputs: a distribution of inputs, or a `TrainingSet`; None: `Gaussian()`.
+        input_dtype: float type in which inputs are drawn; None: that of the weights. float32 draws
+            are faster (each is an exact float64 number; their law is N(0, 1) to 1e-7).
+        averages: how to take the Gaussian averages in eg; see `learndyn.averages`.
+        velocity: the trajectory's `velocity` of an earlier run with momentum; None: at rest.
+        keep_weights: whether the trajectory has the last `weights` (and, with momentum, the last
+            `velocity`), from which `continue_run` goes on; False saves their memory in large
+            batches.
 
-    Returns: a `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at
-    the measured overlaps where the inputs are Gaussian, else over all images (or test
-    inputs). Inputs that are not white add Q_field, R_field, T_field, a training set adds
-    `stats["train_error"]`, the mean loss over it. Forward derivatives only.
-    Raises: ValueError for bad values, shapes, times or options.
-    Source: Goldt et al. 2020, Eqs. (2)-(3); `sgd_step` has the equations.
+    Returns:
+        A `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at the
+        measured overlaps where the inputs are Gaussian, else over all images (or test inputs).
+        Inputs that are not white add Q_field, R_field, T_field, a training set adds
+        `stats["train_error"]`, the mean loss over it. Forward derivatives only.
+
+    Raises:
+        ValueError: for bad values, shapes, times or options.
+
+    Source:
+        Goldt et al. 2020, Eqs. (2)-(3); `sgd_step` has the equations.
+
+    Example:
+        >>> weights = ld.init_weights(jax.random.key(0), n=50, k=1, m=1)
+        >>> problem, rule, key = ld.Problem(), ld.SGD(lr=0.5), jax.random.key(1)
+        >>> run = ld.simulate_sgd(problem, rule, weights, [0.0, 4.0], key=key)
+        >>> run.level, run.weights.w.shape, bool(run.eg[-1] < run.eg[0])
+        ('sgd', (1, 50), True)
     """
     run = _checked(problem, rule, weights, ts, key, inputs, input_dtype, averages)
     done = _simulate(_moving(run, velocity))

@@ -98,11 +98,13 @@ def batch_gradient(
     draws = drawn[0] if drawn else jnp.zeros((batch, 0), x.dtype)
     seen = Seen(w @ w.T / n, w @ teacher.T / n) if rule.needs_overlaps else None
     sample = Sample(lam, y, draws, jnp.sum(x * x, axis=1) / n, seen)
-    c, dv = rule.modulations(problem, sample, layers)
+    c, dv, dw = rule.modulations(problem, sample, layers)
     if batch == 1:  # an outer product that fuses with the update of w
         c_x = c[0][:, None] * x[0][None, :]
     else:
         c_x = c.T @ x / batch
+    if dw is not None:
+        c_x = c_x + dw.mean(axis=0) @ w / n**0.5
     return Gradient(
         c_x / n**0.5 + (rule.weight_decay / n) * w,
         dv.mean(axis=0) / n if rule.trains_second else None,

@@ -34,22 +34,37 @@ size of the terms compared: rounding leaves 1e-13, a wrong sign 1."""
 def conserved(model: Any, symmetry: Any = None, lr: Rates = 1.0, *, data: DataLike = None) -> Any:
     """What gradient flow with these rates conserves.
 
-    symmetry: a function from a model to a tangent of the same structure, such as `Scale`, or None
-        for what is known of the model's class:
-        LinearNeuron: a**2/lr_a - |w|**2/lr_w, ().
-        LinearNetwork: W_{l+1}^T W_{l+1}/lr_{l+1} - W_l W_l^T/lr_l, a tuple with one (h_l, h_l)
-        for every hidden layer.
-        DiagonalNetwork: u**2/lr_u - v**2/lr_v, (d,).
-        ModularAddition: (|u|**2/lr_u + |v|**2/lr_v)/2 - |w|**2/lr_w, (hidden,).
-        TwoLayer with an activation of degree k (ReLU 1, x**2 2): k v**2/lr_v - |w|**2/lr_w -
-        b**2/lr_b, (units,).
-    lr: as for `gradient_flow`; no rate may be 0.
-    data: where given, the symmetry is checked on it: dL/d theta along xi must vanish.
-    Returns: for a symmetry, h(theta) = int_0^1 <xi(s theta)/lr, theta> ds, a number: the half of
-        the class's quantities, |theta|**2/(2 lr) for `Scale`.
-    Raises: ValueError for a class of which nothing is known, a symmetry that changes the loss, or
-        one without a conserved quantity (rotations), whose Jacobian is not symmetric.
-    Source: Kunin et al. (2021), Neural mechanics.
+    Without a symmetry, what is known of the model's class:
+
+    - LinearNeuron: a**2/lr_a - |w|**2/lr_w, ().
+    - LinearNetwork: W_{l+1}^T W_{l+1}/lr_{l+1} - W_l W_l^T/lr_l, a tuple with one (h_l, h_l) for
+      every hidden layer.
+    - DiagonalNetwork: u**2/lr_u - v**2/lr_v, (d,).
+    - ModularAddition: (|u|**2/lr_u + |v|**2/lr_v)/2 - |w|**2/lr_w, (hidden,).
+    - TwoLayer with an activation of degree k (ReLU 1, x**2 2): k v**2/lr_v - |w|**2/lr_w -
+      b**2/lr_b, (units,).
+
+    Args:
+        model: the model, one or with stacked arrays under `jax.vmap`.
+        symmetry: a function from a model to a tangent of the same structure, such as `Scale`, or
+            None for what is known of the model's class.
+        lr: as for `gradient_flow`; no rate may be 0.
+        data: where given, the symmetry is checked on it: dL/d theta along xi must vanish.
+
+    Returns:
+        For a symmetry, h(theta) = int_0^1 <xi(s theta)/lr, theta> ds, a number: the half of the
+        class's quantities, |theta|**2/(2 lr) for `Scale`.
+
+    Raises:
+        ValueError: for a class of which nothing is known, a symmetry that changes the loss, or one
+            without a conserved quantity (rotations), whose Jacobian is not symmetric.
+
+    Source:
+        Kunin et al. (2021), Neural mechanics.
+
+    Example:
+        >>> float(flow.conserved(flow.LinearNeuron(a=2.0, w=[1.0, 1.0])))
+        2.0
     """
     model = as_model(model)
     numbers, rest = split(model)
@@ -66,8 +81,18 @@ def conserved(model: Any, symmetry: Any = None, lr: Rates = 1.0, *, data: DataLi
 def under_decay(h: Any, t: RealLike, decay: RealLike, degree: int = 2) -> Any:
     """h after a time t of flow with decay: exp(-degree decay t) h.
 
-    h: as `conserved` gives it. degree: 2, or 1 for `Translation`.
-    Source: Kunin et al. (2021), Neural mechanics.
+    Args:
+        h: as `conserved` gives it.
+        t: the time, a number or an array.
+        decay: of the flow, per unit of time.
+        degree: 2, or 1 for `Translation`.
+
+    Source:
+        Kunin et al. (2021), Neural mechanics.
+
+    Example:
+        >>> round(float(flow.under_decay(2.0, t=1.0, decay=0.5)), 4)
+        0.7358
     """
     factor = jnp.exp(-degree * as_float(decay, "decay") * as_float(t, "t"))
     return jax.tree.map(lambda value: value * factor, h)
@@ -87,12 +112,32 @@ def after_step(
 
     With u' = momentum u + g the step is theta' = (1 - decay) theta - lr u', and for h of degree 2
     h' = (1 - decay)**2 h - (1 - decay) momentum dh[lr u] + h(lr u'): flow's conservation leaves out
-    dh[lr g] = 0, and the last term is what finite steps add. For h of degree 1 (`Translation`)
-    h' = (1 - decay) h - momentum h(lr u).
-    velocity: u, a model as in `run.velocity` at one time; None: 0. The rest as for
-    `gradient_descent` and `conserved`.
-    Raises: ValueError as those do, and for a symmetry that is neither constant nor linear.
-    Source: the square of the step, expanded; for scale symmetry Kunin et al. (2021).
+    dh[lr g] = 0, and the last term is what finite steps add. For h of degree 1 (`Translation`) h' =
+    (1 - decay) h - momentum h(lr u).
+
+    Args:
+        model: the model before the step.
+        data: as for `gradient_descent`.
+        symmetry: as for `conserved`.
+        lr: the step, in all the forms that `gradient_flow` takes.
+        momentum: in [0, 1).
+        decay: the fraction of every trained number that one step takes, in [0, 1).
+        velocity: u, a model as in `run.velocity` at one time; None: 0. The rest as for
+            `gradient_descent` and `conserved`.
+
+    Raises:
+        ValueError: as those do, and for a symmetry that is neither constant nor linear.
+
+    Source:
+        The square of the step, expanded; for scale symmetry Kunin et al. (2021).
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.5, w=[0.5, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_descent(start, data, steps=1, lr=0.1)
+        >>> predicted = flow.after_step(start, data, None, lr=0.1)
+        >>> bool(jnp.isclose(predicted, flow.conserved(run.last, lr=0.1)))
+        True
     """
     momentum, decay = as_float(momentum, "momentum"), as_float(decay, "decay")
     conserved(model, symmetry, lr, data=data)
@@ -118,11 +163,32 @@ def inertial_charge(
     """What a heavy ball conserves in place of h, at the saved times of its run.
 
     Degree 2: h + mass dh[theta'] - 2 mass int h(theta') dt; degree 1: h + mass h(theta').
-    run: of `gradient_flow(..., mass=mass)` with these data and rates, without decay. The integral
-    is Hermite's rule over saved times, so its error falls as the fourth power of their spacing.
-    Returns: as `conserved`, with an axis of times in front.
-    Raises: ValueError for a run without velocity, or a batch.
-    Source: Tanaka & Kunin (2021), Noether's learning dynamics.
+
+    Args:
+        run: of `gradient_flow(..., mass=mass)` with these data and rates, without decay. The
+            integral is Hermite's rule over saved times, so its error falls as the fourth power of
+            their spacing.
+        data: of the run.
+        mass: of the run.
+        symmetry: as for `conserved`.
+        lr: rates of the run.
+
+    Returns:
+        as `conserved`, with an axis of times in front.
+
+    Raises:
+        ValueError: for a run without velocity, or a batch.
+
+    Source:
+        Tanaka & Kunin (2021), Noether's learning dynamics.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.5, w=[0.5, 0.2])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, np.linspace(0.0, 2.0, 101), mass=0.5)
+        >>> charge = flow.inertial_charge(run, data, mass=0.5)
+        >>> bool(jnp.allclose(charge, charge[0], atol=1e-6))
+        True
     """
     mass = as_float(mass, "mass")
     require_at_least(mass, 0.0, "mass", "of the heavy ball", strict=True)

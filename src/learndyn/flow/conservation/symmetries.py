@@ -17,14 +17,23 @@ from learndyn._types import RealLike
 from learndyn.flow._parameters import trained
 
 Where = Callable[[Any], Array]
-"""From a model to one of its arrays: `lambda model: model.w`."""
+"""A function that takes one of a model's arrays out of it: `lambda model: model.w`."""
 
 
 class Translation(eqx.Module):
     """theta -> theta + eps direction, as for the logits' layer before a softmax.
 
-    where: the array that moves. direction: what it moves by, of a shape that broadcasts.
     Conserved: <theta, direction>/lr.
+
+    Args:
+        where: the array that moves.
+        direction: what it moves by, of a shape that broadcasts.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=2.0, w=[1.0, 3.0])
+        >>> shift = flow.Translation(lambda model: model.w, direction=1.0)
+        >>> float(flow.conserved(neuron, shift))
+        4.0
     """
 
     where: Where = eqx.field(static=True)
@@ -41,7 +50,13 @@ class Translation(eqx.Module):
 class Scale(eqx.Module):
     """theta -> (1 + eps) theta, as for weights before a normalisation.
 
-    where: the array that is scaled. Conserved: |theta|**2/(2 lr).
+    Args:
+        where: the array that is scaled. Conserved: |theta|**2/(2 lr).
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=2.0, w=[1.0, 3.0])
+        >>> float(flow.conserved(neuron, flow.Scale(lambda model: model.w)))
+        5.0
     """
 
     where: Where = eqx.field(static=True)
@@ -53,9 +68,18 @@ class Scale(eqx.Module):
 class Rescale(eqx.Module):
     """One array grows as another shrinks, as for two layers around a homogeneous activation.
 
-    first, second: the two arrays, of degrees p and q in the network's function.
-    degrees: (p, q). Conserved: |first|**2/(2 p lr) - |second|**2/(2 q lr).
-    Raises: ValueError for degrees that are not positive.
+    Args:
+        first, second: the two arrays, of degrees p and q in the network's function.
+        degrees: (p, q). Conserved: |first|**2/(2 p lr) - |second|**2/(2 q lr).
+
+    Raises:
+        ValueError: for degrees that are not positive.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=2.0, w=[1.0, 1.0])
+        >>> rescale = flow.Rescale(lambda model: model.a, lambda model: model.w, degrees=(1, 1))
+        >>> float(flow.conserved(neuron, rescale))
+        1.0
     """
 
     first: Where = eqx.field(static=True)
@@ -76,8 +100,17 @@ class Rescale(eqx.Module):
 class GeneralLinear(eqx.Module):
     """W1 -> (1 + eps S) W1, W2 -> W2 (1 - eps S): any change of basis between two linear layers.
 
-    first: W1 (h, d). second: W2 (c, h). generator: S (h, h). Only a symmetric S has a conserved
-    quantity, tr(W1^T S W1)/(2 lr_1) - tr(W2 S W2^T)/(2 lr_2); rotations have none.
+    Args:
+        first: W1 (h, d).
+        second: W2 (c, h).
+        generator: S (h, h). Only a symmetric S has a conserved quantity, tr(W1^T S W1)/(2 lr_1) -
+            tr(W2 S W2^T)/(2 lr_2); rotations have none.
+
+    Example:
+        >>> network = flow.LinearNetwork([np.ones((2, 3)), np.ones((1, 2))])
+        >>> turn = flow.GeneralLinear(lambda m: m.weights[0], lambda m: m.weights[1], np.eye(2))
+        >>> round(float(flow.conserved(network, turn)), 12)
+        2.0
     """
 
     first: Where = eqx.field(static=True)

@@ -54,34 +54,57 @@ def alternating(
 ) -> Jumps:
     """Plateaus and jumps of a sum of homogeneous neurons, f(x) = Σ_i neuron(theta_i, x).
 
-    neuron: neuron(theta, x) with theta (p,) and x (d,) -> () or (c,), or neuron(theta, x, aux_i);
-        homogeneous in theta of `degree` >= 2, traceable by JAX.
-    data: `flow.Data`, or a pair (x, y). start: (neurons, p), whose norms are the small scale.
-    aux: pytree of arrays, one entry per neuron (labels or signs). threshold: the norm at which a
-        neuron counts as awake. max_jumps: None for ten per neuron.
-    Returns: `flow.Jumps` with parameters (K + 1, neurons, p), active, utility, and alpha, the
-        geometric mean of the start's norms, so that `.at(result.alpha)` gives times.
-    Algorithm, with U_i(theta) the correlation of neuron i with the residual (mean or sum as in
-    data, sum over outputs):
-        utility maximisation: with the residual frozen, neurons that sleep turn on the unit sphere,
-            d theta/dt = |theta|^(degree - 2) (I - theta thetaᵀ) grad U, and accumulate utility,
-            dS/dt = degree U, until one reaches S = log(threshold/|theta(0)|) for degree 2, or
-            (|theta(0)|^(2 - degree) - threshold^(2 - degree))/(degree - 2);
-        cost minimisation: gradient flow of those that are awake, from norm `threshold` (less where
-            that would raise the loss), takes no time on this scale. A neuron whose norm falls to
-            √(threshold |theta(0)|) falls asleep with the direction that it had when it woke.
+    The algorithm alternates two phases, with U_i(theta) the correlation of neuron i with the
+    residual (mean or sum as in data, sum over outputs):
+
+    - Utility maximisation: with the residual frozen, neurons that sleep turn on the unit sphere,
+      d theta/dt = |theta|^(degree - 2) (I - theta thetaᵀ) grad U, and accumulate utility,
+      dS/dt = degree U, until one reaches S = log(threshold/|theta(0)|) for degree 2, or
+      (|theta(0)|^(2 - degree) - threshold^(2 - degree))/(degree - 2).
+    - Cost minimisation: gradient flow of those that are awake, from norm `threshold` (less where
+      that would raise the loss), takes no time on this scale. A neuron whose norm falls to
+      √(threshold |theta(0)|) falls asleep with the direction that it had when it woke.
+
     Parallel neurons that are near their jump wake together; then `clustered` is True, and later
     times are only rough: a rotation of the start often avoids it (see `rotated_start`).
+
     Error: 1e-9 in times for norms above 1e-6 of the start; small components below 1e-16 of the
-        direction are lost, so a neuron that must turn round needs |theta(0)|² > 1e-14.
+    direction are lost, so a neuron that must turn round needs |theta(0)|² > 1e-14.
+
     Cost: some seconds for compilation once per neuron, and about one per jump; on the host, not
-        traceable. Plateaus that lie at infinity are left when the flow has become flat; a phase
-        that stalls, as ReLU neurons do at a kink that attracts them, ends the sequence (`stopped`).
-    Raises: ValueError for a neuron that is not homogeneous, degree < 2, shapes, zero or too large
-        starts, plateaus below the norm at which neurons fall asleep (a threshold too large for
-        the data), complex or infinite input, float32.
-    Source: Kunin et al., Alternating gradient flows (2025). Conjectured to be the limit of gradient
+    traceable. Plateaus that lie at infinity are left when the flow has become flat; a phase that
+    stalls, as ReLU neurons do at a kink that attracts them, ends the sequence (`stopped`).
+
+    Args:
+        neuron: neuron(theta, x) with theta (p,) and x (d,) -> () or (c,), or neuron(theta, x,
+            aux_i); homogeneous in theta of `degree` >= 2, traceable by JAX.
+        degree: of homogeneity of the neuron in theta, >= 2.
+        data: `flow.Data`, or a pair (x, y).
+        start: (neurons, p), whose norms are the small scale.
+        aux: pytree of arrays, one entry per neuron (labels or signs).
+        threshold: the norm at which a neuron counts as awake.
+        max_jumps: None for ten per neuron.
+
+    Returns:
+        `flow.Jumps` with parameters (K + 1, neurons, p), active, utility, and alpha, the geometric
+        mean of the start's norms, so that `.at(result.alpha)` gives times.
+
+    Raises:
+        ValueError: for a neuron that is not homogeneous, degree < 2, shapes, zero or too large
+            starts, plateaus below the norm at which neurons fall asleep (a threshold too large for
+            the data), complex or infinite input, float32.
+
+    Source:
+        Kunin et al., Alternating gradient flows (2025). Conjectured to be the limit of gradient
         flow; exact for diagonal networks. That neurons fall asleep by an event is derived here.
+
+    Example:
+        >>> data = flow.Data(x=np.eye(2), y=[2.0, -1.0], reduce="sum")
+        >>> start = np.array([[1e-3, 0.0], [1e-3, 1e-9]])
+        >>> product = lambda theta, x, axis: theta[0] * theta[1] * x @ axis
+        >>> jumps = flow.alternating(product, 2, data, start, aux=np.eye(2))
+        >>> jumps.active.shape
+        (3, 2)
     """
     require_x64("flow.alternating")
     degree = as_count(degree, "degree", "the homogeneity of the neuron", 2)
@@ -168,6 +191,7 @@ class _Run:
     def _cluster(self, wakes: Any, gap: Any) -> Bool[np.ndarray, " neurons"]:
         """Neurons that are parallel to one that wakes, and nearly as far."""
         outputs = self.net.outputs(self.state.direction).reshape(len(wakes), -1)
+        # A neuron without output is parallel to none: 1e-300 only prevents 0 / 0.
         outputs = outputs / np.maximum(np.linalg.norm(outputs, axis=1, keepdims=True), 1e-300)
         parallel = np.any(outputs @ outputs[wakes].T > 1 - _PARALLEL, axis=1)
         joins = parallel & ~wakes & ~self.awake & (gap <= 1 - _CLUSTER)
@@ -179,6 +203,7 @@ class _Run:
         speed = self._speed()
         value = speed.slopes(speed.pack())[0]
         ready = self.state.utility >= self.state.limit * (1 - _TOGETHER)
+        # Utilities below 1e-10 of the scale are what rounding leaves of zero.
         return ~self.awake & ready & (value > 1e-10 * self.scale)
 
     def _cost_phase(self, wakes: Bool[np.ndarray, " neurons"], before: float) -> None:

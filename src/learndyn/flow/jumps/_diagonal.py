@@ -28,20 +28,36 @@ none: rounding of the sum leaves 1e-16 times a small number."""
 def diagonal_jumps(x: Any, y: RealLike = None, reduce: str = "mean") -> Jumps:
     """Plateaus and jump times of gradient flow of f = (u v)·x from u = alpha, v = 0, as alpha → 0.
 
-    x: (samples, d), and y: (samples,) or (samples, 1); or `flow.Data` or `flow.Moments` in place of
-    x. reduce: "mean" or "sum" of half the squared errors over samples, which scales the times.
-    Returns: `flow.Jumps` with beta (K + 1, d), dual (K + 1, d), active (K + 1, d).
     Equation: s(t) = -∫ gradient dt / log(1/alpha) moves with constant speed until a coordinate
-        reaches ±1; then beta is the least-squares solution among those with beta_i >= 0 where
-        s_i = 1, <= 0 where s_i = -1 and = 0 elsewhere. A coordinate that falls to 0 leaves ±1.
+    reaches ±1; then beta is the least-squares solution among those with beta_i >= 0 where s_i = 1,
+    <= 0 where s_i = -1 and = 0 elsewhere. A coordinate that falls to 0 leaves ±1.
+
     Coordinates that reach ±1 together (within 1e-10) are one jump. Where columns are linearly
-    dependent the solution is not unique; the flow chooses the one of largest entropy,
-    min Σ|beta_i|(log|beta_i| - 1), and so does this.
-    Holds for u(0) = alpha ū, v(0) = alpha v̄ with |ū| ≠ |v̄|, which change times by O(1); not for
-    u = v = alpha, which never become negative.
+    dependent the solution is not unique; the flow chooses the one of largest entropy, min
+    Σ|beta_i|(log|beta_i| - 1), and so does this. Holds for u(0) = alpha ū, v(0) = alpha v̄ with |ū|
+    ≠ |v̄|, which change times by O(1); not for u = v = alpha, which never become negative.
+
     Error: rounding, 1e-10. Cost: about 4 · samples · d operations per jump, no d × d matrix.
-    Raises: ValueError for shapes, more than one output, complex, infinite or traced input.
-    Source: Pesme and Flammarion, Saddle-to-saddle dynamics in diagonal linear networks (2023).
+
+    Args:
+        x: (samples, d), and y: (samples,) or (samples, 1); or `flow.Data` or `flow.Moments` in
+            place of x.
+        y: (samples,) or (samples, 1) labels; None where x holds them.
+        reduce: "mean" or "sum" of half the squared errors over samples, which scales the times.
+
+    Returns:
+        `flow.Jumps` with beta (K + 1, d), dual (K + 1, d), active (K + 1, d).
+
+    Raises:
+        ValueError: for shapes, more than one output, complex, infinite or traced input.
+
+    Source:
+        Pesme and Flammarion, Saddle-to-saddle dynamics in diagonal linear networks (2023).
+
+    Example:
+        >>> jumps = flow.diagonal_jumps(np.eye(2), np.array([2.0, -1.0]))
+        >>> jumps.times, jumps.beta[-1]
+        (array([1., 2.]), array([ 2., -1.]))
     """
     data = _one_output(x, y, reduce)
     return _Recursion(data).run()
@@ -139,6 +155,7 @@ def _from_moments(given: Any) -> Samples:
     if len(known.syx) != 1:
         raise ValueError(f"A diagonal network has one output; syx has {len(known.syx)}.")
     values, vectors = np.linalg.eigh(known.sxx)
+    # Smaller eigenvalues are what rounding leaves of zero.
     seen = values > 1e-12 * values[-1]
     roots = np.sqrt(values[seen])
     x = roots[:, None] * vectors[:, seen].T

@@ -24,26 +24,43 @@ m <= 1 in general, and at m = number of different eigenvalues of S_xx at the lat
 def linear_jumps(sxx: Any, syx: RealLike = None) -> Jumps:
     """Plateaus and jump times of gradient flow of f = A W x from small random A, W, as alpha → 0.
 
-    sxx: (d, d) covariance of the inputs. syx: (c, d) E[y xᵀ], or (d,); or `flow.Moments` or
-    `flow.Data` in place of sxx. The network has at least rank(syx) hidden units.
-    Returns: `flow.Jumps` with maps (K + 1, c, d), K = rank(syx), and relaxation_exponents. Without
-        the labels' own moment, loss is the excess over least squares.
     Equation: after r jumps the network holds the best map of rank r, P_r S_yx S_xx⁺ with P_r the
-        projector on the leading r eigenvectors of S_yx S_xx⁺ S_xy. If inputs and outputs split into
-        blocks that share nothing, each block has its own rank, and a jump raises that of the block
-        with the largest singular value of E = S_yx - M S_xx. With σ_i(E_j) the singular values at
-        plateau j, times solve Σ_{j<k} σ_{k-j}(E_j) (T_{j+1} - T_j) = 1: column k of the network, in
-        the basis in which column k has no share of the modes before it, has grown to order 1.
+    projector on the leading r eigenvectors of S_yx S_xx⁺ S_xy. If inputs and outputs split into
+    blocks that share nothing, each block has its own rank, and a jump raises that of the block with
+    the largest singular value of E = S_yx - M S_xx. With σ_i(E_j) the singular values at plateau j,
+    times solve Σ_{j<k} σ_{k-j}(E_j) (T_{j+1} - T_j) = 1: column k of the network, in the basis in
+    which column k has no share of the modes before it, has grown to order 1.
+
     The relaxation exponent of plateau k is p_k = mu_k (T_{k+1} - T_k), mu_k the smallest positive
     eigenvalue of the Hessian of the problem of rank k: errors fall as alpha^p_k. It is computed
     when first asked for, because it takes far longer than all else (1 s for 20 x 20 maps).
+
     Error: rounding, 1e-10. Blocks that are almost separate behave as separate ones until alpha is
-        far below their coupling; theory here knows only coupled and not coupled (within 1e-10).
-        Times are a heuristic argument, confirmed by simulation; plateaus are exact.
-    Raises: ValueError for shapes, complex, infinite or traced input, and where syx is not in the
-        range of sxx, so that the loss has no minimum.
-    Source: derived here; for commuting moments Saxe et al. (2014), for plateaus Jacot et al. (2022)
-        and Li et al. (2021), greedy low-rank learning.
+    far below their coupling; theory here knows only coupled and not coupled (within 1e-10). Times
+    are a heuristic argument, confirmed by simulation; plateaus are exact.
+
+    Args:
+        sxx: (d, d) covariance of the inputs.
+        syx: (c, d) E[y xᵀ], or (d,); or `flow.Moments` or `flow.Data` in place of sxx. The network
+            has at least rank(syx) hidden units.
+
+    Returns:
+        `flow.Jumps` with maps (K + 1, c, d), K = rank(syx), and relaxation_exponents. Without the
+        labels' own moment, loss is the excess over least squares.
+
+    Raises:
+        ValueError: for shapes, complex, infinite or traced input, and where syx is not in the range
+            of sxx, so that the loss has no minimum.
+
+    Source:
+        Derived here; for commuting moments Saxe et al. (2014), for plateaus Jacot et al. (2022) and
+        Li et al. (2021), greedy low-rank learning.
+
+    Example:
+        >>> jumps = flow.linear_jumps(np.eye(2), np.diag([2.0, 1.0]))
+        >>> jumps.times, jumps.maps[1]
+        (array([0.5, 1. ]), array([[2., 0.],
+               [0., 0.]]))
     """
     given = moments(sxx, syx, "linear_jumps")
     task = task_of(given)
@@ -210,6 +227,7 @@ def _relaxation(task: Task, projector: Float[np.ndarray, "c c"]) -> float:
     spectrum = np.linalg.eigvalsh(
         hessian(task, left[:, :rank] * root, root[:, None] * right[:rank])
     )
+    # Symmetries have eigenvalues of zero, which rounding leaves below this share of the largest.
     positive = spectrum[spectrum > 1e-9 * spectrum[-1]]
     return float(positive.min())
 

@@ -42,11 +42,20 @@ class Rates(NamedTuple):
 class LinearTimes(NamedTuple):
     """When the modes of a linear network jump, in units of the flow's time.
 
-    times: (K,) at which modes reach half of their final value. squares: (K,) the squared shares
-    R_kk² of the start in the mode, once those of earlier modes are taken out. freedom: (K,) for
-    layers with N(0, alpha²) entries and equal rates, squares / alpha² has this many degrees of
-    freedom of a chi-square law, independently of the others.
     For unequal rates the law is that times (√(lr_w/lr_a) + √(lr_a/lr_w))/2.
+
+    Attributes:
+        times: (K,) at which modes reach half of their final value.
+        squares: (K,) the squared shares R_kk² of the start in the mode, once those of earlier modes
+            are taken out.
+        freedom: (K,) for layers with N(0, alpha²) entries and equal rates, squares / alpha² has
+            this many degrees of freedom of a chi-square law, independently of the others.
+
+    Example:
+        >>> w1, w2 = 1e-4 * np.eye(2), 1e-4 * np.eye(2)
+        >>> found = flow.linear_jump_times(w1, w2, np.eye(2), np.diag([2.0, 1.0]))
+        >>> found.freedom
+        array([2, 1])
     """
 
     times: Float[np.ndarray, " jumps"]
@@ -59,15 +68,30 @@ def linear_jump_times(
 ) -> LinearTimes:
     """When the modes of f = w2 w1 x jump, from the given small start.
 
-    w1: (hidden, d), w2: (c, hidden). sxx, syx: as for `linear_jumps`, commuting: S_yx = U s Vᵀ and
-    S_xx = V lam Vᵀ. lr: a rate, or those of w1 and w2.
     Equation: t_k = log(2 s_k / (lam_k R_kk²)) / (2 s_k √(lr_1 lr_2)), where layers are rescaled to
-        equal rates, C = (Vᵀ w1ᵀ + Uᵀ w2)/√2 (modes, hidden) and Cᵀ = Q R. Of modes with equal s and
-        lam, R_kk² are the squared singular values of their block of R.
+    equal rates, C = (Vᵀ w1ᵀ + Uᵀ w2)/√2 (modes, hidden) and Cᵀ = Q R. Of modes with equal s and
+    lam, R_kk² are the squared singular values of their block of R.
+
     Error: the start's scale to the power 2 (1 - s_{k+1}/s_k). min(hidden, rank) modes jump.
-    Raises: ValueError where the moments do not commute (`linear_jumps` takes such), for shapes,
-        rates not > 0, and the input that `linear_jumps` refuses.
-    Source: derived here; Saxe et al. (2014) for aligned starts.
+
+    Args:
+        w1: (hidden, d), w2: (c, hidden).
+        w2: (c, hidden) the second layer at the start.
+        sxx, syx: as for `linear_jumps`, commuting: S_yx = U s Vᵀ and S_xx = V lam Vᵀ.
+        lr: a rate, or those of w1 and w2.
+
+    Raises:
+        ValueError: where the moments do not commute (`linear_jumps` takes such), for shapes, rates
+            not > 0, and the input that `linear_jumps` refuses.
+
+    Source:
+        Derived here; Saxe et al. (2014) for aligned starts.
+
+    Example:
+        >>> w1, w2 = 1e-4 * np.eye(2), 1e-4 * np.eye(2)
+        >>> found = flow.linear_jump_times(w1, w2, np.eye(2), np.diag([2.0, 1.0]))
+        >>> np.round(found.times, 2)
+        array([4.78, 9.21])
     """
     modes = _modes(task_of(moments(sxx, syx, "linear_jump_times")))
     rates = Rates.of(lr)
@@ -88,6 +112,16 @@ def rotated_start(
 
     Shapes and moments as for `linear_jump_times`. The product w2 w1 and its flow are the same.
     `alternating` needs this start, because otherwise all units align with the first mode.
+
+    Args:
+        w1, w2: (hidden, d) and (c, hidden), the layers.
+        sxx, syx: moments, as for `linear_jumps`.
+
+    Example:
+        >>> w1, w2 = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+        >>> first, second = flow.rotated_start(w1, w2, np.eye(2), np.diag([2.0, 1.0]))
+        >>> bool(np.allclose(second @ first, w2 @ w1))
+        True
     """
     modes = _modes(task_of(moments(sxx, syx, "rotated_start")))
     shares = _shares(w1, w2, modes, Rates(1.0, 1.0))
@@ -100,11 +134,26 @@ def linear_modes(
 ) -> Float[Array, "times modes"]:
     """Modes u_k(t) (times, modes) of an aligned, balanced two-layer linear network.
 
-    start: (modes,) u_k(0) > 0, of w2 w1 = U diag(u) Vᵀ. s, lam: singular values of S_yx = U s Vᵀ
-    and eigenvalues of S_xx = V lam Vᵀ, both > 0. ts: (times,) >= 0. lr: of both layers.
-    Equation: u_k(t) = (s/lam) / (1 + (s/(lam u_k(0)) - 1) e^{-2 s lr t}). Error: rounding.
-    Raises: ValueError for values that are not > 0 (NaN where traced).
-    Source: Saxe, McClelland and Ganguli (2014), eq. 9, here with a covariance that commutes.
+    Equation: u_k(t) = (s/lam) / (1 + (s/(lam u_k(0)) - 1) e^{-2 s lr t}).
+
+    Error: rounding.
+
+    Args:
+        start: (modes,) u_k(0) > 0, of w2 w1 = U diag(u) Vᵀ.
+        s, lam: singular values of S_yx = U s Vᵀ and eigenvalues of S_xx = V lam Vᵀ, both > 0.
+        ts: (times,) >= 0.
+        lr: of both layers.
+
+    Raises:
+        ValueError: for values that are not > 0 (NaN where traced).
+
+    Source:
+        Saxe, McClelland and Ganguli (2014), eq. 9, here with a covariance that commutes.
+
+    Example:
+        >>> modes = flow.linear_modes(jnp.array([1e-4]), jnp.array([2.0]), jnp.array([0.0, 20.0]))
+        >>> np.round(modes[:, 0], 4)
+        Array([1.e-04, 2.e+00], dtype=float64)
     """
     named = {"start": start, "s": s, "lam": lam, "lr": lr}
     u, s, lam, lr = (as_float(value, name) for name, value in named.items())

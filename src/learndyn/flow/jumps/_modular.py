@@ -23,10 +23,21 @@ _TIED = 1e-10
 class ModularUtility(NamedTuple):
     """How fast neurons of each frequency can grow; from `modular_utility`.
 
-    frequencies: those that x has, by falling amplitude |x̂|. maxima: the largest mean correlation
-    of a neuron of norm 1 of that frequency with the labels. phases: of x̂; the best u, v, w are
-    √(2/(3p)) cos(2π k a/p + s) with s_u + s_v = s_w + phase. pure: whether no other frequency that
-    is present is ±3 times this one modulo p; such a one would mix with it as they learn.
+    Attributes:
+        frequencies: those that x has, by falling amplitude |x̂|.
+        maxima: the largest mean correlation of a neuron of norm 1 of that frequency with the
+            labels.
+        amplitudes: |x̂| of each frequency.
+        phases: of x̂; the best u, v, w are √(2/(3p)) cos(2π k a/p + s) with s_u + s_v = s_w +
+            phase.
+        pure: whether no other frequency that is present is ±3 times this one modulo p; such a one
+            would mix with it as they learn.
+
+    Example:
+        >>> x = np.cos(2 * np.pi * np.arange(5) / 5)
+        >>> found = flow.modular_utility(x)
+        >>> found.pure, np.round(found.amplitudes, 4)
+        (array([ True]), array([2.5]))
     """
 
     frequencies: Int[np.ndarray, " frequencies"]
@@ -39,12 +50,26 @@ class ModularUtility(NamedTuple):
 def modular_utility(x: RealLike) -> ModularUtility:
     """Utilities of neurons of one frequency, (u·ax + v·bx)² w, on addition modulo p.
 
-    x: (p,), p odd, mean 0, the encoding: inputs are its shifts ax, bx, the label that by a + b.
     Equation: max U = √(2/(27 p³)) |x̂_k|³ on |u|² + |v|² + |w|² = 1, x̂_k = Σ_j x_j e^{-2πi k j/p}.
-        It is the global maximum for the largest amplitude, a strict local one for every other.
-    Error: rounding. Raises: ValueError for p even (there frequency p/2 counts √2 times as much),
-        p < 3, a mean that is not 0, complex, infinite or traced input.
-    Source: Kunin et al., Alternating gradient flows (2025), Theorem 6.2; re-derived.
+    It is the global maximum for the largest amplitude, a strict local one for every other.
+
+    Error: rounding.
+
+    Args:
+        x: (p,), p odd, mean 0, the encoding: inputs are its shifts ax, bx, the label that by a + b.
+
+    Raises:
+        ValueError: for p even (there frequency p/2 counts √2 times as much), p < 3, a mean that is
+            not 0, complex, infinite or traced input.
+
+    Source:
+        Kunin et al., Alternating gradient flows (2025), Theorem 6.2; re-derived.
+
+    Example:
+        >>> x = np.cos(2 * np.pi * np.arange(5) / 5)
+        >>> found = flow.modular_utility(x)
+        >>> found.frequencies, np.round(found.maxima, 4)
+        (array([1]), array([0.3804]))
     """
     x = _encoding(x)
     p = len(x)
@@ -65,18 +90,33 @@ def modular_utility(x: RealLike) -> ModularUtility:
 def modular_jumps(x: RealLike) -> Jumps:
     """Frequencies of addition modulo p in the order in which a small network learns them.
 
-    x: (p,), as for `modular_utility`. The loss is L = 1/(2p²) Σ_{a,b} |f - label|².
-    Returns: `flow.Jumps` of degree 3 with frequencies (K,). At a jump the first neuron of a
-        frequency reaches norm 1; `ties` marks amplitudes that are equal.
     Equation: T_k = 1/(3 max U_k) in units of 1/alpha, for neurons that start aligned; the loss
-        after frequencies F is |x|²/2 - (1/p) Σ_F |x̂_k|².
+    after frequencies F is |x|²/2 - (1/p) Σ_F |x̂_k|².
+
     The levels are those of at least six neurons per frequency, and of frequencies that do not mix
     (`pure` of `modular_utility`). With fewer, or while neurons wake one by one, there are plateaus
     between: with 1, 2, 3, 4 neurons at least 8/9, 5/9, 0.32566, 1/6 of a frequency's share remain;
     with 5 nothing, but only for infinite weights. Neurons from a random start must turn first, and
     jump later.
-    Raises: as `modular_utility`.
-    Source: Kunin et al., Alternating gradient flows (2025); re-derived.
+
+    Args:
+        x: (p,), as for `modular_utility`. The loss is L = 1/(2p²) Σ_{a,b} |f - label|².
+
+    Returns:
+        `flow.Jumps` of degree 3 with frequencies (K,). At a jump the first neuron of a frequency
+        reaches norm 1; `ties` marks amplitudes that are equal.
+
+    Raises:
+        ValueError: as `modular_utility`.
+
+    Source:
+        Kunin et al., Alternating gradient flows (2025); re-derived.
+
+    Example:
+        >>> angles = 2 * np.pi * np.arange(7) / 7
+        >>> jumps = flow.modular_jumps(2.0 * np.cos(angles) + np.cos(2 * angles))
+        >>> jumps.frequencies, np.round(jumps.times, 4)
+        (array([1, 2]), array([0.0661, 0.529 ]))
     """
     found = modular_utility(x)
     x = _encoding(x)
@@ -97,11 +137,25 @@ def modular_neurons(
     """Six neurons u, v, w (6, p) that learn one frequency of addition modulo p exactly.
 
     Six are needed: the tensor that they must represent has rank 6. The layers are balanced.
-    x: (p,), as for `modular_utility`. frequency: 1 to (p - 1)/2, present in x.
+
     Equation: phases (u, v, w) = (πk/3, πk/3, 2πk/3), k = 0, 1, 2, and the same with v and w turned
-        by π, each relative to the phase of x; amplitude³ = 2/(3 p |x̂|).
-    Raises: ValueError for a frequency that x does not have, and as `modular_utility`.
-    Source: derived here.
+    by π, each relative to the phase of x; amplitude³ = 2/(3 p |x̂|).
+
+    Args:
+        x: (p,), as for `modular_utility`.
+        frequency: 1 to (p - 1)/2, present in x.
+
+    Raises:
+        ValueError: for a frequency that x does not have, and as `modular_utility`.
+
+    Source:
+        Derived here.
+
+    Example:
+        >>> x = np.cos(2 * np.pi * np.arange(5) / 5)
+        >>> network = flow.ModularAddition(*flow.modular_neurons(x, 1))
+        >>> bool(flow.loss(network, flow.modular_data(x)) < 1e-12)
+        True
     """
     x = _encoding(x)
     p = len(x)

@@ -34,26 +34,36 @@ class Later:
 class Jumps(ReadableResult):
     """Plateaus of gradient flow from a small start, and the jumps between them.
 
-    There are K jumps and K + 1 plateaus; plateau 0 comes before the first jump. NumPy arrays.
+    There are K jumps and K + 1 plateaus; plateau 0 comes before the first jump. NumPy arrays. Every
+    sequence has times, loss and floor; the others are None where a sequence has no such thing.
 
-    times: (K,) in units of log(1/alpha) for models of degree 2, of alpha^(2 - degree)/(degree - 2)
-        for higher ones, alpha the norm scale of the start; exact as alpha → 0.
-    loss: (K + 1,) at the plateaus, the model's own. floor: the least loss that the model can reach.
-    Of some sequences only:
-    beta: (K + 1, d) coefficients of a diagonal network. dual: (K + 1, d) at the time of the jump
-        that leads to the plateau, the integral of -gradient over log(1/alpha), in [-1, 1].
-    maps: (K + 1, c, d) end-to-end matrices of a linear network.
-    relaxation_exponents: (K,) the error at plateau k, and of time k + 1, falls as alpha to this
-        power; small ones mean that tiny alpha are needed. Infinite for the last plateau. Computed
-        when first asked for: that takes eigenvalues of matrices of size K (c + d).
-    frequencies: (K,) learned at each jump, of modular addition.
-    active: (K + 1, neurons) who is awake; neurons of a diagonal network are its coordinates.
-    parameters: (K + 1, neurons, p), 0 for neurons that sleep, and utility: (K + 1, neurons)
-        accumulated at the time of the jump, of `alternating`.
-    ties: (K,) jumps that coincide with the one before or are not determined by it.
-    clustered: whether parallel neurons had to jump together; later times are then rough.
-    alpha: norm scale of the start, where the sequence has one.
-    stopped: why it ends.
+    Attributes:
+        times: (K,) in units of log(1/alpha) for models of degree 2, of alpha^(2 - degree)/(degree -
+            2) for higher ones, alpha the norm scale of the start; exact as alpha → 0.
+        loss: (K + 1,) at the plateaus, the model's own.
+        floor: the least loss that the model can reach.
+        beta: (K + 1, d) coefficients of a diagonal network.
+        dual: (K + 1, d) at the time of the jump that leads to the plateau, the integral of
+            -gradient over log(1/alpha), in [-1, 1].
+        maps: (K + 1, c, d) end-to-end matrices of a linear network.
+        relaxation: a function that computes `relaxation_exponents`, or None.
+        frequencies: (K,) learned at each jump, of modular addition.
+        parameters: (K + 1, neurons, p), 0 for neurons that sleep, of `alternating`.
+        active: (K + 1, neurons) who is awake; neurons of a diagonal network are its coordinates.
+        utility: (K + 1, neurons) accumulated at the time of the jump, of `alternating`.
+        ties: (K,) jumps that coincide with the one before or are not determined by it.
+        clustered: whether parallel neurons had to jump together; later times are then rough.
+        degree: the degree of the model in its parameters.
+        alpha: norm scale of the start, where the sequence has one.
+        stopped: why it ends.
+        relaxation_exponents: (K,) the error at plateau k, and of time k + 1, falls as alpha to this
+            power; small ones mean that tiny alpha are needed. Infinite for the last plateau.
+            Computed when first asked for: that takes eigenvalues of matrices of size K (c + d).
+
+    Example:
+        >>> jumps = flow.linear_jumps(np.eye(2), np.diag([2.0, 1.0]))
+        >>> jumps.times, jumps.loss
+        (array([0.5, 1. ]), array([2.5, 0.5, 0. ]))
     """
 
     unshown: ClassVar[tuple[str, ...]] = ("relaxation",)
@@ -88,9 +98,12 @@ class Jumps(ReadableResult):
     def at(self, alpha: RealLike) -> Float[np.ndarray, "*alphas jumps"]:
         """Times of the jumps from a start of norm scale `alpha`, in units of the flow's time.
 
-        alpha: in (0, 1), of any shape, which stands in front of the jumps. Leading order: true
-        times differ by a constant at degree 2, hence relatively by O(1/log(1/alpha)).
-        Raises: ValueError for other alpha.
+        Args:
+            alpha: in (0, 1), of any shape, which stands in front of the jumps. Leading order: true
+                times differ by a constant at degree 2, hence relatively by O(1/log(1/alpha)).
+
+        Raises:
+            ValueError: for other alpha.
         """
         scale = np.asarray(alpha, _AS_FLOAT)
         require_at_least(scale, 0.0, "alpha", "the norm scale of the start", strict=True)

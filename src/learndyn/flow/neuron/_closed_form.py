@@ -33,21 +33,38 @@ def linear_neuron(
 ) -> tuple[Float[Array, " times"], Float[Array, "times d"]]:
     """a(t) (times,) and w(t) (times, d) of f(x) = a w·x under gradient flow on whitened data.
 
-    a, w: the start, () and (d,). beta_star: (d,) the least-squares solution. ts: (times,), >= 0.
-    scale: the eigenvalue c of the loss's Hessian in beta = a w, so that XᵀX = c I for a loss that
-        sums over samples and XᵀX/n = c I for one that averages.
     Valid iff XᵀX = c times a projector on a space that contains beta_star. Components of w outside
     that space are constant, so pass P w; `linear_neuron_data` does this for data.
-    Equation: with hats a (lr_w/lr_a)^(1/4), w (lr_a/lr_w)^(1/4) and D = â² - |ŵ|², the vector
-        (ŵ; â) is e^{FT} (ŵ₀; â₀) / √(1 + ∫₀ᵀ |e^{Fs} (ŵ₀; â₀)|² ds), T = √(lr_a lr_w) c t,
-        F = [[-D/2 I, beta_star], [beta_starᵀ, D/2]].
+
+    Equation: with hats a (lr_w/lr_a)^(1/4), w (lr_a/lr_w)^(1/4) and D = â² - |ŵ|², the vector (ŵ;
+    â) is e^{FT} (ŵ₀; â₀) / √(1 + ∫₀ᵀ |e^{Fs} (ŵ₀; â₀)|² ds), T = √(lr_a lr_w) c t, F = [[-D/2 I,
+    beta_star], [beta_starᵀ, D/2]].
+
     Error: rounding only, 1e-13 relative for starts between 1e-6 and 1e4; after a passage near the
-        saddle (a = 0, w·beta_star = 0) rounding of the start grows as it does in the flow.
-    Raises: ValueError for batches (use jax.vmap), complex or infinite values, negative times, rates
-        or scales that are not > 0: a frozen layer needs another formula, use `gradient_flow`.
-        Traced values of that kind give NaN.
-    Source: derived here, for every delta = lr_w a² - lr_a |w|²; Kunin et al., Get rich quick
-        (2024), have separate forms for delta < 0, = 0 and > 0.
+    saddle (a = 0, w·beta_star = 0) rounding of the start grows as it does in the flow.
+
+    Args:
+        a, w: the start, () and (d,).
+        beta_star: (d,) the least-squares solution.
+        ts: (times,), >= 0.
+        lr_a, lr_w: learning rates of a and w, > 0.
+        scale: the eigenvalue c of the loss's Hessian in beta = a w, so that XᵀX = c I for a loss
+            that sums over samples and XᵀX/n = c I for one that averages.
+
+    Raises:
+        ValueError: for batches (use jax.vmap), complex or infinite values, negative times, rates or
+            scales that are not > 0: a frozen layer needs another formula, use `gradient_flow`.
+            Traced values of that kind give NaN.
+
+    Source:
+        Derived here, for every delta = lr_w a² - lr_a |w|²; Kunin et al., Get rich quick (2024),
+        have separate forms for delta < 0, = 0 and > 0.
+
+    Example:
+        >>> beta_star, ts = jnp.array([1.0, 0.0]), jnp.array([0.0, 20.0])
+        >>> a, w = flow.linear_neuron(0.01, jnp.array([0.01, 0.0]), beta_star, ts)
+        >>> round(float(a[-1]), 4), w.shape
+        (1.0, (2, 2))
     """
     start = _start(a, w, lr_a, lr_w, "linear_neuron")
     beta_star, ts = as_float(beta_star, "beta_star"), _times(ts)
@@ -70,9 +87,22 @@ def linear_neuron_data(
 ) -> tuple[Float[Array, " times"], Float[Array, "times d"]]:
     """As `linear_neuron`, for data whose covariance is c times a projector, which is checked.
 
-    data: `flow.Data` with x (samples, d), y (samples,) or (samples, 1), or `flow.Moments`.
     Components of w that no sample sees are constant.
-    Raises: ValueError where the covariance differs from c P by more than 1e-10 c.
+
+    Args:
+        data: `flow.Data` with x (samples, d), y (samples,) or (samples, 1), or `flow.Moments`.
+        a, w: the start, () and (d,).
+        ts: (times,) increasing times >= 0.
+        lr_a, lr_w: learning rates of a and w, > 0.
+
+    Raises:
+        ValueError: where the covariance differs from c P by more than 1e-10 c.
+
+    Example:
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> a, w = flow.linear_neuron_data(data, 0.01, [0.01, 0.0], [0.0, 20.0])
+        >>> round(float(a[-1] * w[-1, 0]), 4)
+        1.0
     """
     start = _start(a, w, lr_a, lr_w, "linear_neuron_data")
     sxx, sxy = second_moments(data)

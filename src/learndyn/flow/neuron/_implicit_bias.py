@@ -45,10 +45,23 @@ the separatrix waits there for ever."""
 class ImplicitBias(ReadableResult):
     """Where the flow of f(x) = a w·x ends; from `implicit_bias`.
 
-    beta = a w, a, w: at infinite time. sign: that of a. delta_row: lr_w a² - lr_a |P w|², P the
-    projector on the row space of x, which the flow conserves. interpolates: whether x beta = y.
-    way: which rule gave the sign, a number; `decided_by` is its name.
-    result: INVALID_INPUT for bad traced input, SOLVER_FAILED on the separatrix; values then NaN.
+    beta = a w, a, w: at infinite time.
+
+    Attributes:
+        beta: (d,) the product a w at infinite time.
+        a, w: the layers at infinite time.
+        sign: that of a.
+        delta_row: lr_w a² - lr_a |P w|², P the projector on the row space of x, which the flow
+            conserves.
+        interpolates: whether x beta = y.
+        way: which rule gave the sign, a number; `decided_by` is its name.
+        result: INVALID_INPUT for bad traced input, SOLVER_FAILED on the separatrix; values then
+            NaN.
+
+    Example:
+        >>> end = flow.implicit_bias(x=[[1.0, 0.0]], y=[2.0], a=0.1, w=[0.0, 0.1])
+        >>> str(end.decided_by), bool(end.interpolates)
+        ('invariant', True)
     """
 
     beta: Float[Array, "*batch d"]
@@ -79,20 +92,37 @@ def implicit_bias(
 ) -> ImplicitBias:
     """Where gradient flow of f(x) = a w·x on the squared loss ends.
 
-    x: (samples, d); y: (samples,) or (samples, 1); a: (); w: (d,), the start.
-    Equation: with P the projector on the row space of x, N = I - P, b = x⁺y and
-        delta_row = lr_w a₀² - lr_a |P w₀|², beta(∞) = b + a(∞) N w₀ and
-        a(∞)² = (delta_row + √(delta_row² + 4 lr_a lr_w |b|²)) / (2 lr_w).
-    The sign of a(∞) is that of a₀ where delta_row >= 0 or where the loss starts below that of
-    beta = 0. Else it depends on the basin of attraction: closed where x is whitened on its row
-    space, else integrated until the loss falls below that of beta = 0; a passes 0 at most once.
-    Where y is inconsistent, b is least squares. With xᵀy = 0 and delta_row < 0 the part of w
-    in the row space stays undetermined (NaN); beta does not.
+    Equation: with P the projector on the row space of x, N = I - P, b = x⁺y and delta_row = lr_w
+    a₀² - lr_a |P w₀|², beta(∞) = b + a(∞) N w₀ and a(∞)² = (delta_row + √(delta_row² + 4 lr_a lr_w
+    |b|²)) / (2 lr_w).
+
+    The sign of a(∞) is that of a₀ where delta_row >= 0 or where the loss starts below that of beta
+    = 0. Else it depends on the basin of attraction: closed where x is whitened on its row space,
+    else integrated until the loss falls below that of beta = 0; a passes 0 at most once. Where y is
+    inconsistent, b is least squares. With xᵀy = 0 and delta_row < 0 the part of w in the row space
+    stays undetermined (NaN); beta does not.
+
     Error: rounding; the sign may be wrong for starts within 1e-10 of the separatrix.
-    Raises: ValueError for a = 0 with w·xᵀy = 0, a critical point; for rates not > 0, complex or
-        infinite values, batches (use jax.vmap). Traced values of that kind give NaN and a code.
-    Source: derived here; it solves the minimisation of Theorem 3.1 in Kunin et al., Get rich quick
+
+    Args:
+        x: (samples, d).
+        y: (samples,) or (samples, 1).
+        a: ().
+        w: (d,), the start.
+        lr_a, lr_w: learning rates of a and w, > 0.
+
+    Raises:
+        ValueError: for a = 0 with w·xᵀy = 0, a critical point; for rates not > 0, complex or
+            infinite values, batches (use jax.vmap). Traced values of that kind give NaN and a code.
+
+    Source:
+        Derived here; it solves the minimisation of Theorem 3.1 in Kunin et al., Get rich quick
         (2024), and also holds where a changes sign, where the theorem as printed does not.
+
+    Example:
+        >>> end = flow.implicit_bias(x=[[1.0, 0.0]], y=[2.0], a=0.1, w=[0.0, 0.1])
+        >>> np.round(end.beta, 4)
+        Array([2.    , 0.1416], dtype=float64)
     """
     x, y, start = _inputs(x, y, a, w, lr_a, lr_w)
     parts = _row_space(x, y, start)
@@ -252,6 +282,7 @@ def _end(
         w=hide(w),
         sign=hide(sign),
         delta_row=parts.delta,
+        # What rounding leaves of labels that a linear map fits exactly is smaller.
         interpolates=error <= 1e-10 * safe_norm(y),
         way=way,
         result=result,

@@ -15,13 +15,31 @@ def preconditioner(
     """The matrix M (d, d) of dbeta/dt = -M dL/dbeta, for beta = a w of shape (d,).
 
     delta = lr_w a² - lr_a |w|², which the flow conserves. The NTK is X M Xᵀ, rates included.
-    Equation: M = lr_w a² I + lr_a w wᵀ
-        = (kappa + delta)/2 I + (kappa - delta)/2 beta betaᵀ/|beta|²,
-        kappa = √(delta² + 4 lr_a lr_w |beta|²).
+
+    Equation: M = lr_w a² I + lr_a w wᵀ = (kappa + delta)/2 I + (kappa - delta)/2 beta
+    betaᵀ/|beta|², kappa = √(delta² + 4 lr_a lr_w |beta|²).
+
     At beta = 0 it is delta I for delta >= 0. For delta < 0 it then depends on w as well, and is
-    refused (NaN where traced). Error: rounding, without cancellation at either sign of delta.
-    Raises: ValueError for that, for batches (use jax.vmap), rates not > 0, infinite values.
-    Source: Kunin et al., Get rich quick (2024); derived here for unequal rates.
+    refused (NaN where traced).
+
+    Error: rounding, without cancellation at either sign of delta.
+
+    Args:
+        beta: (d,) the product a w.
+        delta: lr_w a² - lr_a |w|², a number.
+        lr_a, lr_w: learning rates of a and w, > 0.
+
+    Raises:
+        ValueError: for that, for batches (use jax.vmap), rates not > 0, infinite values.
+
+    Source:
+        Kunin et al., Get rich quick (2024); derived here for unequal rates.
+
+    Example:
+        >>> beta = jnp.array([1.0, 0.0])
+        >>> flow.preconditioner(beta, delta=0.0)
+        Array([[2., 0.],
+               [0., 1.]], dtype=float64)
     """
     beta, delta = as_float(beta, "beta"), as_float(delta, "delta")
     lr_a, lr_w = as_float(lr_a, "lr_a"), as_float(lr_w, "lr_w")

@@ -18,18 +18,32 @@ def extremal_directions(
 ) -> Float[np.ndarray, "directions 2"]:
     """Directions of largest utility of ReLU neurons in the plane, while the network is small.
 
-    x: (samples, 2) inputs, and y: (samples,) the residual, which is y as long as f = 0; or
-    `flow.Data` in place of x. For one input and biases x has a column of ones. sign: 1 for neurons
-    that add to the output, -1 for those that subtract.
-    Returns: unit vectors w, one for each local maximum of sign G(w) > 0, G(w) = mean of
-        y relu(w.x), by falling value. Neurons turn to them at a rate that their scale does not
-        change, and the norm |v| |w| grows at the rate G.
     Equation: between the lines w.x_j = 0 G is linear, with gradient D = mean of y_j x_j over the
-        samples with w.x_j > 0: a maximum lies at D where D lies in its own sector, or at a line
-        where the slope along the circle falls from positive to negative.
-    Raises: ValueError for inputs that are not in the plane, other signs, complex, infinite or
-        traced input.
-    Source: Maennel, Bousquet and Gelly, Gradient descent quantizes ReLU network features (2018).
+    samples with w.x_j > 0: a maximum lies at D where D lies in its own sector, or at a line where
+    the slope along the circle falls from positive to negative.
+
+    Args:
+        x: (samples, 2) inputs, or `flow.Data` in place of x and y. For one input and biases x has a
+            column of ones.
+        y: (samples,) the residual, which is y as long as f = 0; None where x is `flow.Data`.
+        sign: 1 for neurons that add to the output, -1 for those that subtract.
+
+    Returns:
+        Unit vectors w, one for each local maximum of sign G(w) > 0, G(w) = mean of y relu(w.x), by
+        falling value. Neurons turn to them at a rate that their scale does not change, and the norm
+        |v| |w| grows at the rate G.
+
+    Raises:
+        ValueError: for inputs that are not in the plane, other signs, complex, infinite or traced
+            input.
+
+    Source:
+        Maennel, Bousquet and Gelly, Gradient descent quantizes ReLU network features (2018).
+
+    Example:
+        >>> x = np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> flow.extremal_directions(x, np.array([1.0, -1.0]))
+        array([[1., 0.]])
     """
     if sign not in (1, -1):
         raise ValueError(f"sign must be 1 or -1, that of the output weight; got {sign!r}.")

@@ -17,11 +17,26 @@ from learndyn.flow._parameters import Rates, as_model, rate_tree, split
 def ntk(model: Any, x: RealLike, lr: Rates = 1.0) -> Array:
     """The neural tangent kernel K = sum_l lr_l J_l J_l^T, with J_l = df/d theta_l.
 
-    x: (samples, d) inputs. lr: as for `gradient_flow`; under flow f' = -K dL/df, so with unequal
-    rates the kernel that learns has them folded in.
-    Returns: (samples, samples) for a scalar output; (samples, c, samples, c) for one of shape (c,).
-    Raises: ValueError for a model that is none, inputs of another shape, or bad rates.
-    Source: Kunin et al. (2024), Get rich quick.
+    Args:
+        model: an Equinox module that maps one input to its output.
+        x: (samples, d) inputs.
+        lr: as for `gradient_flow`; under flow f' = -K dL/df, so with unequal rates the kernel that
+            learns has them folded in.
+
+    Returns:
+        (samples, samples) for a scalar output; (samples, c, samples, c) for one of shape (c,).
+
+    Raises:
+        ValueError: for a model that is none, inputs of another shape, or bad rates.
+
+    Source:
+        Kunin et al. (2024), Get rich quick.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=2.0, w=[1.0, 0.0])
+        >>> flow.ntk(neuron, jnp.eye(2))
+        Array([[5., 0.],
+               [0., 4.]], dtype=float64)
     """
     model, x = as_model(model), as_float(x, "x")
     if x.ndim != 2:
@@ -45,10 +60,20 @@ def ntk(model: Any, x: RealLike, lr: Rates = 1.0) -> Array:
 def kernel_distance(k0: RealLike, kt: RealLike) -> Scalar:
     """1 - <K0, Kt>/(|K0| |Kt|) with Frobenius norms: 0 for proportional kernels, at most 1.
 
-    k0, kt: two kernels of the same shape, which may be any. NaN where one is zero.
     Formed as |K0/|K0| - Kt/|Kt||**2/2, which keeps its digits down to 1e-32 (the other form loses
     all below 1e-16).
-    Raises: ValueError for shapes that differ.
+
+    Args:
+        k0, kt: two kernels of the same shape, which may be any. NaN where one is zero.
+
+    Raises:
+        ValueError: for shapes that differ.
+
+    Example:
+        >>> float(flow.kernel_distance(jnp.eye(2), 3.0 * jnp.eye(2)))
+        0.0
+        >>> round(float(flow.kernel_distance(jnp.eye(2), jnp.diag(jnp.array([1.0, 0.0])))), 4)
+        0.2929
     """
     k0, kt = as_float(k0, "k0"), as_float(kt, "kt")
     if k0.shape != kt.shape:

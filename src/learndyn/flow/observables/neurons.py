@@ -20,7 +20,15 @@ from learndyn.states import TwoLayer
 class Speeds(ReadableResult):
     """How fast vectors grow and turn, per unit of time.
 
-    radial: (neurons,) d|z|/dt. angular: (neurons,) |d(z/|z|)/dt|, in radians; NaN where z = 0.
+    Attributes:
+        radial: (neurons,) d|z|/dt.
+        angular: (neurons,) |d(z/|z|)/dt|, in radians; NaN where z = 0.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=1.0, w=[1.0, 0.0])
+        >>> found = flow.speeds(neuron, flow.Moments(sxx=np.eye(2), syx=[1.0, 1.0]))
+        >>> found.radial, found.angular
+        (Array([0.], dtype=float64), Array([1.], dtype=float64))
     """
 
     radial: Float[Array, " neurons"]
@@ -33,7 +41,17 @@ def neurons(model: Any) -> Float[Array, "neurons size"]:
     LinearNeuron: beta = a w, one row. LinearNetwork of two layers: (w_i, a_i). DiagonalNetwork:
     (u_i, v_i). ModularAddition: (u_i, v_i, w_i). TwoLayer: (w_i, b_i, v_i), without b_i where there
     are no biases.
-    Raises: ValueError for another model, or a linear network of more or fewer layers.
+
+    Args:
+        model: one of the models above.
+
+    Raises:
+        ValueError: for another model, or a linear network of more or fewer layers.
+
+    Example:
+        >>> flow.neurons(flow.DiagonalNetwork(u=[1.0, 2.0], v=[0.5, 0.0]))
+        Array([[1. , 0.5],
+               [2. , 0. ]], dtype=float64)
     """
     if isinstance(model, LinearNeuron):
         return model.end_to_end()
@@ -48,7 +66,17 @@ def neurons(model: Any) -> Float[Array, "neurons size"]:
 def neuron_masses(model: Any) -> Float[Array, " neurons"]:
     """|a_i| |w_i| of every hidden neuron: the product of the norms of its two layers.
 
-    For `ModularAddition` |(u_i, v_i)|**2 |w_i|, its function being cubic. Raises: as `neurons`.
+    For `ModularAddition` |(u_i, v_i)|**2 |w_i|, its function being cubic.
+
+    Args:
+        model: as for `neurons`.
+
+    Raises:
+        ValueError: as `neurons`.
+
+    Example:
+        >>> flow.neuron_masses(flow.DiagonalNetwork(u=[1.0, 2.0], v=[0.5, 0.0]))
+        Array([0.5, 0. ], dtype=float64)
     """
     if isinstance(model, LinearNeuron):
         return jnp.linalg.norm(model.end_to_end(), axis=1)
@@ -63,10 +91,20 @@ def neuron_masses(model: Any) -> Float[Array, " neurons"]:
 def alignment(vectors: Any, directions: RealLike) -> Float[Array, "neurons directions"]:
     """Cosines between neurons and directions, such as a teacher's weights or extremal directions.
 
-    vectors: (neurons, size), or a model, of whose hidden neurons the input weights (with the
-        bias, where there is one) are taken. directions: (directions, size), of any length.
-    Returns: NaN for a vector or direction of zeros.
-    Raises: ValueError for sizes that do not match, or a model without hidden neurons.
+    Args:
+        vectors: (neurons, size), or a model, of whose hidden neurons the input weights (with the
+            bias, where there is one) are taken.
+        directions: (directions, size), of any length.
+
+    Returns:
+        NaN for a vector or direction of zeros.
+
+    Raises:
+        ValueError: for sizes that do not match, or a model without hidden neurons.
+
+    Example:
+        >>> flow.alignment(np.array([[3.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 2.0]]))
+        Array([[0.6, 0.8]], dtype=float64)
     """
     vectors = _input_weights(vectors) if isinstance(vectors, eqx.Module) else vectors
     vectors = as_float(vectors, "vectors")
@@ -84,7 +122,19 @@ def speeds(model: Any, data: DataLike, lr: Rates = 1.0) -> Speeds:
     """Radial and angular speed of every neuron's vector under gradient flow.
 
     The vectors are those of `neurons`: beta for a linear neuron, all weights of a neuron else.
-    model, data, lr: as for `gradient_flow`. Raises: ValueError as that and `neurons` do.
+
+    Args:
+        model, data, lr: as for `gradient_flow`.
+
+    Raises:
+        ValueError: as that and `neurons` do.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=1.0, w=[1.0, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[2.0, 0.0])
+        >>> found = flow.speeds(neuron, data)
+        >>> float(found.radial[0]), float(found.angular[0])
+        (2.0, 0.0)
     """
     objective = objective_of(as_model(model), data, lr)
     vectors = lambda numbers: neurons(objective.at(numbers))

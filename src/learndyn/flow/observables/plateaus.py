@@ -12,13 +12,28 @@ from learndyn.flow._run import Run
 def jump_times(run: Run, levels: RealLike, done: RealLike = 0.5) -> Float[Array, " jumps"]:
     """When the share `done` of the drop from one level to the next is behind, for the first time.
 
-    levels: (jumps + 1,) decreasing levels of the loss. done: in (0, 1), for example 0.75 for the
-    times of `linear_jump_times`: a mode that is half learned has taken 3/4 of its drop.
     Between saved times the loss is taken as linear, so the error is a part of their spacing;
     `until=flow.AtLoss(level)` finds a jump of the flow to rounding.
-    Returns: NaN for a jump that the run does not reach.
-    Raises: ValueError for a batch of runs, fewer than two levels, levels that do not decrease, or a
-        share outside (0, 1).
+
+    Args:
+        run: a `flow.Run`, not a batch.
+        levels: (jumps + 1,) decreasing levels of the loss.
+        done: in (0, 1), for example 0.75 for the times of `linear_jump_times`: a mode that is half
+            learned has taken 3/4 of its drop.
+
+    Returns:
+        NaN for a jump that the run does not reach.
+
+    Raises:
+        ValueError: for a batch of runs, fewer than two levels, levels that do not decrease, or a
+            share outside (0, 1).
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, np.linspace(0.0, 20.0, 101))
+        >>> np.round(flow.jump_times(run, [0.5, 0.0]), 1)
+        Array([4.2], dtype=float64)
     """
     t, loss, levels = _curve(run, levels)
     done = as_float(done, "done")
@@ -31,11 +46,27 @@ def jump_times(run: Run, levels: RealLike, done: RealLike = 0.5) -> Float[Array,
 def dwell_times(run: Run, levels: RealLike, share: RealLike = 0.05) -> Float[Array, " levels"]:
     """How long the loss stays near each level: the time with |loss - level| <= share * drop.
 
-    levels: (jumps + 1,) decreasing levels of the loss. drop: the smaller of the two drops next to a
-    level. The loss counts as linear between saved times, and times after a run stopped count as
-    none. Returns: in the run's unit of time; divide by log(1/alpha), or multiply by alpha for
-    networks of degree 3, to compare small starts.
-    Raises: ValueError for a batch of runs, fewer than two levels, or levels that do not decrease.
+    The drop is the smaller of the two drops next to a level. The loss counts as linear between
+    saved times, and times after a run stopped count as none.
+
+    Args:
+        run: a `flow.Run`, not a batch.
+        levels: (jumps + 1,) decreasing levels of the loss.
+        share: how near, as a share of the drop.
+
+    Returns:
+        In the run's unit of time; divide by log(1/alpha), or multiply by alpha for networks of
+        degree 3, to compare small starts.
+
+    Raises:
+        ValueError: for a batch of runs, fewer than two levels, or levels that do not decrease.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, np.linspace(0.0, 20.0, 101))
+        >>> np.round(flow.dwell_times(run, [0.5, 0.0]), 1)
+        Array([ 2.8, 14.8], dtype=float64)
     """
     t, loss, levels = _curve(run, levels)
     drops = levels[:-1] - levels[1:]

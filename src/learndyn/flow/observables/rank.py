@@ -13,11 +13,22 @@ from learndyn.flow.models import AbstractLinearModel
 def effective_rank(matrix: Any, kind: str = "entropy") -> Scalar:
     """How many singular values count, a number between 0 and the rank.
 
-    matrix: (c, d), or a model with an end-to-end matrix, whose rank is then meant.
-    kind: "entropy": exp(-sum_i p_i log p_i) with p = s/sum(s) (Roy & Vetterli 2007);
-        "participation": (sum s**2)**2 / sum s**4; "stable": sum s**2 / max s**2.
-    Returns: 0 for a matrix of zeros, NaN for one with NaN.
-    Raises: ValueError for another kind, or what is no matrix.
+    Args:
+        matrix: (c, d), or a model with an end-to-end matrix, whose rank is then meant.
+        kind: "entropy": exp(-sum_i p_i log p_i) with p = s/sum(s) (Roy & Vetterli 2007);
+            "participation": (sum s**2)**2 / sum s**4; "stable": sum s**2 / max s**2.
+
+    Returns:
+        0 for a matrix of zeros, NaN for one with NaN.
+
+    Raises:
+        ValueError: for another kind, or what is no matrix.
+
+    Example:
+        >>> round(float(flow.effective_rank(np.diag([2.0, 1.0, 0.0]))), 4)
+        1.8899
+        >>> float(flow.effective_rank(np.diag([2.0, 1.0, 0.0]), kind="stable"))
+        1.25
     """
     if isinstance(matrix, AbstractLinearModel):
         matrix = matrix.end_to_end()

@@ -1,4 +1,4 @@
-"""From datasets to the plain numbers that a page holds."""
+"""The plain numbers of datasets that a page holds."""
 
 import base64
 import math
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from learndyn.dynamics import LEVELS
+from learndyn._titles import THEORIES, TITLES
 from learndyn.plot._curves import are_geometric
 from learndyn.plot._data import shown_value, symbol
 from learndyn.plot._setting import setting_of
@@ -61,7 +61,7 @@ _TRAJECTORY = Kind(
     },
 )
 
-_CLOCKS = {"alpha": "α = steps / N", "t": "time t of gradient flow"}
+_CLOCKS = {"alpha": "α = steps / n", "t": "time t of gradient flow"}
 """The names of the axis of time."""
 
 _STARRED = {"v_teacher": "v*", "b_teacher": "b*"}
@@ -182,17 +182,12 @@ def _n(dataset: "xarray.Dataset") -> Any:
 
 
 def _title(dataset: "xarray.Dataset") -> str:
-    level = dataset.attrs.get("level", "")
-    if level in LEVELS:
-        return LEVELS[level].title
-    model = dataset.attrs.get("model", "run")
-    known = {"fluctuations": LEVELS["ode"].title, "": MODELS.get(model, model)}
-    return str(known.get(level, level))
+    level, model = dataset.attrs.get("level", ""), dataset.attrs.get("model", "run")
+    return str(TITLES.get(level, level) or MODELS.get(model, model))
 
 
 def _is_theory(dataset: "xarray.Dataset") -> bool:
-    level = dataset.attrs.get("level")
-    return level == "fluctuations" or (level in LEVELS and not LEVELS[level].random)
+    return dataset.attrs.get("level") in THEORIES
 
 
 def _thin_curves(dataset: "xarray.Dataset", kind: Kind, parts: int) -> "xarray.Dataset":
@@ -230,7 +225,7 @@ def _curve(dataset: "xarray.Dataset", kind: Kind, n: Any) -> dict[str, Any]:
     elif "eg_std" in dataset and n is not None:
         scatter = dataset["eg_std"] / np.sqrt(n)
         low, high = values - scatter, values + scatter
-        curve["band"] = "predicted scatter of one run, ± std / √n"
+        curve["band"] = "predicted scatter of one run, ± one standard deviation"
     if "band" in curve:
         curve |= {"low": _packed(low, [kind.time]), "high": _packed(high, [kind.time])}
     if "train_error" in dataset and kind.time in dataset["train_error"].dims:
@@ -270,7 +265,7 @@ def _size(array: "xarray.DataArray", without: Sequence[str]) -> int:
 def _at_frames(
     dataset: "xarray.Dataset", kind: Kind, clock: "xarray.Dataset", frames: np.ndarray
 ) -> "xarray.Dataset":
-    """`dataset` at the saved times of its own that are nearest to those of the frames."""
+    """`dataset` at those of its saved times that are nearest to the times of the frames."""
     times = np.asarray(clock[kind.time], float)[frames]
     own = np.asarray(dataset[kind.time], float)
     nearest = np.abs(own[:, None] - times).argmin(axis=0)

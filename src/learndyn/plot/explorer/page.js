@@ -179,7 +179,7 @@
     x = scale(...timeRange(logTime), margin.left, width - margin.right, logTime);
     y = scale(...range(logValue), height - margin.bottom, margin.top, logValue);
     drawAxes(svg, width, height);
-    // Theory lies under the markers of runs.
+    // Theory lies under the crosses of runs.
     const order = [...data.curves].sort((a, b) => Number(b.theory) - Number(a.theory));
     for (const curve of order) drawCurve(svg, curve);
     nowLine = make("line", { class: "now", y1: margin.top, y2: height - margin.bottom }, svg);
@@ -228,9 +228,15 @@
     if (curve.theory || isFlow) return;
     for (const i of markers(curve.times)) {
       if (!x.shows(curve.times[i]) || !y.shows(median[i])) continue;
-      const at = { cx: x.place(curve.times[i]).toFixed(1), cy: y.place(median[i]).toFixed(1) };
-      make("circle", { class: `mark ${curve.look}`, r: 3, ...at }, svg);
+      const d = cross(x.place(curve.times[i]), y.place(median[i]));
+      make("path", { class: `mark ${curve.look}`, d }, svg);
     }
+  }
+
+  /** The outline of a cross about a point, as experiments are drawn. */
+  function cross(left, top) {
+    const [a, b] = [left.toFixed(1), top.toFixed(1)];
+    return `M${a},${b}m-3,-3l6,6m0,-6l-6,6`;
   }
 
   /** Times that lie evenly along the axis. */
@@ -416,7 +422,7 @@
       const svg = make("svg", { viewBox: "0 0 26 12", "aria-hidden": "true" }, span);
       const line = { d: "M0,6H26" };
       if (kind === "band") make("path", { class: `band ${look}`, d: "M0,0H26V12H0Z" }, svg);
-      else if (kind === "mark") make("circle", { class: `mark ${look}`, cx: 13, cy: 6, r: 3 }, svg);
+      else if (kind === "mark") make("path", { class: `mark ${look}`, d: cross(13, 6) }, svg);
       else make("path", { class: `curve ${kind} ${look}`, ...line }, svg);
       make("span", {}, span, text);
     };

@@ -1,11 +1,10 @@
-"""From runs and jumps, or their datasets, to the few numbers that are drawn."""
+"""The few numbers of runs and jumps, or of their datasets, that are drawn."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn.datasets import is_flow, to_dataset
 from learndyn.plot._style import GREY, THEORY, colours, label_ends
 
 if TYPE_CHECKING:
@@ -218,11 +217,20 @@ def scale_text(value: float) -> str:
 def _as_dataset(source: Any, name: str, axis: str, what: str) -> "xarray.Dataset":
     import xarray as xr
 
-    if is_flow(source):
-        shape = getattr(source, "result", np.zeros(())).shape
-        source = to_dataset(source, over={f"run_{i}": range(size) for i, size in enumerate(shape)})
+    if not isinstance(source, xr.Dataset):
+        source = _made(source)
     if not isinstance(source, xr.Dataset) or axis not in source.dims or "loss" not in source:
         raise ValueError(f"{name} must be {what}; got {type(source).__name__}.")
+    return source
+
+
+def _made(source: Any) -> Any:
+    """The dataset of a run or of jumps, for which JAX is there already; else `source` itself."""
+    from learndyn.datasets import is_flow, to_dataset
+
+    if is_flow(source):
+        shape = getattr(source, "result", np.zeros(())).shape
+        return to_dataset(source, over={f"run_{i}": range(size) for i, size in enumerate(shape)})
     return source
 
 

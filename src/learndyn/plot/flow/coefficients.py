@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn.plot._style import THEORY, new_axes, style
+from learndyn.plot._style import GREY, new_axes, style
 from learndyn.plot.flow._sources import (
     JumpsLike,
     RunLike,
@@ -32,10 +32,24 @@ def coefficients(
 ) -> "Axes":
     """Coefficients beta of a model with one output, or singular values of an end-to-end matrix.
 
-    run: of a `flow.LinearNeuron`, `flow.DiagonalNetwork` or `flow.LinearNetwork`, or its dataset.
-    jumps: of `flow.diagonal_jumps` or `flow.linear_jumps`: predicted values as dashed staircases.
-    alpha, times: as for `loss_curve`.
-    Raises: ValueError for a batch, another model, or as `loss_curve`.
+    Args:
+        run: of a `flow.LinearNeuron`, `flow.DiagonalNetwork` or `flow.LinearNetwork`, or its
+            dataset.
+        jumps: of `flow.diagonal_jumps` or `flow.linear_jumps`: predicted values as dashed
+            staircases.
+        alpha, times: as for `loss_curve`.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for a batch, another model, or as `loss_curve`.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> ax = plot.coefficients(run)
+        >>> len(ax.lines)
+        3
     """
     run, predicted = one_run(run, "run"), jumps_of(jumps)
     curves, symbol = _values(run, "run")
@@ -46,7 +60,7 @@ def coefficients(
             jumped = jump_times(predicted, run, alpha, times)
             for levels in _values(predicted, "jumps")[0].T:
                 staircase(ax, jumped, levels, ax.get_xlim()[1])
-        ax.axhline(0.0, color=THEORY, linewidth=0.4, zorder=0)
+        ax.axhline(0.0, color=GREY, linewidth=0.5, zorder=0)
         ax.set_ylabel("coefficients" if symbol == r"\beta" else "singular values")
         tell_setting(ax, [run])
         numbers = [str(i) for i in range(1, curves.shape[1] + 1)]

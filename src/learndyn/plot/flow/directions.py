@@ -28,12 +28,25 @@ _FAINTEST = 0.15
 def neuron_directions(run: RunLike, directions: Any = None, *, ax: "Axes | None" = None) -> "Axes":
     """Angles of the input weights of a `ld.TwoLayer` against time, for inputs in the plane.
 
-    run: one run with two inputs, or one input and biases (the vector is then (w, b)), or its
-        dataset. Blue neurons add to the output, red ones subtract; those of little mass |v| |w| at
-        the end are faint.
-    directions: (directions, 2) extremal ones, or of a teacher, as dashed lines; or a mapping from
-        the sign of the output weight to such, {1: ..., -1: ...}, as of `flow.extremal_directions`.
-    Raises: ValueError for a batch, another model or more inputs, or directions of another shape.
+    Args:
+        run: one run with two inputs, or one input and biases (the vector is then (w, b)), or its
+            dataset. Blue neurons add to the output, red ones subtract; those of little mass |v| |w|
+            at the end are faint.
+        directions: (directions, 2) extremal ones, or of a teacher, as dashed lines; or a mapping
+            from the sign of the output weight to such, {1: ..., -1: ...}, as of
+            `flow.extremal_directions`.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for a batch, another model or more inputs, or directions of another shape.
+
+    Example:
+        >>> w, v = 0.1 * np.eye(2), np.array([0.1, -0.1])
+        >>> start = ld.TwoLayer(w=w, v=v, b=None, activation=ld.ReLU())
+        >>> data = flow.Data(x=[[1.0, 0.2], [0.1, 1.0]], y=[1.0, -1.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 1.0])
+        >>> len(plot.neuron_directions(run).lines) >= 2
+        True
     """
     run = one_run(run, "run")
     vectors = _vectors(run)

@@ -34,9 +34,24 @@ def frequency_powers(
 
     Power: the sum over neurons and layers of |x_k|**2 * 2/p, x_k the discrete Fourier transform, so
     that powers of all frequencies add up to the squared norm of the weights (without their means).
-    run: one run, or its dataset. jumps: of `flow.modular_jumps`: the time at which each frequency
-    should be learned, as a dashed line of its colour. alpha, times: as for `loss_curve`.
-    Raises: ValueError for a batch, another model, or as `loss_curve`.
+
+    Args:
+        run: one run, or its dataset.
+        jumps: of `flow.modular_jumps`: the time at which each frequency should be learned, as a
+            dashed line of its colour.
+        alpha, times: as for `loss_curve`.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for a batch, another model, or as `loss_curve`.
+
+    Example:
+        >>> x = np.cos(2 * np.pi * np.arange(3) / 3)
+        >>> unit = 0.1 * np.ones((1, 3)) + 0.01 * np.eye(3)[:1]
+        >>> start = flow.ModularAddition(u=unit, v=unit, w=unit)
+        >>> run = flow.gradient_flow(start, flow.modular_data(x), [0.0, 1.0])
+        >>> plot.frequency_powers(run).get_xlabel()
+        'time $t$'
     """
     run, predicted = one_run(run, "run"), jumps_of(jumps)
     require_variables(run, ("u", "v", "w"), "networks that learn modular addition, with u, v, w")

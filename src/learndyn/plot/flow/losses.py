@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learndyn.plot._curves import are_geometric
-from learndyn.plot._style import COLOURS, GREY, THEORY, colours, new_axes, short, style
+from learndyn.plot._style import EXPERIMENT, GREY, THEORY, colours, new_axes, short, style
 from learndyn.plot.flow._sources import (
     DASHED,
     JumpsLike,
@@ -42,18 +42,31 @@ def loss_curve(
 ) -> "Axes":
     """The loss against time, with predicted levels and jump times as a dashed staircase.
 
-    run: a `flow.Run`, single or batched, its dataset, or a sequence of these.
-    jumps: a `flow.Jumps` of the same data and normalisation, or its dataset.
-    theory: what a closed form says of the same runs, as a dataset with t and loss: dashed lines.
-    alpha: norm scale of the start, from which times of jumps follow; None: that of the jumps, or
-        else of the run's start: the root mean square of the weights of a linear network,
-        sqrt|u**2 - v**2| for a diagonal one, the geometric mean of the neurons' norms else.
-    times: (jumps,) predicted times in the run's unit, in place of `jumps.at(alpha)`, such as those
-        of `flow.linear_jump_times`, which know the constants (there a mode is half learned, and
-        three quarters of the drop are behind).
-    log_loss: a logarithmic loss. log_time: likewise; None: where the saved times are.
-    Raises: ValueError for anything else, times that are not as many as jumps, or a start whose
-        scale is not known.
+    Args:
+        run: a `flow.Run`, single or batched, its dataset, or a sequence of these.
+        jumps: a `flow.Jumps` of the same data and normalisation, or its dataset.
+        theory: what a closed form says of the same runs, as a dataset with t and loss: dashed
+            lines.
+        alpha: norm scale of the start, from which times of jumps follow; None: that of the jumps,
+            or else of the run's start: the root mean square of the weights of a linear network,
+            sqrt|u**2 - v**2| for a diagonal one, the geometric mean of the neurons' norms else.
+        times: (jumps,) predicted times in the run's unit, in place of `jumps.at(alpha)`, such as
+            those of `flow.linear_jump_times`, which know the constants (there a mode is half
+            learned, and three quarters of the drop are behind).
+        log_loss: a logarithmic loss.
+        log_time: likewise; None: where the saved times are.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for anything else, times that are not as many as jumps, or a start whose scale
+            is not known.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> plot.loss_curve(run).get_ylabel()
+        'loss'
     """
     runs, predicted = runs_in(run, "run"), jumps_of(jumps)
     with style():
@@ -81,7 +94,7 @@ def loss_curve(
 def _draw_runs(ax: "Axes", runs: "list[xarray.Dataset]") -> None:
     labels = [_label(run) for run in runs]
     named = len(set(labels)) == len(runs) and 1 < len(runs) <= _NAMED
-    palette = colours(list(range(len(runs)))) if named else [COLOURS[0]] * len(runs)
+    palette = colours(list(range(len(runs)))) if named else [EXPERIMENT] * len(runs)
     faint = 1.0 if len(runs) == 1 or named else max(0.15, 1.0 / np.sqrt(len(runs)))
     kind = "descent" if runs[0].attrs.get("kind") == "descent" else "flow"
     for i, (run, label, colour) in enumerate(zip(runs, labels, palette, strict=True)):
@@ -90,7 +103,7 @@ def _draw_runs(ax: "Axes", runs: "list[xarray.Dataset]") -> None:
 
 
 def _label(run: "xarray.Dataset") -> str:
-    """What tells a run from the others of its batch."""
+    """What distinguishes a run from the others of its batch."""
     own = {str(name): run[name].item() for name in run.coords if run[name].ndim == 0}
     texts = {x: short(value) if isinstance(value, float) else value for x, value in own.items()}
     return ", ".join(f"{_SYMBOLS.get(name, name)} = {text}" for name, text in texts.items())

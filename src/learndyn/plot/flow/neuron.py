@@ -4,8 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn._types import RealLike
-from learndyn.plot._style import COLOURS, GREY, THEORY, figure_of, new_axes, style
+from learndyn.plot._style import (
+    COLOURS,
+    CROSSES,
+    EXPERIMENT,
+    GREY,
+    THEORY,
+    figure_of,
+    new_axes,
+    style,
+)
 from learndyn.plot.flow._sources import RunLike, require_variables, runs_in, tell_setting
 
 if TYPE_CHECKING:
@@ -22,7 +30,7 @@ bend."""
 
 def minima_manifold(
     runs: RunLike,
-    beta_star: RealLike | None = None,
+    beta_star: Any = None,
     *,
     lr_a: float = 1.0,
     lr_w: float = 1.0,
@@ -31,12 +39,24 @@ def minima_manifold(
     """Trajectories of a linear neuron over the manifold of minima, coloured by delta.
 
     The plane is that of w along beta_star and a, where minima are the hyperbola a w = |beta_star|.
-    Blue is upstream (delta > 0, lazy), black balanced (rich), red downstream. Contours are those
-    of the loss at w along beta_star, for white inputs. Starts are rings, ends are dots.
-    runs: of `flow.LinearNeuron`, batched or several, or their datasets.
-    beta_star: (d,) what is learned; None: the last a w of the first run that reached its end.
-    lr_a, lr_w: rates of the runs, in delta = lr_w a**2 - lr_a |w|**2.
-    Raises: ValueError for other models, or a beta_star of another shape or zero.
+    Blue is upstream (delta > 0, lazy), black balanced (rich), red downstream. Contours are those of
+    the loss at w along beta_star, for white inputs. Starts are rings, ends are dots.
+
+    Args:
+        runs: of `flow.LinearNeuron`, batched or several, or their datasets.
+        beta_star: (d,) what is learned; None: the last a w of the first run that reached its end.
+        lr_a, lr_w: rates of the runs, in delta = lr_w a**2 - lr_a |w|**2.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for other models, or a beta_star of another shape or zero.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> plot.minima_manifold([run]).get_ylabel()
+        '$a$'
     """
     found = _neurons(runs, "runs")
     goal = _goal(found, beta_star)
@@ -58,20 +78,34 @@ def kernel_distances(
     runs: RunLike,
     theory: Any = None,
     *,
-    x: RealLike | None = None,
+    x: Any = None,
     lr_a: float = 1.0,
     lr_w: float = 1.0,
     ax: "Axes | None" = None,
 ) -> "Axes":
     """How far the neural tangent kernel of a linear neuron moved, against delta.
 
-    One point for each run: 1 - <K(0), K(end)>/(|K(0)| |K(end)|) against delta = lr_w a(0)**2 -
-    lr_a |w(0)|**2, near 0 for lazy learning.
-    runs: of `flow.LinearNeuron`, batched or several, or their datasets.
-    theory: for a line, the same, or the pair (a, w) of shapes (deltas, times) and (deltas, times,
-        d) that `flow.linear_neuron` gives under `jax.vmap`.
-    x: (samples, d) inputs of the kernel; None: white ones. lr_a, lr_w: rates, as in `flow.ntk`.
-    Raises: ValueError for other models, and shapes that do not match.
+    One point for each run: 1 - <K(0), K(end)>/(|K(0)| |K(end)|) against delta = lr_w a(0)**2 - lr_a
+    |w(0)|**2, near 0 for lazy learning.
+
+    Args:
+        runs: of `flow.LinearNeuron`, batched or several, or their datasets.
+        theory: for a line, the same, or the pair (a, w) of shapes (deltas, times) and (deltas,
+            times, d) that `flow.linear_neuron` gives under `jax.vmap`.
+        x: (samples, d) inputs of the kernel; None: white ones.
+        lr_a, lr_w: rates, as in `flow.ntk`.
+        ax: axes to draw into; None makes a figure.
+
+    Raises:
+        ValueError: for other models, and shapes that do not match.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> ax = plot.kernel_distances([run])
+        >>> len(ax.lines)
+        2
     """
     points = [(run.a.values, run.w.values) for run in _neurons(runs, "runs")]
     inputs = np.eye(points[0][1].shape[1]) if x is None else np.asarray(x, float)
@@ -85,15 +119,8 @@ def kernel_distances(
         if theory is not None:
             line = _distances(_pairs(theory), inputs, rates)
             ax.plot(*line, color=THEORY, linewidth=1.2, label="closed form", zorder=2)
-        look = {"linestyle": "none", "marker": "o", "markersize": 4.5, "markerfacecolor": "white"}
-        ax.plot(
-            *_distances(points, inputs, rates),
-            color=COLOURS[0],
-            label="gradient flow",
-            zorder=3,
-            clip_on=False,
-            **look,
-        )
+        look = CROSSES | {"color": EXPERIMENT, "markersize": 5.0, "zorder": 3, "clip_on": False}
+        ax.plot(*_distances(points, inputs, rates), label="gradient flow", **look)
         ax.axvline(0.0, color=GREY, linewidth=0.5, zorder=0)
         ax.margins(x=0.04)
         ax.set_ylim(0.0, max(1.0, ax.get_ylim()[1]) if ax.get_ylim()[1] > 0.5 else None)
@@ -116,7 +143,7 @@ def _delta(run: "xarray.Dataset", lr_a: float, lr_w: float) -> float:
     return float(lr_w * first.a**2 - lr_a * (first.w**2).sum())
 
 
-def _goal(runs: "list[xarray.Dataset]", beta_star: RealLike | None) -> np.ndarray:
+def _goal(runs: "list[xarray.Dataset]", beta_star: Any) -> np.ndarray:
     size = runs[0].sizes["input"]
     if beta_star is None:
         ends = [run.beta.values[-1] for run in runs]

@@ -25,10 +25,23 @@ def flow_overview(
     """The loss, and next to it a panel that the model decides; one panel where there is none.
 
     Linear neuron: `minima_manifold`, with rates (lr_a, lr_w), if a run reached its end. Linear and
-    diagonal networks:
-    `coefficients`. Modular addition: `frequency_powers`. Two-layer networks on the plane:
-    `neuron_directions`, with `directions`.
-    run, jumps, theory, times: as for `loss_curve`. Raises: ValueError as that does.
+    diagonal networks: `coefficients`. Modular addition: `frequency_powers`. Two-layer networks on
+    the plane: `neuron_directions`, with `directions`.
+
+    Args:
+        run, jumps, theory, times: as for `loss_curve`.
+        directions: as for `neuron_directions`.
+        rates: (lr_a, lr_w), as for `minima_manifold`.
+
+    Raises:
+        ValueError: as that does.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> len(plot.flow_overview(run))
+        2
     """
     plt = pyplot()
 

@@ -1,17 +1,22 @@
 """A Dask cluster that runs the blocks of one driver; each of its workers writes what it has run."""
 
 import contextlib
+import hashlib
 import os
 import pickle
 import socket
 import threading
 import time
+import warnings
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from learndyn.sweeps._bar import Progress, Silent
+from learndyn.sweeps.store._files import flags_folder
 from learndyn.sweeps.store._queue import Queue
 from learndyn.sweeps.store._share import Share
 from learndyn.sweeps.store._workers import payload_of
@@ -28,7 +33,15 @@ Found = tuple[Exception | None, float, str | None]
 where it was done before."""
 
 _known = threading.local()
-"""What a thread of a worker has unpacked: the payload, its share and its runner."""
+"""What a thread of a worker has read: the name of its order, its share and its runner."""
+
+_BETWEEN_LOOKS = 10.0
+"""Seconds between two looks at whether a cluster has workers: new ones need longer to come."""
+
+_NO_WORKERS = (
+    "the cluster has no worker left, and the sweep waits for new ones: start some, or stop it with "
+    "Ctrl-C. What is finished is in the store."
+)
 
 
 def run_with_client(share: Share, blocks: list[int], client: Any, bar: Progress) -> None:
@@ -39,34 +52,71 @@ def run_with_client(share: Share, blocks: list[int], client: Any, bar: Progress)
     """
     from distributed import KilledWorker, as_completed
 
-    # Not scattered: Dask cannot make such data again where all workers that hold it have died.
-    payload = payload_of(share)
     waiting, deaths = Queue(share.outlook, blocks), Counter[int]()
     running: dict[Any, int] = {}
 
     def submit() -> Any:
         block = waiting.take()
-        future = client.submit(_run_block, payload, block, _x64(), pure=False)
+        future = client.submit(_run_block, str(order), block, _x64(), pure=False)
         running[future.key] = block
         return future
 
     threads = sum(client.nthreads().values()) or 1
-    finished = as_completed([submit() for _ in blocks[: _AHEAD * threads]])
+    share.outlook.at_once = threads
+    with _order_of(share) as order, _watched(client):
+        finished = as_completed([submit() for _ in blocks[: _AHEAD * threads]])
+        try:
+            for future in finished:
+                block = running.pop(future.key)
+                try:
+                    _note(share, block, future.result(), bar)
+                except KilledWorker:
+                    deaths[block] += 1
+                    if deaths[block] == _MOST_DEATHS:
+                        raise
+                    waiting.again(block)
+                if waiting:
+                    finished.add(submit())
+        finally:
+            with contextlib.suppress(Exception):  # the cluster may be gone
+                client.cancel(finished.futures)
+
+
+@contextlib.contextmanager
+def _order_of(share: Share) -> Iterator[Path]:
+    """A file in the store, while the sweep runs, that says what workers need to know: it may hold
+    tables of images, and blocks are sent with its name alone."""
+    payload = payload_of(share)
+    path = flags_folder(share.path) / f"order-{hashlib.sha256(payload).hexdigest()[:16]}"
+    path.write_bytes(payload)
     try:
-        for future in finished:
-            block = running.pop(future.key)
-            try:
-                _note(share, block, future.result(), bar)
-            except KilledWorker:
-                deaths[block] += 1
-                if deaths[block] == _MOST_DEATHS:
-                    raise
-                waiting.again(block)
-            if waiting:
-                finished.add(submit())
+        yield path
     finally:
-        with contextlib.suppress(Exception):  # the cluster may be gone
-            client.cancel(finished.futures)
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _watched(client: Any, every: float = _BETWEEN_LOOKS) -> Iterator[None]:
+    """Warns each time that the cluster has lost its last worker: Dask waits without a word."""
+    over = threading.Event()
+
+    def watch() -> None:
+        empty = False
+        while not over.wait(every):
+            try:
+                empty, was_empty = not client.nthreads(), empty
+            except Exception:  # the scheduler has gone, of which Dask tells
+                return
+            if empty and not was_empty:
+                warnings.warn(_NO_WORKERS, RuntimeWarning, stacklevel=1)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _note(share: Share, block: int, found: Found, bar: Progress) -> None:
@@ -85,15 +135,15 @@ def _x64() -> bool:
     return bool(jax.config.read("jax_enable_x64"))
 
 
-def _run_block(payload: bytes, block: int, x64: bool) -> Found:
-    """Run one block on a worker, unless it is done."""
+def _run_block(order: str, block: int, x64: bool) -> Found:
+    """Run one block on a worker, unless it is done. order: the file that says how."""
     from learndyn.sweeps._run import Runner
 
     jax.config.update("jax_enable_x64", x64)
-    if getattr(_known, "payload", None) != payload:
-        plan, path, description = pickle.loads(payload)
+    if getattr(_known, "order", None) != order:
+        plan, path, description = pickle.loads(Path(order).read_bytes())
         _known.share, _known.runner = Share(plan, path, description, (0, 1)), Runner(plan)
-        _known.payload = payload
+        _known.order = order
     share = _known.share
     if share.is_done(block):  # a worker that died after its flag was written
         return None, 0.0, None

@@ -48,7 +48,7 @@ def run_in_store(
     shard: tuple[int, int],
     chunk: int | None,
     progress: bool | None,
-    workers: int = 1,
+    workers: int | None = 1,
     client: Any = None,
 ) -> "xarray.Dataset":
     """Do what the store lacks, this process's share of it, and open the store.
@@ -184,4 +184,5 @@ def _programs_per_block(plan: Plan, items: list[Item]) -> int:
 
     first = seconds()
     again = seconds() if first < _MOST_COMPILING else first
+    # No program takes less than a microsecond, whatever the clock says.
     return round(SECONDS_PER_BLOCK / max(again, 1e-6))

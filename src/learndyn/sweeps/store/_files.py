@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from learndyn._checks import require_extra
+from learndyn._extras import require_extra
 from learndyn.sweeps.store._layout import Layout, Variable
 
 if TYPE_CHECKING:

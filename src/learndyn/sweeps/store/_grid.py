@@ -87,7 +87,7 @@ def _outer(array: np.ndarray, key: tuple[Any, ...]) -> np.ndarray:
     """An array at indices that count for each axis alone; integers drop their axis."""
     for axis in reversed(range(len(key))):
         array = array[(*[slice(None)] * axis, key[axis])]
-    return array
+    return np.asarray(array)  # where all axes are dropped NumPy returns a number
 
 
 def lazily(array: GridArray) -> Any:

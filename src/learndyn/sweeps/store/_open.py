@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn.datasets import Labelled, build
+from learndyn.datasets import SCHEMA_VERSION, Labelled, build, require_schema
 from learndyn.sweeps._assemble import dims_of
 from learndyn.sweeps.store._files import (
     Description,
@@ -30,12 +30,25 @@ def open_sweep(path: str | os.PathLike[str]) -> "xarray.Dataset":
 
     Runs that are missing are NaN, `done` says which are there, and their `result` is 6,
     `Result.NOT_RUN`. A sweep that goes on meanwhile is seen as it was when it was opened. Reading
-    takes the memory of what is asked for and of one block of runs; `ds.load()` reads all.
-    A file that is damaged is read as NaN, with a warning; starting the sweep again repairs those
-    that are lost or have another size.
+    takes the memory of what is asked for and of one block of runs; `ds.load()` reads all. A file
+    that is damaged is read as NaN, with a warning; starting the sweep again repairs those that are
+    lost or have another size.
 
-    Raises: FileNotFoundError where there is no store; ValueError where there is another thing, or
-    its metadata are damaged or of a later version; ImportError where Zarr is not installed.
+    Args:
+        path: the folder of the store, "run.zarr", say.
+
+    Raises:
+        FileNotFoundError: where there is no store.
+        ValueError: where there is another thing, or its metadata are damaged or of a later version.
+        ImportError: where Zarr is not installed.
+
+    Example:
+        >>> start, ts = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]]), [0.0, 1.0, 2.0]
+        >>> given = {"over": {"lr": [0.1, 0.5]}, "store": "run.zarr"}
+        >>> ds = ld.sweep(ld.solve_ode, ld.Problem(), ld.SGD(lr=0.5), start, ts, **given)
+        >>> again = ld.open_sweep("run.zarr")
+        >>> bool(again.done.all()), dict(again.eg.sizes)
+        (True, {'lr': 2, 'alpha': 3})
     """
     path = Path(path)
     if not path.exists():
@@ -47,7 +60,11 @@ def open_sweep(path: str | os.PathLike[str]) -> "xarray.Dataset":
 
 
 def dataset_of(path: Path, description: Description) -> "xarray.Dataset":
-    """That of a store whose description has been read."""
+    """That of a store whose description has been read, in the schema of this version.
+
+    Raises: ValueError where a later version began the store.
+    """
+    require_schema(description.attributes, path)
     from learndyn.sweeps.store._grid import GridArray, lazily
 
     done = blocks_done(path, description)
@@ -65,7 +82,7 @@ def dataset_of(path: Path, description: Description) -> "xarray.Dataset":
         array = GridArray(path, name, variable, description, from_all, everything)
         variables[name] = Labelled(array.dims, lazily(array))
     variables["done"] = Labelled(description.dims, finished.reshape(shape))
-    attributes = dict(description.attributes)
+    attributes = description.attributes | {"schema": SCHEMA_VERSION}
     if errors:
         attributes["errors"] = _told(description, places, errors)
     coordinates = {name: np.array(values) for name, values in description.coordinates.items()}

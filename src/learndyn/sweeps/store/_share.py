@@ -1,5 +1,6 @@
 """What one process does of a sweep in a store: run blocks, and write each when it is finished."""
 
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -10,6 +11,13 @@ import numpy as np
 from learndyn._results import Result
 from learndyn.datasets import Labelled, are_codes
 from learndyn.sweeps._bar import Progress, sweep_bar
+from learndyn.sweeps._devices import (
+    WORTH_PROCESSES,
+    can_be_sent,
+    cores_here,
+    devices_here,
+    on_devices,
+)
 from learndyn.sweeps._items import programs_of, split_by_program
 from learndyn.sweeps._outlook import Outlook
 from learndyn.sweeps._plan import Plan
@@ -42,13 +50,14 @@ class Share:
         number, count = shard
         self.blocks = range(number % count, description.blocks, count)
         self.first_error: Exception | None = None
+        self._counting = threading.Lock()
         self.cells = _cells_now(path, description)
         self._done = blocks_done(path, description)
         self.finished = self._count(self._done)
         self._arrays = {name: open_array(path, name, "r+") for name in description.layout}
         self._arrays["done"] = open_array(path, "done", "r+")
 
-    def run(self, progress: bool | None, workers: int, client: Any) -> None:
+    def run(self, progress: bool | None, workers: int | None, client: Any) -> None:
         """All blocks of the share that are not done, here, in several processes or a cluster."""
         self._drop_damaged()
         mine = np.zeros_like(self._done)
@@ -57,23 +66,54 @@ class Share:
         missing = np.flatnonzero(mine & ~self._done).tolist()
         self.outlook = self._outlook()
         self.outlook.left[:] = mine & ~self._done
-        processes = workers if client is None else sum(client.nthreads().values())
-        with sweep_bar(progress, self._count(mine), before, self.outlook, processes) as bar:
+        with sweep_bar(progress, self._count(mine), before, self.outlook) as bar:
             if client is not None and missing:
                 from learndyn.sweeps.store._cluster import run_with_client
 
                 run_with_client(self, missing, client, bar)
-                return
-            if workers > 1 and missing:
-                from learndyn.sweeps.store._workers import run_with_workers
+            elif workers is not None and workers > 1 and missing:
+                self._in_processes(missing, workers, bar)
+            elif workers is None and len(devices_here()) > 1:
+                self._on_devices(missing, bar)
+            else:
+                self._here(missing, bar, helpers=1 if workers else self._helpers())
 
-                run_with_workers(self, missing, workers, bar)
-                return
-            runner = Runner(self.plan)
-            for block in missing:
-                began = time.monotonic()
-                self.run_block(runner, block, bar)
-                self.outlook.finished(block, time.monotonic() - began)
+    def _helpers(self) -> int:
+        """Processes that may do the work where nobody said how many; shares have them already."""
+        return cores_here() if len(self.blocks) == self.description.blocks else 1
+
+    def _here(self, blocks: list[int], bar: Progress, helpers: int) -> None:
+        """Block by block, until so much is left that other processes are worth their start."""
+        runner = Runner(self.plan)
+        for number, block in enumerate(blocks):
+            # The first block took a compilation, too: it says nothing of those that follow.
+            if helpers > 1 and number > 1 and (self.outlook.seconds_left() or 0) > WORTH_PROCESSES:
+                if can_be_sent(self.plan):
+                    self._in_processes(blocks[number:], helpers, bar)
+                    return
+                helpers = 1
+            began = time.monotonic()
+            self.run_block(runner, block, bar)
+            self.outlook.finished(block, time.monotonic() - began)
+
+    def _in_processes(self, blocks: list[int], count: int, bar: Progress) -> None:
+        from learndyn.sweeps.store._workers import run_with_workers
+
+        self.outlook.at_once = min(count, len(blocks))
+        run_with_workers(self, blocks, count, bar)
+
+    def _on_devices(self, blocks: list[int], bar: Progress) -> None:
+        """One thread for each device of this process."""
+        runner, devices = Runner(self.plan), devices_here()
+        self.outlook.at_once = len(devices)
+
+        def timed(block: int) -> tuple[float, int]:
+            began = time.monotonic()
+            self.run_block(runner, block, bar)
+            return time.monotonic() - began, threading.get_ident()
+
+        for block, (seconds, thread) in on_devices(timed, blocks, devices):
+            self.outlook.finished(block, seconds, thread)
 
     def _outlook(self) -> Outlook:
         """What each block is predicted to cost: of each of its programs the dearest run."""
@@ -114,7 +154,8 @@ class Share:
                     errors |= self._keep(arrays, rows, outcome)
                     bar.update(len(rows))
         self._write(block, arrays, cells >= 0, errors)
-        self.finished += self.runs_of(block)
+        with self._counting:
+            self.finished += self.runs_of(block)
 
     def _keep(
         self, arrays: dict[str, np.ndarray], rows: np.ndarray, outcome: Outcome

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from learndyn._checks import require_extra
+from learndyn._extras import require_extra
 from learndyn.sweeps._bar import Progress
 from learndyn.sweeps.store._queue import Queue
 from learndyn.sweeps.store._share import Share
@@ -21,6 +21,10 @@ from learndyn.sweeps.store._worker import receive, send
 
 _MOST_DEATHS = 3
 """Processes that may die of one block, before it is taken for the cause."""
+
+_THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""How many threads XLA and NumPy make: one, as the processes share the cores. They are not bound to
+single cores, where two sweeps would meet on the first ones."""
 
 
 class _Process(NamedTuple):
@@ -41,7 +45,7 @@ def run_with_workers(share: Share, blocks: list[int], count: int, bar: Progress)
         running: dict[int, tuple[_Process, int]] = {}
         try:
             for number in range(min(count, len(blocks))):
-                running[number] = _begin(selector, payload, number, count, waiting.take())
+                running[number] = _begin(selector, payload, number, waiting.take())
                 begun[number] = time.monotonic()
             while running:
                 for event, _ in selector.select():
@@ -66,7 +70,7 @@ def run_with_workers(share: Share, blocks: list[int], count: int, bar: Progress)
                                 "little memory for `chunk` runs? The same call goes on from here."
                             )
                         number = process.number
-                        running[number] = _begin(selector, payload, number, count, block)
+                        running[number] = _begin(selector, payload, number, block)
                         begun[number] = time.monotonic()
         finally:
             for process, _ in running.values():
@@ -84,7 +88,7 @@ def payload_of(share: Share) -> bytes:
 
 
 def _begin(
-    selector: selectors.BaseSelector, payload: bytes, number: int, count: int, block: int
+    selector: selectors.BaseSelector, payload: bytes, number: int, block: int
 ) -> tuple[_Process, int]:
     """A new process, which has its first block."""
     command = [sys.executable, "-m", "learndyn.sweeps.store._worker"]
@@ -96,7 +100,6 @@ def _begin(
         bufsize=0,
         start_new_session=True,  # Ctrl-C is for the driver
     )
-    _bind_to_core(popen.pid, number, count)
     process = _Process(number, popen)
     assert popen.stdout is not None
     assert popen.stdin is not None
@@ -152,14 +155,6 @@ def _environment(number: int) -> dict[str, str]:
         listed = devices.split(",") if devices else list(map(str, range(jax.device_count())))
         settings["JAX_PLATFORMS"] = "cuda"
         settings["CUDA_VISIBLE_DEVICES"] = listed[number % len(listed)]
+    if jax.default_backend() == "cpu":
+        settings |= {name: os.environ.get(name, "1") for name in _THREADS}
     return {**os.environ, **settings}
-
-
-def _bind_to_core(process: int, number: int, count: int) -> None:
-    """One core for each process, so that they do not compete for them; where there are enough."""
-    if not hasattr(os, "sched_setaffinity"):  # macOS
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    if jax.default_backend() == "cpu" and 1 < count <= len(cores):
-        with contextlib.suppress(OSError):  # it has died, or may not be bound
-            os.sched_setaffinity(process, {cores[number]})

@@ -1,0 +1,133 @@
+"""Write `gallery.md` from the entries of the atlas and the files of `learndyn reproduce`.
+
+    learndyn reproduce --all --quick -o build/atlas --force
+    python docs/make_gallery.py build/atlas
+
+The pictures are copied to `_static/atlas`, which git ignores; the page shows their names in place
+of those that are not there.
+"""
+
+import html
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import learndyn as ld
+from learndyn.atlas import Entry, entries
+
+DOCS = Path(__file__).parent
+PICTURES = DOCS / "_static" / "atlas"
+
+HEAD = """\
+# Gallery of published results
+
+Each figure here is one command away:
+
+```
+learndyn reproduce --list
+learndyn reproduce goldt2020-fig2a
+learndyn reproduce --all --quick -o atlas
+```
+
+It writes a dataset and pictures, and prints what was predicted, measured and published side by
+side. From Python:
+
+```
+found = ld.atlas.reproduce("goldt2020-fig2a", quick=True)
+found.table      # published beside measured, a dataset
+found.figure()   # a Matplotlib figure
+```
+
+*Reproduces* is said where the settings come from the passage itself or from the authors'
+repository. *Phenomenon* is said where only a part of the paper could be read, or no data are
+published: then the effect is shown with numbers of our own, and the figure itself was not
+compared. The mark says what was read: S the passage, C the authors' repository, A title, abstract
+or opening, R nothing (the paper is remembered), 2 somebody else's description. The letter behind
+says how sure the settings are: a certain, b likely, c unsure.
+
+In the pictures theory is a line, measurement a cross, and a published number an open circle. They
+are those of `--quick`: smaller sizes, shorter times, fewer runs. In the tables *difference* is that
+to the published number, or where there is none, from measurement to theory; s.e. are standard
+errors of a simulation.
+"""
+
+
+def main(folder: Path) -> None:
+    """Copy the pictures of `folder` and write the page."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for picture in folder.glob("*.png"):
+        shutil.copy(picture, PICTURES)
+    (DOCS / "gallery.md").write_text("\n".join(lines(folder)) + "\n")
+
+
+def lines(folder: Path) -> Iterator[str]:
+    """The page, publication by publication."""
+    known = entries()
+    claimed = sum(entry.claim == "reproduces" for entry in known)
+    publications = list(dict.fromkeys(entry.publication for entry in known))
+    yield HEAD
+    yield (
+        f"{len(known)} entries from {len(publications)} publications, of which {claimed} "
+        "reproduce.\n"
+    )
+    for publication in publications:
+        yield f"## {publication.citation}\n"
+        for entry in known:
+            if entry.publication == publication:
+                yield from _entry(entry, folder / f"{entry.name}.nc")
+
+
+def _entry(entry: Entry, path: Path) -> Iterator[str]:
+    yield f"### {entry.name}\n"
+    source = f"_static/atlas/{entry.name}.png"
+    alternative = html.escape(f"{entry.name}: {entry.shows}", quote=True)
+    yield (
+        f'<a href="{source}"><img src="{source}" alt="{alternative}" width="420" '
+        'loading="lazy"></a>\n'
+    )
+    note = f" Note: {entry.note}." if entry.note else ""
+    yield (
+        f"**{entry.claim}** ({entry.mark}, {entry.certainty}): {_escaped(entry.shows)}."
+        f"{_escaped(note)}\n"
+    )
+    if path.exists():
+        yield from _table(path)
+
+
+def _table(path: Path) -> Iterator[str]:
+    """Published beside measured, as a table."""
+    found = ld.load(path)
+    yield "| quantity | predicted | measured | published | difference | source |"
+    yield "|---|---|---|---|---|---|"
+    for i in range(found.sizes["quantity"]):
+        row = {name[6:]: found[name].values[i] for name in found if name.startswith("table_")}
+        cells = [
+            str(found.quantity.values[i]),
+            _number(row["predicted"]),
+            _number(row["measured"]) + _error(row["error"]),
+            _number(row["published"]),
+            str(row["told"]),
+            "" if row["kind"] == "shown" else f"{row['kind']} ({row['certainty']})",
+        ]
+        yield "| " + " | ".join(map(_escaped, cells)) + " |"
+    yield ""
+
+
+def _number(value: float) -> str:
+    return "" if value != value else f"{value:.6g}"
+
+
+def _error(value: float) -> str:
+    return "" if value != value else f" ± {value:.1g}"
+
+
+def _escaped(text: str) -> str:
+    """Text in which Markdown sees no markup."""
+    for sign in "\\*_|<>$":
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
