@@ -66,8 +66,7 @@ def test_what_the_inputs_do_not_show_of_the_teacher():
     run = ld.solve_ode(NOISY, ld.SGD(0.5), start, [0.0, 1.0, 4.0, 10.0])
     np.testing.assert_allclose(run.eg[:2], [0.4547677556, 0.282056654], atol=1e-9)
     assert float(run.eg[2]) == pytest.approx(0.183999, abs=1e-6)
-    right = [[0.1093890623, 0.0172164757], [0.0172164757, 0.0827765227]]
-    right[0][0] = 0.0937890623
+    right = [[0.0937890623, 0.0172164757], [0.0172164757, 0.0827765227]]
     np.testing.assert_allclose(run.Q_groups[1, 1], right, atol=1e-9)
 
 
@@ -86,11 +85,9 @@ def test_a_group_for_each_of_a_thousand_directions(a, right):
 
 
 def test_bins_are_of_second_order():
-    ts = [0.0, 1.0, 5.0, 20.0]
-    runs = [ld.solve_ode(ld.Problem(), ld.SGD(0.3), power_law(0.5, b), ts).eg for b in (16, 32)]
-    errors = [
-        np.abs(eg / [0.388918583876, 0.21381032, 0.0536867, 0.01372015] - 1)[1] for eg in runs
-    ]
+    ts = [0.0, 1.0, 5.0, 20.0, 100.0]
+    runs = [ld.solve_ode(ld.Problem(), ld.SGD(0.3), power_law(0.5, b), ts) for b in (16, 32)]
+    errors = [abs(float(run.eg[1]) / 0.21381032131161054 - 1) for run in runs]
     assert errors[0] / errors[1] == pytest.approx(4.0, rel=0.1)
 
 
