@@ -32,6 +32,9 @@ def as_written(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list
 ) -> None:
     """Change `lines`, the docstring, into markup that shows the same text, with types."""
+    if what == "data":  # a constant has but the docstring of its type
+        lines.clear()
+        return
     types = {} if isinstance(obj, ModuleType) else annotations(obj)
     text = with_formulas("\n".join(lines))
     section, lines[:] = "", []
