@@ -169,8 +169,10 @@ def begins_with_name(paragraph: nodes.paragraph) -> bool:
 
 def row(paragraph: nodes.paragraph) -> nodes.row:
     """name (type) – meaning: the name in one cell, meaning and type in the other."""
-    name, *rest = paragraph.children
-    name = literal_strong("", name.astext().replace(",", ", "))
+    texts = [node.astext() for node in paragraph.children]
+    end = next(i for i, text in enumerate(texts) if text in (" (", " – "))
+    name = literal_strong("", "".join(texts[:end]).replace(",", ", "))
+    rest = paragraph.children[end:]
     kind = [node for node in rest[:-1] if node.astext() not in (" (", ")", " – ")]
     meaning = [nodes.paragraph("", "", rest[-1])]
     if kind:
