@@ -52,8 +52,8 @@ class Sample(NamedTuple):
 
     lam: Float[Array, "*batch k"]
     y: Float[Array, "*batch"]
-    draws: Float[Array, "*batch draws"] | None = None
-    size: Float[Array, "*batch"] | None = None
+    draws: Float[Array, "*batch draws"] | Any = None
+    size: Float[Array, "*batch"] | Any = None
     overlaps: Seen | None = None
 
 
@@ -219,9 +219,10 @@ class AbstractRule(Readable):
     lr_second: Any
     lr_bias: Any
     weight_decay: Float[Array, "..."]
-    batch_size: int | float = eqx.field(static=True)
+    batch_size: Any = eqx.field(static=True)
+    """An integer, or math.inf."""
     momentum: Any
-    spherical: bool = eqx.field(static=True, default=False)
+    spherical: bool = eqx.field(static=True)
 
     draws: ClassVar[int] = 0
     needs_overlaps: ClassVar[bool] = False
