@@ -232,7 +232,7 @@ def _theorem1(s: SimpleNamespace) -> "xarray.Dataset":
 
 
 def _distance(
-    s: SimpleNamespace, problem, rule, initial, near: "ld.Trajectory", worst: int, n: int
+    s: SimpleNamespace, problem, rule, initial, near: "ld.Fluctuations", worst: int, n: int
 ) -> tuple[float, float]:
     """Mean and standard error over runs of ‖m − m(α)‖ where theory has its largest mean."""
     ts = np.asarray(near.alpha)[[0, worst]]
@@ -273,7 +273,12 @@ THEOREM1 = Entry(
     quick={"n": (200, 400, 800), "runs": 256},
     run=_theorem1,
     published=(
-        *numbers("constant", ".29731", source="computed for the atlas"),
+        *numbers(
+            "constant",
+            ".29731",
+            source="computed for the atlas",
+            missed="other nodes and times move it by 2e-4",
+        ),
         *numbers(
             "slope", "-0.5", within=0.03, kind="printed", source="Theorem 1; margin of the atlas"
         ),
