@@ -57,7 +57,7 @@ def chosen(problem, k, averages=None):
 
 @eqx.filter_jit
 def drifts(problem, averages, state, repeats):
-    """The sum of `repeats` drifts, each at a state of its own."""
+    """The sum of `repeats` drifts, each at another state."""
 
     def step(i, total):
         moved = eqx.tree_at(lambda s: s.R, state, state.R * (1 - 1e-9 * i + 1e-12 * total))

@@ -82,7 +82,7 @@ def test_chain_is_faster_than_sgd_on_weights(n, least, chains, start, race, say)
 @pytest.mark.usefixtures("one_core")
 def test_chain_is_near_the_floor_of_its_random_numbers(chains, race, say):
     d = K + M
-    block, dof = steps_per_block(1, d), jnp.full((1, 1), float(N - d))
+    block, dof = steps_per_block(RULE, d, 1), jnp.full((1, 1), float(N - d))
     blocks = round(ALPHA * N) // block
 
     @jax.jit

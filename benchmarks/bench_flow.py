@@ -36,7 +36,7 @@ LEAST_OVER_LOOP = 5.0
 """A vmap over a loop of calls, measured 9 to 80; the aim is 10."""
 
 MOST_SECONDS = 10.0
-"""For the recursion at d = 10^4, n = 500, some 10^3 jumps."""
+"""What the recursion may take at d = 10^4, n = 500, with some 10^3 jumps."""
 
 
 def diagonal(n, d):

@@ -28,6 +28,7 @@ extensions = [
     "formulas",
     "names",
     "neighbours",
+    "pictures",
     "primer",
     "tutorial",
 ]
@@ -67,8 +68,8 @@ html_show_sourcelink = False
 html_math_renderer = "mathml"
 html_theme_options = {
     "navbar_align": "left",
-    "navbar_persistent": [],
-    "navbar_end": ["search-field", "theme-switcher"],
+    "navbar_persistent": ["search-button"],
+    "navbar_end": ["theme-switcher"],
     "header_links_before_dropdown": 7,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

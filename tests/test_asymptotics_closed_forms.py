@@ -77,7 +77,7 @@ def test_critical_rates_broadcast_and_trace():
     close(asymptotics.critical_lr_specialised(m, l), lr, abs=5.1e-7)
     close(jax.jit(asymptotics.critical_lr_specialised)(m, l), lr, abs=5.1e-7)
     assert asymptotics.critical_lr_specialised(m[:, None], l).shape == (8, 8)
-    # Of a million units, by the roots of the polynomial.
+    # The value of a million units, by the roots of the polynomial.
     close(asymptotics.critical_lr_specialised(10**6, 0) * 10**6, 5.4413980927, rel=1e-5)
 
 

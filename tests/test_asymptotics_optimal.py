@@ -34,7 +34,7 @@ def best_linear_eg(alpha, eg_start):
 
 
 def optimal_linear(**options):
-    """By one program for all options, since a search is compiled for its knots and steps."""
+    """One program serves all options, since a search is compiled for its knots and steps."""
     return asymptotics.optimal_schedule(
         LINEAR, ld.SGD(lr=0.1), UNIT, 20.0, knots=33, steps=120, **options
     )

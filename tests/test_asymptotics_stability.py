@@ -65,7 +65,7 @@ def test_critical_rate_by_continuation():
 
 @pytest.mark.parametrize("lr", [0.1, 5.0])
 def test_critical_rate_with_slow_momentum(lr):
-    # Velocities of their own: found by continuation, from below and from above.
+    # These rates have their own velocities: found by continuation, from below and from above.
     momentum, state = ld.SlowMomentum(2.0), asymptotics.specialised_state(1)
     found = asymptotics.critical_lr(LINEAR, ld.SGD(lr=lr, momentum=momentum), state)
     for factor, stable in ((1 - 1e-5, True), (1 + 1e-5, False)):

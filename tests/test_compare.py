@@ -50,6 +50,20 @@ def test_the_right_theory_agrees(theory, experiment, fluctuations):
     np.testing.assert_allclose(alone["z_R"], found["z_R"].isel(seed=0), rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.nightly
+def test_the_scatter_of_a_small_error_is_resolved():
+    """Where it is not, a run of the right theory seems to differ without end."""
+    start, ts = ld.Overlaps([[0.5]], [[0.2]], [[1.0]]), np.linspace(0.0, 100.0, 101)
+    problem, rule = ld.Problem(noise=0.01), ld.SGD(lr=0.5)
+    fine = ld.testing.SCATTER | {"rtol": 1e-9, "atol": 1e-14}
+    found, exact = (
+        ld.fluctuations(problem, rule, start, ts, **options)
+        for options in (ld.testing.SCATTER, fine)
+    )
+    assert found.mean.eg[-1] < 1e-5
+    np.testing.assert_allclose(found.std.eg[1:], exact.std.eg[1:], rtol=0.02)
+
+
 def test_its_numbers_are_what_they_say(theory, experiment, fluctuations):
     found = ld.compare(theory, experiment[0], fluctuations)
     difference = experiment.Q[0] - theory.Q

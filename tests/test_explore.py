@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import xarray as xr
 import learndyn as ld
 from learndyn import plot
 from learndyn.cli import main
+from learndyn.plot._film import _ffmpeg
 
 ALPHA = np.linspace(0.0, 10.0, 11)
 STUB = Path(browser.__file__).with_name("page_stub.js")
@@ -194,7 +196,7 @@ def test_the_command_loads_no_jax(tmp_path):
 import sys
 from learndyn.cli import main
 main(["explore", {str(DATA / "chain.nc")!r}, "-o", {str(tmp_path / "page.html")!r}])
-heavy = {{"jax", "equinox", "diffrax", "matplotlib.pyplot"}}
+heavy = {{"jax", "equinox", "diffrax", "matplotlib"}}
 assert heavy.isdisjoint(sys.modules), heavy & set(sys.modules)
 """
     kept = {name: value for name, value in os.environ.items() if name != "EAGER_IMPORT"}
@@ -217,13 +219,23 @@ class TestFilm:
             main(["animate", "run.nc"])
         assert "--force" in capsys.readouterr().err
 
+    @pytest.mark.skipif(_ffmpeg() is None, reason="ffmpeg is not installed")
+    def test_an_mp4_is_a_film_of_as_many_frames(self, tmp_path):
+        path = plot.animate(run(alpha=ALPHA[:3], k=2, m=2), tmp_path / "run.mp4")
+        assert b"ftyp" in path.read_bytes()[:16]  # the first box of an MP4 file
+        asked = [_ffmpeg(), "-i", path, "-f", "null", "-"]
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+        assert told.returncode == 0, told.stderr
+        assert re.findall(r"frame=\s*(\d+)", told.stderr)[-1] == "3"
+
     def test_what_it_cannot_film(self, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=r"must end in \.gif or \.mp4"):
             plot.animate(run(), tmp_path / "run.avi")
         with pytest.raises(ValueError, match="one value of each"):
             plot.animate(run(lr=[0.1, 0.2]), tmp_path / "run.gif")
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(OSError, match="needs the program ffmpeg"):
+        monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+        with pytest.raises(OSError, match=r"needs the program ffmpeg.*pip install imageio-ffmpeg"):
             plot.animate(run(), tmp_path / "run.mp4")
 
 

@@ -306,7 +306,7 @@ def test_derivatives_pass_through_a_flow():
 
 @pytest.mark.nightly
 def test_three_layers_from_1e_8_wait_for_one_over_their_scale():
-    """From alpha I modes of w3 w2 w1 are w**3, w' = w**2 (s - w**3), and jump at 1/(alpha s)."""
+    """Modes that start at alpha I are w**3, w' = w**2 (s - w**3), and jump at 1/(alpha s)."""
     alpha, s = 1e-8, np.array([3.0, 2.0])
     times = np.sort(np.append(0.999, 1.001) / (alpha * s[:, None]), axis=None)
     start = flow.LinearNetwork([alpha * np.eye(2)] * 3)

@@ -20,6 +20,8 @@ from learndyn.cli import main
 
 CPU = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(ld.__file__).parent.parent)}
 
+CHAIN = Path(__file__).parent / "data" / "schema-1" / "chain.nc"
+
 PROBLEM, RULE, TS = ld.Problem(), ld.SGD(lr=0.2), jnp.linspace(0.0, 0.5, 3)
 KEY = jax.random.key(1)
 WEIGHTS = ld.init_weights(jax.random.key(0), n=20, k=1, m=1)
@@ -292,29 +294,89 @@ def no_module(monkeypatch, name):
 
 @pytest.fixture
 def dataset():
-    return ld.to_dataset({"eg": np.zeros(3)}, ts=TS)
+    zeros = np.zeros((3, 1, 1))
+    return ld.to_dataset({"eg": np.ones(3), "Q": zeros, "R": zeros, "T": zeros[0]}, ts=TS)
 
+
+def swept(folder, **options):
+    return ld.sweep(
+        ld.solve_ode,
+        PROBLEM,
+        RULE,
+        START,
+        TS,
+        over={"lr": [0.1]},
+        store=folder / "x.zarr",
+        **options,
+    )
+
+
+def commanded(ds, folder, *words):
+    ld.save(ds, folder / "x.nc")
+    return main([*words, str(folder / "x.nc")])
+
+
+FIGURES = {
+    "learning_curve": lambda draw, ds: draw(ds),
+    "overlap_trajectories": lambda draw, ds: draw(ds),
+    "overlap_matrices": lambda draw, ds: draw(ds, [0.0]),
+    "overview": lambda draw, ds: draw(ds),
+    "scaling": lambda draw, ds: draw(ds.isel(alpha=[1, 2]).rename(alpha="n"), "n", "eg"),
+    "loss_curve": lambda draw, ds: draw(ds.rename(alpha="t", eg="loss")),
+    "save": lambda draw, ds: draw(None, "x.png"),
+    "style": lambda draw, ds: draw().__enter__(),
+    "animate": lambda draw, ds: draw(ds, "x.gif"),
+}
+"""Figures, each called as little as it takes to ask for Matplotlib."""
 
 NEEDS = {
-    "matplotlib": ("plot", lambda ds, folder: ld.plot.learning_curve(ds)),
-    "zarr": ("sweep", lambda ds, folder: ld.save(ds, folder / "x.zarr")),
-    "sklearn": ("images", lambda ds, folder: ld.inputs.digits()),
-    "jinja2": ("report", lambda ds, folder: main(["report", str(folder)])),
-    "optax": ("optimise", lambda ds, folder: ld.asymptotics.optimal_schedule(
+    **{
+        f"plot.{name}": ("matplotlib", "plot", lambda ds, folder, name=name, use=use: use(
+            getattr(ld.plot, name), ds
+        ))
+        for name, use in FIGURES.items()
+    },
+    "animate": ("matplotlib", "plot", lambda ds, folder: commanded(ds, folder, "animate")),
+    "zarr": ("zarr", "sweep", lambda ds, folder: ld.save(ds, folder / "x.zarr")),
+    "store": ("zarr", "sweep", lambda ds, folder: swept(folder)),
+    "workers": ("cloudpickle", "sweep", lambda ds, folder: swept(folder, workers=2)),
+    "images": ("sklearn", "images", lambda ds, folder: ld.inputs.digits()),
+    "report": ("jinja2", "report", lambda ds, folder: main(["report", str(folder)])),
+    "schedule": ("optax", "optimise", lambda ds, folder: ld.asymptotics.optimal_schedule(
         PROBLEM, RULE, START, 1.0
     )),
 }  # fmt: skip
+"""What is used, by name: the module that is missing then, and the extra that brings it."""
 
 
 class TestExtras:
-    @pytest.mark.parametrize("module", NEEDS)
-    def test_a_missing_extra_is_named(self, module, dataset, tmp_path, monkeypatch, capsys):
-        extra, use = NEEDS[module]
+    @pytest.mark.parametrize("name", NEEDS)
+    def test_a_missing_extra_is_named(self, name, dataset, tmp_path, monkeypatch, capsys):
+        module, extra, use = NEEDS[name]
+        monkeypatch.chdir(tmp_path)
         no_module(monkeypatch, module)
         with pytest.raises((ImportError, SystemExit)) as ended:
             use(dataset, tmp_path)
         words = f'needs {module}, which is not installed: pip install "learndyn[{extra}]".'
         assert words in str(ended.value) + capsys.readouterr().err
+
+    def test_without_extras_the_package_and_its_page_work(self, tmp_path):
+        """The package is imported by another process, where no extra has been imported yet."""
+        script = f"""
+import sys
+extras = ["matplotlib", "zarr", "cloudpickle", "dask", "distributed", "sklearn", "jinja2", "optax"]
+sys.modules.update(dict.fromkeys(extras))
+import learndyn as ld
+values = [getattr(ld, name) for name in dir(ld)]
+ds = ld.load({str(CHAIN)!r})
+ld.plot.explore(ds).save({str(tmp_path / "page.html")!r})
+"""
+        kept = {name: value for name, value in os.environ.items() if name != "EAGER_IMPORT"}
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=kept
+        )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "page.html").stat().st_size > 10_000
 
     def test_the_command_line_says_so_in_a_line(self, tmp_path, monkeypatch, capsys):
         no_module(monkeypatch, "sklearn")
@@ -479,7 +541,7 @@ class TestCtrlC:
         assert not list(tmp_path.iterdir())
 
     def test_it_is_heard_while_a_compiled_program_runs(self, tmp_path):
-        """In a process of its own, which a compiled program keeps busy for minutes."""
+        """Another process runs, which a compiled program keeps busy for minutes."""
         command = "ode --student tanh --k 3 --m 3 --averages qmc --nodes 8192 --alpha-max 1e6"
         given = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True}
         given |= {"env": dict(os.environ) | CPU}

@@ -130,7 +130,7 @@ def test_constant_momentum_is_a_larger_rate():
 
 
 def test_fast_velocities_are_plain_sgd():
-    """As gamma grows the difference falls like 1 / gamma."""
+    """The difference falls like 1 / gamma as gamma grows."""
     rule = {"lr": 0.4, "lr_second": 0.2}
     plain = ld.solve_ode(ld.Problem(noise=0.3), ld.SGD(**rule), START, TS)
 
@@ -226,7 +226,7 @@ class Falling(eqx.Module):
 
 
 def test_schedules_read_the_time():
-    """From ts[0] = 2 on, as from 0 with a schedule two units ahead."""
+    """A run from ts[0] = 2 on is one from 0 with a schedule two units ahead."""
     problem = ld.Problem(noise=0.3)
     late = ld.solve_ode(problem, ld.SGD(lr=Falling(jnp.array(0.0))), START, TS + 2)
     early = ld.solve_ode(problem, ld.SGD(lr=Falling(jnp.array(2.0))), START, TS)

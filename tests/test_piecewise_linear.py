@@ -444,7 +444,7 @@ def test_final_error_at_small_learning_rate():
 
 
 EG_OF_RELU = [0.0951829, 0.0951829]
-"""From the same start with ld.ReLU() at alpha = 100 and 300; nodes escape at 223."""
+"""eg from the same start with ld.ReLU(), at alpha = 100 and 300; nodes escape at 223."""
 
 
 @pytest.mark.nightly

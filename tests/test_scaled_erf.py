@@ -41,7 +41,7 @@ def reference(points):
 
 
 def test_the_coefficients_themselves():
-    """In 60 digits the rational functions miss erf by what their comment says."""
+    """The rational functions, in 60 digits, miss erf by what their comment says."""
 
     def polynomial(coefficients, x):
         return functools.reduce(lambda value, c: value * x + mpmath.mpf(c), coefficients[::-1])

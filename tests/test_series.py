@@ -169,7 +169,7 @@ def test_reported_errors_bound_those_against_the_finest_level(name, finest):
 
 
 def compared(problem, averages, exact, count):
-    """For random states: the largest overlap, the true errors, and what is reported."""
+    """The facts of random states: the largest overlap, the true errors, and what is reported."""
     for state in random_states(count, seed=count):
         values, estimate = both(averages, problem, state, exact)
         pairs = zip(values, estimate.values, strict=True)
@@ -394,7 +394,7 @@ def test_trained_biases_leave_late():
 @pytest.mark.filterwarnings("ignore:the error of the Gaussian averages:RuntimeWarning")
 @pytest.mark.parametrize("T", [ONE, np.diag([1.0, 2.0])])
 def test_escape_is_at_the_time_of_the_closed_form(T):
-    """From an asymmetry of 1e-6: nothing is projected onto symmetric states."""
+    """A start with an asymmetry of 1e-6 keeps it: nothing is projected onto symmetric states."""
     ts = np.linspace(0.0, 700.0, 701)
     start = plateau_start(T=T)
     series = ld.solve_ode(ld.Problem(), RULE, start, ts, averages=at_level(LEVEL, even=True))

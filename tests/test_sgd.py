@@ -166,7 +166,7 @@ def test_saved_times_change_no_bit(key):
     for name in ("Q", "R", "v"):
         more = np.asarray(getattr(often, name))[[0, 50, 120]]
         np.testing.assert_array_equal(getattr(few, name), more, err_msg=name)
-    # eg is taken at all times at once, in vectors that round the last bit in ways of their own.
+    # eg is taken at all times at once, in vectors that round the last bit in another way.
     np.testing.assert_allclose(few.eg, often.eg[jnp.array([0, 50, 120])], rtol=1e-15)
 
 
@@ -304,7 +304,7 @@ def test_traced_bad_values_give_nan_and_a_code(key):
         ({"ts": [0.0, 1e15]}, "fewer than"),
         ({"weights": jax.tree.map(lambda x: x[None], make_weights())}, "vmap"),
         ({"weights": jax.tree.map(lambda x: x * np.nan, make_weights())}, "finite"),
-        ({"rule": ld.SGD([0.1, 0.2])}, "lr must have 0 axes"),
+        ({"rule": ld.SGD([0.1] * 7)}, r"shape \(.,\); got shape \(7,\)"),
         ({"rule": ld.SGD(0.1, lr_bias=0.1)}, "biases"),
         ({"rule": ld.SGD(0.1, momentum=ld.SlowMomentum(100.0))}, "at most 12"),
         ({"rule": ld.SGD(0.1, batch_size=9), "inputs": ld.TrainingSet(p=8)}, "at most p"),

@@ -58,7 +58,7 @@ class TestBitsAreTheSame:
 
 @pytest.mark.nightly
 def test_bits_of_optimised_programs():
-    """Without rounding up to whole vectors the ODE differs for each of these widths."""
+    """The ODE would differ for each of these widths were they not rounded up to whole vectors."""
     environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     script = Path(__file__).parent / "helpers" / "sweep_bits.py"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The progress of a sweep tells the truth, and what is learned from it changes no number."""
+"""The progress of a sweep is true, and what is learned from it changes no number."""
 
 import io
 import sys

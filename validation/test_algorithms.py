@@ -45,7 +45,8 @@ def log_cosh(phi: jax.Array, y: jax.Array) -> jax.Array:
 
 CLOSED_FORMS = Savings(fill_times=True, fill_grid=True, xla_runs=FOR_CHAINS, xla_theory=FOR_ODES)
 NODES = Savings(fill_grid=True, xla_runs=FOR_CHAINS, xla_theory=FOR_CHAINS)
-"""By nodes, eg at one more time costs more than compiling, and the ODE takes time to run."""
+"""Where averages come from nodes, eg at one more time costs more than compiling, and the ODE takes
+time to run."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,9 +21,11 @@ from validation.measure.final_errors import (
 from validation.measure.sharing import whole_blocks
 
 import learndyn as ld
-from learndyn import asymptotics
+from learndyn import asymptotics, atlas
 from learndyn.claims import Claim, Verdict
 from learndyn.testing import relative_difference
+
+FIG2A = atlas.entry_of("goldt2020-fig2a").settings
 
 
 def end_state(m: int, l: int, lr: float, noise: float = NOISE, units: type = ld.Erf) -> float:
@@ -37,7 +39,7 @@ def end_state(m: int, l: int, lr: float, noise: float = NOISE, units: type = ld.
 
 @pytest.mark.parametrize("kind", ["erf", "linear"])
 def test_growth_with_size(lab: Lab, kind: str) -> None:
-    m, lr, sizes = 2, 0.05, np.arange(lab.pick(4, 9, 13))
+    m, lr, sizes = FIG2A["m"][0], FIG2A["lr"], np.arange(lab.pick(4, 9, 13))
     claim = Claim(
         id=f"asymptotic-fig2a-{kind}",
         family="asymptotics",
@@ -110,7 +112,7 @@ LIMITS = {
         V_TEACHER**2 / (2 * 3**0.5 * np.pi),
     ),
 }
-"""By kind: equation; eg/(lr noise²) as lr -> 0; what it would be by the control."""
+"""What each kind has: its equation; eg/(lr noise²) as lr -> 0; what it would be by the control."""
 
 CONTROLS = {
     "erf": "A superfluous unit that adds as much as a specialised one; Eq. (13), printed as the "
@@ -207,7 +209,7 @@ ODE is still 0.9 % below its end, and a correction of order 1/n adds to that."""
 
 def test_growth_in_simulations(lab: Lab) -> None:
     lab.skip_in_quick()
-    m, l, lr, n = 2, 3, 0.05, 400
+    m, l, lr, n = FIG2A["m"][0], 3, FIG2A["lr"], 400
     claim = Claim(
         id="asymptotic-fig2a-sgd",
         family="asymptotics",

@@ -14,10 +14,12 @@ from validation.measure.sharing import whole_blocks
 from validation.measure.theory import fluctuations
 
 import learndyn as ld
+from learndyn import atlas
 from learndyn.claims import Claim, Verdict
 from learndyn.testing import difference, power_law
 
-LR, NOISE, SLOPE, BAND, MARGIN = 0.2, 0.1, -0.5, 0.03, 0.05
+THEOREM1 = atlas.entry_of("goldt2020-theorem1").settings
+LR, NOISE, SLOPE, BAND, MARGIN = THEOREM1["lr"], THEOREM1["noise"], -0.5, 0.03, 0.05
 """BAND is the margin of the slope, MARGIN that of the constant, relative."""
 T = np.linspace(0.0, 5.0, 11)
 """Times up to which the distance grows and falls again: the constant is that of its peak."""
@@ -25,7 +27,7 @@ WEIGHTS_END = 1.5
 """The last time of runs on weights in all but the full profile: up to the end of T they would take
 three times as long."""
 LARGE, SLOPE_BIAS, RATIO_BIAS = 256, 0.003, 0.01
-"""From this n on, corrections of order 1/n to the constant are well below its margin.
+"""Corrections of order 1/n to the constant are well below its margin from this n on.
 
 Between runs the standard deviation of |m - m_ode| is 0.41 to 0.45 of its mean. 1024 runs at six
 sizes, or those of `runs_at` at nine, give the slope to 0.0045 and the constant to 0.77 %; 2400 runs
@@ -34,7 +36,7 @@ true claim fails with probability 2e-4 at most.
 """
 
 LAYERS = {"v": [0.8, 0.6], "v_teacher": [1.0, 1.0]}
-OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
+OVERLAPS = (THEOREM1["q"], THEOREM1["r"], np.eye(2))
 """A start without any symmetry, at which every term of the equations counts."""
 CASES = {
     "erf": (ld.Erf(), "within its assumptions"),

@@ -67,7 +67,7 @@ def test_exponents(lab: Lab) -> None:
 
 
 def steps(lab: Lab, sizes: np.ndarray, blocks: int) -> np.ndarray:
-    """For single steps at each n: mismatch of the mean (summed over Q), mean square, errors."""
+    """The mismatch of the mean of single steps at each n (summed over Q), mean square, errors."""
     problem, start, rule = PROBLEM, START, ld.SGD(lr=LR)
     drift = drift_at(problem, rule, start, xla=FOR_ODES)[:3] @ np.array(
         [1.0, 2.0, 1.0]

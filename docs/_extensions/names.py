@@ -16,7 +16,7 @@ WORD = re.compile(r"[a-z]+")
 """Such names, `loss` or `student`, are those of fields and dimensions as well: not linked."""
 LONG = {"ld": "learndyn", "jnp": "jax.numpy", "np": "numpy", "eqx": "equinox", "xr": "xarray"}
 ROOMS = ["", "flow.", "asymptotics.", "rules.", "conventions.", "plot.", "testing.", "averages."]
-ROOMS += ["inputs.", "datasets."]
+ROOMS += ["inputs.", "datasets.", "atlas."]
 
 
 def setup(app: Sphinx) -> dict:

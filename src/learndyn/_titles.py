@@ -7,7 +7,7 @@ TITLES = {
     "langevin": "Langevin",
     "fluctuations": "ODE",
 }
-"""For people, by the attribute `level` of a dataset. Fluctuations hold the ODE they are about."""
+"""Names for people, by the attribute `level` of a dataset. Fluctuations hold their ODE."""
 
 THEORIES = ("ode", "fluctuations")
 """The levels at which nothing is random."""

@@ -45,7 +45,7 @@ FOR_CHAINS = XlaOptions(fusion_emitters=False, optimization_level=1)
 """Chains are compiled in half of the time, and run as fast."""
 
 FOR_SGD = XlaOptions(fusion_emitters=True, optimization_level=1)
-"""With the older code generator SGD on weights would take twice as long."""
+"""SGD on weights would take twice as long with the older code generator."""
 
 FOR_ODES = XlaOptions(fusion_emitters=False, optimization_level=0)
 """ODEs with closed forms then run several times as long, which is far less than the second of

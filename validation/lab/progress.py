@@ -18,12 +18,12 @@ class Progress:
         return len(self.selected - self.ended)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Without pytest-xdist: this process collects."""
+        """This process collects, where pytest-xdist does not run."""
         self.selected.update(item.nodeid for item in session.items)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
-        """With pytest-xdist: its workers collect, each the same."""
+        """The workers of pytest-xdist collect, each the same."""
         self.selected.update(ids)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

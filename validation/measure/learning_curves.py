@@ -25,7 +25,7 @@ from learndyn.rules import AbstractRule
 from learndyn.testing import in_units_of_one_run
 
 RUNS = {"quick": wide(200, 1024), "standard": wide(200, 1024), "full": wide(1000, 4096)}
-"""With 200 runs an estimate is good to 0.07; a true claim, biased by `BIAS`, then fails with
+"""An estimate from 200 runs is good to 0.07; a true claim, biased by `BIAS`, then fails with
 probability 3e-4, all its times together."""
 
 MARGIN, BIAS = 0.5, 0.1

@@ -80,7 +80,7 @@ def finished(chosen: list[Mutant], attempt: Callable[[Mutant], dict], jobs: int)
 
 
 def attempt(mutant: Mutant, output: Path, profile: str) -> dict:
-    """Run the mutant's claims in a process of their own, until one of them fails."""
+    """Run the mutant's claims in a separate process, until one of them fails."""
     folder = output / "mutants" / mutant.name
     shutil.rmtree(folder, ignore_errors=True)  # what an earlier attempt found is no verdict
     folder.mkdir(parents=True)

@@ -41,6 +41,7 @@ def crossings(fn: Callable, level: Scalar | float, most: int = 2) -> Float[Array
     place = jax.lax.stop_gradient(jax.lax.fori_loop(0, _HALVINGS, halve, ends)[1])
     value, slope = jax.jvp(fn, (place,), (jnp.ones_like(place),))
     slope = jax.lax.stop_gradient(slope)
+    # A slope below 1e-12 is rounding: a Newton step would leave the interval.
     steps = jnp.abs(slope) > 1e-12
     moved = jnp.where(steps, (value - level) / jnp.where(steps, slope, 1.0), 0.0)
     moved = moved - jax.lax.stop_gradient(moved)

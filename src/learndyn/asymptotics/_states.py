@@ -25,6 +25,13 @@ def specialised_state(
 
     Source:
         Goldt et al. (2020), section 2; the noiseless fixed point of a sigmoidal committee.
+
+    Example:
+        >>> state = asymptotics.specialised_state(1, 1)
+        >>> state.Q, state.R
+        (Array([[1., 0.],
+               [0., 0.]], dtype=float64), Array([[1.],
+               [0.]], dtype=float64))
     """
     m, l = as_count(m, "m", "teacher units"), as_count(l, "l", "superfluous units", 0)
     v_teacher = _per_unit(v_teacher, m, "v_teacher")
@@ -51,6 +58,12 @@ def denoising_state(
 
     Source:
         Goldt et al. (2020), section 3, the denoising solution.
+
+    Example:
+        >>> state = asymptotics.denoising_state(m=1, z=2)
+        >>> state.v, state.R
+        (Array([0.5, 0.5], dtype=float64), Array([[1.],
+               [1.]], dtype=float64))
     """
     m, z = as_count(m, "m", "teacher units"), as_count(z, "z", "students per teacher unit")
     v_teacher = _per_unit(v_teacher, m, "v_teacher")
@@ -83,6 +96,11 @@ def symmetric_state(
 
     Source:
         Saad & Solla, PRE 52, 4225 (1995), section IV.
+
+    Example:
+        >>> asymptotics.symmetric_state(2, 1, q=0.5, c=0.1, r=0.2).Q
+        Array([[0.5, 0.1],
+               [0.1, 0.5]], dtype=float64)
     """
     k, m = as_count(k, "k", "student units"), as_count(m, "m", "teacher units")
     q, c, r, t = (as_float(x, name) for x, name in ((q, "q"), (c, "c"), (r, "r"), (t, "t")))

@@ -44,7 +44,16 @@ ERRORS = 3.0
 
 @dataclass(frozen=True)
 class Publication:
-    """A publication. name: the first part of its entries' names. citation: one line."""
+    """A publication.
+
+    Attributes:
+        name: the first part of its entries' names.
+        citation: authors, journal and year, in one line.
+
+    Example:
+        >>> ld.atlas.entry_of("goldt2020-fig2a").publication.name
+        'goldt2020'
+    """
 
     name: str
     citation: str
@@ -54,11 +63,22 @@ class Publication:
 class Published:
     """A published number, and the place in the run's dataset that it belongs to.
 
-    of: a variable of the dataset. at: coordinates there, the nearest is taken.
-    value: as it is printed, so that its last digit says how well it is known; "" where the
-        publication shows a curve without numbers.
-    within: the absolute margin that the source itself gives; None: that of the kind.
-    missed: why the number is known not to agree; "" where it should.
+    Attributes:
+        of: a variable of the dataset.
+        value: as it is printed, so that its last digit says how well it is known; "" where the
+            publication shows a curve without numbers.
+        at: coordinates in the dataset; the nearest is taken.
+        kind: printed in the text, stored in the authors' repository, read off a figure, a number of
+            our own, or shown as a curve without numbers.
+        source: where in the publication, in words.
+        certainty: "a" certain, "b" likely, "c" unsure.
+        within: the absolute margin that the source itself gives; None: that of the kind.
+        missed: why the number is known not to agree; "" where it should.
+
+    Example:
+        >>> number = ld.atlas.Published("eg", "0.0094", {"m": 2}, kind="printed")
+        >>> number.number, round(number.margin, 6)
+        (0.0094, 5e-05)
     """
 
     of: str
@@ -111,10 +131,18 @@ def numbers(
 class Panel:
     """A part of a picture: a variable against a coordinate, or a matrix.
 
-    of: the variable; `of_predicted` is drawn as a line, `of` as crosses with `of_error`, or as a
-        line where there is neither. x: its coordinate along the axis; None: a matrix is shown.
-    by: the coordinate along which curves differ. at: values of all others.
-    log: the axes that are logarithmic, "x", "y" or "xy". title: over the panel.
+    Attributes:
+        of: the variable; `of_predicted` is drawn as a line, `of` as crosses with `of_error`, or as
+            a line where there is neither.
+        x: its coordinate along the axis; None: a matrix is shown.
+        by: the coordinate along which curves differ.
+        at: values of all other coordinates.
+        log: the axes that are logarithmic, "x", "y" or "xy".
+        title: over the panel.
+
+    Example:
+        >>> ld.atlas.Panel("eg", "alpha", by="k", log="xy").by
+        'k'
     """
 
     of: str
@@ -129,12 +157,25 @@ class Panel:
 class Entry:
     """A published figure or table: how to make it again, and which numbers were published.
 
-    name: as on the command line. shows: what is to be seen, in one line.
-    mark, certainty: where the settings are from, and how sure that is.
-    settings: plain data, all that the run reads. quick: what replaces some of them for a run of
-        seconds. run: settings -> dataset; it knows nothing of what was published.
-    published: the numbers. panels: the picture. note: what is not known of the publication.
-    own_setting: the publication gives no data: the setting is ours.
+    Attributes:
+        name: as on the command line.
+        publication: where it is from.
+        shows: what is to be seen, in one line.
+        mark: where the settings are from: S the passage itself, C the authors' repository, A title,
+            abstract or opening, R memory, 2 somebody else's description; joined by "+".
+        certainty: how sure the settings are: "a" certain, "b" likely, "c" unsure.
+        settings: plain data, all that the run reads.
+        run: settings -> dataset; it knows nothing of what was published.
+        published: the numbers.
+        panels: the picture.
+        quick: what replaces some of the settings for a run of seconds.
+        note: what is not known of the publication.
+        own_setting: the publication gives no data: the setting is ours.
+
+    Example:
+        >>> entry = ld.atlas.entry_of("goldt2020-fig2a")
+        >>> entry.claim, entry.settings["lr"]
+        ('reproduces', 0.05)
     """
 
     name: str

@@ -19,6 +19,16 @@ NAMES = {
     "n": "input dimension",
     "lr": "learning rate",
     "noise": "standard deviation of the label noise",
+    "weight_decay": "weight decay",
+    "k_both": "student units",
+    "k_decay": "student units",
+    "c": "overlap of the teacher units",
+    "Delta": "variance of the label noise",
+    "delta": "balance of the layers",
+    "hidden": "neurons",
+    "alpha_scale": "scale of the network",
+    "share": "learning rate over the critical one",
+    "power": "power of d",
 }
 """What variables and coordinates are, where an entry says nothing else."""
 
@@ -71,7 +81,7 @@ def ensemble(
     if level == "chain":
         return ld.sweep(ld.simulate_chain, problem, rule, start, ts, n=n, **common)
     weights = lambda key: ld.weights_from_overlaps(key, start, n)
-    return ld.sweep(ld.simulate_sgd, problem, rule, weights, ts, weights=False, **common)
+    return ld.sweep(ld.simulate_sgd, problem, rule, weights, ts, keep_weights=False, **common)
 
 
 def mean_and_error(values: "xarray.DataArray", burn_in: float = 0.0) -> tuple[float, float]:

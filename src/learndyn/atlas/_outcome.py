@@ -18,8 +18,17 @@ _NAME_WIDTH = 44
 
 
 class Measured(NamedTuple):
-    """What a run found at one place: theory, measurement and its standard error, NaN where there
-    is none."""
+    """What a run found at one place; NaN where there is none.
+
+    Attributes:
+        predicted: by theory.
+        measured: in a simulation, or by following the dynamics.
+        error: standard error of a simulation.
+
+    Example:
+        >>> ld.atlas.Measured(predicted=0.5, measured=0.49, error=0.01).error
+        0.01
+    """
 
     predicted: float
     measured: float
@@ -29,12 +38,21 @@ class Measured(NamedTuple):
 class Row(NamedTuple):
     """A published number next to what was measured.
 
-    words, place: the variable's name and its coordinates, for people.
-    difference: of theory, or else of what was measured, to the published number; where there is
-        none, of what was measured to theory. In units of `unit`: "" (relative), "s.e." (standard
-        errors) or "absolute".
-    limit: up to which it agrees, in the same unit.
-    deviation: of a simulation from theory in standard errors; NaN where nothing was simulated.
+    Attributes:
+        words: the variable's name, for people.
+        place: its coordinates, for people.
+        published: the number and where it is from.
+        measured: what the run found.
+        difference: of theory, or else of what was measured, to the published number; where there is
+            none, of what was measured to theory.
+        limit: up to which the difference agrees.
+        unit: of both: "" (relative), "s.e." (standard errors) or "absolute".
+
+    Example:
+        >>> number = ld.atlas.Published("eg", "0.5")
+        >>> found = ld.atlas.Measured(float("nan"), 0.51, float("nan"))
+        >>> ld.atlas.Row("error", "K = 2", number, found, 0.02, 1e-4, "").agrees
+        False
     """
 
     words: str
@@ -52,6 +70,7 @@ class Row(NamedTuple):
 
     @property
     def deviation(self) -> float:
+        """By how many standard errors a simulation is off theory; NaN where none was run."""
         return _deviation(self.measured)
 
     @property
@@ -70,8 +89,18 @@ def _deviation(found: Measured) -> float:
 class Outcome:
     """The outcome of one entry's run.
 
-    entry: what was run. settings: with which settings. quick: whether at the small sizes.
-    dataset: what the run found. rows: published numbers next to it, one `Row` each.
+    Attributes:
+        entry: what was run.
+        settings: with which settings.
+        quick: whether at the small sizes.
+        changed: whether settings were changed by hand.
+        dataset: what the run found.
+        rows: published numbers next to it, one `Row` each.
+
+    Example:
+        >>> found = ld.atlas.reproduce("goldt2020-eq11-13", quick=True)
+        >>> found.table.sizes["quantity"], len(found.missed)
+        (10, 0)
     """
 
     entry: Entry
@@ -262,6 +291,12 @@ SYMBOLS = {
     "alpha": "α",
     "alpha_max": "α ≤",
     "delta": "δ",
+    "Delta": "Δ",
+    "k_both": "K",
+    "k_decay": "K",
+    "c": "T₁₂",
+    "alpha_scale": "α",
+    "hidden": "H",
     "gamma": "γ",
     "v_teacher": "v*",
     "t_max": "t ≤",

@@ -22,6 +22,9 @@ _LINE = 88
 _FEW = 24
 """Crosses along a curve, at most: enough to follow it, few enough to see the line under them."""
 
+_ROUNDING = 1e-16
+"""Values below this, over the largest, are rounding, and not shown on a logarithmic axis."""
+
 _CROSS: dict[str, Any] = {"markersize": 6, "markeredgewidth": 1.2, "zorder": 5}
 
 _LABEL = 34
@@ -51,7 +54,11 @@ def picture(found: Outcome) -> "Figure":
 
 
 def _is_drawn(found: Outcome, panel: Panel) -> bool:
-    return any(name in found.dataset for name in (panel.of, f"{panel.of}_predicted"))
+    """Whether the run has the variable, and the words that the panel selects."""
+    dataset = found.dataset
+    words = {name: x for name, x in panel.at.items() if isinstance(x, str)}
+    there = any(name in dataset for name in (panel.of, f"{panel.of}_predicted"))
+    return there and all(x in dataset[name].values for name, x in words.items())
 
 
 def _tell(figure: "Figure", found: Outcome, width: int) -> None:
@@ -97,7 +104,8 @@ def _draw_curves(ax: "Axes", found: Outcome, panel: Panel) -> list[tuple[float, 
         colour = palette[value]
         last = _draw_one(ax, found, panel, at, colour, looks)
         shown = [one for one in found.rows if _belongs(one.published, panel, at)]
-        circles = [(one.published.at[panel.x], one.published.number) for one in shown]
+        places = [(one.published.at[str(panel.x)], one.published.number) for one in shown]
+        circles = [place for place in places if _has_room(panel, *place)]
         if circles:
             looks["published"] = ax.plot(*np.transpose(circles), "o", **_circle(colour))[0]
         if panel.by is not None and np.isfinite(last):
@@ -114,14 +122,16 @@ def _draw_one(
 ) -> float:
     """One curve: its line and its crosses. Returns: its last value."""
     dataset, name = found.dataset, panel.of
-    theory = _selected(dataset[f"{name}_predicted"], at) if f"{name}_predicted" in dataset else None
-    run = _selected(dataset[name], at) if name in dataset else None
-    error = _selected(dataset[f"{name}_error"], at) if f"{name}_error" in dataset else None
+    theory, run, error = (
+        _selected(dataset[one], at) if one in dataset else None
+        for one in (f"{name}_predicted", name, f"{name}_error")
+    )
     crossed = run is not None and (theory is not None or error is not None)
-    line = theory if theory is not None else run
+    line: Any = theory if theory is not None else run
     if theory is not None or not crossed:
         looks["theory"] = ax.plot(line[panel.x], line, color=colour, zorder=2)[0]
     if crossed:
+        assert run is not None
         places = _thinned(np.asarray(run[panel.x]), "x" in panel.log)
         x, y = np.asarray(run[panel.x])[places], np.asarray(run)[places]
         bars = None if error is None else np.asarray(error)[places]
@@ -149,6 +159,11 @@ def _belongs(published: Published, panel: Panel, at: dict) -> bool:
         return False
     others = {name: x for name, x in published.at.items() if name != panel.x}
     return all(name in at and at[name] == value for name, value in others.items())
+
+
+def _has_room(panel: Panel, x: float, y: float) -> bool:
+    """Whether a point has a place on logarithmic axes; elsewhere it would push the layout away."""
+    return ("x" not in panel.log or x > 0) and ("y" not in panel.log or y > 0)
 
 
 def _circle(colour: Any) -> dict[str, Any]:
@@ -187,6 +202,8 @@ def _set_axes(ax: "Axes", first: Any, panel: Panel) -> None:
         ax.set_xscale("log")
     if "y" in panel.log:
         ax.set_yscale("log", nonpositive="mask")
+        low, high = ax.get_ylim()
+        ax.set_ylim(bottom=max(low, _ROUNDING * high))
     values = np.asarray(first[panel.x])
     if values.size <= _FEW:
         ax.margins(x=0.04)

@@ -13,14 +13,23 @@ def reproduce(
 ) -> Outcome:
     """Run a published figure again, and put what was published next to what is measured.
 
-    name: of an entry, such as "goldt2020-fig2a"; `entries` lists them.
-    quick: smaller sizes, shorter times and fewer runs, for an answer in seconds.
-    settings: values in place of the entry's; published numbers then no longer belong to the run,
-        and the outcome says so.
+    Args:
+        name: of an entry, such as "goldt2020-fig2a"; `entries` lists them.
+        quick: smaller sizes, shorter times and fewer runs, for an answer in seconds.
+        settings: values in place of the entry's; published numbers then no longer belong to the
+            run, and the outcome says so.
 
-    Returns: an `Outcome` with `.dataset`, `.table` and `.figure()`.
-    Raises: ValueError for a name that is not in the atlas or a setting that the entry does not
-        have; what the levels raise for settings that make no sense.
+    Returns:
+        An `Outcome` with `.dataset`, `.table` and `.figure()`.
+
+    Raises:
+        ValueError: for a name that is not in the atlas or a setting that the entry does not have,
+            and what the levels raise for settings that make no sense.
+
+    Example:
+        >>> found = ld.atlas.reproduce("goldt2020-eq11-13")
+        >>> round(float(found.dataset.ratio_erf.sel(m=2, l=0, lr=0.05)), 3)
+        1.022
     """
     entry = entry_of(name)
     given = dict(settings or {})

@@ -18,7 +18,21 @@ FIELDS = ("Q", "R", "T", "v", "v_teacher")
 
 
 def start(name: str) -> "learndyn.Overlaps":
-    """The stored initial state of this name. Raises: KeyError for one that is not stored."""
+    """The stored initial state of this name.
+
+    Args:
+        name: such as "goldt2020-fig2b"; `starts.json` has them.
+
+    Returns:
+        `Overlaps`: Q, R, T and both second layers.
+
+    Raises:
+        KeyError: for a name that is not stored.
+
+    Example:
+        >>> ld.atlas.start("goldt2020-fig2b").R.shape
+        (5, 2)
+    """
     import learndyn as ld
 
     return ld.Overlaps(**json.loads(FILE.read_text())[name])
@@ -29,8 +43,20 @@ def drawn_start(
 ) -> "learndyn.Overlaps":
     """The overlaps of random weights: how the stored states were made.
 
-    in_span: rows of the student are random unit vectors in the span of an orthonormal teacher.
-    options: those of `ld.init_weights`, such as scale and v_teacher.
+    Args:
+        seed: of the weights.
+        n: input dimension.
+        k: student units.
+        m: teacher units.
+        in_span: rows of the student are random unit vectors in the span of an orthonormal teacher.
+        options: those of `ld.init_weights`, such as scale and v_teacher.
+
+    Returns:
+        `Overlaps` of these weights.
+
+    Example:
+        >>> ld.atlas.drawn_start(seed=0, n=784, k=5, m=2).R.shape
+        (5, 2)
     """
     import jax
     import numpy as np

@@ -30,6 +30,8 @@ from learndyn.averages._samples import at_rest as at_rest
 from learndyn.averages._samples import clean_teacher_output as clean_teacher_output
 from learndyn.averages._samples import is_linear_in_error as is_linear_in_error
 from learndyn.averages._samples import needs_zeta_node as needs_zeta_node
+from learndyn.averages._seen import seen_averages as seen_averages
+from learndyn.averages._seen import seen_state as seen_state
 from learndyn.averages._series import SeriesAverages as SeriesAverages
 from learndyn.averages._series import at_level as at_level
 from learndyn.averages._symmetry import SymmetryWarning as SymmetryWarning

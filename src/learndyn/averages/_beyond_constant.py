@@ -128,6 +128,7 @@ def _has_own_averages(problem: Problem, rule: AbstractRule | None) -> bool:
         and is_linear_in_error(problem, rule)
         and not problem.overrides("label", "teacher_output", "student_output")
         and (rule is None or rule.has_closed_form)
+        and (rule is None or not (rule.draws or rule.is_episode))
     )
 
 

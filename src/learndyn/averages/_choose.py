@@ -48,6 +48,14 @@ def choose_averages(
 
     Raises:
         ValueError: for an unknown option, or "closed" where there is no closed form.
+
+    Example:
+        >>> rule = ld.SGD(lr=0.5)
+        >>> averages.choose_averages(ld.Problem(), 1, 1, rule=rule, biases=False)
+        ClosedForm()
+        >>> tanh = ld.Problem(ld.Tanh(), ld.Tanh())
+        >>> type(averages.choose_averages(tanh, 1, 1, rule=rule, biases=False)).__name__
+        'SeriesAverages'
     """
     if isinstance(averages, AbstractAverages):
         return averages
@@ -79,6 +87,7 @@ def choose_nodes(
     biases: bool,
     nodes: AbstractNodes | str | Any = None,
     reach: float | None = None,
+    more: int = 0,
 ) -> NodeAverages:
     """Averages over nodes, which are there for every problem.
 
@@ -90,9 +99,17 @@ def choose_nodes(
         nodes: None: a lattice for smooth problems of at most five dimensions, else quasi-Monte
             Carlo, both closed under the problem's symmetries.
         reach: as for `choose_averages`.
+        more: further dimensions of nodes.
 
     Raises:
         ValueError: for anything else than nodes.
+
+    Example:
+        >>> problem, start = ld.Problem(), ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> gauss = averages.GaussHermite(20)
+        >>> ready = averages.choose_nodes(problem, 1, 1, biases=False, nodes=gauss)
+        >>> round(float(ready.generalisation_error(problem, start)), 4)
+        0.1788
     """
     if nodes is not None and not isinstance(nodes, AbstractNodes):
         raise ValueError(
@@ -100,7 +117,7 @@ def choose_nodes(
             f"QuasiMonteCarlo(...) or MonteCarlo(...); got {nodes!r}."
         )
     exact_error = nodes is None and has_closed_form(problem, biases=biases)
-    keywords = {"biases": biases, "exact_error": exact_error, "reach": reach}
+    keywords = {"biases": biases, "exact_error": exact_error, "reach": reach, "more": more}
     return node_averages(problem, k, m, rule=rule, nodes=nodes, **keywords)
 
 

@@ -1,31 +1,41 @@
 """Closed forms behind one face, wherever activations, loss and rule declare them."""
 
+from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn.averages._types import AbstractAverages, half_square
 from learndyn.integrals import erf
 from learndyn.integrals.rescaled import Rescaled
-from learndyn.problems import Layers, Problem, are_same, declared, error_function, squared_scale
-from learndyn.rules import AbstractRule, FieldAverages
+from learndyn.problems import Problem, are_same, declared, error_function, squared_scale
+from learndyn.rules import AbstractRule, ErrorSignal, FieldAverages, Seen
 from learndyn.states import Overlaps
 
 
 class ClosedForm(AbstractAverages):
-    """Closed-form averages; see `has_closed_form` for where they exist."""
+    """Closed-form averages; see `has_closed_form` for where they exist.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> round(float(averages.ClosedForm().generalisation_error(ld.Problem(), start)), 6)
+        0.178845
+    """
 
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
     ) -> FieldAverages:
-        c, k, u = state.covariance, state.k, state.output_weights
+        c, k = state.covariance, state.k
         integrals = _integrals(problem, k)
-        g, phi = integrals.first_layer(c, u, k, problem.noise**2)
-        h = integrals.pair(c)[:k] @ u
-        return rule_averages(
-            problem, rule, FieldAverages(g, phi, h, jnp.full((k,), jnp.nan)), state.layers
-        )
+
+        def signal(state: Overlaps) -> FieldAverages:
+            u = state.output_weights
+            g, phi = integrals.first_layer(c, u, k, problem.noise**2)
+            return FieldAverages(g, phi, integrals.pair(c)[:k] @ u, jnp.full((k,), jnp.nan))
+
+        return rule_averages(problem, rule, signal, state)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         u = state.output_weights
@@ -43,6 +53,13 @@ def has_closed_form(problem: Problem, rule: AbstractRule | None = None, *, biase
         problem: the teacher-student problem.
         rule: None: for the generalisation error alone.
         biases: whether there are biases.
+
+    Example:
+        >>> averages.has_closed_form(ld.Problem(), ld.SGD(lr=0.5), biases=False)
+        True
+        >>> tanh = ld.Problem(ld.Tanh(), ld.Tanh())
+        >>> averages.has_closed_form(tanh, ld.SGD(lr=0.5), biases=False)
+        False
     """
     return takes_error_signal(problem, rule) and _integrals(problem, 1) is not None and not biases
 
@@ -54,22 +71,30 @@ def takes_error_signal(problem: Problem, rule: AbstractRule | None) -> bool:
         squared_scale(problem.loss) is not None
         and not problem.has_multi_index_teacher
         and not problem.overrides("student_output", "teacher_output", "label")
-        and (rule is None or _follows(problem, rule))
+        and (rule is None or rule.follows(problem))
     )
 
 
 def rule_averages(
-    problem: Problem, rule: AbstractRule, signal: FieldAverages, layers: Layers
+    problem: Problem,
+    rule: AbstractRule,
+    signal: Callable[[Overlaps], FieldAverages],
+    state: Overlaps,
 ) -> FieldAverages:
-    """The rule's averages from those of the error signal.
+    """The rule's averages from those of the error signal, a function of the state.
 
     Raises: ValueError for a rule whose `closed_form` returns nothing.
     """
     scale = squared_scale(problem.loss)
-    if scale not in (None, 1.0):
-        G, Phi, h, f, _ = signal
-        signal = FieldAverages(scale * G, scale**2 * Phi, scale * h, scale * f)
-    averages = rule.closed_form(signal, layers)
+
+    def at(v: Float[Array, " k"]) -> FieldAverages:
+        found = signal(eqx.tree_at(lambda s: s.v, state, v))
+        if scale in (None, 1.0):
+            return found
+        G, Phi, h, f, _ = found
+        return FieldAverages(scale * G, scale**2 * Phi, scale * h, scale * f)
+
+    averages = rule.closed_form_of(ErrorSignal(at, state.layers, Seen(state.Q, state.R)))
     if averages is None:
         raise ValueError(
             f"{type(rule).__name__}.closed_form must return averages; got None. Remove it, and "
@@ -92,10 +117,6 @@ def closed_form(problem: Problem, rule: AbstractRule | None = None, *, biases: b
             "GaussHermite or QuasiMonteCarlo."
         )
     return ClosedForm()
-
-
-def _follows(problem: Problem, rule: AbstractRule) -> bool:
-    return rule.has_closed_form and not problem.overrides(*rule.reads)
 
 
 def _integrals(problem: Problem, k: int) -> Any:

@@ -183,6 +183,13 @@ def averages_error(
         rule: the learning rule.
         state: the overlaps, dimensionless.
         averages: those whose error is asked for; None chooses, as `solve_ode` does.
+
+    Example:
+        >>> problem, rule = ld.Problem(), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> ready = averages.choose_averages(problem, 1, 1, rule=rule, biases=False)
+        >>> float(averages.averages_error(problem, rule, start, ready))
+        0.0
     """
     of = lambda a: sampled(a.field_averages(problem, rule, state), state)
     return jnp.max(

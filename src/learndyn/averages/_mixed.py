@@ -37,9 +37,9 @@ chance."""
 
 
 _FALLS = 20.0
-"""By so much at most errors are taken to fall from the coarser series where a second derivative
-jumps, by 8 on average: an agreement with the finer series by chance is then not believed. Errors of
-units that are smooth between their kinks fall faster."""
+"""The largest factor by which errors are taken to fall from the coarser series where a second
+derivative jumps; it is 8 on average. An agreement with the finer series by chance is not believed.
+Errors of units that are smooth between their kinks fall faster."""
 
 
 class MixedAverages(AbstractAverages):
@@ -73,7 +73,8 @@ class MixedAverages(AbstractAverages):
         found = mixed.error_averages(*units, state.covariance, state.output_weights, self.series)
         signal = FieldAverages(found.G, jnp.zeros((k, k)), found.h, found.f)
         products = self.products.field_averages(problem, rule, state).Phi
-        return rule_averages(problem, rule, signal, state.layers)._replace(Phi=products)
+        found = rule_averages(problem, rule, lambda state: signal, state)
+        return found._replace(Phi=products)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         u = state.output_weights
@@ -148,7 +149,7 @@ def mixed_averages(
     rule: None: for the generalisation error alone. reach: the largest standard deviation of a
     field, for the nodes; None: 1.
     """
-    if not takes_error_signal(problem, rule):
+    if not takes_error_signal(problem, rule) or (rule is not None and rule.needs_other_layers):
         return None
     student = kinked_part(problem.student)
     teacher = None if student is None else kinked_part(problem.teacher)
@@ -185,7 +186,10 @@ def mixed_averages(
 def _one_unit_products(
     problem: Problem, k: int, m: int, rule: AbstractRule
 ) -> SplitQuadrature | None:
-    """For two fields, an integral over both in pieces is better than nodes."""
+    """The rule for products of one student and one teacher unit; None for others.
+
+    For two fields an integral over both, in pieces, is better than nodes.
+    """
     found = places(problem, rule) if (k, m) == (1, 1) else None
     return None if found is None else SplitQuadrature(found)
 

@@ -9,17 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from learndyn._numerics.psd_root import scaled_root
 from learndyn.averages._closed import ClosedForm
 from learndyn.averages._roots import field_root
-from learndyn.averages._samples import labels, modulations, sum_errors, sum_fields
+from learndyn.averages._samples import Rest, labels, modulations, sum_errors, sum_fields
+from learndyn.averages._seen import seen_state
 from learndyn.averages._types import AbstractAverages
 from learndyn.problems import Layers, Problem, regularity
-from learndyn.rules import AbstractRule, FieldAverages, Modulation
+from learndyn.rules import AbstractRule, FieldAverages, Modulation, Seen
 from learndyn.states import Overlaps
 
 Observable = Callable[[Array, Array, Modulation], Array]
 Sum = Callable[..., Any]
-"""(problem, rule, fields, centred fields, zeta, weight, layers) -> a tree of averages."""
+"""(problem, rule, fields, centred fields, rest, weight, layers) -> a tree of averages."""
 
 Nodes = tuple[Array, Array]
 """(replicates, points, dims) and (points,), or (replicates, points) where weights differ."""
@@ -50,8 +52,18 @@ class NodeAverages(AbstractAverages):
         score, smooth, still_labels, smooth_student: which derivatives are right, see above.
         exact_error: whether eg is taken in closed form, which it may have where the rule has none.
         for_label: whether nodes are made for the label, so that the teacher's fields come first.
+        draws: how many of the dimensions, the last ones, are a rule's own numbers.
+        copies: how many samples a node is, one after the other, for a rule that takes episodes.
         coarsest_nodes, coarse, fine: coarser and finer sets of nodes and weights, whose differences
             tell the error where there is but one replicate.
+
+    Example:
+        >>> problem, start = ld.Problem(), ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> gauss = averages.GaussHermite(20)
+        >>> ready = averages.choose_nodes(problem, 1, 1, biases=False, nodes=gauss)
+        >>> exact = ld.generalisation_error(problem, start)
+        >>> bool(abs(ready.generalisation_error(problem, start) - exact) < 1e-4)
+        True
     """
 
     z: Float[Array, "replicates points dims"]
@@ -64,6 +76,8 @@ class NodeAverages(AbstractAverages):
     still_labels: bool = eqx.field(static=True, default=False)
     smooth_student: bool = eqx.field(static=True, default=False)
     for_label: bool = eqx.field(static=True, default=False)
+    draws: int = eqx.field(static=True, default=0)
+    copies: int = eqx.field(static=True, default=1)
     coarsest_nodes: Nodes | None = None
 
     def field_averages(
@@ -117,16 +131,26 @@ class NodeAverages(AbstractAverages):
     ) -> Float[Array, "q q"]:
         """Covariance over samples of observable(lam, rho, modulation), a vector of length q.
 
-        Exact in the label noise for observables up to second degree in the modulation.
+        Exact in the label noise for observables up to second degree in the modulation. Of a rule
+        that takes episodes: of the mean over the samples of an episode. rho are the teacher's
+        fields of the student's input, which may be noisy.
         """
-        z, zeta, weight = self._split(state)
-        root, layers = field_root(state, student_first=self._student_first), state.layers
+        z, rest, weight = self._split(rule, state)
+        seen, layers = seen_state(rule, state), state.layers
+        root = field_root(seen, student_first=self._student_first)
         f = z @ root.matrix().T
         lam, rho = f[:, : state.k], f[:, state.k :]
+        along = rho
+        if rule.input_noise is not None:
+            told, left = _noisy_teacher(rule.input_noise, state, root.inverse())
+            along = z @ told.T + rest.draws @ left.T
         mean, second = jnp.zeros(()), jnp.zeros(())
-        for probability, y in labels(problem, rule, rho, zeta, layers, points=3):
-            found = modulations(problem, rule, lam, y, layers)
-            value = jax.vmap(observable)(lam, rho, found)
+        for probability, y in labels(problem, rule, rho, rest.zeta, layers, points=3):
+            found = modulations(problem, rule, lam, y, layers, rest)
+            value = jax.vmap(observable)(lam, along, found)
+            if self.copies > 1:
+                value = value.reshape(-1, self.copies, value.shape[1]).mean(axis=1)
+                weight = weight.reshape(-1, self.copies).sum(axis=1)
             weighted = value * (weight * probability)[:, None]
             mean = mean + jnp.sum(weighted, axis=0)
             second = second + weighted.T @ value
@@ -159,7 +183,7 @@ class NodeAverages(AbstractAverages):
     def _sum(
         self, of: Sum, problem: Problem, rule: AbstractRule | None, state: Overlaps, *, score: bool
     ) -> Any:
-        nodes = self._split(state)
+        nodes = self._split(rule, state)
         if self.smooth and not score:
             return _smooth_average(of, problem, rule, state, nodes)
         if score:
@@ -167,24 +191,42 @@ class NodeAverages(AbstractAverages):
         if self.still_labels:
             smooth = self.smooth_student
             return _still_average(of, problem, rule, state, nodes, smooth=smooth)
-        z, zeta, weight = nodes
+        z, rest, weight = nodes
         f = z @ field_root(state, student_first=True).matrix().T
-        return of(problem, rule, f, f, zeta, weight, state.layers)
+        return of(problem, rule, f, f, rest, weight, state.layers)
 
     @property
     def _student_first(self) -> bool:
         return not self.for_label and (self.smooth or self.score or not self.still_labels)
 
     def _split(
-        self, state: Overlaps
-    ) -> tuple[Float[Array, "p d"], Float[Array, " p"], Float[Array, " p"]]:
-        """White fields, label noise and weights of all nodes."""
+        self, rule: AbstractRule | None, state: Overlaps
+    ) -> tuple[Float[Array, "p d"], Rest, Float[Array, " p"]]:
+        """White fields, label noise and more, and weights of the samples of all nodes."""
         replicates, points, dims = self.z.shape
-        d = state.k + state.m
-        nodes = self.z.reshape(replicates * points, dims)
-        zeta = nodes[:, d] if dims > d else jnp.zeros(len(nodes))
-        weight = jnp.broadcast_to(self.weight / replicates, (replicates, points))
-        return nodes[:, :d], zeta, weight.ravel()
+        d, dims = state.k + state.m, dims // self.copies
+        nodes = self.z.reshape(-1, dims)
+        zeta = nodes[:, d] if dims - self.draws > d else jnp.zeros(len(nodes))
+        weight = jnp.broadcast_to(self.weight / replicates, (replicates, points)).ravel()
+        weight = jnp.repeat(weight / self.copies, self.copies) if self.copies > 1 else weight
+        reads = rule is not None and rule.needs_overlaps
+        seen = Seen(state.Q, state.R) if reads else None
+        return nodes[:, :d], Rest(zeta, nodes[:, dims - self.draws :], seen), weight
+
+
+def _noisy_teacher(
+    std: Array, state: Overlaps, inverse: Float[Array, "d d"]
+) -> tuple[Float[Array, "m d"], Float[Array, "m m"]]:
+    """A and L with A z + L a the teacher's fields of noisy inputs, a ~ N(0, 1), where S z are the
+    fields of a sample, those of the student noisy as well.
+
+    inverse: of S.
+    """
+    factor = 1.0 + std**2
+    # Conditioning of Gaussian numbers
+    told = jnp.concatenate([factor * state.R.T, state.T], axis=1) @ inverse.T
+    rest, _ = scaled_root(factor * state.T - told @ told.T, jnp.diagonal(state.T))
+    return told, rest
 
 
 def _difference(of: Sum, reference: Problem) -> Sum:
@@ -200,9 +242,9 @@ def _smooth_average(
     of: Sum, problem: Problem, rule: AbstractRule | None, state: Overlaps, nodes: Any
 ) -> Any:
     """Where all fields move and nothing jumps."""
-    z, zeta, weight = nodes
+    z, rest, weight = nodes
     root = field_root(state, student_first=True).matrix()
-    still = _Still(None, None, zeta, weight, state.layers)
+    still = _Still(None, None, rest, weight, state.layers)
     return _moving_average(of, state.covariance, root, (problem, rule, z, still))
 
 
@@ -216,7 +258,7 @@ def _still_average(
     smooth: bool,
 ) -> Any:
     """Where the student's fields move, given the teacher's, which stay, with their labels."""
-    (z, zeta, weight), k = nodes, state.k
+    (z, own, weight), k = nodes, state.k
     frozen = jax.lax.stop_gradient(state)
     root = field_root(state, student_first=False)
     still_root = jax.lax.stop_gradient(root.first), jax.lax.stop_gradient(root.first_inverse)
@@ -229,7 +271,7 @@ def _still_average(
     # The label stays with rho + b_teacher, of which the centred field is a part.
     centred = rho if shift is None else rho - shift
     mean = centred @ root.regression().T
-    still = _Still(mean, (rho, centred), zeta, weight, layers)
+    still = _Still(mean, (rho, centred), own, weight, layers)
     if not smooth:
         return still.average(of, problem, rule, z[:, :k] @ root.rest.T)
     rest = state.Q - root.mixing @ root.mixing.T
@@ -245,7 +287,7 @@ def _scored_average(
     student_first: bool,
 ) -> Any:
     """Where no field moves and weights do."""
-    z, zeta, weight = nodes
+    z, rest, weight = nodes
     frozen = jax.lax.stop_gradient(state)
     root = field_root(frozen, student_first=student_first)
     change = state.covariance - frozen.covariance
@@ -258,7 +300,7 @@ def _scored_average(
     f = z @ root.matrix().T
     # With the score the measure moves with b, and centred fields do not.
     centred = f if shift is None else f - shift
-    return of(problem, rule, f, centred, zeta, weight, layers)
+    return of(problem, rule, f, centred, rest, weight, layers)
 
 
 def _score(
@@ -278,11 +320,11 @@ def _score(
 
 class _Still(NamedTuple):
     """What stays while fields move: their means (p, r), further fields, as evaluated and centred,
-    label noise, weights and layers. None: means of 0, no further fields."""
+    the samples' other numbers, weights and layers. None: means of 0, no further fields."""
 
     mean: Float[Array, "p r"] | None
     others: tuple[Array, Array] | None
-    zeta: Float[Array, " p"]
+    rest: Rest
     weight: Float[Array, " p"]
     layers: Layers
 
@@ -291,7 +333,7 @@ class _Still(NamedTuple):
         both = (f, f)
         if self.others is not None:
             both = tuple(jnp.concatenate([f, x], axis=1) for x in self.others)
-        return of(problem, rule, *both, self.zeta, self.weight, self.layers)
+        return of(problem, rule, *both, self.rest, self.weight, self.layers)
 
 
 @eqx.filter_custom_jvp

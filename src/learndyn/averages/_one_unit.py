@@ -50,7 +50,9 @@ class HalfPlanes(AbstractOneUnit):
         self, problem: Problem, rule: AbstractRule, state: Overlaps, outside: Scalar
     ) -> FieldAverages:
         v, q, (s, r, t, k) = state.v[0], state.Q[0, 0], _wedge(problem, state, outside)
-        found = declared(problem.loss, "wedge_averages")(s, r, t, k)
+        of_slope = rule.wedge_averages(problem)
+        assert of_slope is not None, "`learns_half_plane` has asked for them"
+        found = of_slope(s, r, t, k)
         # From phi = v lambda and rho sign v* to the fields themselves.
         student, teacher = v * found.student, jnp.sign(state.v_teacher[0]) * found.teacher
         overlap = state.R[0, 0]
@@ -64,7 +66,7 @@ class HalfPlanes(AbstractOneUnit):
             fields=jnp.stack([with_student, with_teacher])[None],
         )
         averages = rule.closed_form(signal, state.layers)
-        assert averages is not None, "`learns_half_plane` has asked for a closed form"
+        assert averages is not None, "a rule with averages of its slope has a closed form"
         return averages
 
     def error_at(self, problem: Problem, state: Overlaps, outside: Scalar) -> Scalar:
@@ -82,17 +84,23 @@ class HalfPlanes(AbstractOneUnit):
 
 
 def learns_half_plane(problem: Problem, rule: AbstractRule | None, *, biases: bool) -> bool:
-    """Whether a linear unit learns the sign of one field by a loss with closed forms: Hebb,
-    Perceptron or AdaTron, no biases, and a rule that declares its closed form."""
+    """Whether a linear unit without bias learns the sign of one field by a slope at the output with
+    closed forms: that of the loss Hebb, Perceptron or AdaTron, or a rule's own."""
     return (
         isinstance(problem.student, Linear)
         and problem.is_classification
-        and declared(problem.loss, "wedge_averages") is not None
+        and _slope_averages(problem, rule) is not None
         and not biases
         and _labels_a_half_plane(problem)
         and not problem.overrides("student_output", "teacher_output", "label")
-        and (rule is None or (rule.has_closed_form and not problem.overrides(*rule.reads)))
     )
+
+
+def _slope_averages(problem: Problem, rule: AbstractRule | None) -> Any:
+    """Closed-form averages of the slope that `rule` follows; None where there are none."""
+    if rule is None:
+        return declared(problem.loss, "wedge_averages")
+    return rule.wedge_averages(problem)
 
 
 def outside_of(state: Overlaps) -> Float[Array, ""]:

@@ -40,15 +40,18 @@ class PiecewiseLinearAverages(AbstractAverages):
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
     ) -> FieldAverages:
-        found = first_layer(
-            self.student,
-            self.teacher,
-            *_fields(state, self.biases),
-            state.k,
-            problem.noise**2,
-            _resolution(self.level),
-        )
-        return rule_averages(problem, rule, FieldAverages(*found), state.layers)
+        def signal(state: Overlaps) -> FieldAverages:
+            found = first_layer(
+                self.student,
+                self.teacher,
+                *_fields(state, self.biases),
+                state.k,
+                problem.noise**2,
+                _resolution(self.level),
+            )
+            return FieldAverages(*found)
+
+        return rule_averages(problem, rule, signal, state)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         c, b, u = _fields(state, self.biases)

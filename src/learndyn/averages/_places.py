@@ -79,6 +79,7 @@ class Places(NamedTuple):
         """Where the label's distribution is not smooth, in rho."""
         found = [jnp.asarray(self.in_label, float)]
         for place, steepness in self.steepness:
+            # The smallest divisor, so that a flat label has its places infinitely far away.
             size = jnp.maximum(jnp.abs(layers.v_teacher[0]) * steepness, 1e-300)
             found.append(place + _LAYER * problem.noise / size * jnp.array([-1.0, 1.0]))
         return jnp.concatenate(found) - _bias(layers)
@@ -164,7 +165,8 @@ def _in_field(problem: Problem, rule: AbstractRule) -> tuple[float, ...]:
 
     def at(y: float, name: str) -> Callable:
         def one(lam: Array) -> Array:
-            sample = Sample(lam[None], jnp.asarray(y, lam.dtype))
+            one = jnp.ones((), lam.dtype)
+            sample = Sample(lam[None], y * one, jnp.zeros(0), one)
             return getattr(rule.modulation(problem, sample, layers), name)[0]
 
         return jnp.vectorize(one)
@@ -245,6 +247,7 @@ def _jumps_in_zeta(teacher: MultiIndex) -> bool:
 def _uses_zeta(teacher: MultiIndex) -> bool:
     """Whether f(rho, zeta) depends on zeta, at some of many random fields."""
     rng = np.random.default_rng(0)
+    # At 256 fields, three times as wide as a N(0, 1) field, 16 values of zeta each are compared.
     rho, zeta = rng.normal(size=(256, 1)) * 3.0, rng.normal(size=(256, 1, 1)) * np.ones((1, 16, 1))
     zeta = zeta + rng.normal(size=(1, 16, 1))
     values = evaluate(

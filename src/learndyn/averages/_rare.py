@@ -130,6 +130,7 @@ def _rare_event(y: np.ndarray) -> Callable:
     squares = np.sort((y - mean) ** 2)[::-1]
     cumulative = np.cumsum(squares)
     least = squares[np.searchsorted(cumulative, _VARIANCE * cumulative[-1])] * (1 - _SAME)
+    # Labels that are all the same have no rare ones: 1e-300 stands for a square above zero.
     return lambda y: (y - mean) ** 2 >= max(least, 1e-300)
 
 

@@ -1,4 +1,7 @@
-"""Sums over nodes of what one sample contributes: labels, modulations and errors."""
+"""Sums over nodes of what one sample, or one episode of samples, contributes: labels, modulations
+and errors."""
+
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -7,12 +10,22 @@ import numpy as np
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, Float
 
+from learndyn._checks import is_concrete
 from learndyn.problems import Layers, MultiIndex, Problem, Sign, is_squared
-from learndyn.rules import AbstractRule, Modulation, Sample
+from learndyn.rules import AbstractRule, Modulation, Sample, Seen
 
 _ZETA_STEP = 1 / 16
 """Spacing of the label noise's lattice: the error of the trapezoidal rule for smooth f falls like
 exp(-2 pi**2 / spacing**2), far below rounding, and 257 points meet a jump to 2 %."""
+
+
+class Rest(NamedTuple):
+    """What samples have besides their fields: label noise, the rule's own numbers, and the overlaps
+    that it reads (None: none)."""
+
+    zeta: Float[Array, " p"]
+    draws: Float[Array, "p draws"]
+    seen: Seen | None = None
 
 
 def sum_fields(
@@ -20,19 +33,22 @@ def sum_fields(
     rule: AbstractRule,
     f: Float[Array, "p d"],
     centred: Float[Array, "p d"],
-    zeta: Float[Array, " p"],
+    rest: Rest,
     weight: Float[Array, " p"],
     layers: Layers,
 ) -> tuple[Float[Array, "k d"], Float[Array, "k k"], Float[Array, " k"], Float[Array, " k"]]:
     """<F_i f_c>, <F_i F_k>, <H_i> and <F_i>, with samples at fields f.
 
     `centred` has the value of f; it stands apart because f may carry derivatives with respect to
-    the biases, and centred fields do not.
+    the biases, and centred fields do not. Of episodes, whose samples follow one another, all
+    averages are means over the samples.
     """
+    if rule.is_episode:
+        weight = _episode_weights(rule, weight)
     k, d = len(layers.v), f.shape[1]
     fields, phi, h, mean = (jnp.zeros(shape) for shape in ((k, d), (k, k), k, k))
-    for probability, y in labels(problem, rule, f[:, k:], zeta, layers):
-        found = modulations(problem, rule, f[:, :k], y, layers)
+    for probability, y in labels(problem, rule, f[:, k:], rest.zeta, layers):
+        found = modulations(problem, rule, f[:, :k], y, layers, rest)
         weighted = found.c * (weight * probability)[:, None]
         fields += weighted.T @ centred
         phi += weighted.T @ found.c
@@ -41,12 +57,21 @@ def sum_fields(
     return fields, phi, h, mean
 
 
+def _episode_weights(rule: AbstractRule, weight: Float[Array, " p"]) -> Float[Array, " p"]:
+    """Weights of samples, whose derivatives are those of their densities, as weights of episodes:
+    the density of an episode is the product of those of its samples."""
+    of_samples = weight.reshape(-1, int(rule.batch_size))
+    still = jax.lax.stop_gradient(of_samples)
+    change = 1.0 + jnp.sum((of_samples - still) / still, axis=1, keepdims=True)
+    return (still * change).ravel()
+
+
 def sum_errors(
     problem: Problem,
     rule: AbstractRule | None,
     f: Float[Array, "p d"],
     centred: Float[Array, "p d"],
-    zeta: Float[Array, " p"],
+    rest: Rest,
     weight: Float[Array, " p"],
     layers: Layers,
 ) -> Float[Array, ""]:
@@ -66,10 +91,23 @@ def modulations(
     lam: Float[Array, "p k"],
     y: Float[Array, " p"],
     layers: Layers,
+    rest: Rest | None = None,
 ) -> Modulation:
-    """The rule's modulation of each sample."""
-    own = layers.of_student
-    return jax.vmap(lambda lam, y: rule.modulation(problem, Sample(lam, y), own))(lam, y)
+    """The rule's modulation of each sample, as n -> infinity: |x|**2/n = 1. rest: None for a rule
+    that neither draws nor reads overlaps."""
+    own, one = layers.of_student, jnp.ones_like(y)
+    draws, seen = (jnp.zeros((len(y), 0)), None) if rest is None else (rest.draws, rest.seen)
+    if not rule.is_episode:
+        return rule.modulations(problem, Sample(lam, y, draws, one, seen), own)
+
+    def apart(x: Array) -> Array:
+        return x.reshape(len(y) // int(rule.batch_size), int(rule.batch_size), *x.shape[1:])
+
+    def episode(samples: Sample) -> Modulation:
+        return rule.modulations(problem, samples._replace(overlaps=seen), own)
+
+    samples = Sample(apart(lam), apart(y), apart(draws), apart(one))
+    return Modulation(*(x.reshape(lam.shape) for x in jax.vmap(episode)(samples)[:2]))
 
 
 def clean_teacher_output(
@@ -88,6 +126,7 @@ def clean_teacher_output(
     def averaged(one_rho: Float[Array, " m"]) -> Float[Array, ""]:
         return density @ jax.vmap(problem.teacher, (None, 0))(one_rho, zeta)
 
+    # Batches of 1024 fields bound the memory, whatever the number of nodes.
     return jax.lax.map(averaged, rho, batch_size=min(1024, len(rho)))
 
 
@@ -98,6 +137,8 @@ def needs_zeta_node(problem: Problem, rule: AbstractRule | None = None) -> bool:
     """
     if problem.has_multi_index_teacher or problem.overrides("label"):
         return True
+    if rule is not None and rule.is_episode:
+        return True  # a sum over the labels of all its samples would be long
     if problem.is_classification:
         return False
     return not is_squared(problem.loss) or not is_linear_in_error(problem, rule)
@@ -108,6 +149,9 @@ def has_zeta_node(problem: Problem, rule: AbstractRule | None, m: int) -> bool:
     use it."""
     if problem.has_multi_index_teacher and not problem.overrides("label"):
         return uses_zeta(problem.teacher, m)
+    if rule is not None and rule.is_episode and not problem.overrides("label"):
+        noises = problem.noise, problem.flip
+        return not is_concrete(noises) or any(np.any(np.asarray(x) > 0) for x in noises)
     return needs_zeta_node(problem, rule)
 
 
@@ -127,6 +171,7 @@ def is_linear_in_error(problem: Problem, rule: AbstractRule | None) -> bool:
 
 def at_rest(problem: Problem, rule: AbstractRule) -> tuple[Problem, AbstractRule]:
     """Both without the numbers that no modulation depends on, which may be traced."""
+    # All others, such as a feedback, are the rule's own.
     names = ("lr", "lr_second", "lr_bias", "weight_decay", "momentum")
     rates = lambda rule: [getattr(rule, name) for name in names]
     still = eqx.tree_at(rates, rule, [None] * len(names), is_leaf=lambda x: x is None)

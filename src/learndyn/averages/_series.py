@@ -68,6 +68,12 @@ class SeriesAverages(AbstractAverages):
             polynomial units.
         even: whether all units are odd, or all even, without biases, so that half of the nodes do.
         curved: whether the second derivative of the student's unit is continuous.
+
+    Example:
+        >>> tanh = ld.Problem(ld.Tanh(), ld.Tanh())
+        >>> series = averages.choose_averages(tanh, 1, 1, rule=ld.SGD(lr=0.5), biases=False)
+        >>> isinstance(series, averages.SeriesAverages), series.even
+        (True, True)
     """
 
     rules: Rules
@@ -78,11 +84,16 @@ class SeriesAverages(AbstractAverages):
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
     ) -> FieldAverages:
-        units, c, u = self._units(problem, state), state.covariance, state.output_weights
-        found = pairs.error_averages(units, c, u, self.rules)
-        phi = products.error_products(units, c, u, self.rules) + problem.noise**2 * found.slopes
-        signal = FieldAverages(found.G, phi, found.h, found.f)
-        return rule_averages(problem, rule, signal, state.layers)
+        units, c = self._units(problem, state), state.covariance
+
+        def signal(state: Overlaps) -> FieldAverages:
+            u = state.output_weights
+            found = pairs.error_averages(units, c, u, self.rules)
+            phi = products.error_products(units, c, u, self.rules)
+            phi = phi + problem.noise**2 * found.slopes
+            return FieldAverages(found.G, phi, found.h, found.f)
+
+        return rule_averages(problem, rule, signal, state)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
         u = state.output_weights
@@ -202,6 +213,7 @@ def _lattice_error(level: Lattices, table: np.ndarray) -> float:
             # The same average of the function moved by as much, on the fine grid.
             moved = np.interp(_FINE_GRID + (x[0] - xi[0]), _FINE_GRID, values)
             size = np.sqrt(moved**2 @ exact_weight)
+            # A function that is zero has no error: 1e-300 only prevents 0 / 0.
             errors.append(abs(rough - moved @ exact_weight) / max(size, 1e-300))
     return float(max(errors))
 

@@ -61,6 +61,8 @@ def _is_for_split_quadrature(problem: Problem, rule: AbstractRule | None) -> boo
     """Whether the problem is not smooth, and not one of additive networks with squared loss."""
     if problem.overrides("label", "teacher_output", "student_output"):
         return False
+    if rule is not None and (rule.is_episode or rule.needs_overlaps or rule.draws_of(1)):
+        return False
     linear = is_linear_in_error(problem, rule)
     additive = linear and is_squared(problem.loss) and not problem.has_multi_index_teacher
     if additive and not problem.is_classification:

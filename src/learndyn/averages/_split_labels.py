@@ -17,7 +17,7 @@ _ZETA_INTERVALS = 64
 """Intervals of [-8, 8] in each of which a label may change once as a function of zeta."""
 
 _ZETA_HALVINGS = 44
-"""From 1/4 to 1e-14, next to rounding."""
+"""Halvings of such an interval, whose length is 1/4: they leave 1e-14, next to rounding."""
 
 _STEP = 1e-6
 """The derivative by differences takes this: bisection leaves errors of 1e-14 / 1e-6."""

@@ -40,11 +40,15 @@ class Symmetry(NamedTuple):
     classes: the teacher's units in groups, within which any two may be exchanged.
     flips: signs (+1, -1) of the student's fields, the teacher's and the label noise, under each of
     which the modulation changes sign or stays.
+    draws: a rule's own numbers, the last of a node; those of a rule that has as many for each unit
+    go with the units. copies: samples in a node, one after the other.
     """
 
     k: int
     classes: tuple[tuple[int, ...], ...]
     flips: tuple[tuple[int, int, int], ...] = ()
+    draws: int = 0
+    copies: int = 1
 
     @property
     def m(self) -> int:
@@ -53,13 +57,22 @@ class Symmetry(NamedTuple):
     def images(self, dims: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Positions and signs that turn a node of `dims` numbers into each of its images."""
         units = [tuple(range(self.k)), *(tuple(self.k + n for n in g) for g in self.classes)]
-        found = []
+        dims, found = dims // self.copies, []
         for moved in itertools.product(*map(_arrangements, units)):
             positions = np.arange(dims)
             for group, images in zip(units, moved, strict=True):
                 positions[list(group)] = images
+            if self.draws and self.draws % self.k == 0:
+                own = positions[dims - self.draws :].reshape(-1, self.k)
+                positions[dims - self.draws :] = own[:, list(moved[0])].ravel()
             found += [(positions, signs) for signs in self._signs(dims)]
-        return found
+        return [self._for_all_copies(*image) for image in found]
+
+    def _for_all_copies(
+        self, positions: np.ndarray, signs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        first = len(positions) * np.arange(self.copies)[:, None]
+        return (first + positions).ravel(), np.tile(signs, self.copies)
 
     def _signs(self, dims: int) -> list[np.ndarray]:
         signs = [np.ones(dims)]
@@ -96,7 +109,18 @@ class Closed(AbstractNodes):
 
 
 class SymmetryWarning(UserWarning):
-    """Averages do not keep the symmetries of the problem."""
+    """Averages do not keep the symmetries of the problem.
+
+    Example:
+        >>> import warnings
+        >>> plain = averages.MonteCarlo(points=100, replicates=2)
+        >>> given = {"rule": ld.SGD(lr=0.5), "biases": False, "averages": plain}
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
+        ...     ready = averages.choose_averages(ld.Problem(), 2, 2, **given)
+        >>> issubclass(said[0].category, averages.SymmetryWarning)
+        True
+    """
 
 
 def warn_unless_closed(nodes: AbstractNodes, dims: int, symmetry: Symmetry) -> None:
@@ -104,6 +128,7 @@ def warn_unless_closed(nodes: AbstractNodes, dims: int, symmetry: Symmetry) -> N
     _warn_once(nodes, dims, symmetry)
 
 
+# The cache is what makes it once; a session has fewer combinations than 256.
 @functools.lru_cache(maxsize=256)
 def _warn_once(nodes: AbstractNodes, dims: int, symmetry: Symmetry) -> None:
     z, weight = nodes.nodes(dims)

@@ -40,7 +40,13 @@ def not_negative(
 
 
 class AbstractAverages(eqx.Module):
-    """A way of taking Gaussian averages, made ready for one problem, one rule and one size."""
+    """A way of taking Gaussian averages, made ready for one problem, one rule and one size.
+
+    Example:
+        >>> exact = averages.choose_averages(ld.Problem(), 1, 1, biases=False)
+        >>> isinstance(exact, averages.AbstractAverages), float(exact.rtol)
+        (True, 0.0)
+    """
 
     @abc.abstractmethod
     def field_averages(
@@ -76,7 +82,7 @@ class AbstractAverages(eqx.Module):
 
     @property
     def replicates(self) -> int:
-        """How many independent sets of random nodes there are, whose scatter tells the error where
+        """How many independent sets of random nodes there are, whose scatter is the error where
         no levels do; 0: none, since the averages do not come from nodes."""
         return 0
 

@@ -11,9 +11,8 @@ def explore(options: Any) -> int:
     """Write the page of a dataset, and say where it is. Returns: 0.
 
     Raises: ValueError for datasets or a path that do not suit; OSError for files, above all where
-    one would be replaced and --force is not given; ImportError without the extra `plot`.
+    one would be replaced and --force is not given; ImportError where Zarr is not installed.
     """
-    require_extra("matplotlib", "plot", "the interactive page")
     import learndyn.plot as plot
     from learndyn.plot.explorer import page_path
 
@@ -24,7 +23,10 @@ def explore(options: Any) -> int:
 
 
 def animate(options: Any) -> int:
-    """Write the film of a run, and say where it is. Returns and raises: as `explore`."""
+    """Write the film of a run, and say where it is.
+
+    Returns and raises: as `explore`; also ImportError without the extra `plot`.
+    """
     require_extra("matplotlib", "plot", "a film")
     import learndyn.plot as plot
     from learndyn.plot._film import film_path

@@ -1,4 +1,4 @@
-"""From options to the objects of the library."""
+"""The objects of the library that options ask for."""
 
 import dataclasses
 import functools
@@ -44,7 +44,7 @@ class Power(eqx.Module):
 
 
 class Cosine(eqx.Module):
-    """From rate at alpha = 0 to final * rate at scale, by half a cosine; then constant."""
+    """Half a cosine from rate at alpha = 0 to final * rate at scale; constant afterwards."""
 
     rate: float
     scale: float

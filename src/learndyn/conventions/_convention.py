@@ -70,6 +70,13 @@ class Convention:
         scales: ours = factor * theirs ** power, by quantity; a quantity that is not there has the
             same numbers on both sides.
         data: results that came with it, as a dataset in our scaling; None where there are none.
+
+    Example:
+        >>> paper = conventions.from_torch(lr=0.001, n=784)
+        >>> paper.problem, paper.rule
+        (Problem(student=Erf(), teacher=Erf(), loss=Squared()), SGD(lr=1.568))
+        >>> round(float(paper.theirs("lr", 0.2)), 7)
+        0.0001276
     """
 
     source: str
@@ -89,7 +96,9 @@ class Convention:
             ValueError: for an unknown quantity.
 
         Example:
-            >>> paper.ours("time", t)
+            >>> paper = conventions.from_torch(lr=0.001, n=784)
+            >>> round(float(paper.ours("time", 78400)), 6)
+            100.0
         """
         return self._scale(quantity).ours(_array(value))
 
@@ -104,7 +113,9 @@ class Convention:
             ValueError: for an unknown quantity.
 
         Example:
-            >>> paper.theirs("eg", run.eg)
+            >>> paper = conventions.from_torch(lr=0.001, n=784)
+            >>> round(float(paper.theirs("lr", 0.2)), 7)
+            0.0001276
         """
         return self._scale(quantity).theirs(_array(value))
 

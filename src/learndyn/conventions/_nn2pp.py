@@ -26,7 +26,7 @@ _BEFORE = 6
 
 
 def from_nn2pp(file: str | os.PathLike[str]) -> Convention:
-    """A log of `nn2pp.exe` or `nn2pp_ode_erf.exe`, *.dat: its problem, rule and results.
+    r"""A log of `nn2pp.exe` or `nn2pp_ode_erf.exe`, *.dat: its problem, rule and results.
 
     nn2pp's steps / N, eg, Q, R, A (our v_teacher), v, lr, lr2 and sigma have our numbers. Its
     weight decay is not multiplied by the learning rate: wd is our lr * weight_decay.
@@ -37,7 +37,7 @@ def from_nn2pp(file: str | os.PathLike[str]) -> Convention:
         file: path of the log.
 
     Returns:
-        a convention whose `data` is the log as a dataset: eg, and Q, R, v, v_teacher unless it was
+        A convention whose `data` is the log as a dataset: eg, and Q, R, v, v_teacher unless it was
         run with --quiet; T where the file *_T0.dat of --store lies next to it. So
         `ld.overlaps_at(data, 0)` is the start of an ODE.
 
@@ -46,11 +46,16 @@ def from_nn2pp(file: str | os.PathLike[str]) -> Convention:
             here: classes as labels of a squared loss, decay of both layers.
 
     Source:
-        Https://github.com/sgoldt/nn2pp, `libnn2pp.h` and `scmpp_ode.cpp`.
+        https://github.com/sgoldt/nn2pp, `libnn2pp.h` and `scmpp_ode.cpp`.
 
     Example:
-        >>> run = ld.conventions.from_nn2pp("nn2pp_erf_erf_1st_N784_M4_K4_lr0.5_wd0_s0.dat")
-        >>> ld.solve_ode(run.problem, run.rule, ld.overlaps_at(run.data, 0.0), run.data.alpha)
+        >>> from pathlib import Path
+        >>> head = "# g1=erf, g2=erf, N=500, M=1, K=1\n# lr=0.5, lr2=0, wd=0.1, sigma=0.01"
+        >>> rows = "0,0.3,0.3,0,0,0,1.0,0.1,1.0,1.0\n1,0.2,0.2,0,0,0,0.9,0.4,1.0,1.0"
+        >>> _ = Path("run.dat").write_text(f"{head}\n{rows}\n")
+        >>> run = conventions.from_nn2pp("run.dat")
+        >>> run.rule, float(run.data.R[1, 0, 0])
+        (SGD(lr=0.5, weight_decay=0.2), 0.4)
     """
     path = Path(file)
     with reading(path, "log of nn2pp"):

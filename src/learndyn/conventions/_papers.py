@@ -36,8 +36,11 @@ def from_saad_solla(
         D. Saad and S. A. Solla, Phys. Rev. E 52, 4225 (1995).
 
     Example:
-        >>> paper = ld.conventions.from_saad_solla(lr=0.2)
-        >>> ld.solve_ode(paper.problem, paper.rule, start, paper.ours("time", alpha))
+        >>> paper = conventions.from_saad_solla(lr=0.2, noise_variance=0.04)
+        >>> paper.problem.noise, paper.rule
+        (Array(0.2, dtype=float64), SGD(lr=0.2))
+        >>> round(float(asymptotics.plateau(3, 0.0).eg), 6)
+        0.020297
     """
     return _committee("Saad & Solla (1995)", lr, noise_variance, n)
 
@@ -62,7 +65,10 @@ def from_biehl_schwarze(
         M. Biehl and H. Schwarze, J. Phys. A 28, 643 (1995).
 
     Example:
-        >>> ld.conventions.from_biehl_schwarze(lr=3.0).rule
+        >>> conventions.from_biehl_schwarze(lr=3.0).rule
+        SGD(lr=3)
+        >>> round(float(asymptotics.critical_lr_specialised(1)), 6)
+        4.055779
     """
     return _committee("Biehl & Schwarze (1995)", lr, noise_variance, n)
 
@@ -99,7 +105,12 @@ def from_statphys(
         lambda / d, which its equations need.
 
     Example:
-        >>> ld.conventions.from_statphys(0.8, reg_param=0.5, eta_noise=0.1).problem
+        >>> theirs = conventions.from_statphys(0.8, reg_param=0.5, eta_noise=0.1)
+        >>> theirs.rule
+        SGD(lr=0.8, weight_decay=0.5)
+        >>> end = asymptotics.ridge(0.8, weight_decay=0.5, noise=theirs.problem.noise)
+        >>> round(float(end.m), 6), round(float(end.q), 6)
+        (0.666667, 0.521212)
     """
     if k < 1:
         raise ValueError(f"k must be a number of units >= 1; got {k}.")

@@ -56,8 +56,11 @@ def from_torch(
         PyTorch's documentation of `SGD`, `Linear` and `MSELoss`.
 
     Example:
-        >>> ld.conventions.from_torch(lr=0.001, n=784).rule.lr
-        >>> ld.conventions.from_torch(lr=0.001, n=784).theirs("lr", 0.2)     # PyTorch's lr for 0.2
+        >>> torch = conventions.from_torch(lr=0.001, n=784)
+        >>> torch.rule
+        SGD(lr=1.568)
+        >>> round(float(torch.ours("time", 78400)), 6)
+        100.0
     """
     if loss not in _GRADIENT or reduction not in ("mean", "sum"):
         raise ValueError(

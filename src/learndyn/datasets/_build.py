@@ -68,6 +68,13 @@ def to_dataset(
 
     Raises:
         ValueError: where axes and `over` disagree, or times differ between runs without ts.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> ds = ld.to_dataset(run)
+        >>> ds.Q.dims, round(float(ds.eg.sel(alpha=2.0)), 4)
+        (('alpha', 'student', 'student_'), 0.0763)
     """
     if is_flow(trajectory):
         _require_unused(problem=problem, rule=rule, level=level, n=n, ts=ts)
@@ -144,6 +151,13 @@ def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps:
 
     Raises:
         ValueError: where the dataset holds more than one run, no overlaps, or NaN there.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> state = ld.overlaps_at(ld.to_dataset(run), alpha=0.0)
+        >>> np.round(state.R, 6)
+        Array([[0.1]], dtype=float64)
     """
     missing = [name for name in ("Q", "R", "T") if name not in dataset]
     if missing:

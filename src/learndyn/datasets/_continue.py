@@ -58,7 +58,11 @@ def continue_run(
             inputs that are not the default ones.
 
     Example:
-        >>> more = ld.continue_run(sgd, jnp.linspace(300.0, 600.0, 301))
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> more = ld.continue_run(run, [2.0, 3.0, 4.0])
+        >>> bool(more.eg[0] == run.eg[-1]), bool(more.eg[-1] < run.eg[-1])
+        (True, True)
     """
     given = _stopped(run)
     ts = checked_times(ts)
@@ -175,7 +179,7 @@ def _require_start(given: _Stopped, ts: Any) -> None:
 
 
 def _require_inputs(given: _Stopped, options: dict[str, Any]) -> None:
-    """Raises: ValueError where the run had inputs of its own, which it does not keep."""
+    """Raises: ValueError where the run had inputs that the user gave, which it does not keep."""
     if given.inputs and "inputs" not in options:
         raise ValueError(
             f"the run drew its inputs from {given.inputs}, which it does not keep: give them again "

@@ -38,6 +38,15 @@ class Derived:
     Args:
         dataset: of a trajectory, of several runs, or of a sweep; of a gradient flow `plateau` and
             `exit_time` alone. Every dimension of runs (`seed`, swept numbers) stays.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.to_dataset(ld.solve_ode(problem, rule, start, [0.0, 1.0, 2.0]))
+        >>> np.round(run.learndyn.alignment().sel(student=1, teacher=1).values, 2)
+        array([0.22, 0.56, 0.76])
+        >>> round(run.learndyn.exit_time(below=0.1).item(), 2)
+        1.41
     """
 
     def __init__(self, dataset: "xarray.Dataset"):
@@ -53,7 +62,11 @@ class Derived:
             ValueError: where the dataset lacks Q, R or T.
 
         Example:
-            >>> run.learndyn.alignment().sel(student=1, teacher=1)
+            >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+            >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+            >>> run = ld.to_dataset(ld.solve_ode(problem, rule, start, [0.0, 1.0, 2.0]))
+            >>> np.round(run.learndyn.alignment().sel(student=1, teacher=1).values, 2)
+            array([0.22, 0.56, 0.76])
         """
         found = self._labelled(in_order(self._cosines, self._match))
         return _named(found, "alignment", "cosine of student and teacher unit")
@@ -72,7 +85,11 @@ class Derived:
             ValueError: where the dataset lacks Q, R or T.
 
         Example:
-            >>> run.learndyn.specialisation().isel(alpha=-1).min()
+            >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+            >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+            >>> run = ld.to_dataset(ld.solve_ode(problem, rule, start, [0.0, 1.0, 2.0]))
+            >>> np.round(run.learndyn.specialisation().sel(student=1).values, 2)
+            array([0.22, 0.56, 0.76])
         """
         size = abs(self.alignment())
         own = size["teacher"] == size["teacher_of_unit"]
@@ -91,7 +108,11 @@ class Derived:
             ValueError: where the dataset lacks Q, R or T.
 
         Example:
-            >>> runs.learndyn.order().R.mean("seed")
+            >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+            >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+            >>> run = ld.to_dataset(ld.solve_ode(problem, rule, start, [0.0, 1.0, 2.0]))
+            >>> run.learndyn.order().R.dims
+            ('alpha', 'student', 'teacher')
         """
         dataset, match = self._dataset, self._match
         numbered = [name for name, x in dataset.items() if set(_NUMBERED) & set(x.dims)]
@@ -121,7 +142,11 @@ class Derived:
             ValueError: for a dataset without eg or loss over time, or numbers out of range.
 
         Example:
-            >>> runs.learndyn.exit_time(below=1e-3).median("seed")
+            >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+            >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+            >>> run = ld.to_dataset(ld.solve_ode(problem, rule, start, [0.0, 1.0, 2.0]))
+            >>> round(run.learndyn.exit_time(below=0.1).item(), 2)
+            1.41
         """
         if below is None:
             return self.plateau(fraction=fraction)["exit"]
@@ -151,7 +176,11 @@ class Derived:
             ValueError: for a dataset without eg or loss over time, or numbers out of range.
 
         Example:
-            >>> run.learndyn.plateau()["exit"]
+            >>> import xarray as xr
+            >>> eg = [1.0, 0.1, 0.1, 0.1, 0.1, 0.01, 0.001]
+            >>> run = xr.Dataset({"eg": ("alpha", eg)}, coords={"alpha": np.arange(7.0)})
+            >>> float(run.learndyn.plateau()["eg"]), float(run.learndyn.plateau()["begin"])
+            (0.1, 1.0)
         """
         import xarray as xr
 

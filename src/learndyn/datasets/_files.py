@@ -51,6 +51,13 @@ def save(
         ValueError: for anything else, another ending, or an attribute that is none of these.
         OSError: where no file can be written there.
         ImportError: where Zarr is not installed.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> ld.save(start, "start.npz").name
+        'start.npz'
+        >>> bool((ld.read_state("start.npz").Q == start.Q).all())
+        True
     """
     dataset, is_state = _as_saved(dataset)
     path = require_writable(path)
@@ -90,6 +97,13 @@ def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
         ValueError: for a path that ends in neither .nc nor .zarr, for contents that are no dataset,
             and for a dataset of a schema that a later version of learndyn wrote.
         ImportError: where Zarr is not installed.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> path = ld.save(run, "run.nc")
+        >>> ld.load(path).eg.equals(ld.to_dataset(run).eg)
+        True
     """
     import xarray as xr
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learndyn import inputs, problems, rules
+from learndyn._readable import defaults_of
 from learndyn.problems import Function, Problem, describe
 from learndyn.rules import AbstractRule
 
@@ -38,7 +39,10 @@ def problem_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> Pro
             back is not what was stored.
 
     Example:
-        >>> ld.problem_of(ld.to_dataset(theory)) == theory.problem
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> ld.problem_of(ld.to_dataset(run))
+        Problem(student=Erf(), teacher=Erf(), loss=Squared(), noise=0.1)
     """
     return _read(dataset, "problem", known)
 
@@ -49,6 +53,12 @@ def rule_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> Abstra
     Args:
         dataset: of one run, or of several runs by one rule.
         known: functions and classes of your own, found by name.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> ld.rule_of(ld.to_dataset(run))
+        SGD(lr=0.5)
     """
     return _read(dataset, "rule", known)
 
@@ -58,7 +68,11 @@ def with_value(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     name, *rest = path
     if rest:
         value = with_value(getattr(tree, name), tuple(rest), value)
-    return dataclasses.replace(tree, **{name: value})
+    fields = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
+    # A constructor may have another name for what a field holds.
+    names = getattr(type(tree), "constructed_from", {})
+    given = {names.get(field, field): x for field, x in (fields | {name: value}).items()}
+    return type(tree)(**given)
 
 
 def _read(dataset: "xarray.Dataset", kind: str, known: Iterable[Callable]) -> Any:
@@ -86,7 +100,7 @@ def _read(dataset: "xarray.Dataset", kind: str, known: Iterable[Callable]) -> An
 def _agree(found: Any, stored: Any) -> bool:
     """Whether two descriptions are the same, to the rounding of JAX's default float type."""
     if isinstance(stored, dict):
-        return found.keys() == stored.keys() and all(_agree(found[x], stored[x]) for x in stored)
+        return found.keys() >= stored.keys() and all(_agree(found[x], stored[x]) for x in stored)
     if isinstance(stored, list):
         return len(found) == len(stored) and all(map(_agree, found, stored))
     if not _is_numeric(stored):
@@ -136,10 +150,12 @@ def _built(stored: Any, known: dict[str, Any]) -> Any:
 
 
 def _module(kind: type, fields: dict[str, Any]) -> Any:
-    """A module of these fields, whatever its constructor takes."""
+    """A module of these fields, whatever its constructor takes. A field that a file does not have
+    is younger than the file, and has the value that it had before: the constructor's default."""
+    defaults = defaults_of(kind)
     module = object.__new__(kind)
     for field in dataclasses.fields(kind):
-        value = fields[field.name]
+        value = fields[field.name] if field.name in fields else defaults[field.name]
         is_data = not field.metadata.get("static", False)
         if is_data and _is_numeric(value):
             value = jnp.asarray(value, float)

@@ -30,6 +30,11 @@ def read_state(path: str | os.PathLike[str], alpha: float = 0.0) -> Weights | Ov
     Raises:
         FileNotFoundError: where there is no such file; another OSError where it cannot be read.
         ValueError: for another ending, or contents that make no state.
+
+    Example:
+        >>> _ = ld.save(ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]]), "start.npz")
+        >>> ld.read_state("start.npz").T
+        Array([[1.]], dtype=float64)
     """
     path = Path(path)
     readers = {".npz": _read_npz, ".csv": _read_csv}

@@ -9,15 +9,16 @@ from jaxtyping import Array, Bool, Float
 from learndyn._types import Scalar
 from learndyn.averages import AbstractOneUnit, outside_of
 from learndyn.dynamics._overlap_flow import OverlapFlow
-from learndyn.states import Overlaps
+from learndyn.states import Overlaps, tested
 
 
 class AlignedFlow(eqx.Module):
     """`flow` for k = m = 1, with S = Q - R**2/T in place of Q as the first coordinate.
 
     Equation: dS = -2 lr (<dF/dlambda> + kappa) S + lr**2 <F**2> / B, which follows from dQ and dR;
-    the teacher's direction has dropped out. S falls to 0 as student and teacher align, while
-    Q T - R**2 cancels; so a solver must hold S to a relative tolerance alone.
+    the teacher's direction has dropped out; spherical rules subtract S dQ/Q. S falls to 0 as
+    student and teacher align, while Q T - R**2 cancels; so a solver must hold S to a relative
+    tolerance alone.
     """
 
     flow: OverlapFlow
@@ -31,7 +32,9 @@ class AlignedFlow(eqx.Module):
         averages = self.averages.averages_at(flow.problem, rule, state, outside)
         _, dr, dv, db = flow.overlap_drift(rates, state, averages)
         pull = (averages.G[:, :1] + rule.weight_decay) * outside
-        ds = rates.w**2 / rule.batch_size * averages.Phi - 2 * rates.w * pull
+        ds = flow.second_order(rates, averages) - 2 * rates.w * pull
+        if rule.spherical:
+            ds = ds - flow.free_drift(rates, state, averages)[0] * outside / state.Q
         return flow.coordinates(ds, dr, dv, db)
 
     def pack(self, state: Overlaps) -> Float[Array, " p"]:
@@ -50,7 +53,8 @@ class AlignedFlow(eqx.Module):
 
     def error(self, y: Float[Array, " p"]) -> Float[Array, ""]:
         """eg at y."""
-        return self.averages.error_at(self.flow.problem, *self.unpack(y))
+        state, outside = self.unpack(y)
+        return self.averages.error_at(self.flow.problem, tested(self.flow.rule, state), outside)
 
     @property
     def is_relative(self) -> Bool[Array, " p"]:
@@ -59,7 +63,9 @@ class AlignedFlow(eqx.Module):
 
 
 def aligned_flow(flow: OverlapFlow) -> AlignedFlow | None:
-    """`flow` in coordinates that keep the angle; None where it has none, or has velocities."""
-    if isinstance(flow.averages, AbstractOneUnit) and not flow.rule.has_slow_momentum:
+    """`flow` in coordinates that keep the angle; None where it has none, or has velocities, or the
+    student sees other inputs than the teacher."""
+    other = flow.rule.has_slow_momentum or flow.rule.input_noise is not None
+    if isinstance(flow.averages, AbstractOneUnit) and not other:
         return AlignedFlow(flow, flow.averages)
     return None

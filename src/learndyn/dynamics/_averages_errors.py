@@ -48,8 +48,7 @@ def errors_along(flow: OverlapFlow, ts: Times, ys: Float[Array, "times p"]) -> E
         state = flow.unpack(y)
 
         def of(averages: AbstractAverages) -> list[Array]:
-            found = averages.field_averages(flow.problem, flow.rule, state)
-            eg = averages.generalisation_error(flow.problem, state)
+            found, eg = flow.averages_of(averages, state), flow.error_by(averages, state)
             return [eg, flow.drift(t, y, found), *sampled(found, state)]
 
         misfit = flow.averages.misfit(flow.problem, state)
@@ -74,6 +73,7 @@ def errors_along(flow: OverlapFlow, ts: Times, ys: Float[Array, "times p"]) -> E
 
 
 def _ratio(x: Array, size: Array) -> Array:
+    # Something over nothing is huge but finite, so that a maximum over entries is not NaN.
     return jnp.where(x == 0, 0.0, x / jnp.where(size > 0, size, 1e-300))
 
 

@@ -14,7 +14,8 @@ from learndyn.averages import (
     is_linear_in_error,
     reach_of,
 )
-from learndyn.dynamics._overlap_flow import OverlapFlow
+from learndyn.dynamics._overlap_flow import OverlapFlow, on_sphere
+from learndyn.dynamics._prepare import require_finite_batch, require_local
 from learndyn.problems import Problem, declared, is_squared
 from learndyn.rules import AbstractRule, Modulation
 from learndyn.states import Overlaps
@@ -34,8 +35,11 @@ def noise_averages(
     """Nodes for the diffusion matrix: it has products of up to four gradients, beyond the
     closed forms. Linear networks need only polynomials of degree 4: three nodes a direction.
     """
+    require_finite_batch(rule, "a theory of fluctuations")
+    require_local(rule, "a theory of fluctuations")
     sizes = {"rule": rule, "biases": has_biases(start, rule)}
-    sizes |= {"reach": reach_of(start)}
+    # The weights move along noisy inputs, whose fields the fields of a sample do not tell.
+    sizes |= {"reach": reach_of(start), "more": 0 if rule.input_noise is None else start.m}
     # Gauss-Hermite with three nodes integrates polynomials up to degree 5 exactly.
     if nodes is None and _is_linear(problem, rule) and start.k + start.m <= _MAX_EXACT_DIMS:
         nodes = GaussHermite(3)
@@ -59,21 +63,29 @@ def diffusion(
 ) -> Float[Array, "p p"]:
     """D(m) = Cov(xi) / B in the independent coordinates.
 
+    For episodes it is the covariance of a whole step, the mean of xi over the episode.
     Equation: xi_R = -lr F rho, xi_Q_ik = -lr (F_i lambda_k + F_k lambda_i) + lr^2 F_i F_k / B,
-    xi_v = -lr_second H, xi_b = -lr_bias F: the increment of one sample, times n.
+    xi_v = -lr_second H, xi_b = -lr_bias F: the increment of one sample, times n; where the rule
+    is spherical, normalised by `on_sphere`.
     """
     rule, problem = flow.rule, flow.problem
     rates, state = rule.effective_rates(t), flow.unpack(y)
+    size = 1.0 if rule.input_noise is None else 1.0 + rule.input_noise**2  # |x|^2/n
 
     def increment(lam: Array, rho: Array, found: Modulation) -> Array:
-        c = found.c
-        pull = -rates.w * jnp.outer(c, lam)
-        dq = pull + pull.T + rates.w**2 / rule.batch_size * jnp.outer(c, c)
+        moved = rates.w * found.c
+        pull = -jnp.outer(moved, lam)
+        dq = pull + pull.T + size * jnp.outer(moved, moved) / rule.batch_size
+        dr = -jnp.outer(moved, rho)
+        if rule.spherical:
+            dq, dr = on_sphere(state, dq, dr)
         dv = None if rates.v is None else -rates.v * found.dv
-        db = None if rates.b is None else -rates.b * c
-        return flow.coordinates(dq, -rates.w * jnp.outer(c, rho), dv, db)
+        db = None if rates.b is None else -rates.b * found.c
+        return flow.coordinates(dq, dr, dv, db)
 
-    return nodes.covariance_of(problem, rule, state, increment) / rule.batch_size
+    covariance = nodes.covariance_of(problem, rule, state, increment)
+    # That of an episode is the covariance of a whole step already.
+    return covariance if rule.is_episode else covariance / rule.batch_size
 
 
 def require_no_slow_momentum(rule: AbstractRule, function: str) -> None:

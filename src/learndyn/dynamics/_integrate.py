@@ -19,6 +19,7 @@ from learndyn.dynamics._prepare import (
     numbers_hold,
     overlaps_hold,
     run_numbers,
+    sphere_holds,
     times_hold,
 )
 from learndyn.dynamics._record import Rows, Run, record
@@ -199,10 +200,10 @@ def trajectory_from(
 def _capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
     """Tolerances no finer than the averages where those make the drift discontinuous."""
     rtol, atol = tolerances
-    problem, rule, start, averages = flow.problem, flow.rule, flow.start, flow.averages
+    start, averages = flow.start, flow.averages
     if not averages.is_stepwise:
         return rtol, atol
-    of = lambda a: sampled(a.field_averages(problem, rule, start), start)
+    of = lambda a: sampled(flow.averages_of(a, start), start)
     values, errors, _ = estimated(averages, of)
     error = jnp.max(jnp.stack(errors))
     scale = jnp.max(jnp.stack([jnp.max(jnp.abs(value)) for value in values]))
@@ -223,7 +224,8 @@ def is_valid(
     """
     known = [*run_numbers(flow.problem, flow.rule), *numbers]
     finite = are_finite(flow.start, ts, flow.rule)
-    return finite & overlaps_hold(flow.start, smallest) & numbers_hold(known) & times_hold(ts)
+    good = overlaps_hold(flow.start, smallest) & sphere_holds(flow.rule, flow.start)
+    return finite & good & numbers_hold(known) & times_hold(ts)
 
 
 def has_diverged(t: Array, y: Array, args: object, **kwargs: object) -> Array:

@@ -69,7 +69,7 @@ def simulate_langevin(
         noise_nodes: nodes for D; None chooses.
 
     Returns:
-        a `Trajectory` whose `stats` also hold `dt`, the step used; `step_error`, the error of eg at
+        A `Trajectory` whose `stats` also hold `dt`, the step used; `step_error`, the error of eg at
         every saved time that comes from the step, measured without noise by half steps; and
         `step_error_relative`, over eg (or over 1/1000 of its largest value). Where that is above 2
         % there is a RuntimeWarning, but not inside jit.
@@ -79,6 +79,13 @@ def simulate_langevin(
 
     Source:
         Exact to first order in n^(-1/2); f and D as in `solve_ode` and `fluctuations`.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> problem, rule, key = ld.Problem(noise=0.1), ld.SGD(lr=0.5), jax.random.key(0)
+        >>> run = ld.simulate_langevin(problem, rule, start, [0.0, 4.0], n=500, key=key, dt=0.05)
+        >>> run.level, bool(run.eg[-1] < 0.1)
+        ('langevin', True)
     """
     require_arguments("simulate_langevin", problem=problem, rule=rule, start=start, ts=ts)
     require_no_slow_momentum(rule, "simulate_langevin")
@@ -165,9 +172,13 @@ def _projected(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array]:
     negative = eigenvalues[0] < -1e-12 * (1.0 + jnp.trace(spanned))
     # The nearest positive semi-definite matrix, in the Frobenius norm (Higham 1988)
     repaired = spanned + (vectors * jnp.maximum(eigenvalues, 0.0)) @ vectors.T
+    if flow.rule.spherical:
+        # A repair lengthens; each w_i is brought back to the sphere.
+        length = jnp.sqrt(jnp.diagonal(repaired))
+        repaired, r = repaired / (length[:, None] * length), r / length[:, None]
     needed = finite & negative
     still = jnp.zeros_like(state.v)
-    change = flow.coordinates(repaired - q, jnp.zeros_like(r), still, still)
+    change = flow.coordinates(repaired - q, r - state.R, still, still)
     return jnp.where(needed, y + change, y), needed.astype(int)
 
 

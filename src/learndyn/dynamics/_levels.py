@@ -43,7 +43,7 @@ LEVELS = {
         Level("langevin", simulate_langevin),
     )
 }
-"""By name, in the order of the command line."""
+"""The levels by name, in the order of the command line."""
 
 
 def level_of(function: Callable[..., Any]) -> Level | None:

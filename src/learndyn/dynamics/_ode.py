@@ -71,6 +71,13 @@ def ode_term(
         rule: the learning rule.
         start: overlaps, or weights, whose overlaps are then used.
         averages: how to average over the fields, as for `solve_ode`; None chooses.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> term = ld.ode_term(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start)
+        >>> flow_of_overlaps = term.vector_field
+        >>> np.round(flow_of_overlaps(0.0, flow_of_overlaps.pack(start), None), 4)
+        Array([-0.0069,  0.1818], dtype=float64)
     """
     require_arguments("ode_term", problem=problem, rule=rule, start=start)
     return diffrax.ODETerm(overlap_flow(problem, rule, as_overlaps(start), averages=averages))
@@ -134,7 +141,7 @@ def solve_ode(
         adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
 
     Returns:
-        a `Trajectory` whose `stats` hold `steps`, `rtol`, `atol`, and the errors of the averages at
+        A `Trajectory` whose `stats` hold `steps`, `rtol`, `atol`, and the errors of the averages at
         every saved time: `averages_error`, the largest over all averages (0 for closed forms);
         where they are not exact, too, `averages_error_relative`, over the largest average,
         `averages_error_eg`, that of eg, and `averages_error_drift`, that of the drift over the
@@ -145,6 +152,14 @@ def solve_ode(
 
     Source:
         Goldt et al. (2020), Eq. (9); `OverlapFlow` has the equations.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> run
+        Trajectory(3 times, alpha 0 … 2, k=1, m=1, eg 0.179 → 0.0763, success)
+        >>> np.round(run.eg, 4)
+        Array([0.1788, 0.1162, 0.0763], dtype=float64)
     """
     require_arguments("solve_ode", problem=problem, rule=rule, start=start, ts=ts)
     ts, start = checked_times(ts), as_overlaps(start)
@@ -181,6 +196,11 @@ def generalisation_error(
 
     Source:
         Goldt et al. (2020), Eq. (4).
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> round(float(ld.generalisation_error(ld.Problem(), start)), 6)
+        0.178845
     """
     require_arguments("generalisation_error", problem=problem, state=state)
     state = as_overlaps(state)

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._numerics.linear_algebra import triu
-from learndyn.averages import AbstractAverages, AbstractOneUnit, FieldAverages
+from learndyn.averages import AbstractAverages, AbstractOneUnit, FieldAverages, seen_averages
 from learndyn.problems import Problem, loss_slope_jumps
 from learndyn.rules import AbstractRule, Rates
-from learndyn.states import Overlaps
+from learndyn.states import Overlaps, tested
 
 
 class Velocity(NamedTuple):
@@ -36,7 +36,9 @@ class OverlapFlow(eqx.Module):
       dQ_ik = -lr (<F_i lambda_k> + <F_k lambda_i> + 2 kappa Q_ik) + lr^2 <F_i F_k> / B,
       dv = -lr_second <H>,  db = -lr_bias <F>,
     with (F, H) the rule's modulation; Goldt et al. (2020), Eq. (9), where it is the gradient of
-    squared loss. Constant momentum enters as lr / (1 - beta).
+    squared loss. Where each unit has its own rate, the rate of unit i stands with F_i and w_i.
+    Constant momentum enters as lr / (1 - beta). A batch of infinite size has no second-order
+    term. Spherical rules: see `on_sphere`.
     """
 
     problem: Problem
@@ -49,8 +51,15 @@ class OverlapFlow(eqx.Module):
 
     @eqx.filter_jit  # traced once: Diffrax asks for it five times in a solve
     def _at(self, t: Array, y: Any) -> Float[Array, " p"]:
-        averages = self.averages.field_averages(self.problem, self.rule, self.unpack(y))
-        return self.drift(t, y, averages)
+        return self.drift(t, y, self.averages_of(self.averages, self.unpack(y)))
+
+    def averages_of(self, averages: AbstractAverages, state: Overlaps) -> FieldAverages:
+        """Averages of the rule's modulation at `state`, by any averages."""
+        return seen_averages(averages, self.problem, self.rule, state)
+
+    def error_by(self, averages: AbstractAverages, state: Overlaps) -> Float[Array, ""]:
+        """eg at `state`, of the student that is tested, by any averages."""
+        return averages.generalisation_error(self.problem, tested(self.rule, state))
 
     def drift(self, t: Array, y: Any, averages: FieldAverages) -> Float[Array, " p"]:
         """dy/dt, given the averages at y."""
@@ -101,16 +110,30 @@ class OverlapFlow(eqx.Module):
         self, rates: Rates, state: Overlaps, averages: FieldAverages
     ) -> tuple[Array, Array, Array, Array]:
         """dQ, dR, dv and db at `state`, without momentum."""
-        kappa, k = self.rule.weight_decay, state.k
-        # <F_i lambda_k> and <F_i rho_n>, by G times the covariance of the fields.
-        with_fields = averages.with_fields(state.covariance)
-        pull_q = with_fields[:, :k] + kappa * state.Q
-        noise = rates.w**2 / self.rule.batch_size * averages.Phi
-        dq = noise - rates.w * (pull_q + pull_q.T)
-        dr = -rates.w * (with_fields[:, k:] + kappa * state.R)
+        dq, dr = self.free_drift(rates, state, averages)
+        if self.rule.spherical:
+            dq, dr = on_sphere(state, dq, dr)
         dv = -averages.h * (0.0 if rates.v is None else rates.v)
         db = -averages.f * (0.0 if rates.b is None else rates.b)
         return dq, dr, dv, db
+
+    def free_drift(
+        self, rates: Rates, state: Overlaps, averages: FieldAverages
+    ) -> tuple[Array, Array]:
+        """dQ and dR where no step is followed by a normalisation."""
+        kappa, k = self.rule.weight_decay, state.k
+        # <F_i lambda_k> and <F_i rho_n>, by G times the covariance of the fields.
+        with_fields = averages.with_fields(state.covariance)
+        lr = rates.w[..., None]  # along the rows, where each unit has its own
+        pull_q = lr * (with_fields[:, :k] + kappa * state.Q)
+        dq = self.second_order(rates, averages) - (pull_q + pull_q.T)
+        return dq, -lr * (with_fields[:, k:] + kappa * state.R)
+
+    def second_order(self, rates: Rates, averages: FieldAverages) -> Array:
+        """lr^2 <F_i F_k> / B, what the squares of steps do to Q; 0 for a batch of all samples."""
+        if self.rule.has_infinite_batch:
+            return jnp.zeros_like(averages.Phi)
+        return rates.w[..., None] * rates.w / self.rule.batch_size * averages.Phi
 
     def _momentum_drift(
         self, rates: Rates, state: Overlaps, velocity: Velocity, averages: FieldAverages
@@ -123,14 +146,19 @@ class OverlapFlow(eqx.Module):
         with_velocities = averages.G @ jnp.concatenate([S.T, V], axis=1).T
         # The velocity relaxes towards the gradient, decay included, at the rate gamma.
         push = with_velocities + kappa * S
-        dS = gamma * (with_fields[:, :k].T + kappa * state.Q - S) - rates.w * U
+        lr = rates.w[..., None]  # along the rows, where each unit has its own
+        dS = gamma * (with_fields[:, :k].T + kappa * state.Q - S) - lr * U
         dU = gamma * (push + push.T - 2 * U)
-        dU = dU + gamma**2 / self.rule.batch_size * averages.Phi
+        if not self.rule.has_infinite_batch:
+            dU = dU + gamma**2 / self.rule.batch_size * averages.Phi
         dV = gamma * (with_fields[:, k:] + kappa * state.R - V)
         lr_v, lr_b = (0.0 if rate is None else rate for rate in (rates.v, rates.b))
-        moved = self.coordinates(
-            -rates.w * (S + S.T), -rates.w * V, -lr_v * velocity.v, -lr_b * velocity.b
-        )
+        dQ, dR = -(lr * S.T + S * rates.w), -lr * V
+        if self.rule.spherical:
+            # Normalising shortens w alone, and so S = w.u/n.
+            dS = dS - _growth(state, dQ)[:, None] * S
+            dQ, dR = on_sphere(state, dQ, dR)
+        moved = self.coordinates(dQ, dR, -lr_v * velocity.v, -lr_b * velocity.b)
         pushed = self.coordinates(
             dU, dV, gamma * (averages.h - velocity.v), gamma * (averages.f - velocity.b)
         )
@@ -167,6 +195,22 @@ class OverlapFlow(eqx.Module):
         v, y = (y[:k], y[k:]) if self._trains_v else (None, y)
         b, y = (y[:k], y[k:]) if self._trains_b else (None, y)
         return q, r, v, b, y
+
+
+def on_sphere(
+    state: Overlaps, dq: Float[Array, "k k"], dr: Float[Array, "k m"]
+) -> tuple[Float[Array, "k k"], Float[Array, "k m"]]:
+    """Small changes of Q and R, where each w_i is then brought back to its length.
+
+    Equation: dQ_ik - Q_ik (h_i + h_k) and dR_in - R_in h_i with h_i = dQ_ii / (2 Q_ii).
+    """
+    growth = _growth(state, dq)
+    return dq - state.Q * (growth[:, None] + growth), dr - growth[:, None] * state.R
+
+
+def _growth(state: Overlaps, dq: Float[Array, "k k"]) -> Float[Array, " k"]:
+    """h_i, the relative change of |w_i|."""
+    return jnp.diagonal(dq) / (2 * jnp.diagonal(state.Q))
 
 
 def _with_state(start: Overlaps, q: Array, r: Array, v: Array | None, b: Array | None) -> Overlaps:

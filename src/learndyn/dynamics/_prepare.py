@@ -19,7 +19,7 @@ from learndyn._checks import asymmetry, is_concrete, psd_slack, require_unbatche
 from learndyn._types import Times
 from learndyn.averages import at_rest
 from learndyn.problems import Layers, MultiIndex, Problem, Sign, out_of_range, remembered
-from learndyn.rules import NAMED, AbstractRule, Sample, SlowMomentum
+from learndyn.rules import OWN, AbstractRule, SlowMomentum, blank_sample
 from learndyn.states import Overlaps, Weights, concrete_covariance, require_compatible
 
 
@@ -27,7 +27,7 @@ class Number(NamedTuple):
     """A number of a run, and where it must lie: least <= value <= most and value < below.
 
     strict: the lower bound itself is excluded. whole: it must be an integer.
-    why: what it is, for the message.
+    per_unit: there may be one for each student unit. why: what it is, for the message.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Number(NamedTuple):
     most: float | Array = math.inf
     below: float = math.inf
     whole: bool = False
+    per_unit: bool = False
 
     def holds(self, xp: ModuleType = jnp) -> Any:
         """Whether it is finite and within its bounds. xp: numpy for concrete values."""
@@ -72,7 +73,9 @@ def run_numbers(problem: Problem, rule: AbstractRule, n: Any = None) -> list[Num
         numbers.append(Number("flip", problem.teacher.flip, why, most=most))
     rates = {name: getattr(rule, name) for name in ("lr", "lr_second", "lr_bias")}
     numbers += [
-        Number(name, rate, "a learning rate") for name, rate in rates.items() if eqx.is_array(rate)
+        Number(name, rate, "a learning rate", per_unit=True)
+        for name, rate in rates.items()
+        if eqx.is_array(rate)
     ]
     numbers.append(Number("weight_decay", rule.weight_decay, "it shrinks the weights"))
     momentum = rule.momentum
@@ -98,12 +101,16 @@ def require_run(
     state_name, matrix = ("Q", state.Q) if isinstance(state, Overlaps) else ("w", state.w)
     named = [(state_name, matrix, 2), ("v", state.v, 1)]
     numbers = list(numbers)
-    require_unbatched(named + [(one.name, one.value, 0) for one in numbers], function)
+    single = [one for one in numbers if not one.per_unit]
+    require_unbatched(named + [(one.name, one.value, 0) for one in single], function)
+    for one in numbers:
+        _require_rate(one, state.k, function)
     require_compatible(problem, rule.trains_biases, state)
     require_fields(problem, state.k, state.m, rule)
     rule.require_units(state.k, state.m)
     for one in numbers:
         require_number(one)
+    _require_sphere(rule, state)
     if is_concrete(state) and not all(np.isfinite(x).all() for x in jax.tree.leaves(state)):
         raise ValueError("the state must be finite; got NaN or infinity among its numbers.")
 
@@ -119,13 +126,10 @@ def require_fields(problem: Problem, k: int, m: int, rule: AbstractRule | None =
     if problem.overrides("label", "teacher_output", "student_output", "signals", "gradient"):
         fault = remembered(_fault_of_problem, problem, k, m)
         _require_none(fault, type(problem).__name__, f"k = {k} and m = {m} fields")
-    if rule is not None and type(rule).__module__ not in _OWN_RULES:
-        fault = remembered(_fault_of_rule, *at_rest(problem, rule), k)
-        _require_none(fault, "the rule", f"k = {k} fields, those of the student")
-
-
-_OWN_RULES = {cls.__module__ for cls in NAMED.values()}
-"""Where the library's own rules are, which read all fields alike."""
+    if rule is not None and type(rule) not in OWN:
+        fault = remembered(_fault_of_rule, *at_rest(problem, rule), k, m)
+        reads = f"k = {k} fields, those of the student, and {rule.draws_of(k)} draws"
+        _require_none(fault, "the rule", reads)
 
 
 def _fault_of_teacher(teacher: MultiIndex, m: int) -> tuple[int, int] | None:
@@ -142,11 +146,14 @@ def _fault_of_problem(problem: Problem, k: int, m: int) -> tuple[int, int] | Non
     return out_of_range(everything, (k,), (m,), (), (k,), (m,))
 
 
-def _fault_of_rule(problem: Problem, rule: AbstractRule, k: int) -> tuple[int, int] | None:
-    def modulation(lam: Array, y: Array, v: Array, b: Array) -> Any:
-        return tuple(rule.modulation(problem, Sample(lam, y), Layers(v, v[:0], b, None)))
+def _fault_of_rule(problem: Problem, rule: AbstractRule, k: int, m: int) -> tuple[int, int] | None:
+    shapes, tree = jax.tree.flatten(blank_sample(rule, k, m))
 
-    return out_of_range(modulation, (k,), (), (k,), (k,))
+    def modulation(v: Array, b: Array, *sample: Array) -> Any:
+        layers = Layers(v, v[:0], b, None)
+        return tuple(rule.modulation(problem, jax.tree.unflatten(tree, sample), layers))
+
+    return out_of_range(modulation, (k,), (k,), *(x.shape for x in shapes))
 
 
 def _require_none(fault: tuple[int, int] | None, who: str, fields: str) -> None:
@@ -156,6 +163,68 @@ def _require_none(fault: tuple[int, int] | None, who: str, fields: str) -> None:
             f"{who} may read {fields}, numbered from 0; got the index {index} for an axis of "
             f"{size}. JAX would take another entry in silence: mend the index, or start from as "
             "many units."
+        )
+
+
+def require_finite_batch(rule: AbstractRule, function: str) -> None:
+    """Raises: ValueError for the population gradient, which has no samples and no noise."""
+    if rule.has_infinite_batch:
+        raise ValueError(
+            f"{function} is about samples and their noise, so batch_size must be an integer; got "
+            "batch_size=inf, the average over all samples, which has no noise. solve_ode follows "
+            "it, as n -> infinity."
+        )
+
+
+def require_local(rule: AbstractRule, function: str) -> None:
+    """Raises: ValueError for a rule that moves weights along weights, whose samples alone do not
+    say what it does."""
+    if rule.moves_along_weights:
+        raise ValueError(
+            f"{type(rule).__name__} moves weights not only along the inputs, so it has no chain, "
+            f"no noise theory and no averages over nodes; got {function}. Use simulate_sgd, or "
+            "solve_ode with erf units and squared loss."
+        )
+
+
+def sphere_holds(rule: AbstractRule, state: Overlaps | Weights) -> Bool[Array, ""]:
+    """Whether a start, which may be traced, has Q_ii = 1 where the rule is spherical."""
+    if not rule.spherical:
+        return jnp.asarray(True)
+    return _are_one(_norms(state, jnp), jnp)
+
+
+def _require_sphere(rule: AbstractRule, state: Overlaps | Weights) -> None:
+    """Raises: ValueError for a concrete start off the sphere on which a spherical rule runs."""
+    if not rule.spherical or not is_concrete(state):
+        return
+    norms = _norms(state, np)
+    if not _are_one(norms, np):
+        raise ValueError(
+            "a spherical rule runs on the sphere |w_i| = sqrt n, so a start must have Q_ii = 1; "
+            f"got Q_ii = {shown(norms)}. Divide each w_i by |w_i| / sqrt n: "
+            "then Q_ik by sqrt(Q_ii Q_kk) and R_in by sqrt(Q_ii)."
+        )
+
+
+def _norms(state: Overlaps | Weights, xp: ModuleType) -> Any:
+    """Q_ii. xp: numpy for concrete states, which stays outside of what is traced."""
+    if isinstance(state, Overlaps):
+        return xp.diagonal(xp.asarray(state.Q), axis1=-2, axis2=-1)
+    return xp.sum(xp.asarray(state.w) ** 2, axis=-1) / state.n
+
+
+def _are_one(norms: Any, xp: ModuleType) -> Any:
+    return xp.all(xp.abs(norms - 1.0) <= asymmetry(norms.dtype))
+
+
+def _require_rate(one: Number, k: int, function: str) -> None:
+    """Raises: ValueError for a rate that is neither one number nor one for each unit."""
+    if one.per_unit and jnp.shape(one.value) not in ((), (k,)):
+        raise ValueError(
+            f"{function}: {one.name} must be one number, or one for each of the {k} student units, "
+            f"shape ({k},); got shape {jnp.shape(one.value)}. For a batch of rates use jax.vmap or "
+            "filter_vmap, or learndyn.sweep."
         )
 
 

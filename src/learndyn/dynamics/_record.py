@@ -1,4 +1,4 @@
-"""From the states that a run saved to its trajectory, the same way for every level."""
+"""The trajectory that the saved states of a run make, the same way for every level."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from learndyn.averages import AbstractAverages, ClosedForm
 from learndyn.dynamics._trajectory import Given, Trajectory
 from learndyn.problems import Layers, Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import Overlaps, tested
 
 _LOOKS = 257
 """Times between two saved ones at which schedules are looked at, to say why a run stopped. One that
@@ -126,7 +126,7 @@ def _gaussian_errors(run: Run, rows: Rows, t_field: Array | None) -> Times:
     """eg at each row, for inputs with Gaussian fields."""
 
     def error(row: Rows) -> Array:
-        state = _state(run, row, t_field)
+        state = tested(run.rule, _state(run, row, t_field))
         value = run.averages.generalisation_error(run.problem, state)
         return jnp.where(jnp.isnan(row.Q[0, 0]), jnp.nan, value)
 

@@ -35,11 +35,10 @@ def step_errors(flow: OverlapFlow, ts: Times, dt: Scalar) -> tuple[Times, Times]
     larger. It does not depend on the key. An error is infinite where the longest steps alone have
     left every bound, and 0 where others have, too, or the flow.
     """
-    of = flow.averages.generalisation_error
 
     def errors_at(step: Scalar) -> Times:
         ys = _euler(flow, ts, step)
-        return jax.lax.map(lambda y: of(flow.problem, flow.unpack(y)), ys)
+        return jax.lax.map(lambda y: flow.error_by(flow.averages, flow.unpack(y)), ys)
 
     whole, half, quarter = jax.lax.map(errors_at, dt * jnp.array([1.0, 0.5, 0.25]))
     # Richardson's extrapolation
@@ -52,7 +51,7 @@ def step_errors(flow: OverlapFlow, ts: Times, dt: Scalar) -> tuple[Times, Times]
 def _euler(flow: OverlapFlow, ts: Times, dt: Scalar) -> Float[Array, "times p"]:
     """The flow by Euler's method with steps dt, linear between them; NaN once out of bounds.
 
-    A loop of its own: Diffrax's takes three times as long to compile.
+    The loop is written here, because Diffrax's takes three times as long to compile.
     """
     y0 = flow.pack(flow.start)
 

@@ -93,6 +93,14 @@ class Trajectory(AbstractOutcome):
         velocity: that of SGD with momentum at the end, else None.
         problem, rule, key: what was run (key: None where nothing is drawn).
         ok: whether the run ended well; `raise_if_failed()` raises an error where it did not.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> run.level, run.rule, run.Q.shape, run.ok
+        ('ode', SGD(lr=0.5), (3, 1, 1), True)
+        >>> run.at(-1).k
+        1
     """
 
     alpha: Float[Array, "*batch times"]

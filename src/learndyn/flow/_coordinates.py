@@ -1,4 +1,4 @@
-"""In which numbers a flow is integrated: the parameters, or the dual variable."""
+"""The numbers in which a flow is integrated: the parameters, or the dual variable."""
 
 import math
 from collections.abc import Callable

@@ -46,6 +46,11 @@ class Data(Readable):
     Raises:
         ValueError: for shapes that do not match, no samples, complex or non-finite numbers, or
             another `reduce`.
+
+    Example:
+        >>> data = flow.Data(x=[[1.0, 0.0], [0.0, 1.0]], y=[1.0, -1.0])
+        >>> data.x.shape, float(data.weight)
+        ((2, 2), 0.5)
     """
 
     x: Float[Array, "*batch samples d"]
@@ -81,6 +86,12 @@ class Moments(Readable):
         ValueError: for other shapes, a covariance that is none, complex or non-finite numbers, or a
             `syx` with a part outside the range of `sxx`, where no such population exists and the
             loss has no lower bound.
+
+    Example:
+        >>> data = flow.Moments(sxx=np.eye(2), syx=np.diag([2.0, 1.0]))
+        >>> data.least_squares
+        Array([[2., 0.],
+               [0., 1.]], dtype=float64)
     """
 
     sxx: Float[Array, "*batch d d"]
@@ -134,6 +145,11 @@ def modular_data(x: RealLike) -> Data:
 
     Source:
         Kunin et al. (2025), Alternating gradient flows.
+
+    Example:
+        >>> data = flow.modular_data([1.0, 0.0, -1.0])
+        >>> data.x.shape, data.y.shape
+        ((9, 6), (9, 3))
     """
     x = as_float(x, "x")
     if x.ndim != 1 or x.shape[0] < 2:

@@ -40,11 +40,18 @@ def gradient_descent(
             coefficient of a penalty |theta|**2/2.
 
     Returns:
-        a `Run` with t = steps; with momentum `run.velocity` is u. Beyond the stability limit a run
+        A `Run` with t = steps; with momentum `run.velocity` is u. Beyond the stability limit a run
         ends with `Result.DIVERGED` and NaN. Derivatives are forward ones only.
 
     Raises:
         ValueError: for bad values, shapes, steps or rates, or in float32.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.5, w=[0.5, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_descent(start, data, steps=[0, 100], lr=0.1)
+        >>> round(float(run.last.a), 4)
+        1.0
     """
     momentum, decay = _fraction(momentum, "momentum"), _fraction(decay, "decay")
     objective = objective_of(model, data, lr, decay)

@@ -92,7 +92,7 @@ def gradient_flow(
         adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
 
     Returns:
-        a `Run`. A run that fails keeps a result code and NaN in later rows, warns outside jit and
+        A `Run`. A run that fails keeps a result code and NaN in later rows, warns outside jit and
         leaves the rest of a vmapped batch untouched.
 
     Raises:
@@ -100,6 +100,13 @@ def gradient_flow(
 
     Source:
         Kunin et al. (2024), Get rich quick.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> run.ok, round(float(run.last.a), 4)
+        (True, 1.0)
     """
     objective = objective_of(model, data, lr, decay)
     ts = checked_times(ts)

@@ -32,6 +32,11 @@ def loss(model: Any, data: DataLike) -> Scalar:
 
     Raises:
         ValueError: where model and data do not match.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=1.0, w=[1.0, 0.0])
+        >>> float(flow.loss(neuron, flow.Data(x=[[1.0, 0.0], [0.0, 1.0]], y=[1.0, -1.0])))
+        0.25
     """
     require_match(model, data)
     return loss_of(model, prepared(data))

@@ -47,6 +47,13 @@ class Run(AbstractOutcome):
         model: the model, its arrays with one more axis (times,) in front: `jax.vmap(f)(run.model)`
             applies f to the model of every time. NaN after a run stopped early.
         last: the model at that time.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> run.kind, run.model.w.shape, bool(run.loss[-1] < 1e-6)
+        ('flow', (3, 2), True)
     """
 
     t: Float[Array, "*batch times"]

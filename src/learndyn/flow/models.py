@@ -22,7 +22,12 @@ Weights = Any
 
 
 class AbstractLinearModel(Readable):
-    """A network that is a linear function of its input, and so may learn from `Moments`."""
+    """A network that is a linear function of its input, and so may learn from `Moments`.
+
+    Example:
+        >>> isinstance(flow.LinearNeuron(a=1.0, w=[1.0]), flow.AbstractLinearModel)
+        True
+    """
 
     @abc.abstractmethod
     def end_to_end(self) -> Float[Array, "c d"]:
@@ -40,6 +45,11 @@ class LinearNeuron(AbstractLinearModel):
 
     Raises:
         ValueError: for complex numbers or what is no number.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=2.0, w=[1.0, -1.0])
+        >>> float(neuron(jnp.array([3.0, 1.0])))
+        4.0
     """
 
     a: Weights
@@ -66,6 +76,11 @@ class LinearNetwork(AbstractLinearModel):
 
     Raises:
         ValueError: for no layer, complex numbers or what is no number.
+
+    Example:
+        >>> network = flow.LinearNetwork([np.ones((3, 2)), np.ones((1, 3))])
+        >>> network(jnp.array([1.0, 2.0]))
+        Array([9.], dtype=float64)
     """
 
     weights: tuple[Weights, ...]
@@ -102,6 +117,11 @@ class DiagonalNetwork(AbstractLinearModel):
 
     Raises:
         ValueError: for complex numbers or what is no number.
+
+    Example:
+        >>> network = flow.DiagonalNetwork(u=[1.0, 2.0], v=[0.5, 0.0])
+        >>> float(network(jnp.array([4.0, 1.0])))
+        2.0
     """
 
     u: Weights
@@ -129,6 +149,11 @@ class ModularAddition(Readable):
 
     Raises:
         ValueError: for complex numbers or what is no number.
+
+    Example:
+        >>> network = flow.ModularAddition(u=np.ones((1, 3)), v=np.ones((1, 3)), w=np.ones((1, 3)))
+        >>> network(jnp.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0]))
+        Array([4., 4., 4.], dtype=float64)
     """
 
     u: Weights
@@ -170,4 +195,4 @@ _LAYERS: dict[type, tuple[Callable[[Any], bool], str]] = {
         "u, v and w of the same shape (hidden, p)",
     ),
 }
-"""For each network, whether its layers fit together, and how they should."""
+"""Whether the layers of each network fit together, and how they should, by its class."""

@@ -19,6 +19,13 @@ class AtLoss(Readable):
 
     Raises:
         ValueError: for a level that is not finite.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 20.0], until=flow.AtLoss(0.25))
+        >>> round(float(flow.loss(run.last, data)), 6)
+        0.25
     """
 
     rising: ClassVar[bool] = False
@@ -55,6 +62,13 @@ class AtPlateau(_AtSpeed):
 
     Raises:
         ValueError: for a speed that is not positive and finite.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 20.0], until=flow.AtPlateau(1e-3))
+        >>> bool(run.end < 20.0), bool(flow.loss(run.last, data) < 1e-6)
+        (True, True)
     """
 
     rising: ClassVar[bool] = False
@@ -68,6 +82,13 @@ class LeavesPlateau(_AtSpeed):
 
     Raises:
         ValueError: for a speed that is not positive and finite.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 20.0], until=flow.LeavesPlateau(0.1))
+        >>> bool(run.end > 1.0), bool(flow.loss(run.last, data) > 0.49)
+        (True, True)
     """
 
     rising: ClassVar[bool] = True

@@ -43,6 +43,11 @@ def field_overlaps(weights: WeightsLike, inputs: InputsLike) -> Overlaps:
 
     Raises:
         ValueError: where weights and inputs differ in dimension, or are something else.
+
+    Example:
+        >>> weights = ld.Weights(w=[[1.0, 0.0, 0.0, 0.0]], w_teacher=[[0.0, 0.0, 1.0, 0.0]])
+        >>> ld.field_overlaps(weights, ld.Structured([4.0, 4.0, 1.0, 1.0])).Q
+        Array([[1.]], dtype=float64)
     """
     require_arguments("field_overlaps", weights=weights)
     inputs = as_distribution(inputs)

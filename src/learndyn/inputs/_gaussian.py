@@ -17,7 +17,12 @@ of magnitude: what a product of matrices in float32 loses."""
 
 
 class Gaussian(AbstractInputs):
-    """x ~ N(0, 1) in any dimension, the inputs of the theory."""
+    """x ~ N(0, 1) in any dimension, the inputs of the theory.
+
+    Example:
+        >>> ld.Gaussian().sample(jax.random.key(0), 3, 5, jnp.dtype("float64")).shape
+        (3, 5)
+    """
 
     gaussian_fields: ClassVar[bool] = True
     white: ClassVar[bool] = True
@@ -42,6 +47,13 @@ class Structured(AbstractInputs):
     Raises:
         ValueError: unless exactly one of them is given, and for a matrix that is no covariance. A
             traced one that is none gives NaN.
+
+    Example:
+        >>> inputs_of_two_scales = ld.Structured(omega=[4.0, 4.0, 1.0, 1.0])
+        >>> weights = ld.Weights(w=[[1.0, 0.0, 0.0, 0.0]], w_teacher=[[0.0, 0.0, 1.0, 0.0]])
+        >>> seen = ld.field_overlaps(weights, inputs_of_two_scales)
+        >>> float(seen.Q[0, 0]), float(seen.T[0, 0])
+        (1.0, 0.25)
     """
 
     factor: Float[Array, " n *rank"]

@@ -31,6 +31,11 @@ class Images(AbstractInputs):
     Raises:
         ValueError: for other shapes, non-finite entries or raw 8-bit pixels. A UserWarning says
             where the entries are so large that the usual learning rates diverge.
+
+    Example:
+        >>> table = ld.Images([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]])
+        >>> table.n, table.sample(jax.random.key(0), 4, 3, jnp.dtype("float64")).shape
+        (3, (4, 3))
     """
 
     x: Float[Array, "samples n"]
@@ -99,6 +104,11 @@ def standardise(x: RealLike) -> Float[Array, "samples n"]:
 
     Raises:
         ValueError: for other shapes, entries that are not finite, or constant columns only.
+
+    Example:
+        >>> inputs.standardise(np.array([[1.0, 7.0, 2.0], [3.0, 7.0, 0.0]]))
+        Array([[-1.,  1.],
+               [ 1., -1.]], dtype=float64)
     """
     try:
         x = np.asarray(x, dtype=float)
@@ -121,6 +131,11 @@ def pca_whiten(x: RealLike) -> Float[Array, "samples n"]:
 
     Args:
         x: (samples, ...), as for `standardise`.
+
+    Example:
+        >>> x = inputs.pca_whiten(np.random.default_rng(0).normal(size=(50, 3)))
+        >>> bool(np.allclose(x.T @ x / len(x), np.eye(3)))
+        True
     """
     x = np.asarray(standardise(x))
     # Principal components by singular values, without forming the covariance
@@ -139,6 +154,10 @@ def digits(whiten: bool = False) -> Images:
 
     Raises:
         ImportError: where scikit-learn is not installed (the extra `images`).
+
+    Example:
+        >>> inputs.digits().n
+        61
     """
     require_extra("sklearn", "images", "the digits of scikit-learn")
     from sklearn.datasets import load_digits

@@ -26,6 +26,14 @@ class TrainingSet(Readable):
 
     Raises:
         ValueError: for p < 1, or p beyond the rows of `Images`.
+
+    Example:
+        >>> weights = ld.init_weights(jax.random.key(0), n=50, k=1, m=1)
+        >>> few = {"inputs": ld.TrainingSet(ld.Gaussian(), p=20, replace=True)}
+        >>> given = {"ts": [0.0, 4.0], "key": jax.random.key(1)}
+        >>> run = ld.simulate_sgd(ld.Problem(), ld.SGD(lr=0.5), weights, **given, **few)
+        >>> bool(run.stats["train_error"][-1] < run.eg[-1])
+        True
     """
 
     base: AbstractInputs

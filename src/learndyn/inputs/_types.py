@@ -26,6 +26,14 @@ class AbstractInputs(Readable):
         gaussian_fields: set it True where x is jointly Gaussian with mean 0, and override
             `field_covariance` with its exact value: averages are then Gaussian ones, exact too.
         white: set it True where <x x^T> = 1, so that the fields' second moments are the overlaps.
+
+    Example:
+        >>> class Signs(inputs.AbstractInputs):
+        ...     white = True
+        ...     def sample(self, key, count, n, dtype=float):
+        ...         return jax.random.rademacher(key, (count, n), dtype)
+        >>> Signs().sample(jax.random.key(0), 2, 3, float).shape
+        (2, 3)
     """
 
     gaussian_fields: ClassVar[bool] = False
@@ -95,6 +103,11 @@ def second_moments(fields: Float[Array, "samples d"]) -> Float[Array, "d d"]:
 
     Args:
         fields: the fields of some samples, of student and teacher.
+
+    Example:
+        >>> inputs.second_moments(jnp.array([[1.0, 2.0], [1.0, 0.0]]))
+        Array([[1., 1.],
+               [1., 2.]], dtype=float64)
     """
     return fields.T @ fields / len(fields)
 

@@ -18,6 +18,7 @@ from learndyn._numerics.linear_algebra import symmetric_from_triu
 from learndyn._numerics.special import arcsin
 
 _2_PI = 2 / np.pi
+"""The factor of every Gaussian average of two error functions, as arcsin tends to pi / 2."""
 
 Overlap = Float[Array, "*#shape"]
 Average = Float[Array, "*shape"]

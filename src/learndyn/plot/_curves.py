@@ -78,6 +78,13 @@ def learning_curve(
 
     Raises:
         ValueError: for anything but datasets, or dimensions left to choose.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> ax = plot.learning_curve(ld.to_dataset(run))
+        >>> ax.get_yscale(), len(ax.lines)
+        ('log', 1)
     """
     lines = curves_of(theory, "theory", quantity, by)
     points = curves_of(experiment, "experiment", quantity, by)
@@ -162,6 +169,7 @@ def _set_scales(ax: "Axes", curves: list[Curve], log_time: bool | None, *, is_er
 def are_geometric(times: np.ndarray) -> bool:
     """Whether saved times spread so much that they were meant for a logarithmic axis."""
     steps = np.diff(times[times > 0])
+    # Linear times have equal steps; geometric ones over two decades grow by more than 20.
     return len(steps) > 2 and bool(steps[-1] > 20 * steps[0])
 
 

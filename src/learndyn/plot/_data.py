@@ -1,4 +1,4 @@
-"""From datasets to the few numbers that a curve is drawn from."""
+"""The few numbers of a dataset that a curve is drawn from."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,6 +1,7 @@
 """A film of a run: its learning curve and its overlaps, as time goes on."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ _DPI = 100
 """Pixels per inch: half of what a printed figure has, so that a film loads quickly."""
 
 _WRITERS = {".gif": "pillow", ".mp4": "ffmpeg"}
-"""Matplotlib's writers. Pillow comes with it; ffmpeg is a program of its own."""
+"""Matplotlib's writers. Pillow comes with it; ffmpeg is another program, which the package
+imageio-ffmpeg brings as well."""
 
 
 def animate(
@@ -50,7 +52,10 @@ def animate(
             installed.
 
     Example:
-        >>> ld.plot.animate(run, "run.gif", theory)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> plot.animate(ld.to_dataset(run), "run.gif").name
+        'run.gif'
     """
     path = require_writable(film_path(path))
     require_dataset(dataset, "dataset")
@@ -79,14 +84,24 @@ def film_path(path: str | os.PathLike[str]) -> Path:
     if path.suffix not in _WRITERS:
         raise ValueError(f"a film's path must end in .gif or .mp4; got {str(path)!r}.")
     pyplot()
-    from matplotlib.animation import writers
-
-    if not writers.is_available(_WRITERS[path.suffix]):
+    if path.suffix == ".mp4" and _ffmpeg() is None:
         raise OSError(
-            f"{str(path)!r} needs the program {_WRITERS[path.suffix]}, which is not installed: "
-            "install it, or write a .gif."
+            f"{str(path)!r} needs the program ffmpeg, which is not installed: pip install "
+            "imageio-ffmpeg, or take it from your system, or write a .gif."
         )
     return path
+
+
+def _ffmpeg() -> str | None:
+    """The program ffmpeg: that of the system, or else that of the package imageio-ffmpeg."""
+    if (found := shutil.which("ffmpeg")) is not None:
+        return found
+    try:
+        import imageio_ffmpeg  # pyright: ignore[reportMissingImports]
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError):  # it may have no program for this system
+        return None
 
 
 def _draw_curve(ax: Any, dataset: "xarray.Dataset", theory: "xarray.Dataset | None") -> None:
@@ -126,8 +141,10 @@ def _write(figure: Any, show: Any, states: "list[xarray.Dataset]", path: Path) -
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     # FuncAnimation would draw every frame once more for a screen that is not there.
-    writer: Any = writers[_WRITERS[path.suffix]](fps=_PER_SECOND)
-    with writer.saving(figure, path, _DPI):
-        for state in states:
-            show(state)
-            writer.grab_frame()
+    program = {"animation.ffmpeg_path": _ffmpeg()} if path.suffix == ".mp4" else {}
+    with pyplot().rc_context(program):
+        writer: Any = writers[_WRITERS[path.suffix]](fps=_PER_SECOND)
+        with writer.saving(figure, path, _DPI):
+            for state in states:
+                show(state)
+                writer.grab_frame()

@@ -47,6 +47,13 @@ def overlap_matrices(
 
     Raises:
         ValueError: for anything but a dataset of one setting, or no times.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> axes = plot.overlap_matrices(ld.to_dataset(run), alphas=[0.0, 2.0])
+        >>> axes.shape
+        (2, 2)
     """
     plt = pyplot()
 
@@ -101,6 +108,14 @@ def overlap_insets(
         quantity: the variable to draw, "R", say.
         places: lower left corners in fractions of the axes; None: next to the curve.
         size: side of a map, in fractions of the axes' height.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> ax = plot.learning_curve(ld.to_dataset(run))
+        >>> insets = plot.overlap_insets(ax, ld.to_dataset(run), alphas=[1.0])
+        >>> len(insets)
+        1
     """
     states = states_at(dataset, alphas)
     limit = largest(states, [quantity])

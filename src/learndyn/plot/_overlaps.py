@@ -43,6 +43,12 @@ def overlap_trajectories(
 
     Raises:
         ValueError: for anything but datasets of one setting.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> plot.overlap_trajectories(ld.to_dataset(run)).shape
+        (2,)
     """
     plt = pyplot()
 

@@ -22,6 +22,12 @@ def overview(
 
     Args:
         theory, experiment: datasets of one setting, as for `learning_curve`.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> len(plot.overview(ld.to_dataset(run)))
+        3
     """
     plt = pyplot()
 

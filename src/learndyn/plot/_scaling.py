@@ -21,6 +21,13 @@ class Slope(NamedTuple):
         slope: the exponent.
         error: its standard error.
         offset: log y at x = 1.
+
+    Example:
+        >>> import xarray as xr
+        >>> n = [100, 400, 1600]
+        >>> measured = xr.Dataset({"width": ("n", [1.0, 0.5, 0.25])}, coords={"n": n})
+        >>> round(float(np.exp(plot.fitted_slope(measured, "n", "width").offset)), 6)
+        10.0
     """
 
     slope: float
@@ -40,6 +47,13 @@ def fitted_slope(dataset: "xarray.Dataset", x: str, y: str) -> Slope:
 
     Raises:
         ValueError: for fewer than two positive points, or dimensions other than x and seed.
+
+    Example:
+        >>> import xarray as xr
+        >>> n = [100, 400, 1600]
+        >>> measured = xr.Dataset({"width": ("n", [1.0, 0.5, 0.25])}, coords={"n": n})
+        >>> round(float(plot.fitted_slope(measured, "n", "width").slope), 6)
+        -0.5
     """
     xs, means, errors = _points(dataset, x, y)
     weights = (means / np.where(errors > 0, errors, np.nan)) ** 2
@@ -74,6 +88,13 @@ def scaling(
 
     Raises:
         ValueError: as `fitted_slope`.
+
+    Example:
+        >>> import xarray as xr
+        >>> n = [100, 400, 1600]
+        >>> measured = xr.Dataset({"width": ("n", [1.0, 0.5, 0.25])}, coords={"n": n})
+        >>> plot.scaling(measured, "n", "width", expected=-0.5).get_xscale()
+        'log'
     """
     xs, means, errors = _points(dataset, x, y)
     slope, error, offset = fitted_slope(dataset, x, y)

@@ -50,7 +50,7 @@ def _word(name: str, value: str) -> str:
 _RATES = ("lr", "lr_second", "lr_bias", "weight_decay", "batch_size", "momentum")
 
 _ORDER = ("k", "m", "n", *_RATES, "noise", "seed")
-"""As a line tells them."""
+"""The order in which the line names quantities."""
 
 _DEFAULTS = {"noise": 0.0, "weight_decay": 0.0, "batch_size": 1}
 """What a line leaves out: it is there in most settings, and says nothing."""

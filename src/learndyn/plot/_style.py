@@ -74,7 +74,17 @@ def pyplot() -> Any:
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """The look of these figures, inside a `with`, for figures of one's own."""
+    """The look of these figures, inside a `with`, for figures of one's own.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> with plot.style():
+        ...     figure, ax = plt.subplots()
+        ...     shown = ax.spines["top"].get_visible()
+        >>> plt.close(figure)
+        >>> shown
+        False
+    """
     plt = pyplot()
 
     with plt.rc_context(_SETTINGS):
@@ -91,6 +101,12 @@ def save(axes: "Axes | np.ndarray", path: str | os.PathLike[str]) -> Path:
     Raises:
         OSError: where no file can be written there.
         ImportError: without Matplotlib.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> plot.save(plot.learning_curve(ld.to_dataset(run)), "run.png").name
+        'run.png'
     """
     plt = pyplot()
 

@@ -53,7 +53,15 @@ class AbstractActivation(Readable):
 
 
 class Erf(AbstractActivation):
-    """g(x) = erf(x/sqrt 2), the sigmoid of Saad & Solla (1995)."""
+    """g(x) = erf(x/sqrt 2), the sigmoid of Saad & Solla (1995).
+
+    Example:
+        >>> g = ld.Erf()
+        >>> np.round(g(jnp.array([0.0, 1.0])), 4)
+        Array([0.    , 0.6827], dtype=float64)
+        >>> np.round(g.derivative(jnp.array([0.0, 1.0])), 4)
+        Array([0.7979, 0.4839], dtype=float64)
+    """
 
     name: ClassVar[str] = "erf"
     regularity: ClassVar[Regularity] = SMOOTH
@@ -68,7 +76,14 @@ class Erf(AbstractActivation):
 
 
 class ReLU(AbstractActivation):
-    """g(x) = max(0, x)."""
+    """g(x) = max(0, x).
+
+    Example:
+        >>> ld.ReLU()(jnp.array([-1.0, 0.0, 2.0]))
+        Array([0., 0., 2.], dtype=float64)
+        >>> ld.ReLU().derivative(jnp.array([-1.0, 0.0, 2.0]))
+        Array([0., 0., 1.], dtype=float64)
+    """
 
     name: ClassVar[str] = "relu"
     regularity: ClassVar[Regularity] = Regularity(kinks=(0.0,))
@@ -93,6 +108,10 @@ class LeakyReLU(AbstractActivation):
 
     Raises:
         ValueError: for a slope that is not a finite real number.
+
+    Example:
+        >>> ld.LeakyReLU(slope=0.1)(jnp.array([-1.0, 0.0, 2.0]))
+        Array([-0.1,  0. ,  2. ], dtype=float64)
     """
 
     name: ClassVar[str] = "leaky-relu"
@@ -121,7 +140,12 @@ class LeakyReLU(AbstractActivation):
 
 
 class Linear(AbstractActivation):
-    """g(x) = x."""
+    """g(x) = x.
+
+    Example:
+        >>> ld.Linear()(jnp.array([-1.0, 2.0]))
+        Array([-1.,  2.], dtype=float64)
+    """
 
     name: ClassVar[str] = "linear"
     regularity: ClassVar[Regularity] = SMOOTH
@@ -137,7 +161,12 @@ class Linear(AbstractActivation):
 
 
 class Quadratic(AbstractActivation):
-    """g(x) = x**2, as in phase retrieval."""
+    """g(x) = x**2, as in phase retrieval.
+
+    Example:
+        >>> ld.Quadratic()(jnp.array([-1.0, 2.0]))
+        Array([1., 4.], dtype=float64)
+    """
 
     name: ClassVar[str] = "quadratic"
     regularity: ClassVar[Regularity] = SMOOTH
@@ -148,7 +177,12 @@ class Quadratic(AbstractActivation):
 
 
 class Tanh(AbstractActivation):
-    """g(x) = tanh x."""
+    """g(x) = tanh x.
+
+    Example:
+        >>> round(float(ld.Tanh()(jnp.array(1.0))), 4)
+        0.7616
+    """
 
     name: ClassVar[str] = "tanh"
     regularity: ClassVar[Regularity] = SMOOTH
@@ -168,6 +202,12 @@ class Sign(AbstractActivation):
 
     Raises:
         ValueError: for a flip outside [0, 1].
+
+    Example:
+        >>> ld.Sign()(jnp.array([-0.5, 0.0, 2.0]))
+        Array([-1.,  1.,  1.], dtype=float64)
+        >>> ld.Problem(ld.Linear(), ld.Sign(flip=0.1), ld.Hebb()).flip
+        Array(0.1, dtype=float64)
     """
 
     name: ClassVar[str] = "sign"

@@ -49,7 +49,7 @@ def _rounded(place: float) -> float:
 
 
 def _bend(g: Callable, knot: float) -> float | None:
-    """By how much g' grows at `knot`; None where g' has no limits there."""
+    """The growth of g' at `knot`; None where g' has no limits there."""
     eps = float(jnp.finfo(jnp.result_type(float)).eps)
     # The error of a limit is of order step**2, and rounding eps: both stay below `share`.
     share = eps ** (1 / 3)

@@ -31,6 +31,13 @@ class AbstractLoss(Readable):
         is_squared: whether the slope is phi - y, of which there are closed-form averages.
         wedge_averages: closed-form averages of the slope for a linear unit that learns the sign of
             one field: a function of `learndyn.integrals.half_planes`, wrapped in staticmethod.
+
+    Example:
+        >>> class Cube(ld.AbstractLoss):
+        ...     def __call__(self, phi, y):
+        ...         return jnp.abs(phi - y) ** 3
+        >>> Cube().slope(jnp.array(2.0), jnp.array(0.0))
+        Array(12., dtype=float64, weak_type=True)
     """
 
     name: ClassVar[str | None] = None
@@ -49,7 +56,13 @@ class AbstractLoss(Readable):
 
 
 class Squared(AbstractLoss):
-    """(phi - y)**2 / 2."""
+    """(phi - y)**2 / 2.
+
+    Example:
+        >>> phi, y = jnp.array(2.0), jnp.array(0.5)
+        >>> float(ld.Squared()(phi, y)), float(ld.Squared().slope(phi, y))
+        (1.125, 1.5)
+    """
 
     name: ClassVar[str] = "squared"
     regularity: ClassVar[Regularity] = SMOOTH
@@ -63,7 +76,15 @@ class Squared(AbstractLoss):
 
 
 class Logistic(AbstractLoss):
-    """log(1 + exp(-y phi)), labels y = +-1."""
+    """log(1 + exp(-y phi)), labels y = +-1.
+
+    Example:
+        >>> phi, y = jnp.array(1.0), jnp.array(-1.0)
+        >>> round(float(ld.Logistic()(phi, y)), 4)
+        1.3133
+        >>> ld.Logistic().classification
+        True
+    """
 
     name: ClassVar[str] = "logistic"
     classification: ClassVar[bool] = True
@@ -74,7 +95,13 @@ class Logistic(AbstractLoss):
 
 
 class Hinge(AbstractLoss):
-    """max(0, 1 - y phi), labels y = +-1."""
+    """max(0, 1 - y phi), labels y = +-1.
+
+    Example:
+        >>> phi, y = jnp.array(0.25), jnp.array(1.0)
+        >>> float(ld.Hinge()(phi, y)), float(ld.Hinge()(8 * phi, y))
+        (0.75, 0.0)
+    """
 
     name: ClassVar[str] = "hinge"
     classification: ClassVar[bool] = True
@@ -85,7 +112,13 @@ class Hinge(AbstractLoss):
 
 
 class Perceptron(AbstractLoss):
-    """max(0, -y phi), labels y = +-1."""
+    """max(0, -y phi), labels y = +-1.
+
+    Example:
+        >>> phi, y = jnp.array(0.25), jnp.array(1.0)
+        >>> float(ld.Perceptron()(phi, y)) == 0.0, float(ld.Perceptron()(phi, -y))
+        (True, 0.25)
+    """
 
     name: ClassVar[str] = "perceptron"
     classification: ClassVar[bool] = True
@@ -100,6 +133,11 @@ class Hebb(AbstractLoss):
     """-y phi, labels y = +-1: its gradient is Hebb's rule, every sample counts alike.
 
     The loss has no lower bound, so the weights grow without end; their direction converges.
+
+    Example:
+        >>> phi, y = jnp.array(0.25), jnp.array(1.0)
+        >>> float(ld.Hebb()(phi, y)), float(ld.Hebb()(phi, -y))
+        (-0.25, 0.25)
     """
 
     name: ClassVar[str] = "hebb"
@@ -120,6 +158,11 @@ class AdaTron(AbstractLoss):
     Source:
         Anlauf & Biehl, Europhys. Lett. 10, 687 (1989); Biehl & Riegler, Europhys. Lett. 28, 525
         (1994), online.
+
+    Example:
+        >>> phi, y = jnp.array(0.5), jnp.array(1.0)
+        >>> float(ld.AdaTron()(phi, y)) == 0.0, float(ld.AdaTron()(phi, -y))
+        (True, 0.125)
     """
 
     name: ClassVar[str] = "adatron"

@@ -20,9 +20,10 @@ _FAR = 40 * (1e6 / 40) ** (np.arange(1, 121) / 120)
 """Points further out, by factors of 1.09, up to 1e6, on either side."""
 
 _GRID = np.concatenate([-_FAR[::-1], _NEAR, _FAR])
+"""All points at which a function is looked at, in ascending order."""
 
 _BETWEEN = _GRID + (0.5 + 0.4 * np.sin(np.arange(len(_GRID)))) * np.gradient(_GRID)
-"""As many points between those, nowhere at the same place between them."""
+"""A point between each of those and the next, each time at another share of the way."""
 
 _AROUND = np.concatenate([side * 10.0 ** -np.arange(1, 15) for side in (-1, 1)])
 """Distances from a knot at which a function that only rounds off its corner would show."""

@@ -32,6 +32,13 @@ class MultiIndex(Readable):
 
     Args:
         f: the function (rho, zeta) -> y.
+
+    Example:
+        >>> parity = ld.MultiIndex(lambda rho, zeta: jnp.prod(jnp.sign(rho)))
+        >>> problem = ld.Problem(student=ld.Tanh(), teacher=parity)
+        >>> layers = ld.Overlaps(Q=jnp.eye(2), R=jnp.zeros((2, 2)), T=jnp.eye(2)).layers
+        >>> float(problem.label(jnp.array([0.3, -2.0]), jnp.array(0.0), layers))
+        -1.0
     """
 
     f: Any
@@ -96,6 +103,13 @@ class Problem(Readable):
 
     Source:
         Goldt et al. 2020, Eqs. (1)-(3), with any activation, loss and teacher.
+
+    Example:
+        >>> problem = ld.Problem(student=ld.Erf(), teacher=ld.Erf(), loss=ld.Squared(), noise=0.1)
+        >>> problem
+        Problem(student=Erf(), teacher=Erf(), loss=Squared(), noise=0.1)
+        >>> problem.is_classification
+        False
     """
 
     student: Any

@@ -50,6 +50,7 @@ class _Points(NamedTuple):
 
 @functools.cache
 def _points() -> _Points:
+    # An irrational shift: no user's knot lies exactly on a point.
     near = np.arange(0.0, _NEAR, 1 / 64) + 1e-3 * math.sqrt(2)
     positive = np.concatenate([near, np.geomspace(_NEAR, _FAR, 64)])
     nodes = np.polynomial.chebyshev.chebpts1(_HIGHEST_DEGREE + 5)

@@ -31,6 +31,14 @@ class FeedbackAlignment(AbstractRule):
 
     Source:
         Refinetti, d'Ascoli, Ohana and Goldt (2021), Align, then memorise, ICML 2021.
+
+    Example:
+        >>> rule = rules.FeedbackAlignment(feedback=[1.0], lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(), rule, start, [0.0, 1.0, 2.0])
+        >>> same = ld.solve_ode(ld.Problem(), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> bool(jnp.allclose(run.eg, same.eg))
+        True
     """
 
     feedback: Float[Array, "*batch k"]

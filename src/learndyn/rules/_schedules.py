@@ -14,6 +14,10 @@ class ConstantRate(Readable):
 
     Args:
         lr: the rate, > 0.
+
+    Example:
+        >>> round(float(rules.ConstantRate(0.5)(10.0)), 6)
+        0.5
     """
 
     log_lr: Float[Array, ""]
@@ -31,6 +35,10 @@ class InverseTimeRate(Readable):
     Args:
         lr: the rate at alpha = 0, > 0.
         time: the alpha at which half of it is left, > 0.
+
+    Example:
+        >>> round(float(rules.InverseTimeRate(0.5, time=10.0)(10.0)), 6)
+        0.25
     """
 
     log_lr: Float[Array, ""]
@@ -54,6 +62,11 @@ class PiecewiseRate(Readable):
 
     Raises:
         ValueError: for other shapes, times that do not increase, rates that are not > 0.
+
+    Example:
+        >>> schedule = rules.PiecewiseRate([0.0, 10.0], [1.0, 0.01])
+        >>> round(float(schedule(5.0)), 6)
+        0.1
     """
 
     alpha: Float[Array, " knots"]

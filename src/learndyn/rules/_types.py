@@ -1,6 +1,8 @@
 """What a learning rule is: rates, decay, batches, momentum, and what it makes of one sample."""
 
 import abc
+import math
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -12,19 +14,47 @@ from jaxtyping import Array, Float
 from learndyn._checks import as_count, as_float, brief, is_concrete, require_at_least
 from learndyn._readable import Readable
 from learndyn._types import CountLike, RealLike, Scalar, Schedule
-from learndyn.problems import Layers, Problem, as_module, called
+from learndyn.problems import Layers, Problem, as_module, called, declared
+
+
+class Seen(NamedTuple):
+    """The overlaps that a rule may read.
+
+    Attributes:
+        Q: (k, k) of the student's weights.
+        R: (k, m) of the student's with the teacher's.
+
+    Example:
+        >>> rules.Seen(Q=jnp.eye(2), R=jnp.zeros((2, 3))).R.shape
+        (2, 3)
+    """
+
+    Q: Float[Array, "k k"]
+    R: Float[Array, "k m"]
 
 
 class Sample(NamedTuple):
-    """What a rule sees of one sample: the student's centred fields lam (k,), and the label y.
+    """What a rule sees of one sample; of an episode, the first axis of all but `overlaps` is the
+    batch.
 
     Attributes:
         lam: (k,) the student's centred fields.
         y: () the label.
+        draws: (draws,) independent N(0, 1) numbers, new for each sample, as many as the rule asks
+            for.
+        size: () |x|**2/n, which tends to 1 as n -> infinity.
+        overlaps: `Seen`, Q and R before the step; None where the rule has needs_overlaps = False.
+
+    Example:
+        >>> rules.Sample(lam=jnp.array([0.5, -1.0]), y=1.0).lam
+        Array([ 0.5, -1. ], dtype=float64)
     """
 
-    lam: Float[Array, " k"]
-    y: Scalar
+    lam: Float[Array, "*batch k"]
+    y: Float[Array, "*batch"]
+    draws: Float[Array, "*batch draws"] | Any = None
+    size: Float[Array, "*batch"] | Any = None
+    overlaps: Seen | None = None
 
 
 class Modulation(NamedTuple):
@@ -33,10 +63,19 @@ class Modulation(NamedTuple):
     Attributes:
         c: (k,) the F_i of w_i <- w_i - (lr/sqrt n) F_i x, which move the biases too.
         dv: (k,) the H_i of v_i <- v_i - (lr_second/n) H_i.
+        dw: (k, k) W of w_i <- w_i - (lr/n) sum_j W_ij w_j, for rules of the library that move
+            weights along weights; None: 0.
+
+    Of an episode, the first axis is the batch.
+
+    Example:
+        >>> ld.Modulation(c=jnp.array([1.0, -1.0]), dv=jnp.zeros(2)).c
+        Array([ 1., -1.], dtype=float64)
     """
 
-    c: Float[Array, " k"]
-    dv: Float[Array, " k"]
+    c: Float[Array, "*batch k"]
+    dv: Float[Array, "*batch k"]
+    dw: Float[Array, "*batch k k"] | None = None
 
 
 class FieldAverages(NamedTuple):
@@ -49,6 +88,14 @@ class FieldAverages(NamedTuple):
         f: (k,) <F_i>, which moves the biases; NaN where closed forms leave it out, as they do where
             there are no biases.
         fields: (k, d) <F_i f_c>, from nodes that know it without G; None: it is G C.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> problem, rule = ld.Problem(), ld.SGD(lr=0.5)
+        >>> ready = averages.choose_averages(problem, 1, 1, rule=rule, biases=False)
+        >>> found = ready.field_averages(problem, rule, start)
+        >>> np.round(found.G, 4), np.round(found.Phi, 4)
+        (Array([[ 0.4827, -0.4118]], dtype=float64), Array([[0.1884]], dtype=float64))
     """
 
     G: Float[Array, "k d"]
@@ -73,6 +120,25 @@ class FieldAverages(NamedTuple):
         )
 
 
+class ErrorSignal(NamedTuple):
+    """The averages of the error signal, F_i = g'(lambda_i) (phi - y) and H_i = g(lambda_i)
+    (phi - y), at a state.
+
+    Attributes:
+        at: their `FieldAverages` as a function of the second layer v (k,) of phi.
+        layers: second layers and biases of the state.
+        overlaps: Q and R of the state.
+
+    Example:
+        >>> rules.ErrorSignal._fields
+        ('at', 'layers', 'overlaps')
+    """
+
+    at: Callable[[Float[Array, " k"]], FieldAverages]
+    layers: Layers
+    overlaps: Seen
+
+
 class SlowMomentum(Readable):
     """Momentum so slow that it matters at large n: 1 - beta = gamma / n, lr likewise / n.
 
@@ -81,6 +147,12 @@ class SlowMomentum(Readable):
 
     Args:
         gamma: > 0, dimensionless.
+
+    Example:
+        >>> rule = ld.SGD(lr=0.2, momentum=ld.SlowMomentum(gamma=2.0))
+        >>> rates, beta = rule.step_rates(alpha=0.0, n=100)
+        >>> round(float(rates.w), 6), round(float(beta), 6)
+        (0.004, 0.98)
     """
 
     gamma: Float[Array, "..."]
@@ -91,11 +163,12 @@ class SlowMomentum(Readable):
 
 
 class Rates(NamedTuple):
-    """Learning rates at one time; None where a layer is not trained."""
+    """Learning rates at one time, each one number or one for each unit; None where a layer is not
+    trained."""
 
-    w: Scalar
-    v: Scalar | None
-    b: Scalar | None
+    w: Float[Array, "*units"]
+    v: Float[Array, "*units"] | None
+    b: Float[Array, "*units"] | None
 
 
 class AbstractRule(Readable):
@@ -107,12 +180,17 @@ class AbstractRule(Readable):
     with (F, H) = `modulation`, the mean over the batch. A subclass needs `modulation` alone, and
     then runs at every level of description, its averages taken over nodes. It may declare more:
 
+    - `draws`: how many N(0, 1) numbers each sample has for the rule; `draws_of` where that depends
+      on k. `needs_overlaps`: whether it reads Q and R. `is_episode`: whether `modulation` gets all
+      samples of a batch at once, with a leading axis, and returns the F and H of each.
     - `propagates_error`: F and H are the loss's slope at the output times functions of the
       student's fields alone, as for the gradient. Then averages know where F jumps and how label
       noise enters; otherwise the first is measured, and the second takes nodes.
     - `closed_form`: its averages, where they follow from those of the error signal.
     - `reads`: the functions of `Problem` that the modulation calls; where a subclass overrides one
       of them, nothing is declared of the outcome.
+    - `moves_along_weights`: its modulations have dw, which SGD on weights and the ODE in closed
+      form alone can follow.
     - `is_gradient`: the modulation is the gradient of the loss, as closed forms of the literature
       have it.
     - `name`, `own_options`: what the command line calls it and its own arguments.
@@ -121,24 +199,40 @@ class AbstractRule(Readable):
 
     Args:
         lr, lr_second, lr_bias: rates of first layer, second layer and biases, as for `SGD`.
-        weight_decay, batch_size, momentum: as for `SGD`.
+        weight_decay, batch_size, momentum, spherical: as for `SGD`.
 
     Raises:
         ValueError: for values outside their ranges.
+
+    Example:
+        >>> class SignOfError(rules.AbstractRule):
+        ...     def modulation(self, problem, sample, layers):
+        ...         g, dg, error = problem.signals(sample.lam, sample.y, layers)
+        ...         return ld.Modulation(layers.v * dg * jnp.sign(error), g * jnp.sign(error))
+        >>> layers = ld.Overlaps([[1.0]], [[0.0]], [[1.0]]).layers
+        >>> sample = rules.Sample(lam=jnp.zeros(1), y=jnp.array(1.0))
+        >>> np.round(SignOfError(lr=0.5).modulation(ld.Problem(), sample, layers).c, 4)
+        Array([-0.7979], dtype=float64)
     """
 
     lr: Any
     lr_second: Any
     lr_bias: Any
     weight_decay: Float[Array, "..."]
-    batch_size: int = eqx.field(static=True)
+    batch_size: Any = eqx.field(static=True)
+    """An integer, or math.inf."""
     momentum: Any
+    spherical: bool = eqx.field(static=True)
 
+    draws: ClassVar[int] = 0
+    needs_overlaps: ClassVar[bool] = False
+    is_episode: ClassVar[bool] = False
     name: ClassVar[str | None] = None
     own_options: ClassVar[tuple[str, ...]] = ()
     is_gradient: ClassVar[bool] = False
     propagates_error: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("gradient", "signals")
+    moves_along_weights: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -148,13 +242,14 @@ class AbstractRule(Readable):
         weight_decay: RealLike = 0.0,
         batch_size: CountLike = 1,
         momentum: RealLike | SlowMomentum | None = None,
+        spherical: bool | Any = False,
     ):
         self.lr = _as_rate(lr, "lr")
         self.lr_second = None if lr_second is None else _as_rate(lr_second, "lr_second")
         self.lr_bias = None if lr_bias is None else _as_rate(lr_bias, "lr_bias")
         self.weight_decay = as_float(weight_decay, "weight_decay")
-        self.batch_size = as_count(batch_size, "batch_size", "it sets array shapes")
-        self.momentum = momentum
+        self.batch_size = _as_batch_size(batch_size)
+        self.momentum, self.spherical = momentum, as_flag(spherical, "spherical")
         require_at_least(self.weight_decay, 0.0, "weight_decay", "it shrinks the weights")
         if momentum is not None and not isinstance(momentum, SlowMomentum):
             self.momentum = as_float(momentum, "momentum")
@@ -174,6 +269,29 @@ class AbstractRule(Readable):
             layers: second layer and biases of the student.
         """
 
+    def modulations(self, problem: Problem, samples: Sample, layers: Layers) -> Modulation:
+        """(F, H) of each sample of a batch, (batch, k) each."""
+        if self.is_episode:
+            return self.modulation(problem, samples, layers)
+        seen = samples.overlaps
+
+        def one(sample: Sample) -> Modulation:
+            return self.modulation(problem, sample._replace(overlaps=seen), layers)
+
+        return jax.vmap(one)(samples._replace(overlaps=None))
+
+    def require_finite_episode(self) -> None:
+        """Raises: ValueError for an episode of infinitely many samples."""
+        if self.is_episode and self.has_infinite_batch:
+            raise ValueError(
+                f"{type(self).__name__} sees all samples of a batch at once, so batch_size must be "
+                "an integer; got inf."
+            )
+
+    def draws_of(self, k: int) -> int:
+        """How many numbers each sample has for a rule of k units."""
+        return self.draws
+
     def closed_form(self, signal: FieldAverages, layers: Layers) -> FieldAverages | None:
         """The rule's averages from those of the error signal, F_i = g'(lambda_i) (phi - y) and
         H_i = g(lambda_i) (phi - y), of which there are closed forms. None: they do not follow, and
@@ -184,6 +302,30 @@ class AbstractRule(Readable):
             layers: second layer and biases of the student.
         """
         return None
+
+    def closed_form_of(self, signal: ErrorSignal) -> FieldAverages | None:
+        """The same, for rules that need the averages at other second layers as well."""
+        return self.closed_form(signal.at(signal.layers.v), signal.layers)
+
+    def follows(self, problem: Problem) -> bool:
+        """Whether a closed form holds for this problem: where it has closed forms itself."""
+        return self.has_closed_form and not problem.overrides(*self.reads)
+
+    def wedge_averages(self, problem: Problem) -> Callable | None:
+        """Closed-form averages of the slope at the output for a linear unit that learns the sign of
+        one field: a function of `learndyn.integrals.half_planes`. By default those of the loss;
+        None: there are none."""
+        return declared(problem.loss, "wedge_averages") if self.follows(problem) else None
+
+    @property
+    def input_noise(self) -> Scalar | None:
+        """Standard deviation of noise on the student's inputs, along which the weights then move
+        too; labels are those of clean inputs. None: there is none."""
+        return None
+
+    def tested_layer(self, v: Float[Array, " k"]) -> Float[Array, " k"]:
+        """The second layer of the student that is tested: eg is that of a student with this one."""
+        return v
 
     def require_units(self, k: int, m: int) -> None:
         """Refuse parameters of the rule's own that are not for k and m units.
@@ -205,9 +347,20 @@ class AbstractRule(Readable):
         return isinstance(self.momentum, SlowMomentum)
 
     @property
+    def has_infinite_batch(self) -> bool:
+        """Whether a step follows the average over all samples: the population gradient."""
+        return math.isinf(self.batch_size)
+
+    @property
     def has_closed_form(self) -> bool:
         """Whether the rule declares a closed form."""
-        return type(self).closed_form is not AbstractRule.closed_form
+        simple = type(self).closed_form is not AbstractRule.closed_form
+        return simple or self.needs_other_layers
+
+    @property
+    def needs_other_layers(self) -> bool:
+        """Whether that follows from averages at other second layers alone."""
+        return type(self).closed_form_of is not AbstractRule.closed_form_of
 
     @property
     def trains_second(self) -> bool:
@@ -277,13 +430,25 @@ def _as_rate(rate: RealLike | Schedule, name: str) -> Any:
     return rate
 
 
+def _as_batch_size(batch_size: CountLike) -> int | float:
+    if isinstance(batch_size, float) and batch_size == math.inf:
+        return math.inf
+    return as_count(batch_size, "batch_size", "it sets array shapes; math.inf: all samples")
+
+
+def as_flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False; got {brief(value)}.")
+    return bool(value)
+
+
 _JUMPS = (
     " For a rate that jumps at alpha = 5: lr=lambda alpha: jnp.where(alpha < 5, 0.2, 0.1), and "
     "solve_ode(..., jump_ts=[5.0])."
 )
 
 
-def _rate_at(rate: Any, alpha: RealLike) -> Scalar | None:
+def _rate_at(rate: Any, alpha: RealLike) -> Float[Array, "*units"] | None:
     if rate is None or not callable(rate):
         return rate
     alpha = jnp.asarray(alpha, jnp.result_type(float))

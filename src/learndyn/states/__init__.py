@@ -18,3 +18,4 @@ from learndyn.states._states import Weights as Weights
 from learndyn.states._states import in_double as in_double
 from learndyn.states._states import overlaps as overlaps
 from learndyn.states._states import require_compatible as require_compatible
+from learndyn.states._states import tested as tested

@@ -43,7 +43,7 @@ _KINDS = {
     "overlaps": _Kind((Overlaps,), "Overlaps", "ld.Overlaps(Q, R, T)"),
     "weights": _Kind((Weights,), "Weights", "ld.init_weights(jax.random.key(0), n=784, k=4, m=4)"),
 }
-"""By the names that the arguments have in every function."""
+"""What each argument must be, by the name that it has in every function."""
 
 _OTHER_WORDS = {"ts": "an array of times", "key": "a JAX random key", "n": "a whole number"}
 """What arguments are that other checks take care of, unless they were exchanged with those above.

@@ -68,6 +68,14 @@ def init_weights(
 
     Source:
         Goldt et al. 2020, section 3 (random), Eq. (15) (denoising).
+
+    Example:
+        >>> weights = ld.init_weights(jax.random.key(0), n=50, k=3, m=2, orthonormal_teacher=True)
+        >>> weights.w.shape
+        (3, 50)
+        >>> np.round(ld.overlaps(weights).T, 12)
+        Array([[1., 0.],
+               [0., 1.]], dtype=float64)
     """
     key = as_key(key)
     for name, size in (("n", n), ("k", k), ("m", m)):
@@ -109,6 +117,12 @@ def weights_from_overlaps(key: KeyLike, start: StateLike, n: int) -> Weights:
     Raises:
         ValueError: for n below the rank, or a key or start that is none. With traced overlaps n < k
             + m cannot be checked, and weights that do not exist are NaN.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> weights = ld.weights_from_overlaps(jax.random.key(0), start, n=100)
+        >>> np.round(ld.overlaps(weights).R, 12)
+        Array([[0.1]], dtype=float64)
     """
     require_arguments("weights_from_overlaps", key=key, start=start, n=n)
     key, start = as_key(key), as_overlaps(start)

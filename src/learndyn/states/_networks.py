@@ -17,6 +17,12 @@ class TwoLayer(eqx.Module):
         v: (units,) second layer.
         b: (units,) biases, or None.
         activation: g, an elementwise function.
+
+    Example:
+        >>> w, v = jnp.ones((2, 4)), jnp.array([1.0, -0.5])
+        >>> net = ld.TwoLayer(w=w, v=v, b=None, activation=ld.Linear())
+        >>> float(net(jnp.ones(4)))
+        1.0
     """
 
     w: Float[Array, "units n"]
@@ -38,6 +44,12 @@ def student(problem: ProblemLike, weights: WeightsLike) -> TwoLayer:
 
     Raises:
         ValueError: for a batch of weights, or anything that is none (overlaps, for example).
+
+    Example:
+        >>> weights = ld.Weights(w=[[1.0, 1.0, 0.0, 0.0]], w_teacher=[[2.0, 0.0, 0.0, 0.0]])
+        >>> net = ld.student(ld.Problem(ld.Linear(), ld.Linear()), weights)
+        >>> float(net(jnp.ones(4)))
+        1.0
     """
     require_arguments("student", problem=problem, weights=weights)
     require_unbatched([("w", weights.w, 2)], "student")
@@ -54,6 +66,12 @@ def teacher(problem: ProblemLike, weights: WeightsLike) -> TwoLayer:
     Raises:
         ValueError: as `student`, and for a multi-index teacher, which is a function of fields, not
             a network.
+
+    Example:
+        >>> weights = ld.Weights(w=[[1.0, 1.0, 0.0, 0.0]], w_teacher=[[2.0, 0.0, 0.0, 0.0]])
+        >>> net = ld.teacher(ld.Problem(ld.Linear(), ld.Linear()), weights)
+        >>> float(net(jnp.ones(4)))
+        1.0
     """
     require_arguments("teacher", problem=problem, weights=weights)
     require_unbatched([("w_teacher", weights.w_teacher, 2)], "teacher")

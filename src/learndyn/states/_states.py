@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -17,6 +18,7 @@ from learndyn._checks import (
 from learndyn._readable import Readable
 from learndyn._types import RealLike
 from learndyn.problems import Layers, Problem
+from learndyn.rules import AbstractRule
 from learndyn.states._checks import (
     broadcast_layers,
     checked_layers,
@@ -49,6 +51,14 @@ class Overlaps(Readable):
 
     Source:
         Goldt et al. 2020, Eq. (5).
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> start.covariance
+        Array([[0.2, 0.1],
+               [0.1, 1. ]], dtype=float64)
+        >>> start.v
+        Array([1.], dtype=float64)
     """
 
     Q: Float[Array, "*batch k k"]
@@ -123,6 +133,11 @@ class Weights(Readable):
 
     Raises:
         ValueError: for wrong shapes or non-finite entries.
+
+    Example:
+        >>> weights = ld.Weights(w=jnp.ones((2, 5)), w_teacher=jnp.ones((1, 5)))
+        >>> weights.k, weights.m, weights.n, weights.v
+        (2, 1, 5, Array([1., 1.], dtype=float64))
     """
 
     w: Float[Array, "*batch k n"]
@@ -185,6 +200,11 @@ def overlaps(weights: Weights | Any) -> Overlaps:
 
     Raises:
         ValueError: for anything else than `Weights`.
+
+    Example:
+        >>> weights = ld.Weights(w=[[1.0, 1.0, 0.0, 0.0]], w_teacher=[[2.0, 0.0, 0.0, 0.0]])
+        >>> ld.overlaps(weights)
+        Overlaps(Q=[[0.5]], R=[[0.5]], T=[[1]], v=[1], v_teacher=[1])
     """
     if not isinstance(weights, Weights):
         raise ValueError(
@@ -221,3 +241,8 @@ def require_compatible(
                 "a MultiIndex teacher has no biases; got b_teacher="
                 f"{np.asarray(state.b_teacher)}. Write them into its function."
             )
+
+
+def tested(rule: AbstractRule, state: Overlaps) -> Overlaps:
+    """`state` with the second layer with which a student that learns by `rule` is tested."""
+    return eqx.tree_at(lambda s: s.v, state, rule.tested_layer(state.v))

@@ -167,7 +167,7 @@ def coordinates_of(plan: Plan) -> dict[str, np.ndarray]:
 
 
 def dims_of(coordinates: Mapping[str, Any], dims: tuple[str, ...]) -> dict[str, str]:
-    """Along what those coordinates lie that have no dimension of their own: values of `zip`."""
+    """Along what those coordinates lie that have no dimension named like them: values of `zip`."""
     return {name: POINT for name in coordinates if name not in dims and name != "alpha"}
 
 

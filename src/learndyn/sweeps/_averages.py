@@ -2,7 +2,7 @@
 
 Averages are chosen from numbers: where an activation bends, whether two activations are the same,
 how far fields reach. Where such a number is swept as data the choice is blind, so it is made here
-for every value, and values that decide it get programs of their own.
+for every value, and values that decide it get separate programs.
 """
 
 from typing import Any

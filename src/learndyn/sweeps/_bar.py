@@ -105,6 +105,7 @@ class _Lines:
         from tqdm import tqdm
 
         self._written = _now()
+        # A clock may not have moved yet: no rate is divided by zero.
         seconds = max(self._written - self._began, 1e-9)
         percent = 100 * self.done // max(self.total, 1)
         print(

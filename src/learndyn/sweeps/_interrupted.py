@@ -14,6 +14,11 @@ class Interrupted(KeyboardInterrupt):
         dataset: that of the sweep, in which runs that were not reached are NaN with the result 6,
             `Result.NOT_RUN`; None where no run was finished.
         store: the store that holds what is finished, from which the same call goes on; or None.
+
+    Example:
+        >>> stopped = ld.Interrupted(finished=2, total=8, dataset=None, store="run.zarr")
+        >>> stopped.finished, stopped.total, isinstance(stopped, KeyboardInterrupt)
+        (2, 8, True)
     """
 
     def __init__(

@@ -180,6 +180,7 @@ def program_size(chunk: int | None, axes: list[Axis], seeds: int | None) -> int:
         apart = math.prod(len(axis.values) for axis in axes if not axis.data)
         cells = math.prod(grid_shape(axes, seeds)) // apart
         on_cpu = jax.default_backend() == "cpu"
+        # The most runs of one program: a GPU computes more of them at once than a CPU.
         return _best_size(cells, 64 if on_cpu else 1024, _FREE_LANES["cpu" if on_cpu else "other"])
     if isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1:
         raise ValueError(f"chunk must be an integer >= 1 or None; got {chunk!r}.")

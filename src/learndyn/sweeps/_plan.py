@@ -1,4 +1,4 @@
-"""From a grid to independent work items, those of similar cost together."""
+"""The independent work items that a grid makes, those of similar cost together."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -115,6 +115,13 @@ def sweep(
             many, seeds that nothing takes, keywords that nobody knows, and bad values; for a store
             of another sweep, with the differences on one line, and one that a living process is at.
         OSError: where the store cannot be written; the run's own error where every run raises.
+
+    Example:
+        >>> start, ts = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]]), [0.0, 1.0, 2.0]
+        >>> over = {"lr": [0.1, 0.5], "noise": [0.0, 0.1]}
+        >>> ds = ld.sweep(ld.solve_ode, ld.Problem(), ld.SGD(lr=0.5), start, ts, over=over)
+        >>> dict(ds.eg.sizes)
+        {'lr': 2, 'noise': 2, 'alpha': 3}
     """
     plan = make_plan(
         level,

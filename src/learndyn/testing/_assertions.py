@@ -28,6 +28,14 @@ class Agreement(NamedTuple):
         mean: (times,) over the ensemble.
         error: (times,) standard error of the mean.
         distance: (times,) (mean - theory) / standard deviation of a single run.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> given = {"key": jax.random.key(0), "n": 500, "runs": 256}
+        >>> found = testing.assert_matches_ode(problem, rule, start, [0.0, 1.0, 2.0], **given)
+        >>> found.alpha
+        array([1., 2.])
     """
 
     alpha: np.ndarray
@@ -46,6 +54,12 @@ class Scaling(NamedTuple):
         x: (sizes,) where.
         y: (sizes,) the means.
         y_error: (sizes,) their standard errors.
+
+    Example:
+        >>> ns = np.array([100.0, 400.0, 1600.0])
+        >>> found = testing.assert_scaling(ns, 1.0 / ns, exponent=-1.0, error=1e-3 / ns)
+        >>> round(float(found.slope), 6)
+        -1.0
     """
 
     slope: float
@@ -94,6 +108,14 @@ def assert_matches_ode(
         AssertionError: with the numbers where they do not agree, or where there are too few runs to
             decide.
         ValueError: for bad input, a theory at other times, or runs that end badly or do not move.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> given = {"key": jax.random.key(0), "n": 500, "runs": 256}
+        >>> found = testing.assert_matches_ode(problem, rule, start, [0.0, 1.0, 2.0], **given)
+        >>> bool((abs(found.distance) < 0.5).all())
+        True
     """
     runs, margin = _count(runs, "runs", 2), _positive(margin, "margin")
     results = ensemble(
@@ -163,6 +185,14 @@ def assert_concentrates(
 
     Source:
         The concentration theorem, Theorem 1 of Goldt et al. (2020).
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> given = {"key": jax.random.key(0), "horizon": 1.0, "ns": [400, 1600, 6400], "runs": 512}
+        >>> found = testing.assert_concentrates(problem, rule, start, margin=0.1, **given)
+        >>> bool(abs(found.slope + 0.5) < 0.1)
+        True
     """
     ns, runs = _sizes(ns), _count(runs, "runs", 2)
     allowed = {"margin": _positive(margin, "margin"), "scatter": _positive(scatter, "scatter")}
@@ -210,6 +240,13 @@ def assert_scaling(
     Raises:
         AssertionError: with the fitted exponent, or the point that is off.
         ValueError: for bad input.
+
+    Example:
+        >>> ns = np.array([100.0, 400.0, 1600.0])
+        >>> samples = (1.0 + 0.01 * np.random.default_rng(0).normal(size=(200, 3))) / np.sqrt(ns)
+        >>> found = testing.assert_scaling(ns, samples, exponent=-0.5)
+        >>> round(float(found.slope), 2)
+        -0.5
     """
     margin, scatter = _positive(margin, "margin"), _positive(scatter, "scatter")
     x, y = np.asarray(x, float), np.asarray(y, float)
@@ -272,6 +309,7 @@ def _more_runs(found: Equivalence) -> str:
 def _require_times(theory: Trajectory, alpha: np.ndarray, which: str) -> None:
     """A theory at other times would be compared with the wrong ones, or broadcast."""
     given = np.asarray(theory.alpha, float)
+    # Times that were made by linspace and by arange differ by rounding.
     if given.shape != alpha.shape or not np.allclose(given, alpha, rtol=1e-9, atol=1e-9):
         raise ValueError(
             f"the theory's times must be {which}, alpha = {alpha.tolist()}; got theory.alpha = "

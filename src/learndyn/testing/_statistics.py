@@ -26,6 +26,12 @@ class Equivalence:
     Args:
         estimate, error: arrays of one shape, in units in which the margin is given.
         margin: how far from zero counts as equal.
+
+    Example:
+        >>> testing.Equivalence(np.array(0.1), np.array(0.05), margin=0.5).equal
+        True
+        >>> testing.Equivalence(np.array(0.4), np.array(0.1), margin=0.5).equal
+        False
     """
 
     estimate: np.ndarray
@@ -83,6 +89,12 @@ def in_units_of_one_run(samples: np.ndarray, theory: np.ndarray, margin: float) 
         samples: (runs, ...) independent runs.
         theory: (...) what is predicted for their mean.
         margin: how far from zero counts as equal, in standard deviations of a run.
+
+    Example:
+        >>> samples = np.random.default_rng(0).normal(loc=1.0, size=(1000, 1))
+        >>> found = testing.in_units_of_one_run(samples, np.array([1.0]), margin=0.2)
+        >>> bool(found.equal)
+        True
     """
     runs = samples.shape[0]
     spread = samples.std(axis=0, ddof=1)
@@ -104,6 +116,11 @@ def difference(
         error: the standard error of the estimate.
         expected: what theory predicts.
         margin: how far from zero counts as equal.
+
+    Example:
+        >>> found = testing.difference(1.02, 0.01, expected=1.0, margin=0.1)
+        >>> bool(found.equal)
+        True
     """
     gap, error = np.broadcast_arrays(np.subtract(estimate, expected), error)
     return Equivalence(gap, error, margin)
@@ -119,6 +136,11 @@ def relative_difference(
         error: its standard error.
         expected: what theory predicts, not 0.
         margin: how far from zero counts as equal, a fraction of `expected`.
+
+    Example:
+        >>> found = testing.relative_difference(10.2, 0.1, expected=10.0, margin=0.1)
+        >>> bool(found.equal), round(float(found.estimate), 6)
+        (True, 0.02)
     """
     scaled = np.divide(estimate, expected), np.divide(error, np.abs(expected))
     return difference(*scaled, 1.0, margin)
@@ -131,6 +153,12 @@ def power_law(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> tuple[float, f
         x: (sizes,) positive.
         y: independent estimates with standard errors `error`, small against y.
         error: (sizes,) standard errors of y.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 4.0])
+        >>> slope, error = testing.power_law(x, 3.0 * x**-0.5, 0.01 * x**-0.5)
+        >>> round(float(slope), 6)
+        -0.5
     """
     fit = fit_power_law(x, y, (y / error) ** 2)
     return fit.slope, fit.slope_error
@@ -142,6 +170,11 @@ def z_scores(samples: np.ndarray, exact: np.ndarray) -> np.ndarray:
     Args:
         samples: (runs, ...) independent runs.
         exact: (...) what theory predicts for their mean.
+
+    Example:
+        >>> samples = np.random.default_rng(0).normal(loc=1.0, size=(1000, 1))
+        >>> bool(abs(testing.z_scores(samples, np.array([1.0]))).max() < 4.0)
+        True
     """
     return (samples.mean(axis=0) - exact) / (
         samples.std(axis=0, ddof=1) / np.sqrt(samples.shape[0])
@@ -157,6 +190,12 @@ def two_sample_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     Args:
         x, y: (runs, coordinates), two samples.
+
+    Example:
+        >>> draw = np.random.default_rng(0).normal
+        >>> z = testing.two_sample_z(draw(size=(500, 2)), draw(size=(500, 2)))
+        >>> bool(abs(z).max() < testing.z_limit(z.size, false_alarm=0.01))
+        True
     """
     from scipy.special import ndtri
 
@@ -183,6 +222,10 @@ def z_limit(comparisons: int, false_alarm: float) -> float:
     Args:
         comparisons: how many z scores are looked at.
         false_alarm: the probability that a true theory exceeds the limit somewhere.
+
+    Example:
+        >>> round(float(testing.z_limit(comparisons=100, false_alarm=0.01)), 2)
+        3.89
     """
     # Bonferroni's correction, for both tails
     return _quantile(false_alarm / (2 * comparisons))
@@ -194,6 +237,11 @@ def z_missed(z: np.ndarray | float, limit: float) -> float:
     Args:
         z: z scores of the wrong theory, of any shape.
         limit: as `z_limit` gives it.
+
+    Example:
+        >>> limit = testing.z_limit(comparisons=2, false_alarm=0.01)
+        >>> bool(testing.z_missed(np.array([8.0, 0.0]), limit) < 0.01)
+        True
     """
     return NormalDist().cdf(limit - float(np.abs(z).max()))
 

@@ -80,6 +80,10 @@ def eg_specialised(
 
     Raises:
         ValueError: for m < 1, l < 0, negative lr or noise, or lr beyond the range.
+
+    Example:
+        >>> round(float(asymptotics.eg_specialised(m=2, l=3, lr=0.05)), 6)
+        0.035436
     """
     require_x64("eg_specialised")
     m, l = as_units(m, "m", 1), as_units(l, "l", 0)
@@ -112,6 +116,11 @@ def eg_denoising(
 
     Raises:
         ValueError: as `eg_specialised` at that rate, and for z < 1.
+
+    Example:
+        >>> one, four = (asymptotics.eg_denoising(1, z, 1.0, lr=0.1) for z in (1, 4))
+        >>> round(float(one), 6), round(float(four), 6)
+        (0.009421, 0.002311)
     """
     z, lr, v_teacher = as_units(z, "z", 1), as_rate(lr, "lr"), as_float(v_teacher, "v_teacher")
     require_finite(v_teacher=v_teacher)
@@ -139,6 +148,11 @@ def critical_lr_specialised(m: RealLike, l: RealLike = 0) -> Float[Array, "*shap
 
     Source:
         Derived here; agrees with `critical_lr`.
+
+    Example:
+        >>> limit = asymptotics.critical_lr_specialised(1)
+        >>> bool(jnp.isclose(limit, jnp.sqrt(5 / 3) * jnp.pi))
+        True
     """
     require_x64("critical_lr_specialised")
     return _first_zero(as_units(m, "m", 1), as_units(l, "l", 0))

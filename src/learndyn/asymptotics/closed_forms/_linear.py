@@ -31,6 +31,12 @@ def linear_gain(lr: RealLike, k: RealLike | None = None, v: RealLike | None = No
     Raises:
         ValueError: unless exactly one of k and v is given; for lr < 0, v that is not finite, k < 1
             or no integer; in float32.
+
+    Example:
+        >>> float(asymptotics.linear_gain(0.5, k=4))
+        2.0
+        >>> float(asymptotics.linear_gain(0.5, v=[1.0, 2.0]))
+        2.5
     """
     require_x64("the theory of linear committees")
     if (k is None) == (v is None):
@@ -73,6 +79,10 @@ def eg_linear(
 
     Raises:
         ValueError: beyond the range, or for bad values.
+
+    Example:
+        >>> float(asymptotics.eg_linear(lr=0.5, noise=1.0, k=2))
+        0.5
     """
     batch_size = as_count(batch_size, "batch_size", "fresh samples per step")
     gain, noise = linear_gain(lr, k, v), _noise(noise)
@@ -98,6 +108,10 @@ def eg_linear_small_lr(
 
     Raises:
         ValueError: for bad values.
+
+    Example:
+        >>> float(asymptotics.eg_linear_small_lr(lr=0.5, noise=1.0, k=2))
+        0.25
     """
     return linear_gain(lr, k, v) * _noise(noise) ** 2 / 4
 
@@ -135,6 +149,11 @@ def eg_linear_curve(
 
     Source:
         The ODE whose fixed point is Eq. (12) of Goldt et al. (2020).
+
+    Example:
+        >>> alpha = jnp.array([0.0, 1.0, 10.0])
+        >>> np.round(asymptotics.eg_linear_curve(alpha, 0.5, lr=0.5, noise=0.0, k=1), 4)
+        Array([5.000e-01, 2.362e-01, 3.000e-04], dtype=float64)
     """
     batch_size = as_count(batch_size, "batch_size", "fresh samples per step")
     gain, noise = linear_gain(lr, k, v), _noise(noise)
@@ -181,6 +200,11 @@ def eg_linear_finite_n(
     Source:
         Derived here from Eqs. (2)-(3) of Goldt et al. (2020) by Gaussian fourth moments; n ->
         infinity gives `eg_linear_curve`.
+
+    Example:
+        >>> steps = jnp.array([0, 100, 1000])
+        >>> np.round(asymptotics.eg_linear_finite_n(steps, 0.5, n=100, lr=0.5, noise=0.0, k=1), 4)
+        Array([5.000e-01, 2.367e-01, 3.000e-04], dtype=float64)
     """
     batch_size = as_count(batch_size, "batch_size", "fresh samples per step")
     gain, noise = linear_gain(lr, k, v), _noise(noise)
@@ -214,6 +238,12 @@ def linear_variance_is_finite(
 
     Source:
         Derived here from Eqs. (2)-(3) of Goldt et al. (2020), by Gaussian eighth moments.
+
+    Example:
+        >>> bool(asymptotics.linear_variance_is_finite(3, 0.8, k=1))
+        True
+        >>> bool(asymptotics.linear_variance_is_finite(3, 0.9, k=1))
+        False
     """
     n = _dimension(n)
     h = linear_gain(lr, k, v) / n
@@ -236,6 +266,12 @@ def critical_lr_linear(
 
     Source:
         Goldt et al. (2020), the pole of Eq. (12).
+
+    Example:
+        >>> float(asymptotics.critical_lr_linear(k=4))
+        0.5
+        >>> float(asymptotics.critical_lr_linear(k=4, batch_size=2))
+        1.0
     """
     batch_size = as_count(batch_size, "batch_size", "fresh samples per step")
     return 2 * batch_size / linear_gain(1.0, k, v)

@@ -47,6 +47,10 @@ def eg_relu(
 
     Source:
         Derived here from the ReLU ODE (see the module); Goldt et al. (2020) measured it.
+
+    Example:
+        >>> float(asymptotics.eg_relu(1, lr=1.0))
+        0.25
     """
     require_x64("the theory of ReLU committees")
     m, z = as_units(m, "m"), as_units(z, "z")
@@ -78,6 +82,10 @@ def critical_lr_relu(m: RealLike) -> Float[Array, "*shape"]:
 
     Source:
         Derived here, with `eg_relu`.
+
+    Example:
+        >>> float(asymptotics.critical_lr_relu(1)), round(float(asymptotics.critical_lr_relu(2)), 4)
+        (2.0, 1.2679)
     """
     require_x64("the theory of ReLU committees")
     m = as_units(m, "m")

@@ -26,7 +26,8 @@ from learndyn.asymptotics.closed_forms._linear import decayed_time, whole_steps
 from learndyn.averages import not_negative
 
 _ROUNDING = 1e-9
-"""By so much m**2 may exceed q rho, relative and absolute: overlaps that a run has reached."""
+"""The most by which m**2 may exceed q rho, relative and absolute: overlaps that a run has reached
+are rounded."""
 
 
 class Ridge(NamedTuple):
@@ -36,6 +37,11 @@ class Ridge(NamedTuple):
         m: R, the student's overlap with the teacher.
         q: Q, the student's squared norm per dimension.
         eg: the generalisation error.
+
+    Example:
+        >>> end = asymptotics.ridge(lr=0.5, weight_decay=1.0, noise=0.0)
+        >>> bool(jnp.isclose(end.eg, (1.0 - 2 * end.m + end.q) / 2))
+        True
     """
 
     m: Float[Array, "*shape"]
@@ -72,6 +78,11 @@ def ridge(
 
     Source:
         Derived here, from the equations of the module; unpublished notes have it wrong.
+
+    Example:
+        >>> end = asymptotics.ridge(lr=0.5, weight_decay=1.0, noise=0.0)
+        >>> float(end.m), round(float(end.eg), 6)
+        (0.5, 0.142857)
     """
     rate, kappa, noise, rho = _values(lr, weight_decay, noise, rho, batch_size)
     limit = 2 * (1 + kappa)
@@ -117,6 +128,11 @@ def ridge_curve(
 
     Source:
         Derived here, from the equations of the module.
+
+    Example:
+        >>> run = asymptotics.ridge_curve(jnp.array([0.0, 1.0, 100.0]), lr=0.5, weight_decay=1.0)
+        >>> np.round(run.m, 4)
+        Array([0.    , 0.3161, 0.5   ], dtype=float64)
     """
     rate, kappa, noise, rho = _values(lr, weight_decay, noise, rho, batch_size)
     lr, alpha = as_float(lr, "lr"), as_float(alpha, "alpha")
@@ -170,6 +186,11 @@ def ridge_finite_n(
     Source:
         Derived here from Eqs. (2)-(3) of Goldt et al. (2020) with weight decay, by Gaussian fourth
         moments.
+
+    Example:
+        >>> run = asymptotics.ridge_finite_n(jnp.array([0, 100]), n=100, lr=0.5, weight_decay=1.0)
+        >>> np.round(run.eg, 4)
+        Array([1.    , 0.3563], dtype=float64)
     """
     lr, kappa, noise, rho = _values(lr, weight_decay, noise, rho, 1)
     n, steps = as_float(n, "n"), whole_steps(steps)
@@ -204,6 +225,10 @@ def critical_lr_ridge(
 
     Source:
         Derived here, the pole of `ridge`; unpublished notes have 2 / (1 + kappa).
+
+    Example:
+        >>> float(asymptotics.critical_lr_ridge(weight_decay=0.5))
+        3.0
     """
     per_sample, kappa, _, _ = _values(1.0, weight_decay, 0.0, 1.0, batch_size)
     return 2 * (1 + kappa) / per_sample

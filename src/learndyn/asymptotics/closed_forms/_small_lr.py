@@ -68,6 +68,12 @@ def eg_zero_error_small_lr(
 
     Source:
         Derived here; Eqs. (11), (13) and (15) of Goldt et al. (2020) are special cases.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.01)
+        >>> eg = asymptotics.eg_zero_error_small_lr(problem, rule, asymptotics.specialised_state(2))
+        >>> bool(jnp.isclose(eg, asymptotics.eg_specialised_small_lr(2, 0, 0.01, noise=0.1)))
+        True
     """
     require_gradient(problem, rule, "eg_zero_error_small_lr")
     if callable(rule.lr):
@@ -120,6 +126,12 @@ def eg_specialised_small_lr(
 
     Raises:
         ValueError: for m < 1, l < 0 or no integers, negative lr or noise.
+
+    Example:
+        >>> round(float(asymptotics.eg_specialised_small_lr(m=2, l=0, lr=0.05)), 6)
+        0.009189
+        >>> round(float(asymptotics.eg_specialised(m=2, l=0, lr=0.05)), 6)
+        0.009391
     """
     m, l = as_units(m, "m"), as_units(l, "l", 0)
     lr, noise = as_rate(lr, "lr"), as_rate(noise, "noise")
@@ -146,6 +158,10 @@ def eg_denoising_small_lr(
 
     Raises:
         ValueError: for m or z < 1 or no integers, negative lr or noise.
+
+    Example:
+        >>> round(float(asymptotics.eg_denoising_small_lr(1, 4, 1.0, lr=0.1)), 6)
+        0.002297
     """
     m, z = as_units(m, "m"), as_units(z, "z")
     lr, noise = as_rate(lr, "lr"), as_rate(noise, "noise")
@@ -180,6 +196,10 @@ def eg_normalised_small_lr(
 
     Source:
         Goldt et al. (2020), section 3: v = 1/k lowers the effective learning rate.
+
+    Example:
+        >>> float(asymptotics.eg_normalised_small_lr(4, lr=0.16, activation="linear"))
+        0.01
     """
     # <g'**2> at unit norm
     steepness = {"erf": 2 / (jnp.pi * 3**0.5), "relu": 0.5, "linear": 1.0}

@@ -177,7 +177,7 @@ def _where_growth_vanishes(points: list[_Point]) -> float:
     wanted = np.log(g_a / g_b) / np.log(g_b / g_c)
 
     def excess(distance: float) -> float:
-        # Of g ~ distance**power at three rates: two ratios fix the distance, without the power.
+        # With g ~ distance**power at three rates, two ratios fix the distance without the power.
         to_a, to_b = (b - a) / (distance + c - b), (c - b) / distance
         return np.log1p(to_a) / np.log1p(to_b) - wanted
 
@@ -191,6 +191,7 @@ def _where_growth_vanishes(points: list[_Point]) -> float:
 
 def _bisected(flow: OverlapFlow, stable: _Point, unstable: _Point) -> float:
     """Bisection between a stable and an unstable rate, and a secant at the end."""
+    # Forty halvings leave 1e-12 of the interval.
     for _ in range(40):
         new = _fixed_point_at(flow, 0.5 * (stable.lr + unstable.lr), stable)
         if not new.found:

@@ -67,6 +67,12 @@ class FixedPoint(ReadableResult):
         directions: (p, p), column i belongs to value i, so that the first `neutral` columns span
             what is neutral.
         flow: the vector field that rests there, an `OverlapFlow`.
+
+    Example:
+        >>> start = asymptotics.specialised_state(2)
+        >>> end = asymptotics.fixed_point(ld.Problem(noise=0.1), ld.SGD(lr=0.4), start)
+        >>> bool(end.residual < 1e-10), int(end.neutral)
+        (True, 0)
     """
 
     state: Overlaps
@@ -119,12 +125,18 @@ def fixed_point(
         max_steps: iterations after which the search ends with `Result.MAX_STEPS`.
 
     Returns:
-        a `FixedPoint`; check its `result`, since a search can end without finding one. A search
+        A `FixedPoint`; check its `result`, since a search can end without finding one. A search
         that ends at overlaps that no weights have begins again with some Q added on the diagonal;
         under jit, grad and vmap it does not, and fails.
 
     Raises:
         ValueError: for schedules, a ReLU unit without weights, bad values.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.4)
+        >>> end = asymptotics.fixed_point(problem, rule, asymptotics.specialised_state(2))
+        >>> ld.Result(int(end.result)).name, round(float(end.eg), 6)
+        ('SUCCESS', 0.000886)
     """
     require_regular_relu(problem, start, "fixed_point")
     setting = {"function": "fixed_point", "averages": averages}

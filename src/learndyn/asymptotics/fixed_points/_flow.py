@@ -102,7 +102,7 @@ def jacobian(flow: OverlapFlow, y: Float[Array, " p"]) -> Float[Array, "p p"]:
 
 def error_of(flow: OverlapFlow, state: Overlaps) -> Float[Array, ""]:
     """eg by the flow's own averages."""
-    return flow.averages.generalisation_error(flow.problem, state)
+    return flow.error_by(flow.averages, state)
 
 
 def require_fixed_point(flow: OverlapFlow, y: Float[Array, " p"], function: str) -> None:

@@ -27,6 +27,10 @@ class Direction(NamedTuple):
     Args:
         Q, R: (k, k) and (k, m) changes of the overlaps.
         v, b: (k,) changes of second layer and biases.
+
+    Example:
+        >>> asymptotics.Direction(Q=jnp.zeros((1, 1)), R=jnp.ones((1, 1)), v=jnp.zeros(1), b=None).R
+        Array([[1.]], dtype=float64)
     """
 
     Q: Float[Array, "k k"]
@@ -47,6 +51,14 @@ class Linearisation(ReadableResult):
         eigenvectors: (p, p), column i belongs to eigenvalue i.
         coordinates: p names.
         flow: the vector field, an `OverlapFlow`.
+
+    Example:
+        >>> point = asymptotics.plateau(2, 0.4)
+        >>> near = asymptotics.linearise(ld.Problem(), ld.SGD(lr=0.4), point.state)
+        >>> near.coordinates
+        ('Q[0,0]', 'Q[0,1]', 'Q[1,1]', 'R[0,0]', 'R[0,1]', 'R[1,0]', 'R[1,1]')
+        >>> near.jacobian.shape
+        (7, 7)
     """
 
     state: Overlaps
@@ -90,6 +102,12 @@ def linearise(
 
     Source:
         Saad & Solla, PRE 52, 4225 (1995), sections IV and V, for any problem.
+
+    Example:
+        >>> point = asymptotics.plateau(2, 0.4)
+        >>> near = asymptotics.linearise(ld.Problem(), ld.SGD(lr=0.4), point.state)
+        >>> bool(jnp.isclose(near.eigenvalues[0].real, point.rate))
+        True
     """
     require_regular_relu(problem, state, "linearise")
     flow = fixed_flow(problem, rule, state, function="linearise", averages=averages)

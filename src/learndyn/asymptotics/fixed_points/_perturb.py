@@ -50,6 +50,12 @@ class Response(ReadableResult):
         drift: the part of the push along neutral directions that nothing balances: the state moves
             on along them at this rate per unit alpha and unit p (0 in symmetric states).
         neutral: how many directions are neutral.
+
+    Example:
+        >>> problem, rule, state = ld.Problem(), ld.SGD(lr=0.4), asymptotics.specialised_state(2)
+        >>> response = asymptotics.perturb(problem, rule, state, "noise_variance")
+        >>> response.Q.shape, int(response.neutral)
+        ((2, 2), 0)
     """
 
     Q: Float[Array, "k k"]
@@ -95,6 +101,12 @@ def perturb(
 
     Source:
         Goldt et al. (2020), section 2 and supplement C, for any problem and rule.
+
+    Example:
+        >>> problem, rule, state = ld.Problem(), ld.SGD(lr=0.4), asymptotics.specialised_state(2)
+        >>> response = asymptotics.perturb(problem, rule, state, "noise_variance")
+        >>> bool(jnp.isclose(response.eg, asymptotics.eg_specialised(2, 0, 0.4)))
+        True
     """
     change = _as_change(parameter, problem, rule)
     require_regular_relu(problem, state, "perturb")
@@ -136,6 +148,12 @@ def eg_response(
 
     Source:
         Goldt et al. (2020), Eqs. (10) and (15), for every M, L, lr.
+
+    Example:
+        >>> problem, rule, state = ld.Problem(), ld.SGD(lr=0.4), asymptotics.specialised_state(2)
+        >>> response = asymptotics.eg_response(problem, rule, state)
+        >>> bool(jnp.isclose(response, asymptotics.eg_specialised(2, 0, 0.4)))
+        True
     """
     eg = perturb(without_noise(problem), rule, state, averages=averages).eg
     if is_concrete(eg) and bool(eg < 0):

@@ -42,6 +42,12 @@ class Stability(ReadableResult):
         unstable, neutral: how many eigenvalues have a positive, a vanishing real part.
         eigenvalues: (p,), the largest real part first.
         eigenvectors: (p, p), in columns.
+
+    Example:
+        >>> state = asymptotics.specialised_state(2)
+        >>> found = asymptotics.stability(ld.Problem(), ld.SGD(lr=0.4), state)
+        >>> int(found.unstable), int(found.neutral)
+        (0, 0)
     """
 
     stable: Bool[Array, ""]
@@ -71,6 +77,12 @@ def stability(
 
     Source:
         Saad & Solla, PRE 52, 4225 (1995), for any problem.
+
+    Example:
+        >>> state = asymptotics.specialised_state(2)
+        >>> found = asymptotics.stability(ld.Problem(), ld.SGD(lr=0.4), state)
+        >>> bool(found.stable), round(float(found.growth), 4)
+        (True, -0.0177)
     """
     near = linearise(problem, rule, state, averages=averages)
     require_fixed_point(near.flow, near.flow.pack(state), "stability")
@@ -122,6 +134,12 @@ def critical_lr(
 
     Source:
         Saad & Solla, PRE 52, 4225 (1995), section V; Goldt et al. (2020) for k > m.
+
+    Example:
+        >>> state = asymptotics.specialised_state(2)
+        >>> limit = asymptotics.critical_lr(ld.Problem(), ld.SGD(lr=0.4), state)
+        >>> bool(jnp.isclose(limit, asymptotics.critical_lr_specialised(2)))
+        True
     """
     if not is_concrete(problem, rule, state):
         raise ValueError(

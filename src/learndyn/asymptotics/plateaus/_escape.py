@@ -49,6 +49,12 @@ class EscapeTimes(ReadableResult):
         rate: growth of the fastest mode, so that mean = log(n) / (2 rate) + constant.
         constant: what the mean time has besides log(n) / (2 rate).
         samples: (runs, sizes).
+
+    Example:
+        >>> point, n = asymptotics.plateau(2, 0.4), [100, 10000]
+        >>> times = asymptotics.escape_time(ld.Problem(), ld.SGD(lr=0.4), point.state, n=n)
+        >>> times.mean.shape, bool(jnp.isclose(times.rate, point.rate))
+        ((2,), True)
     """
 
     n: Float[Array, " sizes"]
@@ -101,6 +107,14 @@ def escape_time(
     Source:
         Saad & Solla, PRE 52, 4225 (1995); Biehl, Riegler & Wöhler, J. Phys. A 29, 4769 (1996), for
         log n; the constant and the distribution are derived here.
+
+    Example:
+        >>> point = asymptotics.plateau(2, 0.4)
+        >>> problem, rule = ld.Problem(), ld.SGD(lr=0.4)
+        >>> times = asymptotics.escape_time(problem, rule, point.state, n=[100, 10000])
+        >>> gain = times.mean[1] - times.mean[0]
+        >>> bool(jnp.isclose(gain, jnp.log(100.0) / (2 * point.rate)))
+        True
     """
     require_no_slow_momentum(rule, "escape_time")
     if not is_concrete(problem, rule, state, n, fraction):

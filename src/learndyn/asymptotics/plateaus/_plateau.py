@@ -31,6 +31,7 @@ within reach of Newton's method, up to 1e4 units and to where the point ends."""
 _CONVERGED = 1e-11
 """Largest max |dy/dalpha| / lr of a fixed point: ten times what rounding leaves."""
 
+# Gauss and Legendre's rule, moved from (-1, 1) to (0, 1)
 _NODES, _WEIGHTS = (0.5 * part for part in np.polynomial.legendre.leggauss(4))
 _NODES = _NODES + 0.5
 """Four Gauss-Legendre nodes of a mean over (0, 1): up to `_FAR` their error is rounding."""
@@ -54,6 +55,11 @@ class Plateau(ReadableResult):
         m: number of units of the student and of the teacher.
         multiplicity: how many such modes, (m-1)**2.
         neutral: how many modes neither grow nor decay as lr -> 0, m(m+1)/2 - 1.
+
+    Example:
+        >>> point = asymptotics.plateau(3, 0.5)
+        >>> int(point.multiplicity), bool(point.rate > 0), point.state.k
+        (4, True, 3)
     """
 
     q: Float[Array, ""]
@@ -107,6 +113,11 @@ def plateau(
 
     Source:
         Saad & Solla, PRE 52, 4225 (1995), section IV; Biehl, Riegler & Wöhler (1996).
+
+    Example:
+        >>> point = asymptotics.plateau(3, 0.0)
+        >>> round(float(point.q), 6), round(float(point.eg), 6)
+        (0.2, 0.020297)
     """
     require_x64("plateau")
     m = as_count(m, "m", "units; one unit has no plateau", 2)

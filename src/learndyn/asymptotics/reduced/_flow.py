@@ -40,6 +40,12 @@ class ReducedTrajectory(ReadableResult):
         eg: (times,) the generalisation error; NaN after a run stopped.
         result: a `Result` code, 0 for success.
         steps: how many the solver took.
+
+    Example:
+        >>> start = asymptotics.SymmetricOverlaps(3, 3, Q=0.2, C=0.0, R=0.01)
+        >>> run = asymptotics.solve_reduced(ld.Problem(), ld.SGD(lr=0.1), start, [0.0, 10.0])
+        >>> run.state.R.shape, ld.Result(int(run.result)).name
+        ((2,), 'SUCCESS')
     """
 
     alpha: Float[Array, "*batch times"]
@@ -59,6 +65,12 @@ class ReducedFlow(eqx.Module):
         problem: erf or linear units with squared loss.
         rule: SGD of the first layer.
         start: the overlaps whose sizes and second layers the flow has.
+
+    Example:
+        >>> start = asymptotics.SymmetricOverlaps(3, 3, Q=0.1, C=0.0, R=0.01)
+        >>> field = asymptotics.reduced_flow(ld.Problem(), ld.SGD(lr=0.1), start)
+        >>> float(field.unpack(field.pack(start)).R)
+        0.01
     """
 
     problem: Problem
@@ -119,6 +131,14 @@ def reduced_flow(
     Raises:
         ValueError: for anything but erf or linear committees with squared loss whose second layer
             is fixed, for slow momentum, a batch of states, rates or noises, or in float32.
+
+    Example:
+        >>> start = asymptotics.SymmetricOverlaps(3, 3, Q=0.1, C=0.0, R=0.01)
+        >>> field = asymptotics.reduced_flow(ld.Problem(), ld.SGD(lr=0.1), start)
+        >>> field.pack(start)
+        Array([0.1 , 0.  , 0.01], dtype=float64)
+        >>> field(0.0, field.pack(start), None).shape
+        (3,)
     """
     require_x64("reduced dynamics", problem, rule, start)
     require_gradient(problem, rule, "reduced dynamics")
@@ -183,6 +203,12 @@ def solve_reduced(
 
     Source:
         Goldt et al. (2020), supplement C; Saad & Solla (1995) for the symmetric ansatz.
+
+    Example:
+        >>> start = asymptotics.SymmetricOverlaps(3, 3, Q=0.2, C=0.0, R=0.01)
+        >>> run = asymptotics.solve_reduced(ld.Problem(), ld.SGD(lr=0.1), start, [0.0, 10.0])
+        >>> run.eg.shape, bool(run.eg[-1] < run.eg[0])
+        ((2,), True)
     """
     ts = checked_times(ts)
     flow = reduced_flow(problem, rule, start)

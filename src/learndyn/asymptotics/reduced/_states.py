@@ -34,6 +34,13 @@ class SpecialisedOverlaps(ReadableResult):
 
     Raises:
         ValueError: for sizes that are no integers, m < 1 or l < 0.
+
+    Example:
+        >>> given = {"Q": 1.0, "C": 0.0, "R": 1.0, "S": 0.0, "D": 0.0, "U": 0.0, "E": 0.1, "F": 0.0}
+        >>> asymptotics.SpecialisedOverlaps(2, 1, **given).expanded().Q
+        Array([[1. , 0. , 0. ],
+               [0. , 1. , 0. ],
+               [0. , 0. , 0.1]], dtype=float64)
     """
 
     Q: Float[Array, "*batch"]
@@ -121,6 +128,12 @@ class SymmetricOverlaps(ReadableResult):
 
     Raises:
         ValueError: for sizes that are no integers, or < 1.
+
+    Example:
+        >>> state = asymptotics.SymmetricOverlaps(2, 2, Q=0.5, C=0.1, R=0.2)
+        >>> state.expanded().Q
+        Array([[0.5, 0.1],
+               [0.1, 0.5]], dtype=float64)
     """
 
     Q: Float[Array, "*batch"]

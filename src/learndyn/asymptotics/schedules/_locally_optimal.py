@@ -57,6 +57,12 @@ def locally_optimal_lr(
 
     Source:
         Saad & Rattray, PRL 79, 2578 (1997), the locally optimal rate, for any problem.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> lr = asymptotics.locally_optimal_lr(ld.Problem(noise=0.1), ld.SGD(lr=1.0), start)
+        >>> round(float(lr), 4)
+        1.8865
     """
     flow = _checked_flow(problem, rule, state, "locally_optimal_lr", averages, moving=False)
     lr = _best_rate(flow, flow.pack(state))[0]
@@ -83,10 +89,17 @@ def locally_optimal_schedule(
         averages: how to average over the fields, as for `solve_ode`; None chooses.
 
     Returns:
-        a schedule of the first layer's rate with knots at ts, and eg (times,).
+        A schedule of the first layer's rate with knots at ts, and eg (times,).
 
     Raises:
         ValueError: as `locally_optimal_lr`.
+
+    Example:
+        >>> problem, rule, ts = ld.Problem(noise=0.1), ld.SGD(lr=1.0), [0.0, 1.0, 2.0]
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> schedule, eg = asymptotics.locally_optimal_schedule(problem, rule, start, ts)
+        >>> bool(eg[-1] < eg[0]), bool(schedule(2.0) < schedule(0.0))
+        (True, True)
     """
     ts = checked_times(ts)
     max_lr = as_float(max_lr, "max_lr")

@@ -56,6 +56,15 @@ class OptimalSchedule(ReadableResult):
         history: (steps,) the objective at each step of Adam.
         constant, inverse_time: the best constant rate and the best lr / (1 + alpha/time), likewise.
         gain: value of the constant over that of the schedule, at least 1.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> given = {"horizon": 4.0, "knots": 3, "steps": 3, "progress": False}
+        >>> best = asymptotics.optimal_schedule(problem, rule, start, **given)
+        >>> rule = ld.SGD(lr=best.schedule)
+        >>> bool(rule.rates(4.0).w < rule.rates(0.0).w)
+        True
     """
 
     schedule: PiecewiseRate
@@ -114,6 +123,14 @@ def optimal_schedule(
 
     Source:
         Saad & Rattray, PRL 79, 2578 (1997), globally optimal rates, by Lagrange's method.
+
+    Example:
+        >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> given = {"horizon": 4.0, "knots": 3, "steps": 3, "progress": False}
+        >>> best = asymptotics.optimal_schedule(problem, rule, start, **given)
+        >>> bool(best.gain >= 1.0), best.schedule.alpha.shape
+        (True, (3,))
     """
     require_arguments("optimal_schedule", problem=problem, rule=rule, start=start)
     start = as_overlaps(start)

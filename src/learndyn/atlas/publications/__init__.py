@@ -4,6 +4,7 @@ from learndyn.atlas.publications import (
     arnaboldi2023,
     biehl1996,
     biehlschwarze1995,
+    chizat2019,
     goldt2020,
     inoue2003,
     kunin2024,
@@ -46,5 +47,6 @@ ALL = (
     pesme2023,
     kunin2024,
     kunin2025,
+    chizat2019,
 )
 """All publications, in the order of the list."""

@@ -23,7 +23,7 @@ def _classic(s: SimpleNamespace) -> "xarray.Dataset":
     t = np.concatenate([[0.0], np.geomspace(0.01, s.t_max, s.points), s.t])
     t = np.unique(t)
     # Batches this large leave no term of order lr²; the noise's own is kept by enlarging it.
-    problem = ld.Problem(noise=(s.delta * s.batch_size) ** 0.5)
+    problem = ld.Problem(noise=(s.Delta * s.batch_size) ** 0.5)
     rule = ld.SGD(lr=s.gamma, batch_size=s.batch_size)
     initial = start(s.start)
     run = ld.solve_ode(problem, rule, initial, t * s.p / s.gamma)
@@ -42,7 +42,7 @@ CLASSIC = Entry(
     settings={
         "p": 10,
         "gamma": 0.05,
-        "delta": 1e-3,
+        "Delta": 1e-3,
         "batch_size": 10**6,
         "start": "arnaboldi2023-classic",
         "t": (1.0, 4.6, 10.0, 64.0, 280.0, 820.0, 4600.0, 9910.0),

@@ -88,30 +88,26 @@ def _template(p: int, waves: dict[int, float]) -> np.ndarray:
 
 
 def _modular(s: SimpleNamespace) -> "xarray.Dataset":
-    waves = {k + 1: r for k, r in enumerate(s.amplitudes)}
-    x = _template(s.p, waves)
+    x = _template(s.p, {k + 1: r for k, r in enumerate(s.amplitudes)})
     told, jumps = ld.flow.modular_utility(x), ld.flow.modular_jumps(x)
-    scaled = np.linspace(0.0, s.t_max, s.points)
-    run = _flow(s, x, s.hidden, scaled / s.scale)
-    on_plateau = (scaled >= s.plateau[0]) & (scaled <= s.plateau[1])
     single = _template(s.p, {1: s.amplitudes[0]})
-    left = [_left(s, single, hidden) for hidden in s.few]
+    scaled, alone = np.linspace(0.0, s.t_max, s.points), single @ single / 2
+    runs = [_flow(s, single, hidden, scaled / s.scale) for hidden in s.few]
+    shares = np.array([np.asarray(run.loss) / alone for run in runs])
     six = ld.flow.ModularAddition(*ld.flow.modular_neurons(single, 1))
     rest = float(ld.flow.loss(six, ld.flow.modular_data(single)))
     found = labelled(
         {
-            "loss": ("t", run.loss, "loss"),
+            "loss": (("hidden", "t"), shares, "loss over that of zero, one frequency"),
             "utility_predicted": (
                 "frequency",
                 np.sqrt(2 / (27 * s.p**3)) * told.amplitudes**3,
                 "largest utility",
             ),
             "utility": ("frequency", told.maxima, "largest utility"),
-            "level": ("plateau", jumps.loss, "loss on the plateau, predicted"),
-            "first_plateau": ((), np.median(np.asarray(run.loss)[on_plateau]), "first plateau"),
-            "first_plateau_predicted": ((), jumps.loss[1], "first plateau"),
-            "left": ("hidden", left, "share of the loss that H neurons leave"),
-            "six": ((), rest / (single @ single / 2), "share of the loss that six neurons leave"),
+            "level": ("plateau", jumps.loss, "loss on the plateau, all frequencies"),
+            "left": ("hidden", shares[:, -1], "share of the loss that H neurons leave"),
+            "six": ((), rest / alone, "share of the loss that six neurons leave"),
         },
         t=scaled,
         frequency=told.frequencies,
@@ -124,16 +120,10 @@ def _modular(s: SimpleNamespace) -> "xarray.Dataset":
 
 def _flow(s: SimpleNamespace, x: np.ndarray, hidden: int, ts: np.ndarray) -> Any:
     """Gradient flow of `hidden` neurons from the first of the stored directions."""
-    theta = np.array(s.start_weights)[:hidden, :, : len(x)]
+    theta = np.array(s.start_weights)[:hidden]
     theta = s.scale * theta / np.linalg.norm(theta, axis=(1, 2), keepdims=True)
     model = ld.flow.ModularAddition(*theta.transpose(1, 0, 2))
     return ld.flow.gradient_flow(model, ld.flow.modular_data(x), ts, rtol=s.rtol)
-
-
-def _left(s: SimpleNamespace, x: np.ndarray, hidden: int) -> float:
-    """The share of the loss that this many neurons leave of one frequency."""
-    run = _flow(s, x, hidden, np.array([0.0, s.long / s.scale]))
-    return float(run.loss[-1] / (x @ x / 2))
 
 
 def _directions(hidden: int, p: int) -> tuple:
@@ -158,14 +148,11 @@ MODULAR = Entry(
     settings={
         "p": 7,
         "amplitudes": (6.0, 4.0, 2.5),
-        "hidden": 20,
         "scale": 1e-3,
-        "start_weights": _directions(20, 7),
-        "t_max": 1.0,
-        "plateau": (0.375, 0.6),
-        "points": 401,
+        "start_weights": _directions(2, 7),
         "few": (1, 2),
-        "long": 3.0,
+        "t_max": 0.45,
+        "points": 401,
         "rtol": 1e-6,
     },
     run=_modular,
@@ -173,16 +160,13 @@ MODULAR = Entry(
         *numbers("utility", "", {"frequency": (1, 2, 3)}, kind="shown", source="√(2/27p³)|x̂|³"),
         *numbers("level", "3.178571 .892857", {"plateau": (1, 2)}, source=OWN),
         *numbers(
-            "first_plateau", "3.178571", kind="printed", source="level of the slides' formula"
-        ),
-        *numbers(
             "left", ".888889 .555581", {"hidden": (1, 2)}, kind="printed", source="8/9 and 5/9"
         ),
         *numbers("six", "0", within=1e-12, source="six neurons fit exactly"),
     ),
     panels=(
-        Panel("loss", "t", title="20 neurons, p = 7"),
-        Panel("left", "hidden", title="one frequency"),
+        Panel("loss", "t", by="hidden", title="one frequency, one and two neurons"),
+        Panel("level", "plateau", title="three frequencies"),
     ),
     note="the template is ours; its amplitudes are those of the atlas's numbers",
 )

@@ -42,7 +42,7 @@ def _best(k: int) -> tuple[float, float]:
     # Brent's method; the prefactor is convex where it exists.
     edge = 0.5 / _modes(k).min()
     options = {"xatol": 1e-12}
-    found = scipy.optimize.minimize_scalar(
+    found: Any = scipy.optimize.minimize_scalar(
         lambda rate: float(_prefactor(k, rate)), bounds=(1.0001 * edge, 4 * edge), options=options
     )
     return float(found.x), float(found.fun)

@@ -45,7 +45,7 @@ def _greedy(s: SimpleNamespace) -> "xarray.Dataset":
     jumps, greedy = ld.flow.linear_jumps(sxx, syx), ld.flow.greedy_low_rank(sxx, syx)
     ts, scales = np.linspace(0.0, s.t_max, s.points), np.array(s.scales)
     runs = [_flow(s, sxx, syx, scale, ts) for scale in s.scales]
-    times = np.array([ld.flow.jump_times(run, jumps.loss) for run in runs])
+    times = np.array([np.asarray(ld.flow.jump_times(run, jumps.loss)) for run in runs])
     slopes = (times[1] - times[0]) / np.log(scales[0] / scales[1])
     ranks = np.arange(len(jumps.times)) + 1
     found = labelled(
@@ -57,7 +57,7 @@ def _greedy(s: SimpleNamespace) -> "xarray.Dataset":
             "level": ("plateau", jumps.loss, "loss on the plateau"),
             "greedy_gap": (
                 (),
-                np.abs(greedy.maps - jumps.maps).max(),
+                np.abs(np.asarray(greedy.maps) - np.asarray(jumps.maps)).max(),
                 "greedy low-rank learning against reduced-rank regression",
             ),
         },

@@ -34,7 +34,7 @@ def _jumps(s: SimpleNamespace) -> "xarray.Dataset":
     runs = [_flow(s, data, scale, reach * size) for scale, size in zip(s.scales, logs, strict=True)]
     times = np.array([ld.flow.jump_times(run, jumps.loss) for run in runs])
     count = np.arange(len(jumps.times)) + 1
-    last = jumps.beta[-1]
+    last = np.asarray(jumps.beta)[-1]
     found = labelled(
         {
             "loss": (("scale", "t"), [run.loss for run in runs], "loss"),

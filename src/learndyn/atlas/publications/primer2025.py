@@ -40,7 +40,8 @@ def _one(s: SimpleNamespace, problem: Any, rule: Any, k: int) -> "xarray.Dataset
     inner = sum(_product(theory[name], run[name]) for name in ("Q", "R"))
     own = sum(_product(theory[name], theory[name]) for name in ("Q", "R"))
     other = sum(_product(run[name], run[name]) for name in ("Q", "R"))
-    aligned = (inner / np.sqrt(own * other)).reindex(alpha=ts)
+    aligned: Any = inner / (own * other) ** 0.5
+    aligned = aligned.reindex(alpha=ts)
     words = "cosine of measured and predicted order parameters"
     return theory.rename(eg="eg_predicted").assign(
         eg=run.eg.reindex(alpha=ts).assign_attrs(theory.eg.attrs),

@@ -1,13 +1,13 @@
 """Saad & Solla, Phys. Rev. E 52, 4225 (1995): plateaus, learning rates, what cannot be learned."""
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import learndyn as ld
 from learndyn.atlas._entry import Entry, Panel, Publication, numbers
-from learndyn.atlas._measure import labelled
+from learndyn.atlas._measure import along, labelled
 
 if TYPE_CHECKING:
     import xarray
@@ -147,7 +147,7 @@ def _fastest(k: int, limit: float, low: float, high: float) -> tuple[float, floa
     import scipy.optimize
 
     # Brent's method in an interval; the maximum is a kink, where two modes cross.
-    found = scipy.optimize.minimize_scalar(
+    found: Any = scipy.optimize.minimize_scalar(
         lambda share: -_decay(k, limit * share), bounds=(low, high), options={"xatol": 1e-7}
     )
     return limit * float(found.x), -float(found.fun)
@@ -192,4 +192,122 @@ LRMAX = Entry(
     note="the law √3π/K of large K is remembered of the paper",
 )
 
-ENTRIES = (PLATEAU, LRMAX)
+
+def _realizable(s: SimpleNamespace) -> "xarray.Dataset":
+    ts, rule = np.linspace(0.0, s.alpha_max, s.points), ld.SGD(lr=s.lr)
+    teachers = {"isotropic": (1.0, 1.0, 1.0), "graded": s.graded}
+    overlap = s.tiny * np.array(s.r)
+    runs = {
+        name: ld.to_dataset(
+            ld.solve_ode(ld.Problem(), rule, ld.Overlaps(np.diag(s.q), overlap, np.diag(norms)), ts)
+        )
+        for name, norms in teachers.items()
+    }
+    found = along("task", runs)
+    graded = runs["graded"]
+    cosine = graded.R / np.sqrt(_diagonal(graded.Q) * np.array(s.graded))
+    known = (np.abs(cosine) > 0.9).any("student").values
+    when = np.where(known.any(axis=0), ts[known.argmax(axis=0)], np.inf)
+    words = {"long_name": "teacher units of the graded task in the order of learning"}
+    order = ("rank", np.argsort(when) + 1, words)
+    return found.assign(order=order).assign_coords(rank=np.arange(len(when)) + 1)
+
+
+def _diagonal(matrix: "xarray.DataArray") -> np.ndarray:
+    """The diagonal of Q at all times, (alpha, student, 1)."""
+    return np.diagonal(matrix.values, axis1=1, axis2=2)[:, :, None]
+
+
+REALIZABLE = Entry(
+    "saadsolla1995pre-realizable",
+    SAADSOLLA,
+    "K = M = 3: equal teacher units make a long plateau, graded ones are learned the largest first",
+    "R",
+    "c",
+    settings={
+        "lr": 0.5,
+        "q": (0.1, 0.25, 0.4),
+        "r": ((0.3, 0.7, 0.1), (0.9, 0.2, 0.5), (0.4, 0.6, 0.8)),
+        "tiny": 1e-12,
+        "graded": (1.0, 2.0, 3.0),
+        "alpha_max": 2000.0,
+        "points": 401,
+    },
+    run=_realizable,
+    published=(
+        *numbers("eg", ".03210", {"alpha": (400,)}, at={"task": "isotropic"}, source=OWN),
+        *numbers("order", "3 2 1", {"rank": (1, 2, 3)}, source="the order follows n"),
+    ),
+    panels=(
+        Panel("eg", "alpha", by="task", log="y"),
+        Panel("R", at={"task": "isotropic", "alpha": 400.0}, title="R, equal units, α = 400"),
+        Panel("R", at={"task": "graded", "alpha": 2000.0}, title="R, graded units, at the end"),
+    ),
+    note="the paper's R(0) is of order 10⁻¹²; ours is another draw",
+)
+
+
+def _unrealizable(s: SimpleNamespace) -> "xarray.Dataset":
+    rates = np.array(s.lr)
+    alone = [[_averaging_end(m, lr) for lr in s.lr] for m in s.m]
+    more = {f"{k} ← {m}": _ode_end(s, k, m) for k, m in s.pairs}
+    return labelled(
+        {
+            "alone": (("m", "lr"), alone, "final ε_g of one unit"),
+            "more": ("students", list(more.values()), f"final ε_g, η = {s.lr_pairs:g}"),
+        },
+        m=np.array(s.m),
+        lr=rates,
+        students=list(more),
+    )
+
+
+def _averaging_end(m: int, lr: float) -> float:
+    """eg at the fixed point where one unit has learned the sum of m teacher units."""
+    sum_of_all = ld.Overlaps([[float(m)]], np.ones((1, m)), np.eye(m))
+    return float(ld.asymptotics.fixed_point(ld.Problem(), ld.SGD(lr=lr), sum_of_all).eg)
+
+
+def _ode_end(s: SimpleNamespace, k: int, m: int) -> float:
+    start = ld.Overlaps(np.diag(s.q[:k]), np.array(s.r)[:k, :m], np.eye(m))
+    run = ld.solve_ode(ld.Problem(), ld.SGD(lr=s.lr_pairs), start, np.array([0.0, s.alpha_max]))
+    return float(run.eg[-1])
+
+
+UNREALIZABLE = Entry(
+    "saadsolla1995pre-unrealizable",
+    SAADSOLLA,
+    "fewer student than teacher units: what error remains",
+    "R",
+    "c",
+    settings={
+        "m": (2, 3),
+        "lr": (1e-6, 0.1, 0.5),
+        "pairs": ((2, 3), (2, 4)),
+        "lr_pairs": 0.5,
+        "q": (0.2, 0.3),
+        "r": ((0.03, 0.01, 0.02, 0.005), (0.004, 0.02, 0.01, 0.03)),
+        "alpha_max": 1e5,
+    },
+    run=_unrealizable,
+    published=(
+        *numbers(
+            "alone", ".0301719 .030251 .030606", {"lr": (1e-6, 0.1, 0.5)}, at={"m": 2}, source=OWN
+        ),
+        *numbers(
+            "alone", ".0797862 .079946 .080659", {"lr": (1e-6, 0.1, 0.5)}, at={"m": 3}, source=OWN
+        ),
+        *numbers(
+            "more",
+            ".018992",
+            {"students": ("2 ← 3",)},
+            source=OWN,
+            missed="that run had not ended: the ODE rests at 0.0189879",
+        ),
+        *numbers("more", ".040889", {"students": ("2 ← 4",)}, source=OWN),
+    ),
+    panels=(Panel("alone", "lr", by="m", log="x"),),
+    note="which K and M the paper shows is not known",
+)
+
+ENTRIES = (PLATEAU, LRMAX, REALIZABLE, UNREALIZABLE)

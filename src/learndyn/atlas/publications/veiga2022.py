@@ -22,27 +22,27 @@ DRAWN = "read off the commands of the vector figure"
 
 def _fig3(s: SimpleNamespace) -> "xarray.Dataset":
     ts = np.concatenate([[0.0], np.geomspace(1.0, s.alpha_max, s.points)])
-    rule, initial, noises = ld.SGD(lr=s.lr), start(s.start), np.array(s.delta)
+    rule, initial, noises = ld.SGD(lr=s.lr), start(s.start), np.array(s.Delta)
     runs = [
         ld.to_dataset(ld.solve_ode(ld.Problem(noise=delta**0.5), rule, initial, ts))
-        for delta in s.delta
+        for delta in s.Delta
     ]
     near = ld.asymptotics.denoising_state(4, 2, 0.25)
     rest = [
         float(ld.asymptotics.fixed_point(ld.Problem(noise=delta**0.5), rule, near).eg)
-        for delta in s.delta
+        for delta in s.Delta
     ]
     found = labelled(
         {
-            "risk": (("delta", "alpha"), [run.eg.values for run in runs], "population risk R"),
-            "rest": ("delta", rest, "R at the fixed point"),
+            "risk": (("Delta", "alpha"), [run.eg.values for run in runs], "population risk R"),
+            "rest": ("Delta", rest, "R at the fixed point"),
             "response": (
                 (),
                 float(ld.asymptotics.eg_specialised(4, 0, s.lr / 32)),
                 "R/Δ at the fixed point, small Δ",
             ),
         },
-        delta=noises,
+        Delta=noises,
         alpha=ts,
     )
     return found.assign_attrs({name: runs[0].attrs[name] for name in ("rule", "level")})
@@ -56,7 +56,7 @@ FIG3 = Entry(
     "b",
     settings={
         "lr": 8.0,
-        "delta": (1e-2, 1e-3, 1e-4, 0.0),
+        "Delta": (1e-2, 1e-3, 1e-4, 0.0),
         "start": "veiga2022-fig3",
         "alpha_max": 1e4,
         "points": 121,
@@ -66,7 +66,7 @@ FIG3 = Entry(
         *numbers(
             "risk",
             "1.07e-3 6.95e-8",
-            {"delta": (1e-2, 0.0)},
+            {"Delta": (1e-2, 0.0)},
             at={"alpha": 1e4},
             kind="read off",
             source=DRAWN,
@@ -75,7 +75,7 @@ FIG3 = Entry(
         *numbers(
             "risk",
             "1.14e-4 1.15e-5",
-            {"delta": (1e-3, 1e-4)},
+            {"Delta": (1e-3, 1e-4)},
             at={"alpha": 1e4},
             kind="read off",
             source=DRAWN,
@@ -83,12 +83,12 @@ FIG3 = Entry(
         *numbers(
             "rest",
             "1.122e-3 1.1452e-4 1.1477e-5",
-            {"delta": (1e-2, 1e-3, 1e-4)},
+            {"Delta": (1e-2, 1e-3, 1e-4)},
             source="computed for the atlas",
         ),
         *numbers("response", ".1148012", source="computed for the atlas"),
     ),
-    panels=(Panel("risk", "alpha", by="delta", log="xy", title="p = 8, k = 4"),),
+    panels=(Panel("risk", "alpha", by="Delta", log="xy", title="p = 8, k = 4"),),
     note="the start is not given: rows of W⁰ in the teachers' span fit the early risk, and of six "
     "such draws that one is taken whose R(100) is nearest",
 )
@@ -97,9 +97,9 @@ FIG3 = Entry(
 def _fig246(s: SimpleNamespace) -> "xarray.Dataset":
     powers = np.array(s.power)
     rates = s.lr / s.n**powers
-    ends = ld.asymptotics.eg_denoising(4, 2, 0.25, rates, s.delta**0.5)
+    ends = ld.asymptotics.eg_denoising(4, 2, 0.25, rates, s.Delta**0.5)
     sizes = np.array(s.sizes)
-    roots = ld.asymptotics.eg_denoising(4, 2, 0.25, s.lr / sizes**0.5, s.delta_sizes**0.5)
+    roots = ld.asymptotics.eg_denoising(4, 2, 0.25, s.lr / sizes**0.5, s.Delta_sizes**0.5)
     found = [_finite_size(s, int(n)) if n in s.simulated else (np.nan, np.nan) for n in s.sizes]
     means, errors = np.transpose(found)
     return labelled(
@@ -116,7 +116,7 @@ def _fig246(s: SimpleNamespace) -> "xarray.Dataset":
 
 def _finite_size(s: SimpleNamespace, n: int) -> tuple[float, float]:
     """Mean risk of runs in n dimensions that begin where the ODE ends, and its standard error."""
-    problem, rule = ld.Problem(noise=s.delta_sizes**0.5), ld.SGD(lr=s.lr / n**0.5)
+    problem, rule = ld.Problem(noise=s.Delta_sizes**0.5), ld.SGD(lr=s.lr / n**0.5)
     near = ld.asymptotics.denoising_state(4, 2, 0.25)
     ts = np.linspace(0.0, s.alpha_max, 201)
     runs = ensemble("chain", problem, rule, near, ts, n=n, runs=s.runs, seed=s.seed)
@@ -132,10 +132,10 @@ FIG246 = Entry(
     settings={
         "lr": 8.0,
         "n": 1000,
-        "delta": 1e-3,
+        "Delta": 1e-3,
         "power": (0.0, 0.25, 0.375, 0.5),
         "sizes": (30, 100, 1000),
-        "delta_sizes": 1e-2,
+        "Delta_sizes": 1e-2,
         "simulated": (30, 100),
         "runs": 64,
         "alpha_max": 2000.0,

@@ -49,7 +49,7 @@ def _print_losses(run: Any, theory: Any) -> None:
 
 
 def _columns(run: Any) -> list[tuple[str, np.ndarray]]:
-    """A column for each run, with what tells it from the others; no more than three."""
+    """A column for each run, with what distinguishes it from the others; no more than three."""
     if "delta" not in run.dims:
         return [("", run.loss.values)]
     chosen = np.unique(np.linspace(0, run.sizes["delta"] - 1, 3).round().astype(int))

@@ -1,4 +1,4 @@
-"""From options to a network at its start, its data, and what theory says of them."""
+"""The network at its start, its data, and what theory says of them, as options ask for."""
 
 import math
 from typing import Any, NamedTuple
@@ -113,7 +113,7 @@ def _linear(options: Any, lr: np.ndarray, of_data: Any, of_start: Any) -> Proble
 def _linear_times(
     start: Any, data: Any, jumps: flow.Jumps, scale: float, lr: np.ndarray
 ) -> tuple[np.ndarray, str]:
-    """From the start itself where moments commute, else to leading order."""
+    """Times of the jumps: those of this very start where moments commute, else to leading order."""
     leading = jumps.at(scale) / _clock(lr)
     w1, w2 = start.weights
     try:

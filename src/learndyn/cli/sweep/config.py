@@ -1,4 +1,4 @@
-"""From the TOML file of a sweep to the arguments of `learndyn.sweep`.
+"""The arguments of `learndyn.sweep` that the TOML file of a sweep asks for.
 
 Its tables are the groups of options of the other subcommands, under the same names, and `over`,
 `zip` and `keywords`.

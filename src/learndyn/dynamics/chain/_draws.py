@@ -7,6 +7,7 @@ from learndyn.dynamics.chain._fields import lane_labels
 from learndyn.dynamics.chain._lanes import inner
 from learndyn.dynamics.chain._random import LaneRandom, chi_square
 from learndyn.dynamics.chain._step import ChainSetting, Draw
+from learndyn.rules import AbstractRule
 
 _BLOCK_NUMBERS = 1024
 """Most normal numbers in a block and lane, so that some hundred lanes fit into a cache."""
@@ -15,9 +16,13 @@ _BLOCK_STEPS = 64
 """Most steps in a block: enough to amortise it."""
 
 
-def steps_per_block(batch: int, d: int) -> int:
-    """A function of the sizes alone: else random numbers would depend on more than the step."""
-    return max(1, min(_BLOCK_STEPS, _BLOCK_NUMBERS // (batch * (d + 1))))
+def steps_per_block(rule: AbstractRule, d: int, k: int) -> int:
+    """A function of the sizes alone: else random numbers would depend on more than the step.
+
+    d: coordinates of an input along the frame. k: units.
+    """
+    numbers = rule.batch_size * (d + 1 + rule.draws_of(k))
+    return max(1, min(_BLOCK_STEPS, int(_BLOCK_NUMBERS // numbers)))
 
 
 def draw_block(
@@ -29,10 +34,11 @@ def draw_block(
     rows: int,
 ) -> Draw:
     """The draws of all steps of a block, with labels, for k units and `rows` student rows."""
-    m, batch = setting.teacher.shape[0], setting.rule.batch_size
-    d, steps, lanes = m + rows, steps_per_block(batch, m + rows), seeds.shape[1]
+    rule, m = setting.rule, setting.teacher.shape[0]
+    batch, d, lanes = rule.batch_size, m + rows, seeds.shape[1]
+    steps = steps_per_block(rule, d, k)
     # More than k inputs act through k combinations of them (see `_weight_gradient`).
-    size = min(batch, k)
+    size = batch if setting.reads_size else min(batch, k)
     random = LaneRandom(seeds, block)
     # In one call, for each is compiled by itself.
     samples, triangle = steps * batch, steps * (size * (size + 1) // 2)
@@ -50,7 +56,14 @@ def draw_block(
     )
     z, y = z.reshape(steps, batch, d, lanes), y.reshape(steps, batch, lanes)
     outside = _outside(random, setting.n - d, rest.reshape(steps, -1, lanes), size)
-    return Draw(z, y, outside)
+    own = None
+    if rule.draws_of(k):
+        own = random.normal(samples * rule.draws_of(k)).reshape(steps, batch, -1, lanes)
+    if rule.input_noise is not None:
+        # The student's inputs alone are noisy: the label is that of the clean one.
+        z = z + rule.input_noise * random.normal(samples * d).reshape(z.shape)
+        outside = jnp.sqrt(1.0 + rule.input_noise**2) * outside
+    return Draw(z, y, outside, own)
 
 
 def _outside(

@@ -3,34 +3,51 @@ with the units' axis first and the lanes' last.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from learndyn.dynamics.chain._lanes import apart, per_lane
 from learndyn.problems import Layers, Problem
-from learndyn.rules import AbstractRule, Modulation, Sample
+from learndyn.rules import AbstractRule, Modulation, Sample, Seen
+
+
+class LaneSample(NamedTuple):
+    """A `Sample`, or an episode of them, of each lane; None for what the rule does not read."""
+
+    lam: Float[Array, "*batch k lanes"]
+    y: Float[Array, "*batch lanes"]
+    draws: Float[Array, "*batch draws lanes"] | None
+    size: Float[Array, "*batch lanes"] | None
+    overlaps: Seen | None
 
 
 def lane_modulations(
     problem: Problem,
     rule: AbstractRule,
-    lam: Float[Array, "k lanes"],
-    y: Float[Array, " lanes"],
+    sample: LaneSample,
     layers: Layers,
     opaque_true: Bool[Array, ""],
 ) -> Modulation:
-    """The rule's modulation of one sample in each lane. opaque_true: see `apart`."""
+    """The rule's modulation of one sample, or of one episode, in each lane.
+
+    opaque_true: see `apart`.
+    """
     numbers, rest = eqx.partition((problem, rule), eqx.is_array)
 
-    def modulation(numbers: Any, lam: Array, y: Array, layers: Layers) -> Modulation:
+    def modulation(numbers: Any, sample: LaneSample, layers: Layers) -> Modulation:
         problem, rule = eqx.combine(numbers, rest)
-        return rule.modulation(problem, Sample(lam, y), layers)
+        y, draws, size = sample.y, sample.draws, sample.size
+        draws = jnp.zeros((*y.shape, 0), y.dtype) if draws is None else draws
+        size = jnp.ones_like(y) if size is None else size
+        whole = Sample(sample.lam, y, draws, size, sample.overlaps)
+        return rule.modulation(problem, whole, layers)
 
     in_lanes = functools.partial(per_lane, modulation)
-    return apart(opaque_true, in_lanes, numbers, lam, y, layers.of_student)
+    return apart(opaque_true, in_lanes, numbers, sample, layers.of_student)
 
 
 def lane_labels(

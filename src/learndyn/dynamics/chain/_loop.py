@@ -7,8 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
 from learndyn.dynamics.chain._draws import draw_block, steps_per_block
-from learndyn.dynamics.chain._lanes import inner
-from learndyn.dynamics.chain._step import ChainSetting, ChainState, Draw, chain_step
+from learndyn.dynamics.chain._step import (
+    ChainSetting,
+    ChainState,
+    Draw,
+    chain_step,
+    overlaps_of,
+)
 
 
 class Row(NamedTuple):
@@ -39,7 +44,7 @@ def run_chain(
     waits until its first step, and goes on unseen after its last.
     """
     k, m = state.k, setting.teacher.shape[0]
-    size = steps_per_block(setting.rule.batch_size, m + len(state.columns))
+    size = steps_per_block(setting.rule, m + len(state.columns), k)
     lanes = seeds.shape[1]
     state = jax.tree.map(lambda x: jnp.broadcast_to(x, (*x.shape[:-1], lanes)), state)
 
@@ -82,10 +87,7 @@ def run_chain(
 
 
 def _measured(setting: ChainSetting, state: ChainState) -> Row:
-    w_t = state.rows_t[: state.k]
-    w_s = jnp.stack([column[: state.k] for column in state.columns], axis=1)
-    q = inner(w_t[:, None], w_t[None]) + inner(w_s[:, None], w_s[None])
-    return Row(q, inner(w_t[:, None], setting.teacher[None]), state.v, state.b)
+    return Row(*overlaps_of(setting, state), state.v, state.b)
 
 
 def _target(save_steps: Array, saved: Array) -> Int[Array, " #lanes"]:

@@ -16,8 +16,11 @@ from learndyn.dynamics._prepare import (
     numbers_hold,
     overlaps_hold,
     require_countable,
+    require_finite_batch,
+    require_local,
     require_run,
     run_numbers,
+    sphere_holds,
     times_hold,
 )
 from learndyn.dynamics._record import Rows, Run, ending, record
@@ -28,7 +31,7 @@ from learndyn.dynamics.chain._loop import Row, run_chain
 from learndyn.dynamics.chain._random import lane_seeds
 from learndyn.dynamics.chain._step import ChainSetting, ChainState
 from learndyn.problems import Problem
-from learndyn.rules import AbstractRule
+from learndyn.rules import AbstractRule, reads_size
 from learndyn.states import (
     Overlaps,
     ProblemLike,
@@ -73,10 +76,19 @@ def simulate_chain(
 
     Source:
         Goldt et al. (2020), Eqs. (2)-(3), for the steps; `chain_step` has the equations.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> problem, rule, key = ld.Problem(noise=0.1), ld.SGD(lr=0.5), jax.random.key(0)
+        >>> run = ld.simulate_chain(problem, rule, start, [0.0, 1.0, 2.0], n=500, key=key)
+        >>> run.level, int(run.n), bool(run.eg[-1] < 0.1)
+        ('chain', 500, True)
     """
     require_arguments("simulate_chain", problem=problem, rule=rule, start=start, ts=ts)
     ts, key, start = checked_times(ts), as_key(key), as_overlaps(start)
     require_x64("the chain", problem, rule, start)
+    require_finite_batch(rule, "simulate_chain")
+    require_local(rule, "simulate_chain")
     n = as_float(n, "n")
     require_run(problem, rule, start, _numbers(problem, rule, start, n), "simulate_chain")
     require_countable(ts, n, _most_steps(rule, start))
@@ -129,7 +141,8 @@ def _prepared(
     order = jnp.concatenate([jnp.arange(k, k + m), jnp.arange(k)])  # the teacher first
     c = start.covariance[order][:, order]
     root = _triangular_root(jnp.where(valid, c, 0.0))
-    setting = ChainSetting(problem, rule, root[:m, :m], start.v_teacher, start.b_teacher, n)
+    given = root[:m, :m], start.v_teacher, start.b_teacher, n
+    setting = ChainSetting(problem, rule, *given, reads_size(problem, rule, k, m))
     moving = rule.momentum is not None
     rows = 2 * k if moving else k
     rows_t = jnp.zeros((rows, m)).at[:k].set(root[m:, :m])
@@ -172,6 +185,7 @@ def _is_valid(
     return (
         are_finite(start, ts, rule)
         & overlaps_hold(start)
+        & sphere_holds(rule, start)
         & numbers_hold(_numbers(problem, rule, start, n))
         & times_hold(ts)
         & (n * ts[-1] < _most_steps(rule, start))
@@ -180,4 +194,4 @@ def _is_valid(
 
 def _most_steps(rule: AbstractRule, start: Overlaps) -> float:
     """Blocks of steps are counted in 32 bits."""
-    return 2.0**32 * steps_per_block(rule.batch_size, _vectors(rule, start))
+    return 2.0**32 * steps_per_block(rule, _vectors(rule, start), start.k)

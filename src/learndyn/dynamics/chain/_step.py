@@ -10,18 +10,20 @@ from functools import reduce
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from learndyn.dynamics.chain._factor import Column, lq_factor, project_out, rank_one_update
-from learndyn.dynamics.chain._fields import lane_modulations
+from learndyn.dynamics.chain._fields import LaneSample, lane_modulations
 from learndyn.dynamics.chain._lanes import inner, per_lane
 from learndyn.problems import Layers, Problem
-from learndyn.rules import AbstractRule, Rates
+from learndyn.rules import AbstractRule, Rates, Seen
 
 
 class ChainSetting(eqx.Module):
-    """What stays the same during a run. teacher: factor L of T = L L^T."""
+    """What stays the same during a run. teacher: factor L of T = L L^T. reads_size: whether the
+    rule reads |x|^2/n."""
 
     problem: Problem
     rule: AbstractRule
@@ -29,6 +31,7 @@ class ChainSetting(eqx.Module):
     v_teacher: Float[Array, "m *#lanes"]
     b_teacher: Float[Array, "m *#lanes"] | None
     n: Float[Array, "*#lanes"]
+    reads_size: bool = eqx.field(static=True, default=False)
 
 
 class ChainState(NamedTuple):
@@ -56,11 +59,13 @@ class Draw(NamedTuple):
     z: coordinates of the batch's inputs along the frame, teacher first. y: labels.
     outside: lower-triangular factor of the Gram matrix of what is left of the inputs, either
     of all of them or, for batches larger than k, of k orthonormal combinations.
+    own: numbers for the rule; None where it asks for none.
     """
 
     z: Float[Array, "*steps batch d lanes"]
     y: Float[Array, "*steps batch lanes"]
     outside: Float[Array, "*steps r r lanes"]
+    own: Float[Array, "*steps batch draws lanes"] | None = None
 
 
 def chain_step(
@@ -71,7 +76,7 @@ def chain_step(
     w <- w - lr (mean of c x / n + kappa w / n), all in units of sqrt n; with momentum
     u <- beta u + the bracket, w <- w - lr u. Then the factor is made triangular again by
     orthogonal transformations of the frame: no overlap is ever formed by subtraction, and C
-    stays positive semi-definite.
+    stays positive semi-definite. A spherical rule then divides each w_i by its length.
     """
     opaque_true = step >= 0
     alpha = step / setting.n
@@ -80,6 +85,8 @@ def chain_step(
     # A single sample without momentum needs a rank-one update instead of a factorisation.
     move = _one_sample if beta is None and c.shape[0] == 1 else _any_batch
     rows_t, columns = move(setting, state, draw, c, rates.w, beta, opaque_true)
+    if setting.rule.spherical:
+        rows_t, columns = _on_sphere(rows_t, columns, state.k)
     v, u_v = _moved(state.v, state.u_v, rates.v, beta, dv / setting.n)
     b, u_b = state.b, state.u_b
     if b is not None:
@@ -92,7 +99,7 @@ def _one_sample(
     state: ChainState,
     draw: Draw,
     c: Float[Array, "1 k lanes"],
-    rate: Float[Array, " #lanes"],
+    rate: Float[Array, "*k #lanes"],
     beta: Float[Array, " #lanes"] | None,
     opaque_true: Bool[Array, ""],
 ) -> tuple[Float[Array, "k m lanes"], list[Column]]:
@@ -101,7 +108,8 @@ def _one_sample(
     m = state.rows_t.shape[1]
     size = rate / setting.n
     keep = 1.0 - size * setting.rule.weight_decay
-    rows_t = keep * state.rows_t - size * (c[0][:, None] * draw.z[0, :m])
+    moved = _by_row(size) * (c[0][:, None] * draw.z[0, :m])
+    rows_t = _by_row(keep) * state.rows_t - moved
     # Split the rows beyond the teacher's span into their parts along x and orthogonal to it.
     rest, along, length = project_out(state.columns, draw.z[0, m:], draw.outside[0, 0], opaque_true)
     along = keep * along - (size * length) * c[0]
@@ -114,7 +122,7 @@ def _any_batch(
     state: ChainState,
     draw: Draw,
     c: Float[Array, "batch k lanes"],
-    rate: Float[Array, " #lanes"],
+    rate: Float[Array, "*k #lanes"],
     beta: Float[Array, " #lanes"] | None,
     opaque_true: Bool[Array, ""],
 ) -> tuple[Float[Array, "rows m lanes"], list[Column]]:
@@ -123,7 +131,7 @@ def _any_batch(
     gradient = _weight_gradient(c, draw, opaque_true) / setting.n
     unseen = jnp.zeros((len(state.columns), draw.outside.shape[1], c.shape[2]), c.dtype)
     rows = jnp.concatenate([state.rows_t, jnp.stack(state.columns, axis=1), unseen], axis=1)
-    decay = setting.rule.weight_decay / setting.n
+    decay, rate = setting.rule.weight_decay / setting.n, _by_row(rate)
     # w <- w - lr (gradient + decay w), or the same through the velocity u.
     w = rows[:k]
     if beta is None:
@@ -135,20 +143,55 @@ def _any_batch(
     return rows[:, :m], lq_factor(rows[:, m:], opaque_true)
 
 
+def _on_sphere(
+    rows_t: Float[Array, "rows m lanes"], columns: list[Column], k: int
+) -> tuple[Float[Array, "rows m lanes"], list[Column]]:
+    """The rows with the first k of them, w/sqrt n, divided by their lengths."""
+    square = jnp.sum(rows_t**2, axis=1) + sum(column**2 for column in columns)
+    is_unit = jnp.arange(len(rows_t))[:, None] < k  # the others are velocities
+    scale = jnp.where(is_unit, 1.0 / jnp.sqrt(square), 1.0)
+    return scale[:, None] * rows_t, [scale * column for column in columns]
+
+
 def _gradients(
     setting: ChainSetting, state: ChainState, draw: Draw, opaque_true: Bool[Array, ""]
 ) -> tuple[Float[Array, "batch k lanes"], Float[Array, "k lanes"]]:
     """c for each sample, and the mean of dloss/dv."""
-    k, m = state.k, state.rows_t.shape[1]
     layers = Layers(state.v, setting.v_teacher, state.b, setting.b_teacher)
-    samples = []
-    for z, y in zip(draw.z, draw.y, strict=True):
-        # lambda = w x / sqrt n, from the coordinates of w and x along the frame
-        outside = sum(state.columns[j][:k] * z[m + j] for j in range(k))
-        lam = inner(state.rows_t[:k], z[None, :m]) + outside
-        samples.append(lane_modulations(setting.problem, setting.rule, lam, y, layers, opaque_true))
-    c, dv = zip(*samples, strict=True)
-    return jnp.stack(c), reduce(operator.add, dv) / len(dv)
+    samples = [_sample(setting, state, draw, b) for b in range(len(draw.y))]
+    given = setting.problem, setting.rule
+    if setting.rule.is_episode:
+        # All samples at once, with a leading axis; the overlaps are theirs in common.
+        stacked = [one._replace(overlaps=None) for one in samples]
+        episode = jax.tree.map(lambda *x: jnp.stack(x), *stacked)
+        episode = episode._replace(overlaps=samples[0].overlaps)
+        c, dv, _ = lane_modulations(*given, episode, layers, opaque_true)
+    else:
+        found = [lane_modulations(*given, one, layers, opaque_true) for one in samples]
+        c, dv, _ = zip(*found, strict=True)
+        c = jnp.stack(c)
+    return c, reduce(operator.add, dv) / len(dv)
+
+
+def _sample(setting: ChainSetting, state: ChainState, draw: Draw, b: int) -> LaneSample:
+    """Sample number b of the batch."""
+    (k, m), z = state.rows_t[: state.k].shape[:2], draw.z[b]
+    # lambda = w x / sqrt n, from the coordinates of w and x along the frame
+    outside = sum(state.columns[j][:k] * z[m + j] for j in range(k))
+    lam = inner(state.rows_t[:k], z[None, :m]) + outside
+    size = None
+    if setting.reads_size:
+        size = (jnp.sum(z**2, axis=0) + jnp.sum(draw.outside[b] ** 2, axis=0)) / setting.n
+    seen = overlaps_of(setting, state) if setting.rule.needs_overlaps else None
+    return LaneSample(lam, draw.y[b], None if draw.own is None else draw.own[b], size, seen)
+
+
+def overlaps_of(setting: ChainSetting, state: ChainState) -> Seen:
+    """Q (k, k, lanes) and R (k, m, lanes)."""
+    w_t = state.rows_t[: state.k]
+    w_s = jnp.stack([column[: state.k] for column in state.columns], axis=1)
+    q = inner(w_t[:, None], w_t[None]) + inner(w_s[:, None], w_s[None])
+    return Seen(q, inner(w_t[:, None], setting.teacher[None]))
 
 
 def _weight_gradient(
@@ -157,12 +200,13 @@ def _weight_gradient(
     """Mean of c x over the batch: along the frame, then along r more directions.
 
     The inputs' parts X outside the frame are independent of C: (k, batch), so for batch > k
-    C X has the law of C's triangular factor times k such vectors.
+    C X has the law of C's triangular factor times k such vectors. That is not so where the rule
+    reads the lengths of the inputs; then there are as many as samples.
     """
     batch, k = c.shape[:2]
     factor = c.swapaxes(0, 1)
     along = _product(factor, draw.z)
-    if batch > k:
+    if batch > k and draw.outside.shape[0] == k:
         factor = jnp.stack(lq_factor(factor, opaque_true), axis=1)
     return jnp.concatenate([along, _product(factor, draw.outside)], axis=1) / batch
 
@@ -170,6 +214,11 @@ def _weight_gradient(
 def _product(a: Float[Array, "k b lanes"], x: Float[Array, "b p lanes"]) -> Array:
     """Matrix product in every lane."""
     return inner(a[:, None], x.swapaxes(0, 1)[None])
+
+
+def _by_row(number: Float[Array, "*k #lanes"]) -> Array:
+    """A number of each lane, or of each unit and lane, as a factor of rows (k, columns, lanes)."""
+    return number if number.ndim == 1 else number[:, None]
 
 
 def _rates(setting: ChainSetting, alpha: Float[Array, " #lanes"]) -> tuple[Rates, Array | None]:

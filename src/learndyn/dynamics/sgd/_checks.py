@@ -8,8 +8,10 @@ from learndyn.dynamics._prepare import (
     are_finite,
     numbers_hold,
     require_countable,
+    require_finite_batch,
     require_run,
     run_numbers,
+    sphere_holds,
     times_hold,
 )
 from learndyn.inputs import AbstractInputs, TrainingSet
@@ -28,7 +30,8 @@ def are_valid_values(
 ) -> Bool[Array, ""]:
     """Whether every float is finite and in its range: what the constructors cannot raise."""
     finite = are_finite(problem, rule, weights, inputs)
-    return finite & numbers_hold(run_numbers(problem, rule, float(weights.n)))
+    numbers = run_numbers(problem, rule, float(weights.n))
+    return finite & numbers_hold(numbers) & sphere_holds(rule, weights)
 
 
 def require_valid(
@@ -39,6 +42,7 @@ def require_valid(
     inputs: AbstractInputs | TrainingSet,
 ) -> None:
     """Raises: ValueError for concrete values that no run can have."""
+    require_finite_batch(rule, "simulate_sgd")
     numbers = run_numbers(problem, rule, float(weights.n))
     require_run(problem, rule, weights, numbers, "simulate_sgd")
     inputs.require_dimension(weights.n)
@@ -54,7 +58,8 @@ def require_valid(
 def _most_steps(batch_size: int) -> float:
     """Steps are counted through alpha n, and samples in integers: exact up to here."""
     if jnp.result_type(float) == jnp.float64:
-        return 2.0**52 / batch_size
+        return 2.0**52 / batch_size  # the mantissa of float64
+    # The mantissa of float32, and the largest 32-bit integer
     return min(2.0**24, 2.0**31 / batch_size)
 
 

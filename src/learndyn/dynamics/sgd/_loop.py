@@ -10,7 +10,7 @@ from jaxtyping import Array, Int
 from learndyn.dynamics.sgd._step import LearningState
 from learndyn.dynamics.sgd._stream import AbstractStream
 
-Advance = Callable[[LearningState, Array, Array, Array], LearningState]
+Advance = Callable[[LearningState, tuple[Array, ...], Array], LearningState]
 Measure = Callable[[LearningState], Any]
 
 
@@ -49,7 +49,7 @@ def run_steps(
     """The run with its rows `measure(state)` at save_steps filled in: all of them, or, given
     `stop`, until that many steps are made and the block or the way to the next row is done.
 
-    advance(state, x, y, step) makes one step. The loop runs over events, the next saved step
+    advance(state, batch, step) makes one step. The loop runs over events, the next saved step
     or the end of a block, and over the steps between them: both counts are data, so one
     compiled program serves all times, and no condition depends on the state, so under vmap
     over states, keys and rates a branch stays a branch.
@@ -68,7 +68,7 @@ def run_steps(
         state = jax.lax.fori_loop(
             carry.step,
             step,
-            lambda t, state: advance(state, *stream.batch(block, t % size), t),
+            lambda t, state: advance(state, stream.batch(block, t % size), t),
             carry.state,
         )
         saves = step == saved_step

@@ -13,6 +13,7 @@ from learndyn.dynamics.sgd._step import LearningState, Parameters
 from learndyn.dynamics.sgd._stream import AbstractStream, StoredStream
 from learndyn.inputs import AbstractInputs, second_moments
 from learndyn.problems import Layers, Problem
+from learndyn.rules import AbstractRule
 from learndyn.states import Weights
 
 
@@ -42,15 +43,21 @@ class Measurement(eqx.Module):
     """Turns a state into a row."""
 
     problem: Problem
+    rule: AbstractRule
     weights: Weights
     inputs: AbstractInputs
     stream: AbstractStream
     test: TestSet | None
 
     def __init__(
-        self, problem: Problem, weights: Weights, inputs: AbstractInputs, stream: AbstractStream
+        self,
+        problem: Problem,
+        rule: AbstractRule,
+        weights: Weights,
+        inputs: AbstractInputs,
+        stream: AbstractStream,
     ):
-        self.problem, self.weights = problem, weights
+        self.problem, self.rule, self.weights = problem, rule, weights
         self.inputs, self.stream = inputs, stream
         self.test = None if inputs.gaussian_fields else _test_set(problem, weights, inputs)
 
@@ -69,7 +76,7 @@ class Measurement(eqx.Module):
             return (None if self.inputs.white else self.inputs.field_covariance(both)), None
         lam = _student_fields(parameters, self.test.x)
         fields = second_moments(jnp.concatenate([lam, self.test.rho], axis=1))
-        phi = _outputs(self.problem, parameters, lam)
+        phi = _outputs(self.problem, _tested(self.rule, parameters), lam)
         # Error probability: outputs of opposite signs, where 0 counts as positive as in labels
         if self.problem.is_classification:
             wrong = (phi >= 0) != (self.test.phi_teacher >= 0)
@@ -80,8 +87,12 @@ class Measurement(eqx.Module):
         if not isinstance(self.stream, StoredStream):
             return None
         lam = _student_fields(parameters, self.stream.x)
-        phi = _outputs(self.problem, parameters, lam)
+        phi = _outputs(self.problem, _tested(self.rule, parameters), lam)
         return jnp.mean(jax.vmap(self.problem.loss)(phi, self.stream.y))
+
+
+def _tested(rule: AbstractRule, parameters: Parameters) -> Parameters:
+    return parameters._replace(v=rule.tested_layer(parameters.v))
 
 
 def _test_set(problem: Problem, weights: Weights, inputs: AbstractInputs) -> TestSet:

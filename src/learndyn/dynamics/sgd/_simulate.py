@@ -30,7 +30,7 @@ from learndyn.dynamics.sgd._step import (
     initial_state,
     sgd_step,
 )
-from learndyn.dynamics.sgd._stream import AbstractStream, make_stream
+from learndyn.dynamics.sgd._stream import AbstractStream, make_stream, with_draws
 from learndyn.inputs import (
     AbstractInputs,
     Gaussian,
@@ -83,7 +83,7 @@ def simulate_sgd(
             batches.
 
     Returns:
-        a `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at the
+        A `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at the
         measured overlaps where the inputs are Gaussian, else over all images (or test inputs).
         Inputs that are not white add Q_field, R_field, T_field, a training set adds
         `stats["train_error"]`, the mean loss over it. Forward derivatives only.
@@ -93,6 +93,13 @@ def simulate_sgd(
 
     Source:
         Goldt et al. 2020, Eqs. (2)-(3); `sgd_step` has the equations.
+
+    Example:
+        >>> weights = ld.init_weights(jax.random.key(0), n=50, k=1, m=1)
+        >>> problem, rule, key = ld.Problem(), ld.SGD(lr=0.5), jax.random.key(1)
+        >>> run = ld.simulate_sgd(problem, rule, weights, [0.0, 4.0], key=key)
+        >>> run.level, run.weights.w.shape, bool(run.eg[-1] < run.eg[0])
+        ('sgd', (1, 50), True)
     """
     run = _checked(problem, rule, weights, ts, key, inputs, input_dtype, averages)
     done = _simulate(_moving(run, velocity))
@@ -152,10 +159,12 @@ class _Run(eqx.Module):
         stream = make_stream(
             self.problem, self.weights, self.inputs, self.key, self.rule.batch_size, self.dtype
         )
-        return Measurement(self.problem, self.weights, base_of(self.inputs), stream), stream
+        measure = Measurement(self.problem, self.rule, self.weights, base_of(self.inputs), stream)
+        return measure, with_draws(stream, self.rule, self.key, self.weights.k)
 
-    def advance(self, state: LearningState, x: Array, y: Array, step: Array) -> LearningState:
-        return sgd_step(self.problem, self.rule, state, x, y, step / self.weights.n)
+    def advance(self, state: LearningState, batch: tuple[Array, ...], step: Array) -> LearningState:
+        alpha, teacher = step / self.weights.n, self.weights.w_teacher
+        return sgd_step(self.problem, self.rule, state, batch, alpha, teacher)
 
 
 @eqx.filter_jit

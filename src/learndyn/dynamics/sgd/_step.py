@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from learndyn._types import Scalar
 from learndyn.problems import Layers, Problem
-from learndyn.rules import AbstractRule, Sample
+from learndyn.rules import AbstractRule, Sample, Seen
 
 
 class Parameters(NamedTuple):
@@ -50,19 +50,21 @@ def sgd_step(
     problem: Problem,
     rule: AbstractRule,
     state: LearningState,
-    x: Float[Array, "batch n"],
-    y: Float[Array, " batch"],
+    batch: tuple[Array, ...],
     alpha: Scalar,
+    teacher: Float[Array, "m n"],
 ) -> LearningState:
-    """The state after a step on the batch (x, y) at time alpha.
+    """The state after a step on the batch (x, y), or (x, y, draws), at time alpha.
 
     w <- w - (lr/sqrt n) F x - (lr weight_decay/n) w, v <- v - (lr_second/n) H,
     b <- b - (lr_bias/n) F, with (F, H) the rule's modulation, averaged over the batch; with
-    momentum u <- beta u + bracket (decay included), w <- w - lr u, and alike for v and b.
+    momentum u <- beta u + bracket (decay included), w <- w - lr u, and alike for v and b. A
+    spherical rule then sets w_i <- sqrt(n) w_i / |w_i|.
     Source: Goldt et al. 2020, Eqs. (2)-(3).
     """
-    gradient = batch_gradient(problem, rule, state.parameters, x, y)
-    rates, beta = rule.step_rates(alpha, x.shape[1])
+    n = teacher.shape[1]
+    gradient = batch_gradient(problem, rule, state.parameters, batch, teacher)
+    rates, beta = rule.step_rates(alpha, n)
     # Heavy-ball momentum (Polyak 1964); without it the gradient itself moves the weights.
     velocity = (
         gradient
@@ -70,8 +72,11 @@ def sgd_step(
         else jax.tree.map(lambda u, g: beta * u + g, state.velocity, gradient)
     )
     w, v, b = state.parameters
+    w = w - rates.w[..., None] * velocity.w  # along the rows, where each unit has its own rate
+    if rule.spherical:
+        w = w / jnp.sqrt(jnp.sum(w * w, axis=1, keepdims=True) / n)
     parameters = Parameters(
-        w - rates.w * velocity.w,
+        w,
         _moved(v, rates.v, velocity.v),
         None if b is None else _moved(b, rates.b, velocity.b),
     )
@@ -82,19 +87,24 @@ def batch_gradient(
     problem: Problem,
     rule: AbstractRule,
     parameters: Parameters,
-    x: Float[Array, "batch n"],
-    y: Float[Array, " batch"],
+    samples: tuple[Array, ...],
+    teacher: Float[Array, "m n"],
 ) -> Gradient:
     """The modulation averaged over the batch, scaled as in `sgd_step`, with the decay of w."""
-    w, v, b = parameters
+    (w, v, b), (x, y, *drawn) = parameters, samples
     batch, n = x.shape
     lam = x @ w.T / n**0.5
     layers = Layers(v, v[:0], b, None)  # the teacher has already spoken: y
-    c, dv = jax.vmap(lambda lam, y: rule.modulation(problem, Sample(lam, y), layers))(lam, y)
+    draws = drawn[0] if drawn else jnp.zeros((batch, 0), x.dtype)
+    seen = Seen(w @ w.T / n, w @ teacher.T / n) if rule.needs_overlaps else None
+    sample = Sample(lam, y, draws, jnp.sum(x * x, axis=1) / n, seen)
+    c, dv, dw = rule.modulations(problem, sample, layers)
     if batch == 1:  # an outer product that fuses with the update of w
         c_x = c[0][:, None] * x[0][None, :]
     else:
         c_x = c.T @ x / batch
+    if dw is not None:
+        c_x = c_x + dw.mean(axis=0) @ w / n**0.5
     return Gradient(
         c_x / n**0.5 + (rule.weight_decay / n) * w,
         dv.mean(axis=0) / n if rule.trains_second else None,
@@ -102,5 +112,5 @@ def batch_gradient(
     )
 
 
-def _moved(parameter: Array, rate: Scalar | None, velocity: Array | None) -> Array:
+def _moved(parameter: Array, rate: Array | None, velocity: Array | None) -> Array:
     return parameter if rate is None or velocity is None else parameter - rate * velocity

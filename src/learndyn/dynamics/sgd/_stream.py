@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from learndyn._numerics.random import normal
 from learndyn.inputs import AbstractInputs, TrainingSet
 from learndyn.problems import Problem
+from learndyn.rules import AbstractRule
 from learndyn.states import Weights
 
 BLOCK_ENTRIES = 2**17
@@ -25,10 +27,12 @@ BLOCK_STEPS = 32
 """Most steps in a block of fresh inputs: enough to amortise it, few enough for hundreds of runs in
 few dimensions to stay in a cache side by side, and for short runs to draw little in vain."""
 
-_SAMPLES, _LABEL_NOISE, _ORDER = 0, 1, 2
-"""Numbers folded into the key, so that inputs, label noise and epochs have keys that differ."""
+_SAMPLES, _LABEL_NOISE, _ORDER, _DRAWS, _INPUT_NOISE = 0, 1, 2, 3, 4
+"""Numbers folded into the key, so that inputs, label noise, epochs, a rule's own numbers and the
+noise of inputs have keys that differ."""
 
-Batch = tuple[Float[Array, "batch n"], Float[Array, " batch"]]
+Batch = tuple[Array, ...]
+"""Inputs (batch, n), labels (batch,) and, for a rule that draws numbers, these (batch, draws)."""
 
 
 class AbstractStream(eqx.Module):
@@ -42,7 +46,7 @@ class AbstractStream(eqx.Module):
 
     @abc.abstractmethod
     def batch(self, block: Any, position: Int[Array, ""]) -> Batch:
-        """The batch at `position` within a block: inputs (batch, n) and labels (batch,)."""
+        """The batch at `position` within a block."""
 
 
 class FreshStream(AbstractStream):
@@ -104,6 +108,42 @@ class StoredStream(AbstractStream):
             return self.x, self.y  # the order does not matter
         rows = block[position]
         return self.x[rows], self.y[rows]
+
+
+class RuleStream(AbstractStream):
+    """The batches of another stream, with what a rule draws for each sample: (x, y, draws)."""
+
+    samples: AbstractStream
+    rule: AbstractRule
+    key: PRNGKeyArray
+    k: int = eqx.field(static=True)
+    steps_per_block: int = eqx.field(static=True)
+
+    def block(self, index: Int[Array, ""]) -> Any:
+        shape = (self.steps_per_block, self.rule.batch_size, self.rule.draws_of(self.k))
+        key = jax.random.fold_in(jax.random.fold_in(self.key, _DRAWS), index)
+        return self.samples.block(index), jax.random.normal(key, shape), index
+
+    def batch(self, block: Any, position: Int[Array, ""]) -> Batch:
+        samples, draws, index = block
+        x, y = self.samples.batch(samples, position)
+        if self.rule.input_noise is not None:
+            # The student's inputs alone are noisy: the label is that of the clean one.
+            key = jax.random.fold_in(jax.random.fold_in(self.key, _INPUT_NOISE), index)
+            noise = normal(jax.random.fold_in(key, position), x.shape, x.dtype)
+            x = x + self.rule.input_noise * noise
+        return x, y, draws[position].astype(x.dtype)
+
+
+def with_draws(
+    stream: AbstractStream, rule: AbstractRule, key: PRNGKeyArray, k: int
+) -> AbstractStream:
+    """`stream`, or the one with the numbers that `rule` draws for a student of k units."""
+    if not rule.draws_of(k) and rule.input_noise is None:
+        return stream
+    return RuleStream(
+        samples=stream, rule=rule, key=key, k=k, steps_per_block=stream.steps_per_block
+    )
 
 
 def make_stream(

@@ -63,7 +63,7 @@ def _unit_balances(model: TwoLayer, rates: TwoLayer) -> Array:
 
 def homogeneity(g: ScalarFunction) -> float | None:
     """The k > 0 with g(c x) = c**k g(x) for c > 0; None where there is none."""
-    # Under vmap a function with a derivative rule of its own, as jax.nn.relu, is traced unless
+    # Under vmap a function with its own derivative rule, as jax.nn.relu, is traced unless
     # it is compiled.
     compiled = jax.jit(lambda x: g(x))
     with jax.ensure_compile_time_eval():

@@ -61,6 +61,10 @@ def conserved(model: Any, symmetry: Any = None, lr: Rates = 1.0, *, data: DataLi
 
     Source:
         Kunin et al. (2021), Neural mechanics.
+
+    Example:
+        >>> float(flow.conserved(flow.LinearNeuron(a=2.0, w=[1.0, 1.0])))
+        2.0
     """
     model = as_model(model)
     numbers, rest = split(model)
@@ -85,6 +89,10 @@ def under_decay(h: Any, t: RealLike, decay: RealLike, degree: int = 2) -> Any:
 
     Source:
         Kunin et al. (2021), Neural mechanics.
+
+    Example:
+        >>> round(float(flow.under_decay(2.0, t=1.0, decay=0.5)), 4)
+        0.7358
     """
     factor = jnp.exp(-degree * as_float(decay, "decay") * as_float(t, "t"))
     return jax.tree.map(lambda value: value * factor, h)
@@ -122,6 +130,14 @@ def after_step(
 
     Source:
         The square of the step, expanded; for scale symmetry Kunin et al. (2021).
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.5, w=[0.5, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_descent(start, data, steps=1, lr=0.1)
+        >>> predicted = flow.after_step(start, data, None, lr=0.1)
+        >>> bool(jnp.isclose(predicted, flow.conserved(run.last, lr=0.1)))
+        True
     """
     momentum, decay = as_float(momentum, "momentum"), as_float(decay, "decay")
     conserved(model, symmetry, lr, data=data)
@@ -165,6 +181,14 @@ def inertial_charge(
 
     Source:
         Tanaka & Kunin (2021), Noether's learning dynamics.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.5, w=[0.5, 0.2])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, np.linspace(0.0, 2.0, 101), mass=0.5)
+        >>> charge = flow.inertial_charge(run, data, mass=0.5)
+        >>> bool(jnp.allclose(charge, charge[0], atol=1e-6))
+        True
     """
     mass = as_float(mass, "mass")
     require_at_least(mass, 0.0, "mass", "of the heavy ball", strict=True)

@@ -17,7 +17,7 @@ from learndyn._types import RealLike
 from learndyn.flow._parameters import trained
 
 Where = Callable[[Any], Array]
-"""From a model to one of its arrays: `lambda model: model.w`."""
+"""A function that takes one of a model's arrays out of it: `lambda model: model.w`."""
 
 
 class Translation(eqx.Module):
@@ -28,6 +28,12 @@ class Translation(eqx.Module):
     Args:
         where: the array that moves.
         direction: what it moves by, of a shape that broadcasts.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=2.0, w=[1.0, 3.0])
+        >>> shift = flow.Translation(lambda model: model.w, direction=1.0)
+        >>> float(flow.conserved(neuron, shift))
+        4.0
     """
 
     where: Where = eqx.field(static=True)
@@ -46,6 +52,11 @@ class Scale(eqx.Module):
 
     Args:
         where: the array that is scaled. Conserved: |theta|**2/(2 lr).
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=2.0, w=[1.0, 3.0])
+        >>> float(flow.conserved(neuron, flow.Scale(lambda model: model.w)))
+        5.0
     """
 
     where: Where = eqx.field(static=True)
@@ -63,6 +74,12 @@ class Rescale(eqx.Module):
 
     Raises:
         ValueError: for degrees that are not positive.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=2.0, w=[1.0, 1.0])
+        >>> rescale = flow.Rescale(lambda model: model.a, lambda model: model.w, degrees=(1.0, 1.0))
+        >>> float(flow.conserved(neuron, rescale))
+        1.0
     """
 
     first: Where = eqx.field(static=True)
@@ -88,6 +105,12 @@ class GeneralLinear(eqx.Module):
         second: W2 (c, h).
         generator: S (h, h). Only a symmetric S has a conserved quantity, tr(W1^T S W1)/(2 lr_1) -
             tr(W2 S W2^T)/(2 lr_2); rotations have none.
+
+    Example:
+        >>> network = flow.LinearNetwork([np.ones((2, 3)), np.ones((1, 2))])
+        >>> turn = flow.GeneralLinear(lambda m: m.weights[0], lambda m: m.weights[1], np.eye(2))
+        >>> round(float(flow.conserved(network, turn)), 12)
+        2.0
     """
 
     first: Where = eqx.field(static=True)

@@ -97,6 +97,14 @@ def alternating(
     Source:
         Kunin et al., Alternating gradient flows (2025). Conjectured to be the limit of gradient
         flow; exact for diagonal networks. That neurons fall asleep by an event is derived here.
+
+    Example:
+        >>> data = flow.Data(x=np.eye(2), y=[2.0, -1.0], reduce="sum")
+        >>> start = np.array([[1e-3, 0.0], [1e-3, 1e-9]])
+        >>> product = lambda theta, x, axis: theta[0] * theta[1] * x @ axis
+        >>> jumps = flow.alternating(product, 2, data, start, aux=np.eye(2))
+        >>> jumps.active.shape
+        (3, 2)
     """
     require_x64("flow.alternating")
     degree = as_count(degree, "degree", "the homogeneity of the neuron", 2)
@@ -183,6 +191,7 @@ class _Run:
     def _cluster(self, wakes: Any, gap: Any) -> Bool[np.ndarray, " neurons"]:
         """Neurons that are parallel to one that wakes, and nearly as far."""
         outputs = self.net.outputs(self.state.direction).reshape(len(wakes), -1)
+        # A neuron without output is parallel to none: 1e-300 only prevents 0 / 0.
         outputs = outputs / np.maximum(np.linalg.norm(outputs, axis=1, keepdims=True), 1e-300)
         parallel = np.any(outputs @ outputs[wakes].T > 1 - _PARALLEL, axis=1)
         joins = parallel & ~wakes & ~self.awake & (gap <= 1 - _CLUSTER)
@@ -194,6 +203,7 @@ class _Run:
         speed = self._speed()
         value = speed.slopes(speed.pack())[0]
         ready = self.state.utility >= self.state.limit * (1 - _TOGETHER)
+        # Utilities below 1e-10 of the scale are what rounding leaves of zero.
         return ~self.awake & ready & (value > 1e-10 * self.scale)
 
     def _cost_phase(self, wakes: Bool[np.ndarray, " neurons"], before: float) -> None:

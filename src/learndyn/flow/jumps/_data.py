@@ -67,6 +67,7 @@ def moments(sxx: Any, syx: Any, function: str) -> SecondMoments:
             f"{function} needs sxx of shape (d, d) and syx of (c, d) or (d,); got {sxx.shape} and "
             f"{syx.shape}."
         )
+    # Sums over samples in another order differ by less.
     if np.abs(sxx - sxx.T).max() > 1e-10 * np.abs(sxx).max():
         raise ValueError("sxx must be symmetric; it is a covariance. Symmetrise it.")
     return SecondMoments((sxx + sxx.T) / 2, syx, zero)

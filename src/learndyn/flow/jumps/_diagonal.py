@@ -53,6 +53,11 @@ def diagonal_jumps(x: Any, y: RealLike = None, reduce: str = "mean") -> Jumps:
 
     Source:
         Pesme and Flammarion, Saddle-to-saddle dynamics in diagonal linear networks (2023).
+
+    Example:
+        >>> jumps = flow.diagonal_jumps(np.eye(2), np.array([2.0, -1.0]))
+        >>> jumps.times, jumps.beta[-1]
+        (array([1., 2.]), array([ 2., -1.]))
     """
     data = _one_output(x, y, reduce)
     return _Recursion(data).run()
@@ -150,6 +155,7 @@ def _from_moments(given: Any) -> Samples:
     if len(known.syx) != 1:
         raise ValueError(f"A diagonal network has one output; syx has {len(known.syx)}.")
     values, vectors = np.linalg.eigh(known.sxx)
+    # Smaller eigenvalues are what rounding leaves of zero.
     seen = values > 1e-12 * values[-1]
     roots = np.sqrt(values[seen])
     x = roots[:, None] * vectors[:, seen].T

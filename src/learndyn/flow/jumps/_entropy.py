@@ -43,6 +43,7 @@ def _newton(b: Float[np.ndarray, " k"], null: Float[np.ndarray, "k m"]) -> Float
         # Nine tenths of the way to the boundary at most
         fraction = min(1.0, 0.9 / max(np.max(-step / b), 0.9))
         b = b + fraction * step
+        # Newton's steps double the digits: the next one would be rounding.
         if np.max(np.abs(step / b)) < 1e-14:
             break
     return b
@@ -54,6 +55,7 @@ def _interior(
     """A solution that is positive wherever one is: the mean of those that are largest somewhere."""
     points = [_largest_at(place, null, solution) for place in range(len(solution))]
     mean = np.mean(points, axis=0)
+    # What linear programs leave of zero
     return np.where(mean > 1e-12 * mean.max(), mean, 0.0)
 
 

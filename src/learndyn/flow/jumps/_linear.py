@@ -55,6 +55,12 @@ def linear_jumps(sxx: Any, syx: RealLike = None) -> Jumps:
     Source:
         Derived here; for commuting moments Saxe et al. (2014), for plateaus Jacot et al. (2022) and
         Li et al. (2021), greedy low-rank learning.
+
+    Example:
+        >>> jumps = flow.linear_jumps(np.eye(2), np.diag([2.0, 1.0]))
+        >>> jumps.times, jumps.maps[1]
+        (array([0.5, 1. ]), array([[2., 0.],
+               [0., 0.]]))
     """
     given = moments(sxx, syx, "linear_jumps")
     task = task_of(given)
@@ -221,6 +227,7 @@ def _relaxation(task: Task, projector: Float[np.ndarray, "c c"]) -> float:
     spectrum = np.linalg.eigvalsh(
         hessian(task, left[:, :rank] * root, root[:, None] * right[:rank])
     )
+    # Symmetries have eigenvalues of zero, which rounding leaves below this share of the largest.
     positive = spectrum[spectrum > 1e-9 * spectrum[-1]]
     return float(positive.min())
 

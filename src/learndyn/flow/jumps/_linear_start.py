@@ -50,6 +50,12 @@ class LinearTimes(NamedTuple):
             are taken out.
         freedom: (K,) for layers with N(0, alpha²) entries and equal rates, squares / alpha² has
             this many degrees of freedom of a chi-square law, independently of the others.
+
+    Example:
+        >>> w1, w2 = 1e-4 * np.eye(2), 1e-4 * np.eye(2)
+        >>> found = flow.linear_jump_times(w1, w2, np.eye(2), np.diag([2.0, 1.0]))
+        >>> found.freedom
+        array([2, 1])
     """
 
     times: Float[np.ndarray, " jumps"]
@@ -80,6 +86,12 @@ def linear_jump_times(
 
     Source:
         Derived here; Saxe et al. (2014) for aligned starts.
+
+    Example:
+        >>> w1, w2 = 1e-4 * np.eye(2), 1e-4 * np.eye(2)
+        >>> found = flow.linear_jump_times(w1, w2, np.eye(2), np.diag([2.0, 1.0]))
+        >>> np.round(found.times, 2)
+        array([4.78, 9.21])
     """
     modes = _modes(task_of(moments(sxx, syx, "linear_jump_times")))
     rates = Rates.of(lr)
@@ -104,6 +116,12 @@ def rotated_start(
     Args:
         w1, w2: (hidden, d) and (c, hidden), the layers.
         sxx, syx: moments, as for `linear_jumps`.
+
+    Example:
+        >>> w1, w2 = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+        >>> first, second = flow.rotated_start(w1, w2, np.eye(2), np.diag([2.0, 1.0]))
+        >>> bool(np.allclose(second @ first, w2 @ w1))
+        True
     """
     modes = _modes(task_of(moments(sxx, syx, "rotated_start")))
     shares = _shares(w1, w2, modes, Rates(1.0, 1.0))
@@ -131,6 +149,11 @@ def linear_modes(
 
     Source:
         Saxe, McClelland and Ganguli (2014), eq. 9, here with a covariance that commutes.
+
+    Example:
+        >>> modes = flow.linear_modes(jnp.array([1e-4]), jnp.array([2.0]), jnp.array([0.0, 20.0]))
+        >>> np.round(modes[:, 0], 4)
+        Array([1.e-04, 2.e+00], dtype=float64)
     """
     named = {"start": start, "s": s, "lam": lam, "lr": lr}
     u, s, lam, lr = (as_float(value, name) for name, value in named.items())

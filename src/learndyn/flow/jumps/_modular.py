@@ -32,6 +32,12 @@ class ModularUtility(NamedTuple):
             phase.
         pure: whether no other frequency that is present is ±3 times this one modulo p; such a one
             would mix with it as they learn.
+
+    Example:
+        >>> x = np.cos(2 * np.pi * np.arange(5) / 5)
+        >>> found = flow.modular_utility(x)
+        >>> found.pure, np.round(found.amplitudes, 4)
+        (array([ True]), array([2.5]))
     """
 
     frequencies: Int[np.ndarray, " frequencies"]
@@ -58,6 +64,12 @@ def modular_utility(x: RealLike) -> ModularUtility:
 
     Source:
         Kunin et al., Alternating gradient flows (2025), Theorem 6.2; re-derived.
+
+    Example:
+        >>> x = np.cos(2 * np.pi * np.arange(5) / 5)
+        >>> found = flow.modular_utility(x)
+        >>> found.frequencies, np.round(found.maxima, 4)
+        (array([1]), array([0.3804]))
     """
     x = _encoding(x)
     p = len(x)
@@ -99,6 +111,12 @@ def modular_jumps(x: RealLike) -> Jumps:
 
     Source:
         Kunin et al., Alternating gradient flows (2025); re-derived.
+
+    Example:
+        >>> angles = 2 * np.pi * np.arange(7) / 7
+        >>> jumps = flow.modular_jumps(2.0 * np.cos(angles) + np.cos(2 * angles))
+        >>> jumps.frequencies, np.round(jumps.times, 4)
+        (array([1, 2]), array([0.0661, 0.529 ]))
     """
     found = modular_utility(x)
     x = _encoding(x)
@@ -132,6 +150,12 @@ def modular_neurons(
 
     Source:
         Derived here.
+
+    Example:
+        >>> x = np.cos(2 * np.pi * np.arange(5) / 5)
+        >>> network = flow.ModularAddition(*flow.modular_neurons(x, 1))
+        >>> bool(flow.loss(network, flow.modular_data(x)) < 1e-12)
+        True
     """
     x = _encoding(x)
     p = len(x)

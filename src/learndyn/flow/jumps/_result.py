@@ -59,6 +59,11 @@ class Jumps(ReadableResult):
         relaxation_exponents: (K,) the error at plateau k, and of time k + 1, falls as alpha to this
             power; small ones mean that tiny alpha are needed. Infinite for the last plateau.
             Computed when first asked for: that takes eigenvalues of matrices of size K (c + d).
+
+    Example:
+        >>> jumps = flow.linear_jumps(np.eye(2), np.diag([2.0, 1.0]))
+        >>> jumps.times, jumps.loss
+        (array([0.5, 1. ]), array([2.5, 0.5, 0. ]))
     """
 
     unshown: ClassVar[tuple[str, ...]] = ("relaxation",)

@@ -59,6 +59,12 @@ def linear_neuron(
     Source:
         Derived here, for every delta = lr_w a² - lr_a |w|²; Kunin et al., Get rich quick (2024),
         have separate forms for delta < 0, = 0 and > 0.
+
+    Example:
+        >>> beta_star, ts = jnp.array([1.0, 0.0]), jnp.array([0.0, 20.0])
+        >>> a, w = flow.linear_neuron(0.01, jnp.array([0.01, 0.0]), beta_star, ts)
+        >>> round(float(a[-1]), 4), w.shape
+        (1.0, (2, 2))
     """
     start = _start(a, w, lr_a, lr_w, "linear_neuron")
     beta_star, ts = as_float(beta_star, "beta_star"), _times(ts)
@@ -91,6 +97,12 @@ def linear_neuron_data(
 
     Raises:
         ValueError: where the covariance differs from c P by more than 1e-10 c.
+
+    Example:
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> a, w = flow.linear_neuron_data(data, 0.01, [0.01, 0.0], [0.0, 20.0])
+        >>> round(float(a[-1] * w[-1, 0]), 4)
+        1.0
     """
     start = _start(a, w, lr_a, lr_w, "linear_neuron_data")
     sxx, sxy = second_moments(data)

@@ -57,6 +57,11 @@ class ImplicitBias(ReadableResult):
         way: which rule gave the sign, a number; `decided_by` is its name.
         result: INVALID_INPUT for bad traced input, SOLVER_FAILED on the separatrix; values then
             NaN.
+
+    Example:
+        >>> end = flow.implicit_bias(x=[[1.0, 0.0]], y=[2.0], a=0.1, w=[0.0, 0.1])
+        >>> str(end.decided_by), bool(end.interpolates)
+        ('invariant', True)
     """
 
     beta: Float[Array, "*batch d"]
@@ -113,6 +118,11 @@ def implicit_bias(
     Source:
         Derived here; it solves the minimisation of Theorem 3.1 in Kunin et al., Get rich quick
         (2024), and also holds where a changes sign, where the theorem as printed does not.
+
+    Example:
+        >>> end = flow.implicit_bias(x=[[1.0, 0.0]], y=[2.0], a=0.1, w=[0.0, 0.1])
+        >>> np.round(end.beta, 4)
+        Array([2.    , 0.1416], dtype=float64)
     """
     x, y, start = _inputs(x, y, a, w, lr_a, lr_w)
     parts = _row_space(x, y, start)
@@ -272,6 +282,7 @@ def _end(
         w=hide(w),
         sign=hide(sign),
         delta_row=parts.delta,
+        # What rounding leaves of labels that a linear map fits exactly is smaller.
         interpolates=error <= 1e-10 * safe_norm(y),
         way=way,
         result=result,

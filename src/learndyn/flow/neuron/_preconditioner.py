@@ -34,6 +34,12 @@ def preconditioner(
 
     Source:
         Kunin et al., Get rich quick (2024); derived here for unequal rates.
+
+    Example:
+        >>> beta = jnp.array([1.0, 0.0])
+        >>> flow.preconditioner(beta, delta=0.0)
+        Array([[2., 0.],
+               [0., 1.]], dtype=float64)
     """
     beta, delta = as_float(beta, "beta"), as_float(delta, "delta")
     lr_a, lr_w = as_float(lr_a, "lr_a"), as_float(lr_w, "lr_w")

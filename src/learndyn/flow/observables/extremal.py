@@ -39,6 +39,11 @@ def extremal_directions(
 
     Source:
         Maennel, Bousquet and Gelly, Gradient descent quantizes ReLU network features (2018).
+
+    Example:
+        >>> x = np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> flow.extremal_directions(x, np.array([1.0, -1.0]))
+        array([[1., 0.]])
     """
     if sign not in (1, -1):
         raise ValueError(f"sign must be 1 or -1, that of the output weight; got {sign!r}.")

@@ -31,6 +31,12 @@ def ntk(model: Any, x: RealLike, lr: Rates = 1.0) -> Array:
 
     Source:
         Kunin et al. (2024), Get rich quick.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=2.0, w=[1.0, 0.0])
+        >>> flow.ntk(neuron, jnp.eye(2))
+        Array([[5., 0.],
+               [0., 4.]], dtype=float64)
     """
     model, x = as_model(model), as_float(x, "x")
     if x.ndim != 2:
@@ -62,6 +68,12 @@ def kernel_distance(k0: RealLike, kt: RealLike) -> Scalar:
 
     Raises:
         ValueError: for shapes that differ.
+
+    Example:
+        >>> float(flow.kernel_distance(jnp.eye(2), 3.0 * jnp.eye(2)))
+        0.0
+        >>> round(float(flow.kernel_distance(jnp.eye(2), jnp.diag(jnp.array([1.0, 0.0])))), 4)
+        0.2929
     """
     k0, kt = as_float(k0, "k0"), as_float(kt, "kt")
     if k0.shape != kt.shape:

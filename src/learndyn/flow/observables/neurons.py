@@ -23,6 +23,12 @@ class Speeds(ReadableResult):
     Attributes:
         radial: (neurons,) d|z|/dt.
         angular: (neurons,) |d(z/|z|)/dt|, in radians; NaN where z = 0.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=1.0, w=[1.0, 0.0])
+        >>> found = flow.speeds(neuron, flow.Moments(sxx=np.eye(2), syx=[1.0, 1.0]))
+        >>> found.radial, found.angular
+        (Array([0.], dtype=float64), Array([1.], dtype=float64))
     """
 
     radial: Float[Array, " neurons"]
@@ -41,6 +47,11 @@ def neurons(model: Any) -> Float[Array, "neurons size"]:
 
     Raises:
         ValueError: for another model, or a linear network of more or fewer layers.
+
+    Example:
+        >>> flow.neurons(flow.DiagonalNetwork(u=[1.0, 2.0], v=[0.5, 0.0]))
+        Array([[1. , 0.5],
+               [2. , 0. ]], dtype=float64)
     """
     if isinstance(model, LinearNeuron):
         return model.end_to_end()
@@ -62,6 +73,10 @@ def neuron_masses(model: Any) -> Float[Array, " neurons"]:
 
     Raises:
         ValueError: as `neurons`.
+
+    Example:
+        >>> flow.neuron_masses(flow.DiagonalNetwork(u=[1.0, 2.0], v=[0.5, 0.0]))
+        Array([0.5, 0. ], dtype=float64)
     """
     if isinstance(model, LinearNeuron):
         return jnp.linalg.norm(model.end_to_end(), axis=1)
@@ -86,6 +101,10 @@ def alignment(vectors: Any, directions: RealLike) -> Float[Array, "neurons direc
 
     Raises:
         ValueError: for sizes that do not match, or a model without hidden neurons.
+
+    Example:
+        >>> flow.alignment(np.array([[3.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 2.0]]))
+        Array([[0.6, 0.8]], dtype=float64)
     """
     vectors = _input_weights(vectors) if isinstance(vectors, eqx.Module) else vectors
     vectors = as_float(vectors, "vectors")
@@ -109,6 +128,13 @@ def speeds(model: Any, data: DataLike, lr: Rates = 1.0) -> Speeds:
 
     Raises:
         ValueError: as that and `neurons` do.
+
+    Example:
+        >>> neuron = flow.LinearNeuron(a=1.0, w=[1.0, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[2.0, 0.0])
+        >>> found = flow.speeds(neuron, data)
+        >>> float(found.radial[0]), float(found.angular[0])
+        (2.0, 0.0)
     """
     objective = objective_of(as_model(model), data, lr)
     vectors = lambda numbers: neurons(objective.at(numbers))

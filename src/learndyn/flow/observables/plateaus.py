@@ -27,6 +27,13 @@ def jump_times(run: Run, levels: RealLike, done: RealLike = 0.5) -> Float[Array,
     Raises:
         ValueError: for a batch of runs, fewer than two levels, levels that do not decrease, or a
             share outside (0, 1).
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, np.linspace(0.0, 20.0, 101))
+        >>> np.round(flow.jump_times(run, [0.5, 0.0]), 1)
+        Array([4.2], dtype=float64)
     """
     t, loss, levels = _curve(run, levels)
     done = as_float(done, "done")
@@ -53,6 +60,13 @@ def dwell_times(run: Run, levels: RealLike, share: RealLike = 0.05) -> Float[Arr
 
     Raises:
         ValueError: for a batch of runs, fewer than two levels, or levels that do not decrease.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, np.linspace(0.0, 20.0, 101))
+        >>> np.round(flow.dwell_times(run, [0.5, 0.0]), 1)
+        Array([ 2.8, 14.8], dtype=float64)
     """
     t, loss, levels = _curve(run, levels)
     drops = levels[:-1] - levels[1:]

@@ -23,6 +23,12 @@ def effective_rank(matrix: Any, kind: str = "entropy") -> Scalar:
 
     Raises:
         ValueError: for another kind, or what is no matrix.
+
+    Example:
+        >>> round(float(flow.effective_rank(np.diag([2.0, 1.0, 0.0]))), 4)
+        1.8899
+        >>> float(flow.effective_rank(np.diag([2.0, 1.0, 0.0]), kind="stable"))
+        1.25
     """
     if isinstance(matrix, AbstractLinearModel):
         matrix = matrix.end_to_end()

@@ -176,7 +176,7 @@ def _squared_difference(
 ) -> Float[Array, " nodes"]:
     """<Delta**2> given each z: the square of the mean, and the variance."""
     scale = u * steps.scale
-    raised = scale @ net.bend  # each step counts once, with the scale of its own field
+    raised = scale @ net.bend  # each step counts once, with the scale of the field it belongs to
     spread = jnp.sqrt(jnp.maximum(jnp.diagonal(given.left), SHARPEST**2))
     mean = z @ given.loading.T
     t = (steps.h - mean[:, net.unit]) / spread[net.unit]

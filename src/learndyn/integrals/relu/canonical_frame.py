@@ -33,6 +33,8 @@ _ORDERS = np.array([[0, 1, 2, 3], [0, 2, 1, 3], [0, 3, 2, 1]])
 it."""
 
 _SPLITS = _ORDERS.reshape(3, 2, 2)
+"""The same as two pairs each."""
+
 _BACK = np.array(
     [[PAIRS.index(tuple(sorted(order[[*pair]]))) for pair in PAIRS] for order in _ORDERS]
 )

@@ -37,6 +37,8 @@ class Pairs(eqx.Module):
 
 
 _PLACES = ((0, 1), (2, 3), (0, 2), (0, 3), (1, 2), (1, 3))
+"""Pairs of places among four fields: the two pairs of a split, then the four across."""
+
 _FIND = np.array([[PAIRS.index(tuple(sorted(way[[*xy]]))) for way in WAYS] for xy in _PLACES])
 """Which of `PAIRS` each pair of places is, in each way."""
 

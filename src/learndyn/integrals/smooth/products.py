@@ -39,7 +39,7 @@ def misfit(units: Units, c: Float[Array, "d d"], rules: Rules) -> Float[Array, "
     """Largest relative error of the lattices on averages over one field: of g'**2 for those that
     are conditioned on, of g for those of other fields, which vary less once these are given.
 
-    Where units are too steep for a lattice, levels may agree by chance; this tells.
+    Where units are too steep for a lattice, levels may agree by chance; this error shows it.
     """
     k, checks = units.k, rules.checks
     sigma, r = standardised(c)

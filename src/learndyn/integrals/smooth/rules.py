@@ -187,8 +187,9 @@ LEVELS = (
     Lattices(1024, 960, (96, 8.5), 1e-15, (96, 8.5), (240, 8.5), (160, 8.5)),
     Lattices(1024, 960, (128, 8.5), 1e-15, (128, 8.5), (360, 8.5), (256, 8.5)),
 )
-"""From each to the next the error of <s_i s_k> falls by about 4. The two fields that are given need
-less than the others, whose conditional spread is what the average of D**2 is made of."""
+"""Lattices by level: the error of <s_i s_k> falls by about 4 from each to the next. The two fields
+that are given need less than the others, whose conditional spread is what the average of D**2 is
+made of."""
 
 
 def series(orders: int, points: int) -> Series:

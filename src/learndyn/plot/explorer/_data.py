@@ -1,4 +1,4 @@
-"""From datasets to the plain numbers that a page holds."""
+"""The plain numbers of datasets that a page holds."""
 
 import base64
 import math
@@ -265,7 +265,7 @@ def _size(array: "xarray.DataArray", without: Sequence[str]) -> int:
 def _at_frames(
     dataset: "xarray.Dataset", kind: Kind, clock: "xarray.Dataset", frames: np.ndarray
 ) -> "xarray.Dataset":
-    """`dataset` at the saved times of its own that are nearest to those of the frames."""
+    """`dataset` at those of its saved times that are nearest to the times of the frames."""
     times = np.asarray(clock[kind.time], float)[frames]
     own = np.asarray(dataset[kind.time], float)
     nearest = np.abs(own[:, None] - times).argmin(axis=0)

@@ -23,6 +23,11 @@ class Page:
 
     Args:
         text: of the HTML file.
+
+    Example:
+        >>> page = plot.Page("<!doctype html><title>A run</title>")
+        >>> page.save("run.html").read_text() == page.html
+        True
     """
 
     def __init__(self, text: str):
@@ -44,7 +49,7 @@ class Page:
         return path
 
     def _repr_html_(self) -> str:
-        # A frame of its own: scripts in the output of a cell may not run, and styles would mix.
+        # The page gets a frame: scripts in the output of a cell may not run, and styles would mix.
         look = f"width:100%;height:{_HEIGHT}px;border:0"
         return f'<iframe srcdoc="{html.escape(self.html)}" style="{look}"></iframe>'
 
@@ -69,14 +74,18 @@ def explore(dataset: "xarray.Dataset", theory: "xarray.Dataset | None" = None) -
             the same numbers, or fewer.
 
     Returns:
-        a page that a notebook shows, with `save(path)` and its text, `html`.
+        A page that a notebook shows, with `save(path)` and its text, `html`.
 
     Raises:
         ValueError: for anything but such datasets, for an axis that differs between them, and for
             jumps, which have no time axis.
 
     Example:
-        >>> ld.plot.explore(run, theory).save("run.html")
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
+        >>> page = plot.explore(ld.to_dataset(run))
+        >>> page.save("run.html").name
+        'run.html'
     """
     return Page(_filled(page_data(dataset, theory)))
 

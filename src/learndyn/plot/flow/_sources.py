@@ -1,4 +1,4 @@
-"""From runs and jumps, or their datasets, to the few numbers that are drawn."""
+"""The few numbers of runs and jumps, or of their datasets, that are drawn."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

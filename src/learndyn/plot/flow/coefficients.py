@@ -42,6 +42,14 @@ def coefficients(
 
     Raises:
         ValueError: for a batch, another model, or as `loss_curve`.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> ax = plot.coefficients(run)
+        >>> len(ax.lines)
+        3
     """
     run, predicted = one_run(run, "run"), jumps_of(jumps)
     curves, symbol = _values(run, "run")

@@ -39,6 +39,14 @@ def neuron_directions(run: RunLike, directions: Any = None, *, ax: "Axes | None"
 
     Raises:
         ValueError: for a batch, another model or more inputs, or directions of another shape.
+
+    Example:
+        >>> w, v = 0.1 * jnp.eye(2), jnp.array([0.1, -0.1])
+        >>> start = ld.TwoLayer(w=w, v=v, b=None, activation=ld.ReLU())
+        >>> data = flow.Data(x=[[1.0, 0.2], [0.1, 1.0]], y=[1.0, -1.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 1.0])
+        >>> len(plot.neuron_directions(run).lines) >= 2
+        True
     """
     run = one_run(run, "run")
     vectors = _vectors(run)

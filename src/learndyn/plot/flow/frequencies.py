@@ -44,6 +44,14 @@ def frequency_powers(
 
     Raises:
         ValueError: for a batch, another model, or as `loss_curve`.
+
+    Example:
+        >>> x = np.cos(2 * np.pi * np.arange(3) / 3)
+        >>> unit = 0.1 * np.ones((1, 3)) + 0.01 * np.eye(3)[:1]
+        >>> start = flow.ModularAddition(u=unit, v=unit, w=unit)
+        >>> run = flow.gradient_flow(start, flow.modular_data(x), [0.0, 1.0])
+        >>> plot.frequency_powers(run).get_xlabel()
+        'time $t$'
     """
     run, predicted = one_run(run, "run"), jumps_of(jumps)
     require_variables(run, ("u", "v", "w"), "networks that learn modular addition, with u, v, w")

@@ -60,6 +60,13 @@ def loss_curve(
     Raises:
         ValueError: for anything else, times that are not as many as jumps, or a start whose scale
             is not known.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> plot.loss_curve(run).get_ylabel()
+        'loss'
     """
     runs, predicted = runs_in(run, "run"), jumps_of(jumps)
     with style():
@@ -96,7 +103,7 @@ def _draw_runs(ax: "Axes", runs: "list[xarray.Dataset]") -> None:
 
 
 def _label(run: "xarray.Dataset") -> str:
-    """What tells a run from the others of its batch."""
+    """What distinguishes a run from the others of its batch."""
     own = {str(name): run[name].item() for name in run.coords if run[name].ndim == 0}
     texts = {x: short(value) if isinstance(value, float) else value for x, value in own.items()}
     return ", ".join(f"{_SYMBOLS.get(name, name)} = {text}" for name, text in texts.items())

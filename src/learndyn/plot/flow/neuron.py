@@ -50,6 +50,13 @@ def minima_manifold(
 
     Raises:
         ValueError: for other models, or a beta_star of another shape or zero.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> plot.minima_manifold([run]).get_ylabel()
+        '$a$'
     """
     found = _neurons(runs, "runs")
     goal = _goal(found, beta_star)
@@ -91,6 +98,14 @@ def kernel_distances(
 
     Raises:
         ValueError: for other models, and shapes that do not match.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> ax = plot.kernel_distances([run])
+        >>> len(ax.lines)
+        2
     """
     points = [(run.a.values, run.w.values) for run in _neurons(runs, "runs")]
     inputs = np.eye(points[0][1].shape[1]) if x is None else np.asarray(x, float)

@@ -35,6 +35,13 @@ def flow_overview(
 
     Raises:
         ValueError: as that does.
+
+    Example:
+        >>> start = flow.LinearNeuron(a=0.01, w=[0.01, 0.0])
+        >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
+        >>> run = flow.gradient_flow(start, data, [0.0, 5.0, 20.0])
+        >>> len(plot.flow_overview(run))
+        2
     """
     plt = pyplot()
 

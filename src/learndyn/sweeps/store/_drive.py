@@ -184,4 +184,5 @@ def _programs_per_block(plan: Plan, items: list[Item]) -> int:
 
     first = seconds()
     again = seconds() if first < _MOST_COMPILING else first
+    # No program takes less than a microsecond, whatever the clock says.
     return round(SECONDS_PER_BLOCK / max(again, 1e-6))

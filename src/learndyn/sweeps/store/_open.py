@@ -41,6 +41,14 @@ def open_sweep(path: str | os.PathLike[str]) -> "xarray.Dataset":
         FileNotFoundError: where there is no store.
         ValueError: where there is another thing, or its metadata are damaged or of a later version.
         ImportError: where Zarr is not installed.
+
+    Example:
+        >>> start, ts = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]]), [0.0, 1.0, 2.0]
+        >>> given = {"over": {"lr": [0.1, 0.5]}, "store": "run.zarr"}
+        >>> ds = ld.sweep(ld.solve_ode, ld.Problem(), ld.SGD(lr=0.5), start, ts, **given)
+        >>> again = ld.open_sweep("run.zarr")
+        >>> bool(again.done.all()), dict(again.eg.sizes)
+        (True, {'lr': 2, 'alpha': 3})
     """
     path = Path(path)
     if not path.exists():

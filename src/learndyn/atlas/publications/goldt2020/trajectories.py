@@ -50,6 +50,7 @@ FIG1B = Entry(
         "lr": 0.2,
         "noise": 0.01,
         "n": 784,
+        "m": 4,
         "k": (2, 3, 4, 5, 6, 8),
         "start": "goldt2020-fig1b",
         "alpha_max": 1e4,
@@ -231,7 +232,7 @@ def _theorem1(s: SimpleNamespace) -> "xarray.Dataset":
 
 
 def _distance(
-    s: SimpleNamespace, problem, rule, initial, near: "ld.Trajectory", worst: int, n: int
+    s: SimpleNamespace, problem, rule, initial, near: "ld.Fluctuations", worst: int, n: int
 ) -> tuple[float, float]:
     """Mean and standard error over runs of ‖m − m(α)‖ where theory has its largest mean."""
     ts = np.asarray(near.alpha)[[0, worst]]
@@ -272,7 +273,12 @@ THEOREM1 = Entry(
     quick={"n": (200, 400, 800), "runs": 256},
     run=_theorem1,
     published=(
-        *numbers("constant", ".29731", source="computed for the atlas"),
+        *numbers(
+            "constant",
+            ".29731",
+            source="computed for the atlas",
+            missed="other nodes and times move it by 2e-4",
+        ),
         *numbers(
             "slope", "-0.5", within=0.03, kind="printed", source="Theorem 1; margin of the atlas"
         ),

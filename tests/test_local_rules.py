@@ -1,0 +1,458 @@
+"""The library's own learning rules, against independent solutions and against each other."""
+
+import functools
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+import learndyn as ld
+from learndyn import rules
+from learndyn.averages import QuasiMonteCarlo, choose_averages
+from learndyn.problems import to_json
+from learndyn.rules import Modulation
+
+GOLD = json.loads((Path(__file__).parent / "data" / "local_rules.json").read_text())
+PROBLEM = ld.Problem(noise=0.1)
+LINEAR = ld.Problem(ld.Linear(), ld.Linear(), noise=0.3)
+WEDGE = ld.Problem(ld.Linear(), ld.Sign(0.1), ld.Perceptron())
+ONE = ld.Overlaps([[1.0]], [[0.2]], [[1.0]])
+TS = jnp.array([0.0, 1.0, 3.0])
+NODES = QuasiMonteCarlo(256, 2)
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:the error of the Gaussian averages:RuntimeWarning",
+    "ignore:the step dt:RuntimeWarning",
+    "ignore:the Gaussian averages have not converged:RuntimeWarning",
+)
+
+
+def start(v=None):
+    return ld.Overlaps([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], np.eye(2), v=v)
+
+
+@functools.cache
+def weights(n=40, units=2):
+    return ld.weights_from_overlaps(jax.random.key(5), ONE if units == 1 else start([0.8, 0.6]), n)
+
+
+def run(level, rule, problem=PROBLEM, at=None, ts=TS, **keywords):
+    at = start([0.8, 0.6]) if at is None else at
+    key = jax.random.key(3)
+    if level == "sgd":
+        return ld.simulate_sgd(problem, rule, weights(units=at.k), ts, key=key, **keywords)
+    if level == "chain":
+        return ld.simulate_chain(problem, rule, at, ts, n=40, key=key, **keywords)
+    if level == "ode":
+        return ld.solve_ode(problem, rule, at, ts, **keywords)
+    keywords = {"noise_nodes": NODES} | keywords
+    if level == "fluctuations":
+        return ld.fluctuations(problem, rule, at, ts, **keywords)
+    return ld.simulate_langevin(problem, rule, at, ts, n=40, key=key, dt=0.2, **keywords)
+
+
+# Against independent solutions: closed forms by DOP853 at 1e-12
+
+FIXTURES = {
+    "node_perturbation_normal": (PROBLEM, rules.NodePerturbation(lr=0.3), start()),
+    "node_perturbation_sign": (PROBLEM, rules.NodePerturbation(law="sign", lr=0.3), start()),
+    "clip_linear": (LINEAR, rules.Clipped(0.5, 0.5), ONE),
+    "clip_batch_linear": (
+        LINEAR,
+        rules.Clipped(0.4, 0.6, per="batch", batch_size=2),
+        ONE,
+    ),
+    "dropout": (PROBLEM, rules.Dropout(0.8, 0.5, lr_second=0.5), start([0.8, 0.6])),
+    "input_noise": (PROBLEM, rules.InputNoise(0.5, 0.5), start()),
+    "reward": (WEDGE, rules.RewardPerceptron(3, 1.0), ONE),
+    "penalty": (WEDGE, rules.RewardPerceptron(3, 1.0, 0.05), ONE),
+    "natural_gradient": (PROBLEM, rules.NaturalGradient(lr=0.15), start()),
+}
+CLEAN = ld.Problem(ld.Linear(), ld.Sign(), ld.Perceptron())
+
+
+@pytest.mark.nightly(by_day=["node_perturbation_normal", "clip_batch_linear", "dropout", "penalty"])
+@pytest.mark.parametrize("name", FIXTURES)
+def test_against_an_independent_solution(name):
+    problem, rule, at = FIXTURES[name]
+    problem = CLEAN if problem is WEDGE else problem
+    gold = GOLD[name]
+    found = ld.solve_ode(problem, rule, at, [0.0, *gold["alpha"]])
+    for quantity in {"Q", "R", "v"} & set(gold):
+        value = getattr(found, quantity)[1:]
+        np.testing.assert_allclose(value, np.array(gold[quantity]).reshape(value.shape), atol=1e-7)
+
+
+CLASSIFIERS = {"hebb": rules.Hebb, "perceptron": rules.Perceptron, "adatron": rules.AdaTron}
+
+
+@pytest.mark.parametrize("flip", [0.0, 0.1])
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_against_an_independent_solution(name, flip):
+    gold = GOLD["sign_teacher"][f"{name} {flip}"]
+    # Whatever the loss is: it only says that labels are signs.
+    problem = ld.Problem(ld.Linear(), ld.Sign(flip), ld.Hinge())
+    found = ld.solve_ode(problem, CLASSIFIERS[name](1.0), ONE, [0.0, 1.0, 5.0, 20.0])
+    for quantity in ("R", "Q"):
+        np.testing.assert_allclose(getattr(found, quantity)[1:, 0, 0], gold[quantity], rtol=1e-8)
+    np.testing.assert_allclose(found.eg[1:], gold["eg"], atol=1e-8)
+
+
+def test_label_noise_is_as_flips_of_another_number():
+    """y = sign(rho + 0.5 zeta): a Linear teacher with noise."""
+    problem = ld.Problem(ld.Linear(), ld.Linear(), ld.Logistic(), noise=0.5)
+    found = ld.solve_ode(problem, rules.Perceptron(1.0), ONE, [0.0, 20.0])
+    ends = found.R[-1, 0, 0], found.Q[-1, 0, 0]
+    np.testing.assert_allclose(ends, [0.9891231234132437, 1.280287576645421], rtol=1e-8)
+    quiet = ld.solve_ode(CLEAN, rules.Perceptron(1.0), ONE, [0.0, 20.0])
+    assert abs(quiet.R[-1, 0, 0] - 0.9891) > 0.1  # the control
+
+
+def test_must_fail_forms_fail():
+    """The same fixtures by rules that are nearly right."""
+    found = ld.solve_ode(PROBLEM, ld.SGD(0.3), start(), [0.0, 10.0])
+    np.testing.assert_allclose(found.Q[-1, 0], [0.4213299047, 0.2080782359], atol=1e-7)
+    gold = GOLD["node_perturbation_normal"]["Q"][-1]
+    assert abs(found.Q[-1, 0, 0] - gold[0][0]) > 0.1
+    # Noise of the inputs: without 1 + s^2 in the second-order term Q_11 is .37107
+    noisy = GOLD["input_noise"]["Q"][-1][0][0]
+    assert abs(0.3710748179 - noisy) > 0.02
+    # The limit of small perturbations is no approximation at 0.3
+    assert abs(gold[0][0] - 0.7523) > 0.1
+
+
+@pytest.mark.nightly
+def test_node_perturbation_of_finite_size():
+    rule = rules.NodePerturbation(0.3, lr=0.3)
+    found = ld.solve_ode(PROBLEM, rule, start(), [0.0, 10.0])
+    np.testing.assert_allclose(found.Q[-1], [[0.7523, 0.1662], [0.1662, 0.7157]], atol=4e-3)
+    np.testing.assert_allclose(found.R[-1], [[0.4938, 0.3925], [0.3805, 0.4813]], atol=4e-3)
+
+
+@pytest.mark.nightly
+def test_clipped_erf_units():
+    found = ld.solve_ode(PROBLEM, rules.Clipped(0.2, 1.0), start(), [0.0, 5.0])
+    gold = GOLD["clip_erf"]
+    np.testing.assert_allclose(found.Q[-1].ravel(), gold[:4], atol=1e-3)
+    np.testing.assert_allclose(found.R[-1].ravel(), gold[4:], atol=1e-3)
+
+
+def test_one_step_of_natural_gradient():
+    flow = ld.ode_term(PROBLEM, rules.NaturalGradient(lr=0.5), start()).vector_field
+    found = flow(0.0, flow.pack(start()), None)
+    gold = [9.5922019531, -9.5181674005, 9.3156160052]
+    gold += [0.1488768776, 0.1246302417, 0.1684509225, 0.1970252538]
+    np.testing.assert_allclose(found, gold, atol=1e-8)
+
+
+@pytest.mark.nightly
+def test_natural_gradient_on_weights():
+    """Against the inverse of the whole Fisher matrix of 2 n weights, in one step."""
+    rule, w = rules.NaturalGradient(0.05, lr=0.4), weights()
+    n, k = w.n, w.k
+    found = run("sgd", rule, ts=[0.0, 1 / n])
+    x, y = _first_sample(w)
+    lam = w.w @ x / np.sqrt(n)
+    c = np.asarray(PROBLEM.gradient(jnp.asarray(lam), jnp.asarray(y), w.layers).c)
+    fisher = np.zeros((k * n, k * n))
+    q = np.asarray(w.w @ w.w.T / n)
+    for i in range(k):
+        for j in range(k):
+            u = np.asarray(w.w[jnp.array([i, j])]) / np.sqrt(n)
+            tilted = np.linalg.inv(np.eye(n) + u.T @ u)
+            j2 = 2 / np.pi / np.sqrt((1 + q[i, i]) * (1 + q[j, j]) - q[i, j] ** 2)
+            block = float(w.v[i] * w.v[j]) * j2 * tilted
+            fisher[i * n : (i + 1) * n, j * n : (j + 1) * n] = block
+    step = np.linalg.solve(fisher + 0.05 * np.eye(k * n), np.outer(c, x).ravel()).reshape(k, n)
+    moved = np.asarray(w.w) - 0.4 / np.sqrt(n) * step
+    np.testing.assert_allclose(found.weights.w, moved, rtol=1e-9, atol=1e-10)
+
+
+def _first_sample(w):
+    from learndyn.dynamics.sgd._stream import make_stream
+
+    key = jax.random.key(3)
+    stream = make_stream(PROBLEM, w, ld.Gaussian(), key, 1, w.w.dtype)
+    x, y = stream.batch(stream.block(jnp.asarray(0)), jnp.asarray(0))
+    return np.asarray(x[0]), float(y[0])
+
+
+# The same rule in two writings
+
+
+@pytest.mark.nightly(by_day=["sgd-perceptron", "chain-adatron", "ode-hebb"])
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("level", ["sgd", "chain", "ode", "langevin"])
+def test_a_rule_and_the_gradient_of_its_loss_agree_in_every_bit(level, name):
+    loss = {"hebb": ld.Hebb(), "perceptron": ld.Perceptron(), "adatron": ld.AdaTron()}[name]
+    as_loss = ld.Problem(ld.Linear(), ld.Sign(0.1), loss)
+    other = ld.Perceptron() if name == "hebb" else ld.Hebb()
+    as_rule = ld.Problem(ld.Linear(), ld.Sign(0.1), other)
+    settings = {"lr": 0.8, "lr_second": 0.2}
+    by_loss = run(level, ld.SGD(**settings), as_loss, at=ONE)
+    by_rule = run(level, CLASSIFIERS[name](**settings), as_rule, at=ONE)
+    for quantity in ("Q", "R", "v", "eg"):
+        np.testing.assert_array_equal(getattr(by_rule, quantity), getattr(by_loss, quantity))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        rules.Dropout(1.0, 0.5, lr_second=0.3),
+        rules.InputNoise(0.0, 0.5, lr_second=0.3),
+        rules.Clipped(1e3, 0.5, lr_second=0.3),
+    ],
+    ids=lambda rule: type(rule).__name__,
+)
+def test_rules_that_do_nothing_are_gradient_descent(rule):
+    # The chain has other random numbers where a rule draws some; the labels and inputs of SGD on
+    # weights are the same.
+    expected = run("sgd", ld.SGD(0.5, lr_second=0.3))
+    np.testing.assert_allclose(run("sgd", rule).Q, expected.Q, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("rule", "error"),
+    [
+        (rules.NodePerturbation(lr=0.3), 0.03),
+        pytest.param(rules.NodePerturbation(law="sign", lr=0.3), 0.03, marks=pytest.mark.nightly),
+        (rules.Dropout(0.7, 0.3), 0.01),
+        pytest.param(rules.InputNoise(0.6, 0.3), 0.003, marks=pytest.mark.nightly),
+    ],
+    ids=["normal", "sign", "dropout", "noise"],
+)
+def test_closed_forms_are_averages_over_nodes(rule, error):
+    """Averages of the modulation itself, draws included, at a state with v_i that differ."""
+    state = start([0.8, -0.6])
+    found = []
+    for averages in (None, QuasiMonteCarlo(4096)):
+        flow = ld.ode_term(PROBLEM, rule, state, averages=averages).vector_field
+        found.append(flow.averages_of(flow.averages, state))
+    exact, sampled = found
+    for name in ("G", "Phi", "h"):
+        np.testing.assert_allclose(getattr(sampled, name), getattr(exact, name), atol=error)
+    flow = ld.ode_term(PROBLEM, ld.SGD(0.3), state).vector_field
+    wrong = flow.averages_of(flow.averages, state)
+    assert np.abs(wrong.Phi - exact.Phi).max() > 5 * error  # the control
+
+
+def test_dropout_of_other_units_by_the_same_formula():
+    """ReLU units and three of them, against the sum over all masks."""
+    q = jnp.array([[0.5, 0.1, 0.0], [0.1, 0.4, 0.1], [0.0, 0.1, 0.6]])
+    state = ld.Overlaps(q, 0.2 * np.eye(3, 2), np.eye(2), v=[0.8, -0.6, 0.5])
+    problem, keep = ld.Problem(ld.ReLU(), ld.ReLU(), noise=0.2), 0.7
+    averages = choose_averages(problem, 3, 2, rule=ld.SGD(0.1), biases=False)
+    of = jax.jit(lambda v: averages.field_averages(problem, ld.SGD(0.1), _with(state, v)))
+    G = Phi = h = 0.0
+    for bits in np.ndindex(2, 2, 2):
+        mask = np.array(bits, float)
+        weight = keep ** mask.sum() * (1 - keep) ** (3 - mask.sum())
+        one = of(mask * state.v)
+        G, Phi, h = G + weight * one.G, Phi + weight * one.Phi, h + weight * mask * one.h
+    found = averages.field_averages(problem, rules.Dropout(keep, 0.1), state)
+    np.testing.assert_allclose(found.G, G, atol=1e-12)
+    np.testing.assert_allclose(found.Phi, Phi, atol=1e-12)
+    np.testing.assert_allclose(found.h, h, atol=1e-12)
+
+
+def _with(state, v):
+    return ld.Overlaps(state.Q, state.R, state.T, v=v)
+
+
+def test_dropout_is_tested_with_all_units():
+    rule, at = rules.Dropout(0.7, 0.0), start([0.8, 0.6])
+    whole = ld.generalisation_error(PROBLEM, start([0.7 * 0.8, 0.7 * 0.6]))
+    for level in ("sgd", "chain", "ode"):
+        found = run(level, rule, ts=[0.0, 0.1])
+        np.testing.assert_allclose(found.eg, float(whole), rtol=1e-9)
+    assert abs(float(ld.generalisation_error(PROBLEM, at) - whole)) > 0.01
+
+
+# Rules that the user writes, with all that a sample has
+
+
+def perturbed(problem, sample, layers):
+    """Node perturbation of size 0.3, clipped at 0.3 by the true norm of the gradient."""
+    error = lambda lam: problem.loss(problem.student_output(lam, layers), sample.y)
+    change = error(sample.lam + 0.3 * sample.draws) - error(sample.lam)
+    c = sample.draws / 0.3 * change
+    norm = jnp.sqrt(jnp.sum(c**2) * sample.size)
+    return Modulation(c * jnp.minimum(1.0, 0.3 / norm), 0.0 * c)
+
+
+def batch_clipped(problem, samples, layers):
+    gradient = jax.vmap(problem.gradient, (0, 0, None))(samples.lam, samples.y, layers)
+    norm = jnp.sqrt(jnp.sum(gradient.c**2)) / len(samples.y)
+    return Modulation(gradient.c * jnp.minimum(1.0, 0.2 / norm), gradient.dv)
+
+
+def normalised(problem, sample, layers):
+    c, dv = problem.gradient(sample.lam, sample.y, layers)
+    return Modulation(c / jnp.diagonal(sample.overlaps.Q), dv)
+
+
+def jumping(problem, sample, layers):
+    c, dv = problem.gradient(sample.lam, sample.y, layers)
+    return Modulation(0.2 * jnp.sign(c), dv)
+
+
+OWN = {
+    "draws": ld.LocalRule(perturbed, 1.0, draws=2, batch_size=2, weight_decay=0.2),
+    "episode": ld.LocalRule(batch_clipped, 1.0, episode=True, batch_size=3),
+    "overlaps": ld.LocalRule(normalised, 0.3, needs_overlaps=True),
+    "jumps": ld.LocalRule(jumping, 1.0),
+}
+
+
+@pytest.mark.nightly(by_day=["chain-draws", "sgd-episode", "chain-overlaps", "sgd-jumps"])
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("level", ["sgd", "chain"])
+def test_more_save_times_change_no_bit(level, name):
+    few, many = (run(level, OWN[name], ts=ts) for ts in ([0.0, 2.0], [0.0, 0.5, 1.3, 2.0]))
+    for quantity in ("Q", "R", "v"):
+        last = getattr(few, quantity)[-1]
+        np.testing.assert_array_equal(getattr(many, quantity)[-1], last)
+    assert np.abs(few.Q[-1] - few.Q[0]).max() > 0.01
+
+
+@pytest.mark.nightly(by_day=["episode"])
+@pytest.mark.parametrize("name", OWN)
+def test_levels_agree_on_rules_of_the_user(name):
+    """Means and spread of chains at n = 60 against the ODE with its fluctuations."""
+    rule, runs, n, ts = OWN[name], 400, 60, [0.0, 2.0]
+    keys = jax.random.split(jax.random.key(2), runs)
+    chain = jax.vmap(lambda key: ld.simulate_chain(PROBLEM, rule, start(), ts, n=n, key=key))(keys)
+    theory = ld.fluctuations(PROBLEM, rule, start(), ts)
+    sampled = np.asarray(chain.R[:, -1]).reshape(runs, -1)
+    mean, std = (np.asarray(x.R[-1]).ravel() for x in (theory.mean, theory.std))
+    # 400 runs know a standard deviation to 3.5 %; the theory is right to 1/n, and its nodes to 1 %.
+    np.testing.assert_allclose(sampled.std(0) * n**0.5, std, rtol=0.16)
+    assert np.abs(sampled.mean(0) - mean).max() < 4.5 * std.max() / (n * runs) ** 0.5 + 2e-3
+    plain = ld.solve_ode(PROBLEM, ld.SGD(float(rule.lr)), start(), ts)  # the control
+    assert np.abs(plain.R[-1].ravel() - mean).max() > 0.02
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["draws", "overlaps"])
+def test_weights_and_chain_have_one_law(name):
+    rule, runs = OWN[name], 400
+    keys = jax.random.split(jax.random.key(7), 2 * runs)
+    ts, w = [0.0, 1.0], ld.weights_from_overlaps(jax.random.key(5), start(), 12)
+    chain = jax.vmap(lambda key: ld.simulate_chain(PROBLEM, rule, start(), ts, n=12, key=key))
+    sgd = jax.vmap(lambda key: ld.simulate_sgd(PROBLEM, rule, w, ts, key=key))
+    one, two = chain(keys[:runs]), sgd(keys[runs:])
+    for quantity in ("Q", "R"):
+        a, b = (np.asarray(getattr(x, quantity)[:, -1]).reshape(runs, -1) for x in (one, two))
+        z = (a.mean(0) - b.mean(0)) / np.sqrt((a.var(0) + b.var(0)) / runs)
+        assert np.abs(z).max() < 4.0
+        np.testing.assert_allclose(a.std(0), b.std(0), rtol=0.2)
+
+
+def test_the_size_of_an_input_has_its_law():
+    """c = size in place of a gradient: Q_11 grows by |x|^2 size^2 lr^2/n a step, exactly."""
+    rule = ld.LocalRule(lambda p, s, layers: Modulation(0 * s.lam + s.size, 0 * s.lam), 1.0)
+    n, runs, state = 5, 4000, ld.Overlaps([[0.0]], [[0.0]], [[1.0]])
+    keys = jax.random.split(jax.random.key(0), runs)
+    at = lambda key: ld.simulate_chain(LINEAR, rule, state, [0.0, 1 / n], n=n, key=key)
+    # w moves by size x / sqrt n, so Q_11 = size^3 / n with size = chi^2_5 / 5
+    found = np.asarray(jax.vmap(at)(keys).Q[:, -1, 0, 0]) * n
+    third = 5 * 7 * 9 / 5**3
+    assert abs(found.mean() - third) < 4 * found.std() / runs**0.5
+    assert found.mean() > 1.5  # the control: 7/5, with 1 in place of size
+
+
+def test_draws_are_new_for_every_sample_and_step():
+    own = ld.LocalRule(
+        lambda p, s, layers: Modulation(0 * s.lam, s.draws), lr=0.0, lr_second=1.0, draws=2
+    )
+    for level in ("sgd", "chain"):
+        found = run(level, own, ts=jnp.arange(81) / 40)
+        steps = 40 * np.diff(np.asarray(found.v), axis=0)
+        assert np.unique(steps).size == steps.size
+        assert abs(steps.std() - 1.0) < 0.25
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: rules.Dropout(0.0, 0.1), "must be > 0 and <= 1; got 0"),
+        (lambda: rules.Dropout(1.5, 0.1), "must be > 0 and <= 1; got 1.5"),
+        (lambda: rules.InputNoise(-1.0, 0.1), "std must be finite and >= 0"),
+        (lambda: rules.NodePerturbation(-1.0, lr=0.1), "scale must be finite and >= 0"),
+        (lambda: rules.NodePerturbation(law="cauchy", lr=0.1), 'law must be "normal" or "sign"'),
+        (lambda: rules.NodePerturbation(), "lr must be a real number"),
+        (lambda: rules.Clipped(0.0, 0.1), "limit must be finite and > 0"),
+        (lambda: rules.Clipped(1.0, 0.1, per="epoch"), 'per must be "sample" or "batch"'),
+        (lambda: rules.Clipped(1.0, rule=OWN["episode"]), "sees one sample at a time"),
+        (lambda: rules.Clipped(1.0, 0.1, per="batch", batch_size=np.inf), "sees all samples"),
+        (lambda: rules.RewardPerceptron(0, 1.0), "episode must be a Python integer"),
+        (lambda: rules.RewardPerceptron(3, np.nan), "reward must be finite"),
+        (lambda: rules.RewardPerceptron(3, 1.0, batch_size=2), "an episode is a batch"),
+        (lambda: rules.NaturalGradient(-0.1, lr=0.1), "damping must be finite and >= 0"),
+        (lambda: ld.LocalRule(perturbed, 1.0, episode=1), "episode must be True or False"),
+        (lambda: ld.LocalRule(perturbed, 1.0, draws=-1), "draws must be a Python integer"),
+    ],
+)
+def test_bad_rules_say_what_must_hold(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_rewards_need_labels_that_are_signs():
+    with pytest.raises(ValueError, match="labels that are signs"):
+        run("ode", rules.RewardPerceptron(3, 1.0), at=ONE)
+
+
+@pytest.mark.parametrize("level", ["chain", "langevin", "fluctuations"])
+def test_natural_gradient_is_not_local(level):
+    with pytest.raises(ValueError, match="no chain"):
+        run(level, rules.NaturalGradient(lr=0.1))
+
+
+def test_natural_gradient_of_other_units():
+    tanh = ld.Problem(ld.Tanh(), ld.Tanh())
+    with pytest.raises(ValueError, match="NaturalGradient needs the Fisher matrix"):
+        run("sgd", rules.NaturalGradient(lr=0.1), tanh)
+    with pytest.raises(ValueError, match="no averages over nodes"):
+        run("ode", rules.NaturalGradient(lr=0.1), tanh)
+
+
+def test_an_episode_of_the_wrong_shape():
+    wrong = ld.LocalRule(lambda p, s, layers: (s.lam[0], s.lam), 0.1, episode=True, batch_size=3)
+    with pytest.raises(ValueError, match=r"c must have shape \(3, 2\).*of each sample"):
+        run("sgd", wrong)
+
+
+def test_overlaps_are_there_for_rules_that_ask():
+    silent = ld.LocalRule(normalised, 0.3)
+    with pytest.raises((AttributeError, ValueError)):
+        run("sgd", silent)
+    assert ld.LocalRule(Reader(), 0.3).needs_overlaps
+
+
+class Reader:
+    """A function that says itself what it reads."""
+
+    needs_overlaps = True
+
+    def __call__(self, problem, sample, layers):
+        return normalised(problem, sample, layers)
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_rules_are_read_back_from_datasets(name):
+    rule = FIXTURES[name][1]
+    assert ld.rule_of(xr.Dataset(attrs={"rule": to_json(rule)})) == rule
+
+
+def test_rules_of_older_files_are_read():
+    """Files from before `spherical` do not have it."""
+    stored = json.loads(to_json(ld.SGD(0.3)))
+    del stored["spherical"]
+    assert ld.rule_of(xr.Dataset(attrs={"rule": json.dumps(stored)})) == ld.SGD(0.3)
