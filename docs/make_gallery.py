@@ -3,12 +3,10 @@
     learndyn reproduce --all --quick -o build/atlas --force
     python docs/make_gallery.py build/atlas
 
-The pictures are copied to `_static/atlas`, which git ignores; the page shows their names in place
-of those that are not there.
+`nox -s atlas` does both. The page holds the tables; its pictures are those in build/atlas when the
+documentation is built (`_extensions/pictures.py`).
 """
 
-import html
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +14,7 @@ from pathlib import Path
 import learndyn as ld
 from learndyn.atlas import Entry, entries
 
-DOCS = Path(__file__).parent
-PICTURES = DOCS / "_static" / "atlas"
+PAGE = Path(__file__).parent / "gallery.md"
 
 HEAD = """\
 # Gallery of published results
@@ -54,11 +51,8 @@ errors of a simulation.
 
 
 def main(folder: Path) -> None:
-    """Copy the pictures of `folder` and write the page."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    for picture in folder.glob("*.png"):
-        shutil.copy(picture, PICTURES)
-    (DOCS / "gallery.md").write_text("\n".join(lines(folder)) + "\n")
+    """Write the page, with the tables of the datasets in `folder`."""
+    PAGE.write_text("\n".join(lines(folder)).rstrip() + "\n")
 
 
 def lines(folder: Path) -> Iterator[str]:
@@ -80,12 +74,7 @@ def lines(folder: Path) -> Iterator[str]:
 
 def _entry(entry: Entry, path: Path) -> Iterator[str]:
     yield f"### {entry.name}\n"
-    source = f"_static/atlas/{entry.name}.png"
-    alternative = html.escape(f"{entry.name}: {entry.shows}", quote=True)
-    yield (
-        f'<a href="{source}"><img src="{source}" alt="{alternative}" width="420" '
-        'loading="lazy"></a>\n'
-    )
+    yield f"```{{atlas-picture}} {entry.name}\n:alt: {entry.name}, {entry.shows}\n```\n"
     note = f" Note: {entry.note}." if entry.note else ""
     yield (
         f"**{entry.claim}** ({entry.mark}, {entry.certainty}): {_escaped(entry.shows)}."

@@ -11,7 +11,7 @@ import pytest
 import learndyn as ld
 from learndyn.atlas import Entry, Panel, Publication, drawn_start, start
 from learndyn.atlas._entry import numbers
-from learndyn.atlas._measure import labelled, mean_and_error
+from learndyn.atlas._measure import ensemble, labelled, mean_and_error
 from learndyn.atlas._outcome import outcome
 from learndyn.atlas._starts import RECIPES
 from learndyn.cli import main
@@ -146,6 +146,16 @@ def test_stored_starts_are_those_of_their_recipes(name):
     stored, drawn = start(name), drawn_start(**RECIPES[name])
     for field in ("Q", "R", "T", "v", "v_teacher"):
         np.testing.assert_allclose(getattr(stored, field), getattr(drawn, field), rtol=1e-12)
+
+
+@pytest.mark.parametrize("level", ["sgd", "chain"])
+def test_an_ensemble_has_runs_from_the_same_overlaps(level):
+    problem = ld.Problem(ld.Linear(), ld.Linear())
+    state = ld.Overlaps([[0.5]], [[0.1]], [[1.0]])
+    runs = ensemble(level, problem, ld.SGD(lr=0.5), state, [0.0, 2.0], n=20, runs=2, seed=0)
+    assert (runs.attrs["level"], runs.attrs["n"]) == (level, 20)
+    np.testing.assert_allclose(runs.eg[:, 0], ld.generalisation_error(problem, state), rtol=1e-12)
+    assert float(runs.eg[0, 1]) != float(runs.eg[1, 1])
 
 
 def test_the_error_of_a_mean_is_that_of_independent_runs_or_blocks(rng):

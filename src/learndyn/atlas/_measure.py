@@ -81,7 +81,7 @@ def ensemble(
     if level == "chain":
         return ld.sweep(ld.simulate_chain, problem, rule, start, ts, n=n, **common)
     weights = lambda key: ld.weights_from_overlaps(key, start, n)
-    return ld.sweep(ld.simulate_sgd, problem, rule, weights, ts, weights=False, **common)
+    return ld.sweep(ld.simulate_sgd, problem, rule, weights, ts, keep_weights=False, **common)
 
 
 def mean_and_error(values: "xarray.DataArray", burn_in: float = 0.0) -> tuple[float, float]:

@@ -54,7 +54,11 @@ def picture(found: Outcome) -> "Figure":
 
 
 def _is_drawn(found: Outcome, panel: Panel) -> bool:
-    return any(name in found.dataset for name in (panel.of, f"{panel.of}_predicted"))
+    """Whether the run has the variable, and the words that the panel selects."""
+    dataset = found.dataset
+    words = {name: x for name, x in panel.at.items() if isinstance(x, str)}
+    there = any(name in dataset for name in (panel.of, f"{panel.of}_predicted"))
+    return there and all(x in dataset[name].values for name, x in words.items())
 
 
 def _tell(figure: "Figure", found: Outcome, width: int) -> None:
@@ -100,7 +104,8 @@ def _draw_curves(ax: "Axes", found: Outcome, panel: Panel) -> list[tuple[float, 
         colour = palette[value]
         last = _draw_one(ax, found, panel, at, colour, looks)
         shown = [one for one in found.rows if _belongs(one.published, panel, at)]
-        circles = [(one.published.at[str(panel.x)], one.published.number) for one in shown]
+        places = [(one.published.at[str(panel.x)], one.published.number) for one in shown]
+        circles = [place for place in places if _has_room(panel, *place)]
         if circles:
             looks["published"] = ax.plot(*np.transpose(circles), "o", **_circle(colour))[0]
         if panel.by is not None and np.isfinite(last):
@@ -154,6 +159,11 @@ def _belongs(published: Published, panel: Panel, at: dict) -> bool:
         return False
     others = {name: x for name, x in published.at.items() if name != panel.x}
     return all(name in at and at[name] == value for name, value in others.items())
+
+
+def _has_room(panel: Panel, x: float, y: float) -> bool:
+    """Whether a point has a place on logarithmic axes; elsewhere it would push the layout away."""
+    return ("x" not in panel.log or x > 0) and ("y" not in panel.log or y > 0)
 
 
 def _circle(colour: Any) -> dict[str, Any]:

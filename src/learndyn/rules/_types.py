@@ -52,8 +52,8 @@ class Sample(NamedTuple):
 
     lam: Float[Array, "*batch k"]
     y: Float[Array, "*batch"]
-    draws: Float[Array, "*batch draws"] | None = None
-    size: Float[Array, "*batch"] | None = None
+    draws: Float[Array, "*batch draws"] | Any = None
+    size: Float[Array, "*batch"] | Any = None
     overlaps: Seen | None = None
 
 
@@ -199,7 +199,7 @@ class AbstractRule(Readable):
 
     Args:
         lr, lr_second, lr_bias: rates of first layer, second layer and biases, as for `SGD`.
-        weight_decay, batch_size, momentum: as for `SGD`.
+        weight_decay, batch_size, momentum, spherical: as for `SGD`.
 
     Raises:
         ValueError: for values outside their ranges.
@@ -210,7 +210,7 @@ class AbstractRule(Readable):
         ...         g, dg, error = problem.signals(sample.lam, sample.y, layers)
         ...         return ld.Modulation(layers.v * dg * jnp.sign(error), g * jnp.sign(error))
         >>> layers = ld.Overlaps([[1.0]], [[0.0]], [[1.0]]).layers
-        >>> sample = rules.Sample(lam=jnp.zeros(1), y=1.0)
+        >>> sample = rules.Sample(lam=jnp.zeros(1), y=jnp.array(1.0))
         >>> np.round(SignOfError(lr=0.5).modulation(ld.Problem(), sample, layers).c, 4)
         Array([-0.7979], dtype=float64)
     """
@@ -219,9 +219,10 @@ class AbstractRule(Readable):
     lr_second: Any
     lr_bias: Any
     weight_decay: Float[Array, "..."]
-    batch_size: int | float = eqx.field(static=True)
+    batch_size: Any = eqx.field(static=True)
+    """An integer, or math.inf."""
     momentum: Any
-    spherical: bool = eqx.field(static=True, default=False)
+    spherical: bool = eqx.field(static=True)
 
     draws: ClassVar[int] = 0
     needs_overlaps: ClassVar[bool] = False

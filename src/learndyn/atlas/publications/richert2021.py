@@ -30,10 +30,12 @@ def _softmode(s: SimpleNamespace) -> "xarray.Dataset":
     found = along("size", runs)
     slope = np.gradient(np.log(found.eg.values[:, 1:]), np.log(ts[1:]), axis=1)
     padded = np.concatenate([np.full((len(runs), 1), np.nan), slope], axis=1)
+    late = ts >= ts[-1] / 4
+    last = np.polyfit(np.log(ts[late]), np.log(found.eg.values[:, late]).T, 1)[0]
     words = {"long_name": "local exponent d ln ε_g/d ln α"}
     return found.assign(
         exponent=(("size", "alpha"), padded, words),
-        last_exponent=("size", padded[:, -1], {"long_name": "last local exponent"}),
+        last_exponent=("size", last, {"long_name": "exponent at late times"}),
     )
 
 
