@@ -36,7 +36,7 @@ def _settled(problem: Any, lr: float, states: list) -> list:
     return [ld.asymptotics.fixed_point(problem, rule, state).state for state in states]
 
 
-def _filled(shape: tuple, places: list, values: Any) -> np.ndarray:
+def _filled(shape: tuple[int, ...], places: Any, values: Any) -> np.ndarray:
     """An array of NaN with `values` at `places`, which index its last axis."""
     array = np.full(shape, np.nan)
     array[..., places] = values
