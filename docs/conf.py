@@ -29,6 +29,7 @@ extensions = [
     "names",
     "neighbours",
     "pictures",
+    "primer",
     "tutorial",
 ]
 exclude_patterns = ["_extensions"]
@@ -37,7 +38,12 @@ suppress_warnings = ["toc.empty_glob"]
 # The pages are Markdown; the notebooks are those of `notebooks/`.
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence", "attrs_inline"]
 myst_heading_anchors = 4
-nb_execution_mode = "off"  # the extension `tutorial` runs them
+# The pages of the primer run where their code has changed; the extension `tutorial` runs the rest.
+nb_execution_mode = "cache"
+nb_execution_excludepatterns = ["tutorial/*"]
+nb_execution_cache_path = str(DOCS.parent / "build" / "primer")
+nb_execution_timeout = 300  # seconds for a cell; the slowest takes ten
+nb_execution_raise_on_error = True
 nb_merge_streams = True
 
 # Docstrings have Google's sections, and one more.

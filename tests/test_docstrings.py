@@ -14,7 +14,17 @@ import pytest
 
 import learndyn as ld
 
-ROOMS = ("asymptotics", "averages", "conventions", "flow", "inputs", "plot", "rules", "testing")
+ROOMS = [
+    "asymptotics",
+    "atlas",
+    "averages",
+    "conventions",
+    "flow",
+    "inputs",
+    "plot",
+    "rules",
+    "testing",
+]
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -56,21 +66,124 @@ def parameters(thing):
     return set() if inherited else set(inspect.signature(thing).parameters)
 
 
+DEAR = [
+    "rules.NodePerturbation",
+    "rules.NaturalGradient",
+    "rules.AdaTron",
+    "rules.Perceptron",
+    "rules.Clipped",
+    "rules.Hebb",
+    "rules.Dropout",
+    "rules.InputNoise",
+    "rules.RewardPerceptron",
+    "Fluctuations",
+    "LocalRule",
+    "TrainingSet",
+    "asymptotics.plateau",
+    "asymptotics.Plateau",
+    "conventions.from_saad_solla",
+    "averages.NodeAverages",
+    "flow.ImplicitBias",
+    "ode_term",
+    "flow.Scale",
+    "flow.Rescale",
+    "flow.speeds",
+    "flow.Speeds",
+    "asymptotics.EscapeTimes",
+    "asymptotics.FixedPoint",
+    "asymptotics.Linearisation",
+    "asymptotics.OptimalSchedule",
+    "asymptotics.ReducedTrajectory",
+    "asymptotics.Response",
+    "asymptotics.Stability",
+    "asymptotics.critical_lr",
+    "asymptotics.eg_linear_curve",
+    "asymptotics.eg_response",
+    "asymptotics.eg_zero_error_small_lr",
+    "asymptotics.escape_time",
+    "asymptotics.fixed_point",
+    "asymptotics.linearise",
+    "asymptotics.locally_optimal_lr",
+    "asymptotics.locally_optimal_schedule",
+    "asymptotics.optimal_schedule",
+    "asymptotics.perturb",
+    "asymptotics.ridge_finite_n",
+    "asymptotics.solve_reduced",
+    "asymptotics.stability",
+    "atlas.Outcome",
+    "atlas.Row",
+    "atlas.drawn_start",
+    "atlas.reproduce",
+    "averages.FieldAverages",
+    "averages.QuasiMonteCarlo",
+    "averages.choose_nodes",
+    "compare",
+    "flow.AtLoss",
+    "flow.AtPlateau",
+    "flow.GeneralLinear",
+    "flow.LeavesPlateau",
+    "flow.Run",
+    "flow.Translation",
+    "flow.after_step",
+    "flow.alternating",
+    "flow.dwell_times",
+    "flow.gradient_flow",
+    "flow.greedy_low_rank",
+    "flow.implicit_bias",
+    "flow.inertial_charge",
+    "flow.jump_times",
+    "flow.linear_modes",
+    "flow.linear_neuron",
+    "flow.linear_neuron_data",
+    "flow.modular_data",
+    "flow.modular_neurons",
+    "flow.ntk",
+    "fluctuations",
+    "inputs.digits",
+    "open_sweep",
+    "plot.animate",
+    "plot.coefficients",
+    "plot.flow_overview",
+    "plot.frequency_powers",
+    "plot.kernel_distances",
+    "plot.loss_curve",
+    "plot.minima_manifold",
+    "plot.neuron_directions",
+    "plot.overlap_insets",
+    "plot.overview",
+    "rules.FeedbackAlignment",
+    "simulate_chain",
+    "simulate_langevin",
+    "sweep",
+    "testing.Agreement",
+    "testing.assert_concentrates",
+    "testing.assert_matches_ode",
+    "weights_from_overlaps",
+]
+"""Names whose examples compile for more than a second or two, or share a program with one that
+does: they run at night."""
+
+
 def test_the_reference_is_not_small():
     assert len(PUBLIC) > 190
+    assert set(DEAR) <= set(PUBLIC)
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_every_parameter_is_described(name):
-    assert parameters(PUBLIC[name]) <= described(inspect.cleandoc(PUBLIC[name].__doc__))
+def test_every_parameter_is_described():
+    missing = {
+        name: sorted(parameters(thing) - described(inspect.cleandoc(thing.__doc__)))
+        for name, thing in PUBLIC.items()
+    }
+    assert {name: names for name, names in missing.items() if names} == {}
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_there_is_an_example_whose_outcome_is_shown(name):
-    examples = doctest.DocTestParser().get_examples(inspect.cleandoc(PUBLIC[name].__doc__))
-    assert any(example.want for example in examples)
+def test_every_name_has_an_example_whose_outcome_is_shown():
+    parse = doctest.DocTestParser().get_examples
+    examples = {name: parse(inspect.cleandoc(thing.__doc__)) for name, thing in PUBLIC.items()}
+    assert [name for name, found in examples.items() if not any(e.want for e in found)] == []
 
 
+@pytest.mark.nightly(by_day=[name for name in PUBLIC if name not in DEAR])
 @pytest.mark.parametrize("name", PUBLIC)
 def test_the_example_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

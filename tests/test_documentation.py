@@ -16,8 +16,14 @@ SMALLER = {
 }
 
 
+BLOCK = re.compile(
+    r"^```(?:python|\{code-cell\} ipython3)\n(.*?)^```\n(?:\n```text\n(.*?)^```$)?", re.M | re.S
+)
+"""A block of code, and the block of text right behind it, which is what it prints. The cells of the
+primer have no such text: the build of the pages puts it there."""
+
 PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
-PAGES = sorted(page for page in PAGES if "\n```python\n" in (ROOT / page).read_text())
+PAGES = sorted(page for page in PAGES if BLOCK.search((ROOT / page).read_text()))
 
 BY_DAY = ["README.md", "docs/quickstart.md", "docs/howto/from-nn2pp.md"]
 """The cheapest, and one that prints numbers."""
@@ -28,9 +34,6 @@ NEEDS = {
     "docs/howto/schedule.md": "optax",
 }
 """Packages of extras that a page uses."""
-
-BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```$)?", re.M | re.S)
-"""A block of code, and the block of text right behind it, which is what it prints."""
 
 CLOSE, TINY = 0.03, 2e-4
 """How far a printed number may be from that on the page, relative and absolute. A chain or a run of
@@ -44,8 +47,8 @@ def test_the_code_shown_runs_and_prints_what_is_shown(page, tmp_path, monkeypatc
     if page in NEEDS:
         pytest.importorskip(NEEDS[page])
     monkeypatch.chdir(tmp_path)
-    # Guides and theory are small as they stand, and some of their numbers are asserted.
-    smaller = {} if page.startswith(("docs/howto", "docs/theory")) else SMALLER
+    # Guides, theory and primer are small as they stand, and some of their numbers are asserted.
+    smaller = {} if page.startswith(("docs/howto", "docs/theory", "docs/primer")) else SMALLER
     namespace = {}
     for code, shown in BLOCK.findall((ROOT / page).read_text()):
         for large, small in smaller.items():

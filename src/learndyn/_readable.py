@@ -78,7 +78,7 @@ def _parts(module: Readable) -> Iterator[str]:
 
 def _values(module: Readable) -> Iterator[tuple[str, str]]:
     """Names and texts of the fields that say something."""
-    defaults = _defaults(type(module))
+    defaults = defaults_of(type(module))
     for field in dataclasses.fields(module):
         # A module may be shown while it is being built: in the message of its own constructor.
         value = getattr(module, field.name, None)
@@ -92,7 +92,7 @@ def _values(module: Readable) -> Iterator[tuple[str, str]]:
 
 
 @functools.cache
-def _defaults(kind: type) -> dict[str, Any]:
+def defaults_of(kind: type) -> dict[str, Any]:
     """The defaults of the constructor and of those to which it hands its keywords on."""
     found: dict[str, Any] = {}
     for owner in kind.__mro__:

@@ -6,6 +6,17 @@ from enum import IntEnum
 class Result(IntEnum):
     """Outcome of a run. Whatever is not `SUCCESS` comes with NaN after the time it happened.
 
+    Attributes:
+        SUCCESS: 0, the run reached its last time.
+        DIVERGED: 1, the state grew beyond bounds or became NaN.
+        MAX_STEPS: 2, the solver used up its steps.
+        INVALID_INPUT: 3, a traced input was invalid.
+        SOLVER_FAILED: 4, the solver gave up for another reason.
+        ERROR: 5, the run raised an error, whose message a sweep keeps.
+        NOT_RUN: 6, a sweep was interrupted before this run.
+        BAD_RATE: 7, a schedule gave a learning rate that was negative or NaN.
+        STALLED: 8, the gradient at the start is exactly zero.
+
     Example:
         >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
         >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])

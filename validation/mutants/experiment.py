@@ -19,9 +19,10 @@ CONSTANT = "test_concentration.py::test_rate_and_constant[erf]"
 @mutant("SGD: fields are divided by sqrt(n - 1)", "test_levels.py::test_law[erf-10]")
 def fields_too_large() -> None:
     @replace(sgd_step, "batch_gradient")
-    def _(old, problem, rule, parameters, x, y):
+    def _(old, problem, rule, parameters, samples, teacher):
+        x, *rest = samples
         n = x.shape[1]
-        return old(problem, rule, parameters, x * (n / (n - 1)) ** 0.5, y)
+        return old(problem, rule, parameters, (x * (n / (n - 1)) ** 0.5, *rest), teacher)
 
 
 @mutant("SGD: inputs have a variance of 1.03", "test_linear.py")

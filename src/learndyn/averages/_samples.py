@@ -106,7 +106,7 @@ def modulations(
     def episode(samples: Sample) -> Modulation:
         return rule.modulations(problem, samples._replace(overlaps=seen), own)
 
-    samples = Sample(*map(apart, (lam, y, draws, one)))
+    samples = Sample(apart(lam), apart(y), apart(draws), apart(one))
     return Modulation(*(x.reshape(lam.shape) for x in jax.vmap(episode)(samples)[:2]))
 
 

@@ -116,6 +116,7 @@ class SymmetryWarning(UserWarning):
         >>> plain = averages.MonteCarlo(points=100, replicates=2)
         >>> given = {"rule": ld.SGD(lr=0.5), "biases": False, "averages": plain}
         >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
         ...     ready = averages.choose_averages(ld.Problem(), 2, 2, **given)
         >>> issubclass(said[0].category, averages.SymmetryWarning)
         True

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learndyn import inputs, problems, rules
+from learndyn._readable import defaults_of
 from learndyn.problems import Function, Problem, describe
 from learndyn.rules import AbstractRule
 
@@ -150,10 +151,11 @@ def _built(stored: Any, known: dict[str, Any]) -> Any:
 
 def _module(kind: type, fields: dict[str, Any]) -> Any:
     """A module of these fields, whatever its constructor takes. A field that a file does not have
-    is younger than the file, and has the value that it had before: its default."""
+    is younger than the file, and has the value that it had before: the constructor's default."""
+    defaults = defaults_of(kind)
     module = object.__new__(kind)
     for field in dataclasses.fields(kind):
-        value = fields.get(field.name, field.default)
+        value = fields[field.name] if field.name in fields else defaults[field.name]
         is_data = not field.metadata.get("static", False)
         if is_data and _is_numeric(value):
             value = jnp.asarray(value, float)

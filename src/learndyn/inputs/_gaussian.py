@@ -20,7 +20,7 @@ class Gaussian(AbstractInputs):
     """x ~ N(0, 1) in any dimension, the inputs of the theory.
 
     Example:
-        >>> ld.Gaussian().sample(jax.random.key(0), 3, 5, float).shape
+        >>> ld.Gaussian().sample(jax.random.key(0), 3, 5, jnp.dtype("float64")).shape
         (3, 5)
     """
 

@@ -34,7 +34,7 @@ class Images(AbstractInputs):
 
     Example:
         >>> table = ld.Images([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]])
-        >>> table.n, table.sample(jax.random.key(0), 4, 3, float).shape
+        >>> table.n, table.sample(jax.random.key(0), 4, 3, jnp.dtype("float64")).shape
         (3, (4, 3))
     """
 

@@ -56,10 +56,11 @@ class Erf(AbstractActivation):
     """g(x) = erf(x/sqrt 2), the sigmoid of Saad & Solla (1995).
 
     Example:
-        >>> round(float(ld.Erf()(jnp.array(1.0))), 4)
-        0.6827
-        >>> ld.Erf().derivative(0.0) == jnp.sqrt(2 / jnp.pi)
-        Array(True, dtype=bool, weak_type=True)
+        >>> g = ld.Erf()
+        >>> np.round(g(jnp.array([0.0, 1.0])), 4)
+        Array([0.    , 0.6827], dtype=float64)
+        >>> np.round(g.derivative(jnp.array([0.0, 1.0])), 4)
+        Array([0.7979, 0.4839], dtype=float64)
     """
 
     name: ClassVar[str] = "erf"

@@ -59,7 +59,8 @@ class Squared(AbstractLoss):
     """(phi - y)**2 / 2.
 
     Example:
-        >>> ld.Squared()(2.0, 0.5), ld.Squared().slope(2.0, 0.5)
+        >>> phi, y = jnp.array(2.0), jnp.array(0.5)
+        >>> float(ld.Squared()(phi, y)), float(ld.Squared().slope(phi, y))
         (1.125, 1.5)
     """
 
@@ -78,7 +79,8 @@ class Logistic(AbstractLoss):
     """log(1 + exp(-y phi)), labels y = +-1.
 
     Example:
-        >>> round(float(ld.Logistic()(1.0, -1.0)), 4)
+        >>> phi, y = jnp.array(1.0), jnp.array(-1.0)
+        >>> round(float(ld.Logistic()(phi, y)), 4)
         1.3133
         >>> ld.Logistic().classification
         True
@@ -96,7 +98,8 @@ class Hinge(AbstractLoss):
     """max(0, 1 - y phi), labels y = +-1.
 
     Example:
-        >>> float(ld.Hinge()(0.25, 1.0)), float(ld.Hinge()(2.0, 1.0))
+        >>> phi, y = jnp.array(0.25), jnp.array(1.0)
+        >>> float(ld.Hinge()(phi, y)), float(ld.Hinge()(8 * phi, y))
         (0.75, 0.0)
     """
 
@@ -112,8 +115,9 @@ class Perceptron(AbstractLoss):
     """max(0, -y phi), labels y = +-1.
 
     Example:
-        >>> float(ld.Perceptron()(0.25, -1.0)), float(ld.Perceptron()(0.25, 1.0))
-        (0.25, 0.0)
+        >>> phi, y = jnp.array(0.25), jnp.array(1.0)
+        >>> float(ld.Perceptron()(phi, y)) == 0.0, float(ld.Perceptron()(phi, -y))
+        (True, 0.25)
     """
 
     name: ClassVar[str] = "perceptron"
@@ -131,8 +135,9 @@ class Hebb(AbstractLoss):
     The loss has no lower bound, so the weights grow without end; their direction converges.
 
     Example:
-        >>> ld.Hebb()(0.25, -1.0), ld.Hebb()(0.25, 1.0)
-        (0.25, -0.25)
+        >>> phi, y = jnp.array(0.25), jnp.array(1.0)
+        >>> float(ld.Hebb()(phi, y)), float(ld.Hebb()(phi, -y))
+        (-0.25, 0.25)
     """
 
     name: ClassVar[str] = "hebb"
@@ -155,8 +160,9 @@ class AdaTron(AbstractLoss):
         (1994), online.
 
     Example:
-        >>> float(ld.AdaTron()(0.5, -1.0)), float(ld.AdaTron()(0.5, 1.0))
-        (0.125, 0.0)
+        >>> phi, y = jnp.array(0.5), jnp.array(1.0)
+        >>> float(ld.AdaTron()(phi, y)) == 0.0, float(ld.AdaTron()(phi, -y))
+        (True, 0.125)
     """
 
     name: ClassVar[str] = "adatron"

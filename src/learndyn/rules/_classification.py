@@ -41,7 +41,8 @@ class Hebb(_GradientOfLoss):
     field, with label flips and noise, averages are closed forms.
 
     Args:
-        lr, keywords: the rates, decay, batches, momentum and sphere of `SGD`.
+        lr, lr_second, lr_bias: rates of first layer, second layer and biases, as for `SGD`.
+        weight_decay, batch_size, momentum, spherical: as for `SGD`.
 
     Raises:
         ValueError: as `SGD`.
@@ -68,7 +69,8 @@ class Perceptron(_GradientOfLoss):
     as `Hebb`.
 
     Args:
-        lr, keywords: the rates, decay, batches, momentum and sphere of `SGD`.
+        lr, lr_second, lr_bias: rates of first layer, second layer and biases, as for `SGD`.
+        weight_decay, batch_size, momentum, spherical: as for `SGD`.
 
     Raises:
         ValueError: as `SGD`.
@@ -95,7 +97,8 @@ class AdaTron(_GradientOfLoss):
     as `Hebb`.
 
     Args:
-        lr, keywords: the rates, decay, batches, momentum and sphere of `SGD`.
+        lr, lr_second, lr_bias: rates of first layer, second layer and biases, as for `SGD`.
+        weight_decay, batch_size, momentum, spherical: as for `SGD`.
 
     Raises:
         ValueError: as `SGD`.

@@ -52,8 +52,8 @@ class Sample(NamedTuple):
 
     lam: Float[Array, "*batch k"]
     y: Float[Array, "*batch"]
-    draws: Float[Array, "*batch draws"] | None = None
-    size: Float[Array, "*batch"] | None = None
+    draws: Float[Array, "*batch draws"] | Any = None
+    size: Float[Array, "*batch"] | Any = None
     overlaps: Seen | None = None
 
 
@@ -110,6 +110,16 @@ class FieldAverages(NamedTuple):
         At singular C, where long runs end, nodes give it to more digits than G has.
         """
         return self.G @ covariance if self.fields is None else self.fields
+
+    def of_group(
+        self, eigenvalue: Scalar, share: Scalar, covariance: Float[Array, "d d"]
+    ) -> "FieldAverages":
+        """Those of a group of directions, whose inputs have this variance and are this share of
+        all, and whose overlaps form this covariance."""
+        fields = eigenvalue * (self.G @ covariance)  # one product for all groups under vmap
+        return FieldAverages(
+            eigenvalue * self.G, eigenvalue * share * self.Phi, self.h, self.f, fields
+        )
 
     def weighted(self, weights: Float[Array, " k"]) -> "FieldAverages":
         """The averages where weights_i F_i stands in place of F_i; H stays."""
@@ -199,7 +209,7 @@ class AbstractRule(Readable):
 
     Args:
         lr, lr_second, lr_bias: rates of first layer, second layer and biases, as for `SGD`.
-        weight_decay, batch_size, momentum: as for `SGD`.
+        weight_decay, batch_size, momentum, spherical: as for `SGD`.
 
     Raises:
         ValueError: for values outside their ranges.
@@ -210,7 +220,7 @@ class AbstractRule(Readable):
         ...         g, dg, error = problem.signals(sample.lam, sample.y, layers)
         ...         return ld.Modulation(layers.v * dg * jnp.sign(error), g * jnp.sign(error))
         >>> layers = ld.Overlaps([[1.0]], [[0.0]], [[1.0]]).layers
-        >>> sample = rules.Sample(lam=jnp.zeros(1), y=1.0)
+        >>> sample = rules.Sample(lam=jnp.zeros(1), y=jnp.array(1.0))
         >>> np.round(SignOfError(lr=0.5).modulation(ld.Problem(), sample, layers).c, 4)
         Array([-0.7979], dtype=float64)
     """
@@ -219,9 +229,10 @@ class AbstractRule(Readable):
     lr_second: Any
     lr_bias: Any
     weight_decay: Float[Array, "..."]
-    batch_size: int | float = eqx.field(static=True)
+    batch_size: Any = eqx.field(static=True)
+    """An integer, or math.inf."""
     momentum: Any
-    spherical: bool = eqx.field(static=True, default=False)
+    spherical: bool = eqx.field(static=True)
 
     draws: ClassVar[int] = 0
     needs_overlaps: ClassVar[bool] = False

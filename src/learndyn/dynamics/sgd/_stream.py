@@ -31,7 +31,8 @@ _SAMPLES, _LABEL_NOISE, _ORDER, _DRAWS, _INPUT_NOISE = 0, 1, 2, 3, 4
 """Numbers folded into the key, so that inputs, label noise, epochs, a rule's own numbers and the
 noise of inputs have keys that differ."""
 
-Batch = tuple[Float[Array, "batch n"], Float[Array, " batch"]]
+Batch = tuple[Array, ...]
+"""Inputs (batch, n), labels (batch,) and, for a rule that draws numbers, these (batch, draws)."""
 
 
 class AbstractStream(eqx.Module):
@@ -45,7 +46,7 @@ class AbstractStream(eqx.Module):
 
     @abc.abstractmethod
     def batch(self, block: Any, position: Int[Array, ""]) -> Batch:
-        """The batch at `position` within a block: inputs (batch, n) and labels (batch,)."""
+        """The batch at `position` within a block."""
 
 
 class FreshStream(AbstractStream):
@@ -123,9 +124,7 @@ class RuleStream(AbstractStream):
         key = jax.random.fold_in(jax.random.fold_in(self.key, _DRAWS), index)
         return self.samples.block(index), jax.random.normal(key, shape), index
 
-    def batch(
-        self, block: Any, position: Int[Array, ""]
-    ) -> tuple[Float[Array, "batch n"], Float[Array, " batch"], Float[Array, "batch draws"]]:
+    def batch(self, block: Any, position: Int[Array, ""]) -> Batch:
         samples, draws, index = block
         x, y = self.samples.batch(samples, position)
         if self.rule.input_noise is not None:
@@ -142,7 +141,9 @@ def with_draws(
     """`stream`, or the one with the numbers that `rule` draws for a student of k units."""
     if not rule.draws_of(k) and rule.input_noise is None:
         return stream
-    return RuleStream(stream, rule, key, k, stream.steps_per_block)
+    return RuleStream(
+        samples=stream, rule=rule, key=key, k=k, steps_per_block=stream.steps_per_block
+    )
 
 
 def make_stream(

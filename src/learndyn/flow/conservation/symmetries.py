@@ -77,7 +77,7 @@ class Rescale(eqx.Module):
 
     Example:
         >>> neuron = flow.LinearNeuron(a=2.0, w=[1.0, 1.0])
-        >>> rescale = flow.Rescale(lambda model: model.a, lambda model: model.w, degrees=(1, 1))
+        >>> rescale = flow.Rescale(lambda model: model.a, lambda model: model.w, degrees=(1.0, 1.0))
         >>> float(flow.conserved(neuron, rescale))
         1.0
     """

@@ -439,6 +439,12 @@
     goTo(nearest(frames, x.value(event.clientX - box.left)));
   }
 
+  /** In a frame of the same origin, a notebook's, make the frame as high as the page. */
+  function fitFrame() {
+    const frame = window.frameElement;
+    if (frame) frame.style.height = `${Math.ceil(document.body.getBoundingClientRect().height)}px`;
+  }
+
   function listen() {
     const time = byId("time");
     time.addEventListener("input", () => { setPlaying(false); goTo(Number(time.value)); });
@@ -456,7 +462,7 @@
       window.addEventListener(end, () => { held = false; });
     }
     document.addEventListener("keydown", onKey);
-    window.addEventListener("resize", drawCurves);
+    window.addEventListener("resize", () => { drawCurves(); fitFrame(); });
     if (dark && dark.addEventListener) dark.addEventListener("change", drawMaps);
   }
 
@@ -481,7 +487,10 @@
   }
 
   const isFlow = data.time.name === "t";
-  byId("setting").textContent = data.setting;
+  // Heights that follow the frame's would follow their own.
+  if (window.frameElement) document.documentElement.className = "framed";
+  data.setting.split(/_(\w)/).forEach((part, i) =>  // η_v with its index below the line
+    make(i % 2 ? "sub" : "span", {}, byId("setting"), part));
   byId("notes").textContent = data.notes.join(" ");
   byId("time").setAttribute("max", String(frames.length - 1));
   byId("log-time").checked = data.time.log;
@@ -495,4 +504,5 @@
   listen();
   drawCurves();
   goTo(0);
+  fitFrame();
 })();

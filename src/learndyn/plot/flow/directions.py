@@ -41,7 +41,7 @@ def neuron_directions(run: RunLike, directions: Any = None, *, ax: "Axes | None"
         ValueError: for a batch, another model or more inputs, or directions of another shape.
 
     Example:
-        >>> w, v = 0.1 * np.eye(2), np.array([0.1, -0.1])
+        >>> w, v = 0.1 * jnp.eye(2), jnp.array([0.1, -0.1])
         >>> start = ld.TwoLayer(w=w, v=v, b=None, activation=ld.ReLU())
         >>> data = flow.Data(x=[[1.0, 0.2], [0.1, 1.0]], y=[1.0, -1.0])
         >>> run = flow.gradient_flow(start, data, [0.0, 1.0])
