@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import learndyn as ld
-from learndyn import rules
+from learndyn import asymptotics, rules
 from learndyn.averages import QuasiMonteCarlo, choose_averages
 from learndyn.problems import to_json
 from learndyn.rules import Modulation
@@ -179,6 +179,23 @@ def _first_sample(w):
     stream = make_stream(PROBLEM, w, ld.Gaussian(), key, 1, w.w.dtype)
     x, y = stream.batch(stream.block(jnp.asarray(0)), jnp.asarray(0))
     return np.asarray(x[0]), float(y[0])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("rule", "gold"),
+    [
+        (ld.SGD(0.05), 0.009391),
+        (rules.NodePerturbation(lr=0.05), 0.039956),
+        (rules.NodePerturbation(law="sign", lr=0.05), 0.019204),
+    ],
+    ids=["sgd", "normal", "sign"],
+)
+def test_where_unbiased_rules_end(rule, gold):
+    """eg / noise^2 at the fixed point next to the teacher."""
+    problem = ld.Problem(noise=0.01)
+    point = asymptotics.fixed_point(problem, rule, asymptotics.specialised_state(2))
+    assert float(point.eg) / 1e-4 == pytest.approx(gold, abs=1e-6)
 
 
 # The same rule in two writings
