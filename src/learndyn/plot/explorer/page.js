@@ -439,10 +439,16 @@
     goTo(nearest(frames, x.value(event.clientX - box.left)));
   }
 
-  /** In a frame of the same origin, a notebook's, make the frame as high as the page. */
+  /** In a frame of the same origin, a notebook's, keep the frame as high as the page. */
   function fitFrame() {
     const frame = window.frameElement;
-    if (frame) frame.style.height = `${Math.ceil(document.body.getBoundingClientRect().height)}px`;
+    if (!frame) return;
+    // A height of the curve that follows the frame's would follow its own.
+    document.documentElement.className = "framed";
+    const fit = () => {
+      frame.style.height = `${Math.ceil(document.body.getBoundingClientRect().height)}px`;
+    };
+    new ResizeObserver(fit).observe(document.body);
   }
 
   function listen() {
@@ -462,7 +468,7 @@
       window.addEventListener(end, () => { held = false; });
     }
     document.addEventListener("keydown", onKey);
-    window.addEventListener("resize", () => { drawCurves(); fitFrame(); });
+    window.addEventListener("resize", drawCurves);
     if (dark && dark.addEventListener) dark.addEventListener("change", drawMaps);
   }
 
@@ -487,8 +493,6 @@
   }
 
   const isFlow = data.time.name === "t";
-  // Heights that follow the frame's would follow their own.
-  if (window.frameElement) document.documentElement.className = "framed";
   data.setting.split(/_(\w)/).forEach((part, i) =>  // η_v with its index below the line
     make(i % 2 ? "sub" : "span", {}, byId("setting"), part));
   byId("notes").textContent = data.notes.join(" ");
@@ -502,7 +506,7 @@
   addLegend();
   buildMaps();
   listen();
+  fitFrame();
   drawCurves();
   goTo(0);
-  fitFrame();
 })();

@@ -18,7 +18,7 @@ EG_UNITS = "ε_g*/σ²"
 OWN = "the closed form, evaluated for the atlas"
 
 
-def _finals(s: SimpleNamespace, problem: Any, starts: list, rates: list) -> tuple:
+def _finals(s: SimpleNamespace, problem: Any, starts: list, rates: list) -> np.ndarray:
     """Means and standard errors of eg/noise² along runs from these states."""
     ts = np.linspace(0.0, s.alpha_max, 201)
     size = {"n": s.n, "runs": s.runs, "seed": s.seed}
