@@ -38,6 +38,18 @@ def test_no_page_asks_the_network_or_complains(tab, page):
     assert (tab.run(ASKED), errors) == ([], [])
 
 
+ON_THE_LINE = """[...document.querySelectorAll('msub')].filter(e => {
+    const [base, index] = [...e.children].map(child => child.getBoundingClientRect());
+    return index.bottom <= base.bottom;
+}).length"""
+
+
+def test_subscripts_stand_below_the_line_whatever_fonts_there_are(tab):
+    tab.open(SITE / "theory" / "equations-of-motion.html", 1200, 900, dark=False)
+    tab.wait("document.fonts.status === 'loaded'")
+    assert tab.run(ON_THE_LINE) == 0
+
+
 CUT = """[...document.querySelectorAll('div.highlight pre')]
     .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
 

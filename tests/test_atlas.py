@@ -153,7 +153,7 @@ def test_an_ensemble_has_runs_from_the_same_overlaps(level):
     problem = ld.Problem(ld.Linear(), ld.Linear())
     state = ld.Overlaps([[0.5]], [[0.1]], [[1.0]])
     runs = ensemble(level, problem, ld.SGD(lr=0.5), state, [0.0, 2.0], n=20, runs=2, seed=0)
-    assert (runs.attrs["level"], runs.attrs["n"]) == (level, 20)
+    assert (runs.attrs["level"], runs.sizes["seed"]) == (level, 2)
     np.testing.assert_allclose(runs.eg[:, 0], ld.generalisation_error(problem, state), rtol=1e-12)
     assert float(runs.eg[0, 1]) != float(runs.eg[1, 1])
 

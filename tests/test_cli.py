@@ -1,7 +1,9 @@
 """The command line: what it writes, what it says, and how it refuses."""
 
+import ast
 import gc
 import inspect
+import itertools
 import json
 import os
 import subprocess
@@ -424,6 +426,20 @@ def test_help_shows_examples_that_parse(command, capsys):
         program, *arguments = line.split()
         assert program == "learndyn"
         _options.parse(arguments)
+
+
+@pytest.mark.parametrize("path", ["_options.py", "flow/options.py", "sweep/options.py"])
+def test_lines_of_help_break_between_sentences(path):
+    """tyro starts a new line wherever a description does, also in the middle of a sentence."""
+    source = (Path(_options.__file__).parent / path).read_text()
+    for holder in ast.walk(ast.parse(source)):
+        if not isinstance(holder, ast.ClassDef):
+            continue
+        for field, below in itertools.pairwise(holder.body):
+            match field, below:
+                case ast.AnnAssign(), ast.Expr(value=ast.Constant(value=str(description))):
+                    for line in description.splitlines():
+                        assert line.endswith((".", "...")), line
 
 
 def alone(*command, **environment):

@@ -4,6 +4,7 @@ import functools
 import json
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -227,32 +228,34 @@ def test_rules_that_do_nothing_are_gradient_descent(rule):
 def test_closed_forms_are_averages_over_nodes(rule, error):
     """Averages of the modulation itself, draws included, at a state with v_i that differ."""
     state = start([0.8, -0.6])
-    found = []
-    for averages in (None, QuasiMonteCarlo(4096)):
-        flow = ld.ode_term(PROBLEM, rule, state, averages=averages).vector_field
-        found.append(flow.averages_of(flow.averages, state))
-    exact, sampled = found
+    exact, sampled = (
+        averages_at(rule, state, averages) for averages in (None, QuasiMonteCarlo(4096))
+    )
     for name in ("G", "Phi", "h"):
         np.testing.assert_allclose(getattr(sampled, name), getattr(exact, name), atol=error)
-    flow = ld.ode_term(PROBLEM, ld.SGD(0.3), state).vector_field
-    wrong = flow.averages_of(flow.averages, state)
+    wrong = averages_at(ld.SGD(0.3), state)
     assert np.abs(wrong.Phi - exact.Phi).max() > 5 * error  # the control
 
 
-def test_dropout_of_other_units_by_the_same_formula():
-    """ReLU units and three of them, against the sum over all masks."""
+def averages_at(rule, state, averages=None, problem=PROBLEM):
+    flow = ld.ode_term(problem, rule, state, averages=averages).vector_field
+    return eqx.filter_jit(flow.averages_of)(flow.averages, state)
+
+
+def test_dropout_of_three_units():
+    """Against the sum over all masks."""
     q = jnp.array([[0.5, 0.1, 0.0], [0.1, 0.4, 0.1], [0.0, 0.1, 0.6]])
     state = ld.Overlaps(q, 0.2 * np.eye(3, 2), np.eye(2), v=[0.8, -0.6, 0.5])
-    problem, keep = ld.Problem(ld.ReLU(), ld.ReLU(), noise=0.2), 0.7
-    averages = choose_averages(problem, 3, 2, rule=ld.SGD(0.1), biases=False)
-    of = jax.jit(lambda v: averages.field_averages(problem, ld.SGD(0.1), _with(state, v)))
+    keep, rule = 0.7, ld.SGD(0.1)
+    averages = choose_averages(PROBLEM, 3, 2, rule=rule, biases=False)
+    of = jax.jit(lambda v: averages.field_averages(PROBLEM, rule, _with(state, v)))
     G = Phi = h = 0.0
     for bits in np.ndindex(2, 2, 2):
         mask = np.array(bits, float)
         weight = keep ** mask.sum() * (1 - keep) ** (3 - mask.sum())
         one = of(mask * state.v)
         G, Phi, h = G + weight * one.G, Phi + weight * one.Phi, h + weight * mask * one.h
-    found = averages.field_averages(problem, rules.Dropout(keep, 0.1), state)
+    found = averages_at(rules.Dropout(keep, 0.1), state)
     np.testing.assert_allclose(found.G, G, atol=1e-12)
     np.testing.assert_allclose(found.Phi, Phi, atol=1e-12)
     np.testing.assert_allclose(found.h, h, atol=1e-12)

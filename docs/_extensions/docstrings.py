@@ -32,6 +32,9 @@ def as_written(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list
 ) -> None:
     """Change `lines`, the docstring, into markup that shows the same text, with types."""
+    if what == "data":  # a constant has but the docstring of its type
+        lines.clear()
+        return
     types = {} if isinstance(obj, ModuleType) else annotations(obj)
     text = with_formulas("\n".join(lines))
     section, lines[:] = "", []
@@ -166,8 +169,10 @@ def begins_with_name(paragraph: nodes.paragraph) -> bool:
 
 def row(paragraph: nodes.paragraph) -> nodes.row:
     """name (type) – meaning: the name in one cell, meaning and type in the other."""
-    name, *rest = paragraph.children
-    name = literal_strong("", name.astext().replace(",", ", "))
+    texts = [node.astext() for node in paragraph.children]
+    end = next(i for i, text in enumerate(texts) if text in (" (", " – "))
+    name = literal_strong("", "".join(texts[:end]).replace(",", ", "))
+    rest = paragraph.children[end:]
     kind = [node for node in rest[:-1] if node.astext() not in (" (", ")", " – ")]
     meaning = [nodes.paragraph("", "", rest[-1])]
     if kind:

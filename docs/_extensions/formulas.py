@@ -1,6 +1,13 @@
-"""Writes TeX formulas as MathML, which browsers show by themselves: no script, no network."""
+"""Writes TeX formulas as MathML, which browsers show by themselves: no script, no network.
 
+Where a computer has no font for mathematics, browsers leave subscripts on the line. So one comes
+with the pages: STIX Two Math, under the SIL Open Font License, from the package ziamath.
+"""
+
+import importlib.util
 import re
+import shutil
+from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -19,7 +26,16 @@ logger = logging.getLogger(__name__)
 
 def setup(app: Sphinx) -> dict:
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
+    app.connect("build-finished", copy_font)
     return {"parallel_read_safe": True}
+
+
+def copy_font(app: Sphinx, exception: Exception | None) -> None:
+    """Lay the font where `pages.css` looks for it."""
+    package = importlib.util.find_spec("ziamath")
+    if exception is None and package is not None and package.origin is not None:
+        font = Path(package.origin).parent / "fonts" / "STIXTwoMath-Regular.ttf"
+        shutil.copy(font, app.outdir / "_static")
 
 
 def inline(self: HTML5Translator, node: nodes.math) -> None:

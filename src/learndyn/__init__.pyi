@@ -57,7 +57,9 @@ from .rules import SGD as SGD
 from .rules import LocalRule as LocalRule
 from .rules import Modulation as Modulation
 from .rules import SlowMomentum as SlowMomentum
+from .states import GroupedOverlaps as GroupedOverlaps
 from .states import Overlaps as Overlaps
+from .states import Spectrum as Spectrum
 from .states import TwoLayer as TwoLayer
 from .states import Weights as Weights
 from .states import init_weights as init_weights

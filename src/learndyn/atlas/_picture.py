@@ -161,7 +161,7 @@ def _belongs(published: Published, panel: Panel, at: dict) -> bool:
     return all(name in at and at[name] == value for name, value in others.items())
 
 
-def _has_room(panel: Panel, x: float, y: float) -> bool:
+def _has_room(panel: Panel, x: Any, y: Any) -> bool:
     """Whether a point has a place on logarithmic axes; elsewhere it would push the layout away."""
     return ("x" not in panel.log or x > 0) and ("y" not in panel.log or y > 0)
 

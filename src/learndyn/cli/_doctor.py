@@ -12,7 +12,14 @@ import learndyn as ld
 from learndyn._extras import require_extra
 from learndyn._version import __version__, versions
 
-_EXTRAS = {"plot": "matplotlib", "sweep": "zarr", "images": "sklearn", "report": "jinja2"}
+_EXTRAS = {
+    "plot": "matplotlib",
+    "sweep": "zarr",
+    "cluster": "distributed",
+    "images": "sklearn",
+    "optimise": "optax",
+    "report": "jinja2",
+}
 """What each extra brings."""
 
 _ALPHA, _EG = 16.123148028, 0.0293935059746

@@ -61,8 +61,8 @@ class RuleOptions:
     slow_momentum: float | None = None
     """Instead of beta: gamma, with 1 - beta = gamma / n, so that momentum matters at large n."""
     schedule: Literal["constant", "power", "cosine"] = "constant"
-    """How all rates change with alpha. power: (1 + alpha / scale)^-power; cosine: from 1 to
-    `final` between alpha = 0 and scale."""
+    """How all rates change with alpha. power: they are multiplied by (1 + alpha / scale)^-power.
+    cosine: by a cosine that falls from 1 at alpha = 0 to `final` at alpha = scale."""
     schedule_scale: float | None = None
     """Time scale of the schedule in alpha. None: alpha-max."""
     schedule_power: float | None = None
@@ -80,13 +80,13 @@ class StartOptions:
     m: Annotated[int | None, arg(aliases=("-m",))] = None
     """Units of the teacher. None: 4, or what the file has."""
     n: Annotated[int | None, arg(aliases=("-n",))] = None
-    """Input dimension. The ODE has n = infinity and uses it only to draw weights. None: 784,
-    or what the inputs or the file have."""
+    """Input dimension. The ODE has n = infinity and uses it only to draw weights.
+    None: 784, or what the inputs or the file have."""
     seed: int = 0
     """Seed of all random numbers. The same seed gives `ode` and `sgd` the same start."""
     init: Literal["random", "informed", "denoising"] | None = None
-    """Student's weights: noise; the teacher's plus noise; or k/m copies of the teacher's. None:
-    random, or those of the file."""
+    """Student's weights: noise; the teacher's plus noise; or k/m copies of the teacher's.
+    None: random, or those of the file."""
     init_scale: float | None = None
     """Standard deviation of that noise. None: 1 for random, else 0.1."""
     teacher_scale: float | None = None
@@ -94,8 +94,8 @@ class StartOptions:
     orthonormal_teacher: bool = False
     """Make the teacher's overlaps T the unit matrix, times teacher-scale squared, exactly."""
     v: Layer | None = None
-    """Second layer of the student: a number, mean (1/k), sqrt (1/sqrt k), or gaussian. None: 1, or
-    that of the file."""
+    """Second layer of the student: a number, mean (1/k), sqrt (1/sqrt k), or gaussian.
+    None: 1, or that of the file."""
     v_teacher: Layer | None = None
     """Second layer of the teacher, likewise."""
     b: float | Literal["gaussian"] | None = None
@@ -103,9 +103,9 @@ class StartOptions:
     b_teacher: float | Literal["gaussian"] | None = None
     """Biases of the teacher, likewise."""
     init_file: Path | None = None
-    """Start from a file instead: .nc (of an earlier run), .npz (arrays Q, R, T, or w,
-    w_teacher; and v, v_teacher, b, b_teacher), or .csv (columns name,i,j,value; the teacher's
-    second layer is v_teacher or A)."""
+    """Start from a file instead: .nc of an earlier run, .npz, or .csv.
+    An .npz has arrays Q, R, T, or w, w_teacher; and v, v_teacher, b, b_teacher.
+    A .csv has columns name,i,j,value; the teacher's second layer is v_teacher or A."""
     init_alpha: float | None = None
     """Which saved time of an .nc file to start from, the nearest to this. None: 0."""
 
@@ -165,12 +165,11 @@ class EnsembleOptions:
     runs: int = 1
     """Independent runs from the same start; the figure shows their median and spread."""
     theory: Literal["auto", "on", "band", "off"] = "auto"
-    """Also solve the ODE from the same overlaps; it is drawn under the runs and saved as
-    OUTPUT-ode.nc. --theory alone is on, --no-theory is off; auto: where that takes seconds, by
-    closed forms for at most 8 units in all, on fresh Gaussian samples. band: with the scatter of
-    one run that theory predicts, eg_std / sqrt n; it takes some seconds more. It is the theory of
-    white inputs: for digits it starts from the overlaps of the fields, and departs from the runs
-    later, as learning depends on each eigenvalue."""
+    """Also solve the ODE from the same overlaps, draw it, and save it as OUTPUT-ode.nc.
+    --theory alone is on, --no-theory is off.
+    auto: on where it takes seconds (closed forms, at most 8 units in all, fresh Gaussian samples).
+    band: also the scatter of one run that theory predicts, eg_std / sqrt n, in some seconds more.
+    It is the theory of white inputs: for digits it starts right and departs from the runs later."""
 
 
 @dataclass(frozen=True)
@@ -263,8 +262,7 @@ class Animate:
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Published figures again: each with its dataset, its pictures, and measured next to published
-    numbers."""
+    """Published figures again: a dataset, pictures, and measured next to published numbers."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Entries of the atlas, such as goldt2020-fig2a; --list has them all."""
@@ -273,8 +271,8 @@ class Reproduce:
     all: bool = False
     """All entries."""
     quick: bool = False
-    """Smaller sizes, shorter times, fewer runs: seconds for an entry in place of minutes. Without
-    it the published sizes."""
+    """Smaller sizes, shorter times, fewer runs: seconds for an entry in place of minutes.
+    Without it: the published sizes."""
     output: Annotated[Path, arg(aliases=("-o",))] = Path("learndyn-reproduce")
     """Folder for NAME.nc, NAME.png and NAME.svg."""
     force: bool = False

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from learndyn._types import Scalar
 from learndyn.averages import AbstractOneUnit, outside_of
+from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.states import Overlaps, tested
 
@@ -63,9 +64,10 @@ class AlignedFlow(eqx.Module):
 
 
 def aligned_flow(flow: OverlapFlow) -> AlignedFlow | None:
-    """`flow` in coordinates that keep the angle; None where it has none, or has velocities, or the
-    student sees other inputs than the teacher."""
+    """`flow` in coordinates that keep the angle; None where it has none, or has velocities or
+    groups of directions, or the student sees other inputs than the teacher."""
     other = flow.rule.has_slow_momentum or flow.rule.input_noise is not None
+    other |= isinstance(flow, GroupedFlow)
     if isinstance(flow.averages, AbstractOneUnit) and not other:
         return AlignedFlow(flow, flow.averages)
     return None

@@ -1,5 +1,6 @@
 """Solving a theory without ever raising: what may fail at run time becomes a result code."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import Times
 from learndyn.averages import estimated, sampled
 from learndyn.dynamics._averages_errors import errors_along
+from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
     Number,
@@ -24,6 +26,7 @@ from learndyn.dynamics._prepare import (
 )
 from learndyn.dynamics._record import Rows, Run, record
 from learndyn.dynamics._trajectory import Trajectory
+from learndyn.states import Overlaps
 
 _CAP = 2e-3
 """Measured over alpha <= 20: a solve's error is up to a hundred times its tolerance, so this
@@ -191,10 +194,42 @@ def trajectory_from(
     """
     ys = solved.ys if ys is None else ys
     states = jax.vmap(flow.unpack)(ys)
+    if isinstance(flow, GroupedFlow):
+        return _grouped_trajectory(flow, ts, solved, ys, states, level=level, n=n, key=key)
     given = (flow.problem, flow.rule, flow.start.T, flow.start.layers, flow.averages, ts, n, key)
     run = Run(level, *given)
     rows = Rows(states.Q, states.R, states.v, states.b)
     return record(run, rows, jnp.isnan(ys[:, 0]), solved.result, stats=solved.stats, eg=eg)
+
+
+def _grouped_trajectory(
+    flow: GroupedFlow,
+    ts: Times,
+    solved: Solved,
+    ys: Float[Array, "times p"],
+    states: Overlaps,
+    **kept: Any,
+) -> Trajectory:
+    """The trajectory of grouped overlaps. states: the covariances of the fields."""
+    matrices, _ = jax.vmap(flow.parts)(ys)
+    groups, layers = flow.groups, flow.start.layers
+    run = Run(
+        kept["level"], flow.problem, flow.rule, groups.T.sum(axis=0), layers, flow.averages, ts,
+        kept["n"], kept["key"],
+    )  # fmt: skip
+    covariances = jax.vmap(lambda s: s.covariance)(states)
+    rows = Rows(matrices.Q.sum(axis=1), matrices.R.sum(axis=1), states.v, states.b, covariances)
+    stopped = jnp.isnan(ys[:, 0])
+    found = record(run, rows, stopped, solved.result, stats=solved.stats)
+    return dataclasses.replace(
+        found,
+        Q_groups=matrices.Q,
+        R_groups=matrices.R,
+        T_groups=groups.T,
+        spectrum=groups.spectrum,
+        T_unseen=groups.T_unseen,
+        T_field=flow.start.T,
+    )
 
 
 def _capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:

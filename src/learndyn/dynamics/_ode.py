@@ -28,12 +28,14 @@ from learndyn.averages import (
 )
 from learndyn.dynamics._aligned_flow import aligned_flow
 from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
+from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
     require_fields,
     require_number,
     require_run,
+    require_sphere,
     run_numbers,
     smallest_eigenvalue,
 )
@@ -41,10 +43,12 @@ from learndyn.dynamics._trajectory import Trajectory
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import (
+    GroupedOverlaps,
     Overlaps,
     ProblemLike,
     RuleLike,
     StateLike,
+    Weights,
     as_overlaps,
     require_arguments,
 )
@@ -80,13 +84,19 @@ def ode_term(
         Array([-0.0069,  0.1818], dtype=float64)
     """
     require_arguments("ode_term", problem=problem, rule=rule, start=start)
-    return diffrax.ODETerm(overlap_flow(problem, rule, as_overlaps(start), averages=averages))
+    return diffrax.ODETerm(overlap_flow(problem, rule, start, averages=averages))
 
 
 def overlap_flow(
-    problem: Problem, rule: AbstractRule, start: Overlaps, *, averages: AveragesOption = None
+    problem: Problem,
+    rule: AbstractRule,
+    start: Overlaps | Weights | GroupedOverlaps,
+    *,
+    averages: AveragesOption = None,
 ) -> OverlapFlow:
     """The vector field of `ode_term`, checked and with its averages chosen."""
+    if isinstance(start, GroupedOverlaps):
+        return grouped_flow(problem, rule, start, averages=averages)
     start = as_overlaps(start)
     require_x64("the theory", problem, rule, start)
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
@@ -101,6 +111,15 @@ def overlap_flow(
         teacher=teacher_of(start),
     )
     return OverlapFlow(problem, rule, ready, start)
+
+
+def grouped_flow(
+    problem: Problem, rule: AbstractRule, start: GroupedOverlaps, *, averages: AveragesOption
+) -> GroupedFlow:
+    """The vector field of grouped overlaps, with the averages of their fields."""
+    of_fields = overlap_flow(problem, rule, start.fields, averages=averages)
+    require_sphere(rule, start.euclidean)
+    return GroupedFlow(problem, rule, of_fields.averages, of_fields.start, start)
 
 
 def solve_ode(
@@ -162,7 +181,7 @@ def solve_ode(
         Array([0.1788, 0.1162, 0.0763], dtype=float64)
     """
     require_arguments("solve_ode", problem=problem, rule=rule, start=start, ts=ts)
-    ts, start = checked_times(ts), as_overlaps(start)
+    ts = checked_times(ts)
     flow = overlap_flow(problem, rule, start, averages=averages)
     options = (
         _checked_jumps(jump_ts),
@@ -203,7 +222,7 @@ def generalisation_error(
         0.178845
     """
     require_arguments("generalisation_error", problem=problem, state=state)
-    state = as_overlaps(state)
+    state = as_overlaps(state.fields if isinstance(state, GroupedOverlaps) else state)
     require_x64("generalisation_error", problem, state)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], "the theory")
     require_fields(problem, state.k, state.m)

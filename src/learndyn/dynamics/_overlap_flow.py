@@ -139,6 +139,24 @@ class OverlapFlow(eqx.Module):
         self, rates: Rates, state: Overlaps, velocity: Velocity, averages: FieldAverages
     ) -> Array:
         """The limit of momentum with 1 - beta = gamma/n and rates lr gamma/n."""
+        dQ, dR, dS, dU, dV = self.velocity_drift(rates, state, velocity, averages)
+        if self.rule.spherical:
+            # Normalising shortens w alone, and so S = w.u/n.
+            dS = dS - growth(state.Q, dQ)[:, None] * velocity.S
+            dQ, dR = on_sphere(state, dQ, dR)
+        gamma = self.rule.momentum.gamma
+        lr_v, lr_b = (0.0 if rate is None else rate for rate in (rates.v, rates.b))
+        moved = self.coordinates(dQ, dR, -lr_v * velocity.v, -lr_b * velocity.b)
+        pushed = self.coordinates(
+            dU, dV, gamma * (averages.h - velocity.v), gamma * (averages.f - velocity.b)
+        )
+        return jnp.concatenate([moved, dS.ravel(), pushed])
+
+    def velocity_drift(
+        self, rates: Rates, state: Overlaps, velocity: Velocity, averages: FieldAverages
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """dQ, dR, dS, dU and dV under slow momentum, where no step is followed by a
+        normalisation."""
         gamma, kappa, k = self.rule.momentum.gamma, self.rule.weight_decay, state.k
         S, U, V = velocity.S, velocity.U, velocity.V
         with_fields = averages.with_fields(state.covariance)
@@ -152,17 +170,7 @@ class OverlapFlow(eqx.Module):
         if not self.rule.has_infinite_batch:
             dU = dU + gamma**2 / self.rule.batch_size * averages.Phi
         dV = gamma * (with_fields[:, k:] + kappa * state.R - V)
-        lr_v, lr_b = (0.0 if rate is None else rate for rate in (rates.v, rates.b))
-        dQ, dR = -(lr * S.T + S * rates.w), -lr * V
-        if self.rule.spherical:
-            # Normalising shortens w alone, and so S = w.u/n.
-            dS = dS - _growth(state, dQ)[:, None] * S
-            dQ, dR = on_sphere(state, dQ, dR)
-        moved = self.coordinates(dQ, dR, -lr_v * velocity.v, -lr_b * velocity.b)
-        pushed = self.coordinates(
-            dU, dV, gamma * (averages.h - velocity.v), gamma * (averages.f - velocity.b)
-        )
-        return jnp.concatenate([moved, dS.ravel(), pushed])
+        return -(lr * S.T + S * rates.w), -lr * V, dS, dU, dV
 
     def coordinates(
         self, q: Array, r: Array, v: Array | None, b: Array | None
@@ -190,7 +198,7 @@ class OverlapFlow(eqx.Module):
         """Split off one (symmetric, k by m, v, b) group from the front of y."""
         k, m = self.start.k, self.start.m
         pairs = k * (k + 1) // 2
-        q = y[:pairs][_triu_positions(k)]
+        q = y[:pairs][triu_positions(k)]
         r, y = y[pairs : pairs + k * m].reshape(k, m), y[pairs + k * m :]
         v, y = (y[:k], y[k:]) if self._trains_v else (None, y)
         b, y = (y[:k], y[k:]) if self._trains_b else (None, y)
@@ -204,13 +212,13 @@ def on_sphere(
 
     Equation: dQ_ik - Q_ik (h_i + h_k) and dR_in - R_in h_i with h_i = dQ_ii / (2 Q_ii).
     """
-    growth = _growth(state, dq)
-    return dq - state.Q * (growth[:, None] + growth), dr - growth[:, None] * state.R
+    h = growth(state.Q, dq)
+    return dq - state.Q * (h[:, None] + h), dr - h[:, None] * state.R
 
 
-def _growth(state: Overlaps, dq: Float[Array, "k k"]) -> Float[Array, " k"]:
+def growth(q: Float[Array, "k k"], dq: Float[Array, "k k"]) -> Float[Array, " k"]:
     """h_i, the relative change of |w_i|."""
-    return jnp.diagonal(dq) / (2 * jnp.diagonal(state.Q))
+    return jnp.diagonal(dq) / (2 * jnp.diagonal(q))
 
 
 def _with_state(start: Overlaps, q: Array, r: Array, v: Array | None, b: Array | None) -> Overlaps:
@@ -222,7 +230,7 @@ def _with_state(start: Overlaps, q: Array, r: Array, v: Array | None, b: Array |
     )
 
 
-def _triu_positions(size: int) -> np.ndarray:
+def triu_positions(size: int) -> np.ndarray:
     """Where each entry of a symmetric matrix stands in its upper triangle, row by row."""
     positions = np.zeros((size, size), int)
     rows, cols = np.triu_indices(size)

@@ -110,7 +110,7 @@ def require_run(
     rule.require_units(state.k, state.m)
     for one in numbers:
         require_number(one)
-    _require_sphere(rule, state)
+    require_sphere(rule, state)
     if is_concrete(state) and not all(np.isfinite(x).all() for x in jax.tree.leaves(state)):
         raise ValueError("the state must be finite; got NaN or infinity among its numbers.")
 
@@ -194,7 +194,7 @@ def sphere_holds(rule: AbstractRule, state: Overlaps | Weights) -> Bool[Array, "
     return _are_one(_norms(state, jnp), jnp)
 
 
-def _require_sphere(rule: AbstractRule, state: Overlaps | Weights) -> None:
+def require_sphere(rule: AbstractRule, state: Overlaps | Weights) -> None:
     """Raises: ValueError for a concrete start off the sphere on which a spherical rule runs."""
     if not rule.spherical or not is_concrete(state):
         return

@@ -18,7 +18,7 @@ from learndyn._readable import as_table, outcome_text, value_text
 from learndyn._types import CountLike
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps, Weights
+from learndyn.states import GroupedOverlaps, Overlaps, Spectrum, Weights
 
 FAILED_RUN = r".*What comes later is NaN"
 """A regular expression for the warning of a run that failed."""
@@ -85,6 +85,10 @@ class Trajectory(AbstractOutcome):
         stats: numbers about the run, by name.
         Q_field, R_field, T_field: (times, k, k), (times, k, m), (m, m) second moments of the
             fields, w Omega w^T / n, where the inputs' covariance Omega is not 1; else None.
+        Q_groups, R_groups, T_groups: (times, groups, k, k), (times, groups, k, m),
+            (groups, m, m), where the start has groups of directions, `GroupedOverlaps`, of which Q,
+            R and T are then the sums; else None.
+        spectrum, T_unseen: those of such a start; else None.
         level: "ode", "chain", "sgd", "langevin" or "".
         n: input dimension, None where it is infinite.
         ts: (times,) the requested times.
@@ -117,6 +121,11 @@ class Trajectory(AbstractOutcome):
     Q_field: Float[Array, "*batch times k k"] | None = None
     R_field: Float[Array, "*batch times k m"] | None = None
     T_field: Float[Array, "*batch m m"] | None = None
+    Q_groups: Float[Array, "*batch times groups k k"] | None = None
+    R_groups: Float[Array, "*batch times groups k m"] | None = None
+    T_groups: Float[Array, "*batch groups m m"] | None = None
+    spectrum: Spectrum | None = None
+    T_unseen: Float[Array, "*batch m m"] | None = None
     level: str = eqx.field(static=True, default="")
     n: Array | None = None
     ts: Float[Array, "*batch times"] | None = None
@@ -204,7 +213,7 @@ class Trajectory(AbstractOutcome):
         require_there(index, runs, "the trajectory holds {} runs; got run number {}.")
         return jax.tree.map(lambda leaf: leaf[index], self)
 
-    def at(self, index: CountLike) -> Overlaps:
+    def at(self, index: CountLike) -> Any:
         """The state at saved time number `index`, for example -1 for the last one.
 
         Args:
@@ -227,6 +236,18 @@ class Trajectory(AbstractOutcome):
                 f"{np.asarray(self.result)}; learndyn.Result says why)."
             )
         b = None if self.b is None else self.b[..., index, :]
+        if self.Q_groups is not None and self.R_groups is not None:
+            return GroupedOverlaps(
+                self.Q_groups[..., index, :, :, :],
+                self.R_groups[..., index, :, :, :],
+                self.T_groups,
+                self.spectrum,
+                self.T_unseen,
+                self.v[..., index, :],
+                self.v_teacher,
+                b,
+                self.b_teacher,
+            )
         return Overlaps(
             self.Q[..., index, :, :],
             self.R[..., index, :, :],

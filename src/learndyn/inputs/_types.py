@@ -78,6 +78,10 @@ class AbstractInputs(Readable):
         """
         return second_moments(self.test_inputs(w.shape[1]) @ w.T / w.shape[1] ** 0.5)
 
+    def covariance(self, n: int) -> Float[Array, "n n"]:
+        """Omega = <x x^T> in n dimensions."""
+        return self.field_covariance(n**0.5 * jnp.eye(n))
+
 
 def as_inputs(value: Any, name: str, *others: type) -> Any:
     """`value`, a distribution of inputs or an object of one of the `others`.

@@ -111,6 +111,16 @@ class FieldAverages(NamedTuple):
         """
         return self.G @ covariance if self.fields is None else self.fields
 
+    def of_group(
+        self, eigenvalue: Scalar, share: Scalar, covariance: Float[Array, "d d"]
+    ) -> "FieldAverages":
+        """Those of a group of directions, whose inputs have this variance and are this share of
+        all, and whose overlaps form this covariance."""
+        fields = eigenvalue * (self.G @ covariance)  # one product for all groups under vmap
+        return FieldAverages(
+            eigenvalue * self.G, eigenvalue * share * self.Phi, self.h, self.f, fields
+        )
+
     def weighted(self, weights: Float[Array, " k"]) -> "FieldAverages":
         """The averages where weights_i F_i stands in place of F_i; H stays."""
         column = weights[:, None]

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 from learndyn._checks import brief
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states._states import Overlaps, Weights, in_double, overlaps
+from learndyn.states._groups import GroupedOverlaps
+from learndyn.states._states import Overlaps, Weights, euclidean_overlaps, in_double
 
 ProblemLike = Problem | Any
 """A `Problem`. `Any`, so that whatever else arrives meets the ValueError that explains it."""
@@ -31,7 +32,7 @@ class _Kind(NamedTuple):
     line: str
 
 
-_STATE = _Kind((Overlaps, Weights), "Overlaps, or Weights", "ld.Overlaps(Q, R, T)")
+_STATE = _Kind((Overlaps, Weights, GroupedOverlaps), "Overlaps, or Weights", "ld.Overlaps(Q, R, T)")
 
 _KINDS = {
     "problem": _Kind(
@@ -66,8 +67,17 @@ def require_arguments(function: str, **given: Any) -> None:
 
 
 def as_overlaps(state: StateLike) -> Overlaps:
-    """`state`, or the overlaps of weights, in float64 where JAX has it."""
-    return in_double(overlaps(state) if isinstance(state, Weights) else state)
+    """`state`, or the overlaps of weights, in float64 where JAX has it.
+
+    Raises: ValueError for grouped overlaps, which `solve_ode` alone takes.
+    """
+    if isinstance(state, GroupedOverlaps):
+        raise ValueError(
+            "only solve_ode, ode_term and generalisation_error take GroupedOverlaps so far; got "
+            f"{state.groups} groups. Simulate structured inputs by ld.simulate_sgd(problem, rule, "
+            "weights, ts, key=key, inputs=ld.Structured(omega))."
+        )
+    return in_double(euclidean_overlaps(state) if isinstance(state, Weights) else state)
 
 
 def _fits(name: str, value: Any) -> bool:

@@ -192,20 +192,8 @@ class Weights(Readable):
         return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
 
 
-def overlaps(weights: Weights | Any) -> Overlaps:
-    """The order parameters of `weights` (Goldt et al. 2020, Eq. (5)).
-
-    Args:
-        weights: of student and teacher.
-
-    Raises:
-        ValueError: for anything else than `Weights`.
-
-    Example:
-        >>> weights = ld.Weights(w=[[1.0, 1.0, 0.0, 0.0]], w_teacher=[[2.0, 0.0, 0.0, 0.0]])
-        >>> ld.overlaps(weights)
-        Overlaps(Q=[[0.5]], R=[[0.5]], T=[[1]], v=[1], v_teacher=[1])
-    """
+def euclidean_overlaps(weights: Weights | Any) -> Overlaps:
+    """The order parameters of `weights` for white inputs. Raises: ValueError for anything else."""
     if not isinstance(weights, Weights):
         raise ValueError(
             f"overlaps: weights must be Weights; got {brief(weights)}. Make them with "

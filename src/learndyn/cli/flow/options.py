@@ -16,19 +16,21 @@ class DataOptions:
     """What is learned: the labels of a teacher on random inputs N(0, covariance), or a file."""
 
     teacher: str | None = None
-    """The teacher's coefficients, separated by commas: one for each input; of a linear network the
-    diagonal of its matrix; of ReLU units their output weights, in random directions. None: 1,0.5
-    (neuron), 3,2,1 (linear), 1,-0.7,0.4,0,0,0 (diagonal), 1,-1 (relu)."""
+    """The teacher's coefficients, separated by commas: one for each input.
+    For a linear network: the diagonal of its matrix.
+    For ReLU units: their output weights, in random directions.
+    None: 1,0.5 (neuron), 3,2,1 (linear), 1,-0.7,0.4,0,0,0 (diagonal), 1,-1 (relu)."""
     covariance: str | None = None
     """Variances of the inputs, separated by commas, one for each. None: 1."""
     samples: int | None = None
-    """Size of a random data set. None: infinitely many, which is their second moments; for relu
-    40."""
+    """Size of a random data set.
+    None: infinitely many samples, which means exact second moments; for relu 40."""
     noise: float = 0.0
     """Standard deviation of the label noise, where there are samples."""
     data: File = None
-    """Learn from a file instead: .npz or .nc with x (samples, d) and y (samples,) or (samples, c),
-    or .csv with columns x1, x2, ... and y, or y1, y2, ..."""
+    """Learn from a file instead, an .npz, .nc or .csv.
+    An .npz or .nc has x (samples, d) and y (samples,) or (samples, c).
+    A .csv has columns x1, x2, ... and y, or y1, y2, ..."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ class Modular:
     hidden: Annotated[int | None, arg(aliases=("-k",))] = None
     """Hidden units; six for each frequency are needed. None: 20, or these six."""
     aligned: bool = False
-    """Start with six units for each frequency in the directions that grow fastest, to which random
-    units have to turn first: they jump at the predicted times."""
+    """Start with six units for each frequency in the directions that grow fastest.
+    They jump at the predicted times; random units have to turn to these directions first."""
     scale: float = 0.03
     """Norm of each unit at the start."""
     seed: SeedOptions = field(default_factory=SeedOptions)

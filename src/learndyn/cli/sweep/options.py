@@ -18,8 +18,8 @@ class Run:
     shard: str | None = None
     """Do the i-th of n equal shares, as in 3/64, counted from 1. None: all."""
     workers: int | None = None
-    """Processes that share the work, each with one thread or its own GPU. None: one for each core,
-    where the sweep is long."""
+    """Processes that share the work, each with one thread or its own GPU.
+    None: one for each core, where the sweep is long."""
     progress: Literal["auto", "on", "off"] = "auto"
     """Progress on stderr: a bar, or lines in a log file; auto: where a person watches."""
 

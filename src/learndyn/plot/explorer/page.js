@@ -493,7 +493,8 @@
   }
 
   const isFlow = data.time.name === "t";
-  byId("setting").textContent = data.setting;
+  data.setting.split(/_(\w)/).forEach((part, i) =>  // η_v with its index below the line
+    make(i % 2 ? "sub" : "span", {}, byId("setting"), part));
   byId("notes").textContent = data.notes.join(" ");
   byId("time").setAttribute("max", String(frames.length - 1));
   byId("log-time").checked = data.time.log;

@@ -18,7 +18,7 @@ EG_UNITS = "ε_g*/σ²"
 OWN = "the closed form, evaluated for the atlas"
 
 
-def _finals(s: SimpleNamespace, problem: Any, starts: list, rates: list) -> tuple:
+def _finals(s: SimpleNamespace, problem: Any, starts: list, rates: list) -> np.ndarray:
     """Means and standard errors of eg/noise² along runs from these states."""
     ts = np.linspace(0.0, s.alpha_max, 201)
     size = {"n": s.n, "runs": s.runs, "seed": s.seed}
@@ -36,7 +36,7 @@ def _settled(problem: Any, lr: float, states: list) -> list:
     return [ld.asymptotics.fixed_point(problem, rule, state).state for state in states]
 
 
-def _filled(shape: tuple, places: list, values: Any) -> np.ndarray:
+def _filled(shape: tuple[int, ...], places: Any, values: Any) -> np.ndarray:
     """An array of NaN with `values` at `places`, which index its last axis."""
     array = np.full(shape, np.nan)
     array[..., places] = values
