@@ -301,6 +301,17 @@ class TestBrowser:
             assert tab.run("performance.getEntriesByType('resource').length") == 0
             assert tab.complaints == []
 
+    def test_a_notebooks_frame_is_as_high_as_the_page_in_it(self, tmp_path):
+        notebook = tmp_path / "notebook.html"
+        shown = plot.explore(run())._repr_html_()
+        notebook.write_text(f"<!doctype html><meta charset=utf-8>{shown}", encoding="utf-8")
+        with browser.tab(notebook, tmp_path / "browser") as tab:
+            tab.wait("document.querySelector('iframe').style.height !== '900px'")
+            page = "document.querySelector('iframe').contentDocument"
+            height = tab.run(f"{page}.body.getBoundingClientRect().height")
+            assert tab.run("document.querySelector('iframe').clientHeight") == np.ceil(height)
+            assert 400 < height < 900
+
 
 def _moved(id_, value):
     """What a person's hand on a slider does."""
