@@ -206,6 +206,12 @@ def test_runs_know_their_groups_and_go_under_jit_and_vmap():
             "only solve_ode.*3 groups",
         ),
         (
+            lambda: ld.solve_ode(
+                NOISY, ld.rules.InputNoise(0.5, lr=0.1), three_groups(), [0.0, 1.0]
+            ),
+            "InputNoise adds white noise.*3 groups",
+        ),
+        (
             lambda: ld.solve_ode(NOISY, ld.SGD(0.1, spherical=True), three_groups(), [0.0, 1.0]),
             "on the sphere",
         ),

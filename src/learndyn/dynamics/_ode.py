@@ -116,7 +116,15 @@ def overlap_flow(
 def grouped_flow(
     problem: Problem, rule: AbstractRule, start: GroupedOverlaps, *, averages: AveragesOption
 ) -> GroupedFlow:
-    """The vector field of grouped overlaps, with the averages of their fields."""
+    """The vector field of grouped overlaps, with the averages of their fields.
+
+    Raises: ValueError for noise on inputs of which directions differ, whose averages are others.
+    """
+    if rule.input_noise is not None:
+        raise ValueError(
+            f"{type(rule).__name__} adds white noise to the inputs, of which there is no theory "
+            f"for groups of directions; got {start.groups} groups. Simulate it by ld.simulate_sgd."
+        )
     of_fields = overlap_flow(problem, rule, start.fields, averages=averages)
     require_sphere(rule, start.euclidean)
     return GroupedFlow(problem, rule, of_fields.averages, of_fields.start, start)
