@@ -92,7 +92,7 @@ BAD = {
     "grid of times": ({"ts": [[0.0, 1.0]]}, "one-dimensional"),
     "word for times": ({"ts": "soon"}, "ts must be a real number"),
     "batch of states": ({"start": ld.Overlaps([START.Q] * 2, START.R, START.T)}, "one run.*Q must"),
-    "batch of rates": ({"rule": ld.SGD(lr=[0.1, 0.2])}, "one run.*lr must.*vmap"),
+    "batch of rates": ({"rule": ld.SGD(lr=[0.1, 0.2, 0.3])}, "lr must be one number, or.*vmap"),
     "batch of decays": ({"rule": ld.SGD(0.1, weight_decay=[0, 1])}, "weight_decay must"),
     "batch of momenta": ({"rule": ld.SGD(0.1, momentum=[0, 0.5])}, "momentum must"),
     "batch of noises": ({"problem": ld.Problem(noise=[0.1, 0.2])}, "noise must have 0 axes"),
