@@ -75,7 +75,7 @@ FIXTURES = {
 CLEAN = ld.Problem(ld.Linear(), ld.Sign(), ld.Perceptron())
 
 
-@pytest.mark.nightly(by_day=["node_perturbation_normal", "clip_batch_linear", "dropout", "penalty"])
+@pytest.mark.nightly(by_day=["node_perturbation_normal", "dropout", "penalty"])
 @pytest.mark.parametrize("name", FIXTURES)
 def test_against_an_independent_solution(name):
     problem, rule, at = FIXTURES[name]
@@ -90,6 +90,7 @@ def test_against_an_independent_solution(name):
 CLASSIFIERS = {"hebb": rules.Hebb, "perceptron": rules.Perceptron, "adatron": rules.AdaTron}
 
 
+@pytest.mark.nightly(by_day=["perceptron-0.0", "adatron-0.1"])
 @pytest.mark.parametrize("flip", [0.0, 0.1])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifiers_against_an_independent_solution(name, flip):
@@ -201,7 +202,7 @@ def test_where_unbiased_rules_end(rule, gold):
 # The same rule in two writings
 
 
-@pytest.mark.nightly(by_day=["sgd-perceptron", "chain-adatron", "ode-hebb"])
+@pytest.mark.nightly(by_day=["sgd-perceptron", "chain-adatron"])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 @pytest.mark.parametrize("level", ["sgd", "chain", "ode", "langevin"])
 def test_a_rule_and_the_gradient_of_its_loss_agree_in_every_bit(level, name):
@@ -259,6 +260,7 @@ def averages_at(rule, state, averages=None, problem=PROBLEM):
     return eqx.filter_jit(flow.averages_of)(flow.averages, state)
 
 
+@pytest.mark.nightly
 def test_dropout_of_three_units():
     """Against the sum over all masks."""
     q = jnp.array([[0.5, 0.1, 0.0], [0.1, 0.4, 0.1], [0.0, 0.1, 0.6]])
@@ -327,7 +329,7 @@ OWN = {
 }
 
 
-@pytest.mark.nightly(by_day=["chain-draws", "sgd-episode", "chain-overlaps", "sgd-jumps"])
+@pytest.mark.nightly(by_day=["chain-draws", "sgd-episode"])
 @pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("level", ["sgd", "chain"])
 def test_more_save_times_change_no_bit(level, name):

@@ -94,6 +94,7 @@ def test_equal_rates_are_one_rate(level, momentum):
     np.testing.assert_allclose(run(level, two).Q, run(level, one).Q, rtol=1e-12)
 
 
+@pytest.mark.nightly
 def test_fluctuations_with_rates_per_unit():
     found = ld.fluctuations(PROBLEM, ld.SGD([0.5, 0.0]), START, [0.0, 1.0])
     assert found.std.Q[-1, 1, 1] == 0.0
@@ -109,6 +110,7 @@ def test_rates_for_other_units(level):
         run(level, ld.SGD(0.1, [[0.1, 0.2]]))
 
 
+@pytest.mark.nightly
 def test_a_batch_of_rates_per_unit():
     lrs = jnp.array([[0.5, 0.1], [0.2, 0.4]])
     many = jax.vmap(lambda lr: ld.solve_ode(PROBLEM, ld.SGD(lr), START, TS).Q)(lrs)
@@ -166,6 +168,7 @@ def test_every_level_stays_on_the_sphere(level):
     assert np.abs(found.R[-1] - ON_SPHERE.R).max() > 0.05
 
 
+@pytest.mark.nightly
 def test_levels_agree_on_the_sphere():
     """Chains at n = 100 against the ODE and its fluctuations."""
     keys = jax.random.split(jax.random.key(11), 400)
