@@ -12,7 +12,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import erf, erfinv
 
 from learndyn._checks import is_concrete
 from learndyn.integrals.rescaled import Scale
@@ -126,6 +125,9 @@ def _polynomial_degree(g: Callable) -> int | None:
 
 
 def _error_function(g: Callable) -> Scale | None:
+    # Here, since importing it takes 0.1 s and the library's own activations do not need it.
+    from scipy.special import erf, erfinv
+
     seen = _seen(g)
     if seen is None:
         return None
