@@ -94,8 +94,8 @@ class RewardPerceptron(AbstractRule):
         return None if problem.overrides(*self.reads) else self._averages
 
     def _averages(self, s: Array, r: Array, t: Array, k: Array) -> WedgeAverages:
-        """Of c = -sign(phi) ((reward + penalty) [all right] - penalty), one decision of an episode;
-        see `learndyn.integrals.half_planes` for the arguments."""
+        """Averages of c = -sign(phi) ((reward + penalty) [all right] - penalty), one decision of an
+        episode; see `learndyn.integrals.half_planes` for the arguments."""
         right = 1.0 - (0.5 * (1 - k) + k * disagreement(s, r, t))
         others = right ** (self.batch_size - 1)
         # sign(phi) [right] = (sign(phi) + y) / 2, and <d sign(u) / du> = 2 / sqrt(2 pi <u**2>)

@@ -88,8 +88,9 @@ def _one_by_one(
         began = time.monotonic()
         yield from runner.outcomes(item)
         outlook.finished(number, time.monotonic() - began)
-        # The first item took its compilation, too: it says nothing of those that follow.
-        if number > 0 and (outlook.seconds_left() or 0.0) > patience:
+        if math.isinf(patience) or number == 0:
+            continue  # the first item took its compilation, too: it says nothing of the others
+        if (outlook.seconds_left() or 0.0) > patience:
             raise TooLong
 
 
