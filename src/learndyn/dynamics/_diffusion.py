@@ -64,7 +64,7 @@ def diffusion(
     """D(m) = Cov(xi) / B in the independent coordinates.
 
     For episodes it is the covariance of a whole step, the mean of xi over the episode.
-    Equation: xi_R = -lr F rho, xi_Q_ik = -lr (F_i lambda_k + F_k lambda_i) + lr^2 F_i F_k / B,
+    Equation: xi_R = -lr F rho, xi_Q_ii' = -lr (F_i lambda_i' + F_i' lambda_i) + lr^2 F_i F_i' / B,
     xi_v = -lr_second H, xi_b = -lr_bias F: the increment of one sample, times n; where the rule
     is spherical, normalised by `on_sphere`.
     """

@@ -203,7 +203,7 @@ def require_sphere(rule: AbstractRule, state: Overlaps | Weights) -> None:
         raise ValueError(
             "a spherical rule runs on the sphere |w_i| = sqrt n, so a start must have Q_ii = 1; "
             f"got Q_ii = {shown(norms)}. Divide each w_i by |w_i| / sqrt n: "
-            "then Q_ik by sqrt(Q_ii Q_kk) and R_in by sqrt(Q_ii)."
+            "then Q_ii' by sqrt(Q_ii Q_i'i') and R_ij by sqrt(Q_ii)."
         )
 
 

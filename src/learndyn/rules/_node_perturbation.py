@@ -32,8 +32,8 @@ class NodePerturbation(AbstractRule):
         ValueError: for a scale or a law out of these, and as `SGD`.
 
     Source:
-        Second moments derived here: <F_i F_k> = 2 <c_i c_k> + delta_ik sum_j <c_j**2> for normal
-        numbers with c the gradient; 2 <c_i c_k> off the diagonal, and sum_j <c_j**2> on it, for
+        Second moments derived here: <F_i F_i'> = 2 <c_i c_i'> + delta_ii' sum_j <c_j**2> for normal
+        numbers with c the gradient; 2 <c_i c_i'> off the diagonal, and sum_j <c_j**2> on it, for
         signs.
 
     Example:

@@ -76,7 +76,7 @@ class Dropout(AbstractRule):
         """Averages over masks of G, which is linear in v, and Phi, which is quadratic.
 
         Given that units i and k stay, the others' v have the mean keep v and independent variances:
-        <Phi_ik(v)> is Phi_ik at that mean, plus half the second derivative along each of them.
+        <Phi_ii'(v)> is Phi_ii' at that mean, plus half the second derivative along each of them.
         """
         v, keep = signal.layers.v, self.keep
         k = len(v)

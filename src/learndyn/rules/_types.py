@@ -83,7 +83,7 @@ class FieldAverages(NamedTuple):
 
     Attributes:
         G: (k, d) <dF_i/df_c>, so that <F_i a> = sum_c G_ic Cov(f_c, a) for every Gaussian a.
-        Phi: (k, k) <F_i F_k>.
+        Phi: (k, k) <F_i F_i'>.
         h: (k,) <H_i>, which moves v.
         f: (k,) <F_i>, which moves the biases; NaN where closed forms leave it out, as they do where
             there are no biases.

@@ -92,7 +92,7 @@ class GroupedOverlaps(Readable):
     sum_l s_l T_l + T_unseen (`fields`).
 
     Args:
-        Q: (groups, k, k) sums of w_i w_k over the directions of each group, all over n,
+        Q: (groups, k, k) sums of w_i w_i' over the directions of each group, all over n,
             dimensionless; each group's [[Q, R], [R^T, T]] is positive semi-definite.
         R: (groups, k, m) likewise of student and teacher.
         T: (groups, m, m) likewise of the teacher.

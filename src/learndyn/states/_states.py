@@ -30,7 +30,7 @@ from learndyn.states._checks import (
 
 
 class Overlaps(Readable):
-    """The macroscopic state: Q_ik = w_i.w_k/n, R_ij = w_i.w*_j/n, T_jl = w*_j.w*_l/n.
+    """The macroscopic state: Q_ii' = w_i.w_i'/n, R_ij = w_i.w*_j/n, T_jj' = w*_j.w*_j'/n.
 
     Leading batch axes are allowed here and broadcast; functions that take one state are vmapped
     over them.

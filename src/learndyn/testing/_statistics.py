@@ -202,7 +202,7 @@ def two_sample_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     pooled = np.concatenate([x, y])
     # Coordinates that do not move differ by rounding only.
     pooled = pooled[:, np.ptp(pooled, axis=0) > 1e-9]
-    # Coordinates that are there twice, as Q_ik and Q_ki, agree in the first run already.
+    # Coordinates that are there twice, as Q_ii' and Q_i'i, agree in the first run already.
     _, first = np.unique(pooled[0], return_index=True)
     pooled = pooled[:, np.sort(first)]
     # Van der Waerden's normal scores
