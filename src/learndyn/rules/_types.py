@@ -25,8 +25,9 @@ class Seen(NamedTuple):
         R: (k, m) of the student's with the teacher's.
 
     Example:
-        >>> rules.Seen(Q=jnp.eye(2), R=jnp.zeros((2, 3))).R.shape
-        (2, 3)
+        >>> rules.Seen(Q=jnp.eye(2), R=jnp.full((2, 1), 0.5)).R
+        Array([[0.5],
+               [0.5]], dtype=float64, weak_type=True)
     """
 
     Q: Float[Array, "k k"]
