@@ -102,6 +102,7 @@ def test_constant_and_inverse_time_rates_are_the_best_of_their_kind(linear):
     close(linear.gain, linear.constant.value / linear.value)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize("range_lr", [(0.6, 1.5), (2e-3, 0.02)])
 def test_the_best_constant_rate_is_found_outside_its_range(linear, range_lr):

@@ -105,6 +105,7 @@ def test_response_by_nodes_where_student_equals_teacher():
         close(eg, small, rel=1.2 * lr)
 
 
+@pytest.mark.nightly
 def test_response_to_other_parameters():
     # Ridge regression at finite noise, where everything is known.
     lr, kappa, noise = 0.8, 0.5, 0.3

@@ -179,7 +179,10 @@ def test_nodes_reproduce_the_closed_form(state, averages, error):
 @pytest.mark.filterwarnings("ignore:the error of the Gaussian averages:RuntimeWarning")
 @pytest.mark.parametrize(
     ("state", "averages", "error"),
-    [(ONE, Trapezoid(48), 1e-8), (STATE, QuasiMonteCarlo(512), 3e-3)],
+    [
+        pytest.param(ONE, Trapezoid(48), 1e-8, marks=pytest.mark.nightly),
+        (STATE, QuasiMonteCarlo(512), 3e-3),
+    ],
 )
 def test_nodes_reproduce_the_closed_ode(state, averages, error):
     ts, rule = [0.0, 1.0, 4.0], ld.SGD(lr=0.5, lr_second=0.3, weight_decay=0.01)

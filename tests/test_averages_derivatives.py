@@ -319,7 +319,7 @@ def test_slopes_of_a_jump_far_from_the_origin():
     np.testing.assert_allclose(found, -norm.pdf(1.5) / 6, rtol=0.01)
 
 
-@pytest.mark.nightly(by_day=["0.726"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("threshold", [0.0, 0.726])
 def test_linear_stability_with_a_label_that_jumps(threshold):
     """d(dQ/dalpha)/dR = 2 eta (1 - eta) <rho y> for a linear student, all of it from the label."""

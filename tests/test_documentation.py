@@ -25,7 +25,7 @@ primer have no such text: the build of the pages puts it there."""
 PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 PAGES = sorted(page for page in PAGES if BLOCK.search((ROOT / page).read_text()))
 
-BY_DAY = ["README.md", "docs/quickstart.md", "docs/howto/from-nn2pp.md"]
+BY_DAY = ["README.md", "docs/howto/from-nn2pp.md"]
 """The cheapest, and one that prints numbers."""
 
 NEEDS = {

@@ -96,6 +96,7 @@ def test_modes_of_a_linear_network_jump_when_they_should_from_a_start_of_1e_8():
         np.testing.assert_allclose(half_heights(alpha, predicted), predicted, atol=error)
 
 
+@pytest.mark.nightly
 def test_loss_events_give_the_slopes_of_non_commuting_jumps():
     """Jump times over log(1/alpha) follow the recursion of accumulated utility."""
     sxx = [
@@ -173,6 +174,7 @@ def start_in_parameters(model):
     return Plain(model.u, model.v)
 
 
+@pytest.mark.nightly
 def test_a_diagonal_network_from_1e_128_jumps_as_pesme_and_flammarion_say():
     """Slopes of jump times between 1e-64 and 1e-128 are their times T, and so are the levels."""
     expected = np.array([2.31023102310231, 4.907499723053064, 6.012057624982976])

@@ -89,7 +89,7 @@ def run(level, problem, rule):
     return ld.simulate_langevin(problem, rule, START, TS, n=40, key=key, dt=0.05, **options)
 
 
-@pytest.mark.nightly(by_day=["sgd", "chain"])
+@pytest.mark.nightly(by_day=["sgd"])
 @pytest.mark.parametrize(
     "level", ["sgd", "chain", "ode", pytest.param("langevin", marks=pytest.mark.slow)]
 )
@@ -174,6 +174,7 @@ def test_a_declared_closed_form_is_the_average_over_nodes():
     assert np.abs(slower.Q - wrong.Q).max() > 0.01
 
 
+@pytest.mark.nightly
 def test_eg_is_exact_where_only_the_rule_has_no_closed_form():
     _, rule = WRITINGS["local rule"]
     found = ld.solve_ode(PROBLEM, rule, START, TS[:1])

@@ -238,7 +238,7 @@ def test_rules_that_do_nothing_are_gradient_descent(rule):
     [
         (rules.NodePerturbation(lr=0.3), 0.03),
         pytest.param(rules.NodePerturbation(law="sign", lr=0.3), 0.03, marks=pytest.mark.nightly),
-        (rules.Dropout(0.7, 0.3), 0.01),
+        pytest.param(rules.Dropout(0.7, 0.3), 0.01, marks=pytest.mark.nightly),
         pytest.param(rules.InputNoise(0.6, 0.3), 0.003, marks=pytest.mark.nightly),
     ],
     ids=["normal", "sign", "dropout", "noise"],
@@ -284,6 +284,7 @@ def _with(state, v):
     return ld.Overlaps(state.Q, state.R, state.T, v=v)
 
 
+@pytest.mark.nightly
 def test_dropout_is_tested_with_all_units():
     rule, at = rules.Dropout(0.7, 0.0), start([0.8, 0.6])
     whole = ld.generalisation_error(PROBLEM, start([0.7 * 0.8, 0.7 * 0.6]))
@@ -340,7 +341,7 @@ def test_more_save_times_change_no_bit(level, name):
     assert np.abs(few.Q[-1] - few.Q[0]).max() > 0.01
 
 
-@pytest.mark.nightly(by_day=["episode"])
+@pytest.mark.nightly(by_day=["jumps"])
 @pytest.mark.parametrize("name", OWN)
 def test_levels_agree_on_rules_of_the_user(name):
     """Means and spread of chains at n = 60 against the ODE with its fluctuations."""

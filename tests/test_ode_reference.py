@@ -47,7 +47,7 @@ def test_tighter_tolerances_bring_it_closer():
     np.testing.assert_allclose(state, expected_state, rtol=0, atol=1e-9)
 
 
-@pytest.mark.nightly(by_day=["1-None-1e-08"])
+@pytest.mark.nightly
 @pytest.mark.parametrize(("units", "nodes", "atol"), [(1, None, 1e-8), (2, 14, 4e-5)])
 def test_general_route_gives_the_same_curve(units, nodes, atol):
     """A plain callable has no closed form, so nodes must find the same ODE: as chosen for two

@@ -136,6 +136,7 @@ CASES = {
 }
 
 
+@pytest.mark.nightly(by_day=["adatron-flips and noise", "hebb-an odd teacher"])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", LOSSES)
 def test_two_ways_agree(name, case):

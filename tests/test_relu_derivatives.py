@@ -45,7 +45,7 @@ def well_conditioned(rng, d):
     return jnp.array(x @ x.T / (4 * d))
 
 
-@pytest.mark.nightly(by_day=["pair", "first_layer"])
+@pytest.mark.nightly(by_day=["pair"])
 @pytest.mark.parametrize("name", ["every", "pair", "first_layer"])
 def test_derivatives_against_differences(rng, name):
     d = 4

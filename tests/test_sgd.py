@@ -408,7 +408,7 @@ def coordinates(run):
     return np.concatenate(flat, axis=-1)
 
 
-@pytest.mark.nightly(by_day=["0.8"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("momentum", [None, 0.8])
 def test_ensemble_agrees_with_the_ode(momentum, key):
     """To four standard errors and 2/n; momentum at a fifth of the rate is the same limit."""
