@@ -45,8 +45,9 @@ def marks_of(verdict: Verdict) -> Marks | None:
     scale = _scale(verdict) if has_margin else float
     places = _places([scale(x) for x in numbers])
     control = places[4] if has_control else None
-    near, far = places[-2:] if has_margin else (None, None)
-    return Marks(*places[:4], control, near, far)
+    near, far = (places[-2], places[-1]) if has_margin else (None, None)
+    predicted, middle, low, high = places[:4]
+    return Marks(predicted, middle, low, high, control, near, far)
 
 
 def _scale(verdict: Verdict) -> Callable[[float], float]:
