@@ -35,7 +35,7 @@ from learndyn.dynamics._prepare import (
     require_fields,
     require_number,
     require_run,
-    require_sphere,
+    require_without_input_noise,
     run_numbers,
     smallest_eigenvalue,
 )
@@ -50,6 +50,7 @@ from learndyn.states import (
     StateLike,
     Weights,
     as_overlaps,
+    as_state,
     require_arguments,
 )
 
@@ -95,11 +96,13 @@ def overlap_flow(
     averages: AveragesOption = None,
 ) -> OverlapFlow:
     """The vector field of `ode_term`, checked and with its averages chosen."""
-    if isinstance(start, GroupedOverlaps):
-        return grouped_flow(problem, rule, start, averages=averages)
-    start = as_overlaps(start)
+    start = as_state(start)
     require_x64("the theory", problem, rule, start)
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
+    fields = start
+    if isinstance(start, GroupedOverlaps):
+        require_without_input_noise(rule, start)
+        fields = start.fields
     ready = choose_averages(
         problem,
         start.k,
@@ -107,27 +110,12 @@ def overlap_flow(
         rule=rule,
         biases=has_biases(start, rule),
         averages=averages,
-        reach=reach_of(start),
-        teacher=teacher_of(start),
+        reach=reach_of(fields),
+        teacher=teacher_of(fields),
     )
+    if isinstance(start, GroupedOverlaps):
+        return GroupedFlow(problem, rule, ready, fields, start)
     return OverlapFlow(problem, rule, ready, start)
-
-
-def grouped_flow(
-    problem: Problem, rule: AbstractRule, start: GroupedOverlaps, *, averages: AveragesOption
-) -> GroupedFlow:
-    """The vector field of grouped overlaps, with the averages of their fields.
-
-    Raises: ValueError for noise on inputs of which directions differ, whose averages are others.
-    """
-    if rule.input_noise is not None:
-        raise ValueError(
-            f"{type(rule).__name__} adds white noise to the inputs, of which there is no theory "
-            f"for groups of directions; got {start.groups} groups. Simulate it by ld.simulate_sgd."
-        )
-    of_fields = overlap_flow(problem, rule, start.fields, averages=averages)
-    require_sphere(rule, start.euclidean)
-    return GroupedFlow(problem, rule, of_fields.averages, of_fields.start, start)
 
 
 def solve_ode(
