@@ -95,3 +95,79 @@ def test_one_group_is_white_inputs_with_the_same_random_numbers(name):
     run = ld.simulate_chain(NOISY, rule, one, **given)
     for name in ("Q", "R", "v", "eg"):
         np.testing.assert_allclose(getattr(run, name), getattr(right, name), rtol=1e-11, atol=1e-13)
+
+
+# Fluctuations and Langevin
+
+TWO_S, TWO_F = [0.5, 2.166666666666667], [0.7, 0.3]
+
+
+@pytest.fixture(scope="module")
+def two_groups():
+    split = lambda x: np.asarray(TWO_F)[:, None, None] * np.asarray(x)
+    q, r, t = [[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], np.eye(2)
+    return ld.GroupedOverlaps(split(q), split(r), split(t), ld.Spectrum(TWO_S, TWO_F))
+
+
+@pytest.fixture(scope="module")
+def spread(two_groups):
+    return ld.fluctuations(NOISY, ld.SGD(0.5), two_groups, [0.0, 3.0])
+
+
+def test_fluctuations_of_two_groups(spread):
+    """Against an independent program; whose nodes differ from these."""
+    upper = np.triu_indices(2)
+    q = [np.asarray(spread.std.Q_groups[-1, g])[upper] for g in (0, 1)]
+    r = [np.asarray(spread.std.R_groups[-1, g]).ravel() for g in (0, 1)]
+    right_q = [
+        [0.1413222060423508, 0.1123666409199452, 0.13505562220861758],
+        [0.11070978661246732, 0.09972923788211781, 0.10833284956813585],
+    ]
+    right_r = [
+        [0.13826412653682066, 0.13883356033815286, 0.13994911956601985, 0.1394622741039187],
+        [0.08471237563615021, 0.08639828778789561, 0.08697832748160092, 0.08500514494155756],
+    ]
+    np.testing.assert_allclose(q, right_q, rtol=5e-3)
+    np.testing.assert_allclose(r, right_r, rtol=5e-3)
+
+
+def test_datasets_have_groups_and_go_on(spread, two_groups, tmp_path):
+    dataset = ld.to_dataset(spread)
+    assert dataset.Q_group.dims == ("alpha", "group", "student", "student_")
+    assert dataset.Q_group_std.dims == dataset.Q_group.dims
+    np.testing.assert_allclose(dataset.coords["eigenvalue"], TWO_S)
+    np.testing.assert_allclose(dataset.coords["share"], TWO_F)
+    assert list(dataset.group) == [1, 2]
+    ld.save(dataset, tmp_path / "run.nc")
+    again = ld.load(tmp_path / "run.nc")
+    state = ld.overlaps_at(again, 0.0)
+    np.testing.assert_array_equal(state.Q, two_groups.Q)
+    np.testing.assert_array_equal(ld.read_state(tmp_path / "run.nc").R, two_groups.R)
+
+
+@pytest.mark.nightly
+def test_a_chain_of_groups_goes_on_as_if_it_had_not_stopped(two_groups):
+    given = {"n": 50, "key": jax.random.key(2)}
+    rule = ld.SGD(0.5)
+    whole = ld.simulate_chain(NOISY, rule, two_groups, [0.0, 1.0, 2.0], **given)
+    first = ld.simulate_chain(NOISY, rule, two_groups, [0.0, 1.0], **given)
+    for run in (first, ld.to_dataset(first)):
+        more = ld.continue_run(run, [1.0, 2.0])
+        np.testing.assert_allclose(more.Q_groups[-1], whole.Q_groups[-1], rtol=1e-9)
+
+
+@pytest.mark.nightly
+def test_langevin_of_groups_has_the_spread_of_the_theory(two_groups, spread):
+    n, keys = 400.0, jax.random.split(jax.random.key(1), 400)
+    runs = jax.vmap(
+        lambda key: ld.simulate_langevin(
+            NOISY, ld.SGD(0.5), two_groups, [0.0, 3.0], n=n, key=key, dt=0.05
+        )
+    )(keys)
+    found = np.asarray(runs.Q_groups[:, -1]).std(0) * n**0.5
+    np.testing.assert_allclose(found, spread.std.Q_groups[-1], rtol=0.15)  # four standard errors
+    chains = jax.vmap(
+        lambda key: ld.simulate_chain(NOISY, ld.SGD(0.5), two_groups, [0.0, 3.0], n=n, key=key)
+    )(keys)
+    found = np.asarray(chains.R_groups[:, -1]).std(0) * n**0.5
+    np.testing.assert_allclose(found, spread.std.R_groups[-1], rtol=0.15)

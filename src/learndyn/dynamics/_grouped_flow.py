@@ -113,6 +113,18 @@ class GroupedFlow(OverlapFlow):
         parts = [corner(q), r, s, corner(u), v, *vectors]
         return jnp.concatenate([x.ravel() for x in parts if x is not None])
 
+    def matrices(self, y: Float[Array, " p"]) -> Matrices:
+        """The overlaps of all groups at coordinates y."""
+        return self.parts(y)[0]
+
+    def on_sphere(self, at: Matrices, change: Matrices) -> Matrices:
+        """What is left of a small change where each w_i is then brought back to its length."""
+        return _on_sphere(at, change) if self.rule.spherical else change
+
+    def of_vectors(self, v: Array | None, b: Array | None) -> Vectors:
+        """v and b, or their changes, where they are trained."""
+        return Vectors(v if self._trains_v else None, b if self._trains_b else None)
+
     def parts(self, y: Float[Array, " p"]) -> tuple[Matrices, Vectors]:
         """What `flat` put together."""
         k, m, groups = self.groups.k, self.groups.m, self.groups.groups
