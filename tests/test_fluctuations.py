@@ -37,6 +37,23 @@ def test_constant_of_the_concentration_theorem(start, lr_second, full, triangle)
     np.testing.assert_allclose(fl.mean.Q, mean.Q, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("state", "noise", "lr", "end"),
+    [
+        (ld.Overlaps([[1.0]], [[0.1]], [[1.0]]), 0.0, 0.5, 50.0),
+        pytest.param(FAR, 1e-3, 0.2, 800.0, marks=pytest.mark.nightly),
+    ],
+    ids=["one unit", "two"],
+)
+def test_the_spread_of_a_small_error_does_not_depend_on_the_tolerances(state, noise, lr, end):
+    """It is a difference of covariances that cancel all but their fourth digit or less."""
+    arguments = (ld.Problem(noise=noise), ld.SGD(lr), state, jnp.linspace(0.0, end, 6))
+    finer = ld.fluctuations(*arguments, rtol=1e-9, atol=1e-14)
+    assert finer.mean.eg[-1] < 2e-4
+    found = ld.fluctuations(*arguments)
+    np.testing.assert_allclose(found.std.eg[1:], finer.std.eg[1:], rtol=2e-3)
+
+
 @pytest.mark.parametrize("dims", [1, 2, 5])
 def test_gaussian_norm_of_white_noise_is_the_chi_mean(dims):
     from scipy.stats import chi

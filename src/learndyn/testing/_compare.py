@@ -19,12 +19,10 @@ _FALSE_ALARM = 0.01
 
 SCATTER: dict[str, Any] = {
     "noise_nodes": QuasiMonteCarlo(points=2048, replicates=2, symmetric=True),
-    "rtol": 1e-6,
-    "atol": 1e-12,
 }
 """Options of `fluctuations` for the scatter; one digit would do. With these nodes that of eg is
-right to 3 % at k = m = 4, those of Q and R to 8 %. The tolerances are those of variances, which
-cancel in that of eg: it is 5e-11 where eg is 5e-6, and with rtol = 1e-4 its error was larger."""
+right to 3 % at k = m = 4, those of Q and R to 8 %. The tolerances stay the default ones, which that
+of eg needs where eg is small."""
 
 _SAME_START = 1e-5
 """Relative: a start in float32, and its rounding in a measurement."""
