@@ -83,7 +83,7 @@ def test_law_in_groups_smaller_than_the_frame(name, rng):
     np.testing.assert_allclose(run.Q_field, np.tensordot(run.Q_groups, S, (2, 0)), rtol=1e-12)
 
 
-@pytest.mark.nightly(by_day=["one sample"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", CASES)
 def test_one_group_is_white_inputs_with_the_same_random_numbers(name):
     case = CASES[name]
@@ -114,6 +114,7 @@ def spread(two_groups):
     return ld.fluctuations(NOISY, ld.SGD(0.5), two_groups, [0.0, 3.0])
 
 
+@pytest.mark.nightly
 def test_fluctuations_of_two_groups(spread):
     """Against an independent program; whose nodes differ from these."""
     upper = np.triu_indices(2)
@@ -131,7 +132,8 @@ def test_fluctuations_of_two_groups(spread):
     np.testing.assert_allclose(r, right_r, rtol=5e-3)
 
 
-def test_datasets_have_groups_and_go_on(spread, two_groups, tmp_path):
+@pytest.mark.nightly
+def test_datasets_have_groups_and_scatter(spread, two_groups, tmp_path):
     dataset = ld.to_dataset(spread)
     assert dataset.Q_group.dims == ("alpha", "group", "student", "student_")
     assert dataset.Q_group_std.dims == dataset.Q_group.dims

@@ -106,7 +106,7 @@ def _of_groups(
         db = None if rates.b is None else -rates.b * found.c
         return flow.flat(flow.on_sphere(at, change), flow.of_vectors(dv, db))
 
-    covariance = nodes.covariance_of(flow.problem, rule, state, increment)
+    covariance = nodes.covariance_of(flow.problem, flow.averaged, state, increment)
     covariance = covariance if rule.is_episode else covariance / rule.batch_size
 
     def scattered(i: Array, j: Array) -> Array:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn._numerics.linear_algebra import triu
-from learndyn.averages import FieldAverages
+from learndyn.averages import AbstractAverages, FieldAverages, seen_averages
 from learndyn.dynamics._overlap_flow import OverlapFlow, Velocity, growth, triu_positions
-from learndyn.rules import Rates
+from learndyn.rules import AbstractRule, Rates
 from learndyn.states import GroupedOverlaps, Overlaps, of_fields
 
 
@@ -49,6 +49,11 @@ class GroupedFlow(OverlapFlow):
     """
 
     groups: GroupedOverlaps
+    averaged: AbstractRule
+    """The rule, which meets |x|**2/n = the mean eigenvalue where it reads that."""
+
+    def averages_of(self, averages: AbstractAverages, state: Overlaps) -> FieldAverages:
+        return seen_averages(averages, self.problem, self.averaged, state)
 
     def drift(self, t: Array, y: Any, averages: FieldAverages) -> Float[Array, " p"]:
         rates = self.rule.effective_rates(t)

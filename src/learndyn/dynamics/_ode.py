@@ -12,6 +12,7 @@ from learndyn._checks import (
     as_count,
     as_float,
     checked_times,
+    is_concrete,
     require_finite,
     require_unbatched,
     require_x64,
@@ -34,6 +35,7 @@ from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
     require_fields,
     require_number,
+    require_of_fields,
     require_run,
     require_without_input_noise,
     run_numbers,
@@ -41,7 +43,7 @@ from learndyn.dynamics._prepare import (
 )
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.problems import Problem
-from learndyn.rules import AbstractRule
+from learndyn.rules import AbstractRule, Sized, reads_size
 from learndyn.states import (
     GroupedOverlaps,
     Overlaps,
@@ -57,6 +59,9 @@ from learndyn.states import (
 RTOL, ATOL, MAX_STEPS = 1e-9, 1e-11, 100_000
 """Tolerances at which eg is right to about 1e-8 over alpha = 1000, and a hundred times the steps
 that such a solve takes."""
+
+_ONE = 1e-9
+"""A mean eigenvalue that is as near to 1 as shares are to their sum keeps closed forms."""
 
 AveragesOption = AbstractNodes | AbstractAverages | str | Any
 SolverOption = diffrax.AbstractAdaptiveSolver | Any
@@ -99,23 +104,33 @@ def overlap_flow(
     start = as_state(start)
     require_x64("the theory", problem, rule, start)
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
-    fields = start
+    fields, averaged = start, rule
     if isinstance(start, GroupedOverlaps):
         require_without_input_noise(rule, start)
-        fields = start.fields
+        require_of_fields(rule, start)
+        fields, averaged = start.fields, _meeting(problem, rule, start)
     ready = choose_averages(
         problem,
         start.k,
         start.m,
-        rule=rule,
+        rule=averaged,
         biases=has_biases(start, rule),
         averages=averages,
         reach=reach_of(fields),
         teacher=teacher_of(fields),
     )
     if isinstance(start, GroupedOverlaps):
-        return GroupedFlow(problem, rule, ready, fields, start)
+        return GroupedFlow(problem, rule, ready, fields, start, averaged)
     return OverlapFlow(problem, rule, ready, start)
+
+
+def _meeting(problem: Problem, rule: AbstractRule, start: GroupedOverlaps) -> AbstractRule:
+    """The rule as it meets inputs with |x|**2/n = the mean eigenvalue, as n -> infinity."""
+    mean = start.spectrum.mean
+    is_one = is_concrete(mean) and abs(float(mean) - 1.0) < _ONE
+    if is_one or not reads_size(problem, rule, start.k, start.m):
+        return rule
+    return Sized(rule, mean)
 
 
 def solve_ode(

@@ -208,6 +208,17 @@ def require_without_input_noise(rule: AbstractRule, start: GroupedOverlaps) -> N
         )
 
 
+def require_of_fields(rule: AbstractRule, start: GroupedOverlaps) -> None:
+    """Raises: ValueError for a rule that reads Q and R, which here do not say what the fields
+    are."""
+    if rule.needs_overlaps:
+        raise ValueError(
+            f"{type(rule).__name__} reads Q and R, the Euclidean overlaps, which for groups of "
+            f"directions are not the covariances of the fields; got {start.groups} groups. Run it "
+            "by ld.simulate_chain or ld.simulate_sgd, which hand it the sums over groups."
+        )
+
+
 def require_sizes(start: GroupedOverlaps, n: Array) -> None:
     """Raises: ValueError for concrete groups that are no whole number of n directions, or whose
     overlaps need more directions than they have."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 _WRITTEN_OUT = 64
 """Sums over up to this many terms are written out, so that the lanes fill the vector units."""
@@ -84,7 +84,7 @@ def apart(true: Bool[Array, ""], fn: Callable, *arguments: Any) -> Any:
     return jax.lax.platform_dependent(*arguments, cpu=branch, default=fn)
 
 
-def wide(x: Float[Array, "*shape #lanes"], groups: int) -> Float[Array, "*shape #wide"]:
+def wide(x: Shaped[Array, "*shape #lanes"], groups: int) -> Shaped[Array, "*shape #wide"]:
     """What all groups of a lane share, for each of them: lane after lane, group after group."""
     return x if groups == 1 or x.shape[-1] == 1 else jnp.tile(x, groups)
 

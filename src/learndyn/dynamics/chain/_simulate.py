@@ -226,7 +226,10 @@ def _numbers(
     """All numbers of a run, with their bounds."""
     if isinstance(start, GroupedOverlaps):
         why = "an input dimension, with at least one direction in each group"
-        return [Number("n", n, why, least=start.groups, whole=True), *run_numbers(problem, rule, n)]
+        return [
+            Number("n", n, why, least=float(start.groups), whole=True),
+            *run_numbers(problem, rule, n),
+        ]
     least = _vectors(rule, start)
     sizes = "k + m" if rule.momentum is None else "2 k + m, units and velocities,"
     why = f"{sizes} = {least} weight vectors are followed; below that use simulate_sgd"
