@@ -6,6 +6,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import (
@@ -127,10 +128,12 @@ def overlap_flow(
 def _meeting(problem: Problem, rule: AbstractRule, start: GroupedOverlaps) -> AbstractRule:
     """The rule as it meets inputs with |x|**2/n = the mean eigenvalue, as n -> infinity."""
     mean = start.spectrum.mean
+    if is_concrete(start.spectrum):  # by NumPy, which jit does not trace
+        mean = np.sum(np.asarray(start.spectrum.eigenvalues) * np.asarray(start.spectrum.shares))
     is_one = is_concrete(mean) and abs(float(mean) - 1.0) < _ONE
     if is_one or not reads_size(problem, rule, start.k, start.m):
         return rule
-    return Sized(rule, mean)
+    return Sized(rule, jnp.asarray(mean))
 
 
 def solve_ode(

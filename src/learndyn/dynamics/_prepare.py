@@ -233,7 +233,9 @@ def require_sizes(start: GroupedOverlaps, n: Array) -> None:
             f"{sizes[wrong]:g} in group {wrong + 1}, with the share {start.spectrum.shares[wrong]} "
             f"of n = {float(n):g}. Give shares as counts / n, or another n."
         )
-    if not _have_room(start, whole, np):
+    # By NumPy: inside jit JAX would trace the covariances of a concrete start.
+    c = concrete_covariance(start.Q, start.R, start.T)
+    if not _have_room(c, whole, np):
         d, least = start.k + start.m, int(whole.min())
         raise ValueError(
             "overlaps in a group of few directions must be those of vectors there, of rank at most "
@@ -247,7 +249,7 @@ def sizes_hold(start: GroupedOverlaps, n: Array) -> Bool[Array, ""]:
     """Whether groups, which may be traced, are whole numbers of directions with room for their
     overlaps."""
     sizes = start.spectrum.shares * n
-    return _are_whole(sizes, jnp) & _have_room(start, jnp.round(sizes), jnp)
+    return _are_whole(sizes, jnp) & _have_room(start.covariances, jnp.round(sizes), jnp)
 
 
 def _are_whole(sizes: Any, xp: ModuleType) -> Any:
@@ -255,9 +257,8 @@ def _are_whole(sizes: Any, xp: ModuleType) -> Any:
     return xp.all(near & (xp.round(sizes) >= 1))
 
 
-def _have_room(start: GroupedOverlaps, sizes: Any, xp: ModuleType) -> Any:
+def _have_room(c: Any, sizes: Any, xp: ModuleType) -> Any:
     """Whether the covariance of each group has no more eigenvalues than directions."""
-    c = xp.asarray(start.covariances)
     # LAPACK sorts eigenvalues in ascending order.
     values = xp.linalg.eigvalsh(xp.where(xp.isfinite(c), c, 0.0))
     missing = xp.arange(c.shape[-1])[::-1] >= sizes[:, None]
