@@ -264,7 +264,7 @@ def rescaled(scale):
                 three_groups(),
                 [0.0, 1.0],
             ),
-            "reads Q and R.*3 groups",
+            "LocalRule reads the overlaps.*3 groups",
         ),
         (
             lambda: ld.solve_ode(
@@ -275,6 +275,10 @@ def rescaled(scale):
         (
             lambda: ld.solve_ode(NOISY, ld.SGD(0.1, spherical=True), three_groups(), [0.0, 1.0]),
             "on the sphere",
+        ),
+        (
+            lambda: ld.solve_ode(NOISY, ld.rules.NaturalGradient(lr=0.1), three_groups(), [0.0]),
+            "NaturalGradient reads the overlaps.*3 groups",
         ),
     ],
 )

@@ -55,6 +55,11 @@ class GroupedFlow(OverlapFlow):
     def averages_of(self, averages: AbstractAverages, state: Overlaps) -> FieldAverages:
         return seen_averages(averages, self.problem, self.averaged, state)
 
+    @property
+    def euclidean(self) -> Overlaps:
+        """Overlaps of the weights at the start: the sums over groups."""
+        return self.groups.euclidean
+
     def drift(self, t: Array, y: Any, averages: FieldAverages) -> Float[Array, " p"]:
         rates = self.rule.effective_rates(t)
         matrices, vectors = self.parts(y)

@@ -103,9 +103,13 @@ def require_run(
     state: Overlaps | Weights | GroupedOverlaps,
     numbers: Iterable[Number],
     function: str,
+    euclidean: Overlaps | None = None,
 ) -> None:
     """Raises: ValueError for a batch, for concrete numbers out of bounds, for biases, a rule or
     functions of the fields that do not fit the state, and for concrete states that are not finite.
+
+    euclidean: the overlaps whose norms a spherical rule keeps, where `state` are covariances of
+    fields; None: those of `state`.
     """
     if isinstance(state, Weights):
         named = [("w", state.w, 2), ("v", state.v, 1)]
@@ -121,7 +125,7 @@ def require_run(
     rule.require_units(state.k, state.m)
     for one in numbers:
         require_number(one)
-    require_sphere(rule, state)
+    require_sphere(rule, state if euclidean is None else euclidean)
     if is_concrete(state) and not all(np.isfinite(x).all() for x in jax.tree.leaves(state)):
         raise ValueError("the state must be finite; got NaN or infinity among its numbers.")
 
@@ -213,7 +217,7 @@ def require_of_fields(rule: AbstractRule, start: GroupedOverlaps) -> None:
     are."""
     if rule.needs_overlaps:
         raise ValueError(
-            f"{type(rule).__name__} reads Q and R, the Euclidean overlaps, which for groups of "
+            f"{type(rule).__name__} reads the overlaps Q and R of the weights, which for groups of "
             f"directions are not the covariances of the fields; got {start.groups} groups. Run it "
             "by ld.simulate_chain or ld.simulate_sgd, which hand it the sums over groups."
         )

@@ -242,7 +242,7 @@ def scaled(setting: ChainSetting, x: Float[Array, "*shape wide"]) -> Float[Array
     return x if setting.scale is None else setting.scale * x
 
 
-def _product(a: Float[Array, "k b lanes"], x: Float[Array, "b p lanes"]) -> Array:
+def _product(a: Float[Array, "k b #wide"], x: Float[Array, "b p #wide"]) -> Array:
     """Matrix product in every lane."""
     return inner(a[:, None], x.swapaxes(0, 1)[None])
 
