@@ -178,6 +178,13 @@ class GroupedOverlaps(Readable):
         return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
 
     @property
+    def covariances(self) -> Float[Array, "groups d d"]:
+        """[[Q, R], [R^T, T]] of each group."""
+        top = jnp.concatenate([self.Q, self.R], axis=-1)
+        bottom = jnp.concatenate([jnp.swapaxes(self.R, -1, -2), self.T], axis=-1)
+        return jnp.concatenate([top, bottom], axis=-2)
+
+    @property
     def fields(self) -> Overlaps:
         """The covariances of the fields, as the overlaps that white inputs would have with them."""
         return of_fields(self, self.Q, self.R)

@@ -235,9 +235,10 @@ def in_double(state: Overlaps) -> Overlaps:
 
 
 def require_compatible(
-    problem: Problem, rule_trains_biases: bool, state: Overlaps | Weights
+    problem: Problem, rule_trains_biases: bool, state: Overlaps | Weights | Any
 ) -> None:
-    """What problem, rule and state must agree on: biases that are trained must exist."""
+    """What problem, rule and state, grouped or not, must agree on: biases that are trained must
+    exist."""
     if rule_trains_biases and state.b is None:
         raise ValueError(
             "rule.lr_bias trains biases, but the state has none; give b (for example zeros) or "
