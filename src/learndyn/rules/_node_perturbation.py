@@ -49,6 +49,7 @@ class NodePerturbation(AbstractRule):
     law: str = eqx.field(static=True)
 
     name: ClassVar[str] = "node-perturbation"
+    own_options: ClassVar[tuple[str, ...]] = ("scale", "law")
     reads: ClassVar[tuple[str, ...]] = ("gradient", "signals", "student_output")
 
     def __init__(

@@ -203,7 +203,8 @@ class AbstractRule(Readable):
       form alone can follow.
     - `is_gradient`: the modulation is the gradient of the loss, as closed forms of the literature
       have it.
-    - `name`, `own_options`: what the command line calls it and its own arguments.
+    - `name`, `own_options`: what the command line calls it and its own arguments, which are
+      options of the same names; those without a default have to be given.
 
     The rates, decay, batches and momentum are those of `SGD`, whose docstring explains them.
 
