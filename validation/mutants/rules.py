@@ -47,13 +47,13 @@ def perturbation_by_normal_numbers() -> None:
 
 
 @mutant(
-    "chain: numbers that a rule draws have a standard deviation of 1.15",
+    "chain: numbers that a rule draws have a standard deviation of 1.3",
     "test_rules.py::test_exact_mean[normal]",
 )
 def rule_draws_too_large() -> None:
     @replace(NodePerturbation, "modulation")
     def _(old, self, problem, sample, layers):
-        return old(self, problem, sample._replace(draws=1.15 * sample.draws), layers)
+        return old(self, problem, sample._replace(draws=1.3 * sample.draws), layers)
 
 
 @mutant("clipped: <F_i F_k> is that of gradients that are not clipped", f"{RULE}[clipped-batch]")
