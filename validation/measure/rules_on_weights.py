@@ -137,7 +137,7 @@ def along_slope(slope: Callable[[Array, Array], Array]) -> Rule:
     return rule
 
 
-def feedback(weights: Array) -> Rule:
+def feedback(weights: tuple[float, ...]) -> Rule:
     """Feedback alignment."""
 
     def rule(_: np.random.Generator, setting: Setting, batch: Batch) -> tuple[Array, Array]:

@@ -149,7 +149,8 @@ def rule_from(options: Any, alpha_max: float) -> AbstractRule:
     _require_used_schedule(options)
     slow, rule = options.slow_momentum, NAMED[options.rule]
     own = _own_arguments(options, rule) | _batch(options)
-    rates = {name: _rate(name, getattr(options, name)) for name in ("lr", "lr_second", "lr_bias")}
+    names = ("lr", "lr_second", "lr_bias")
+    rates: dict[str, Any] = {name: _rate(name, getattr(options, name)) for name in names}
     rule(**own, **rates)  # checks the numbers before they are wrapped in schedules
     return rule(
         **own,
