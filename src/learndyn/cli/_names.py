@@ -1,7 +1,7 @@
-"""Names of activations and losses on the command line, without JAX: `--help` lists them.
+"""Names of activations, losses and rules on the command line, without JAX: `--help` lists them.
 
 A name is what the class declares as its `name`. A test compares these lists with the classes of
-`learndyn.problems`, so that none can be forgotten.
+`learndyn.problems` and `learndyn.rules`, so that none can be forgotten.
 """
 
 from typing import Literal
@@ -12,7 +12,19 @@ StudentUnit = Literal["erf", "relu", "leaky-relu", "linear", "quadratic", "tanh"
 TeacherUnit = Literal[StudentUnit, "sign"]
 """Activations of a teacher."""
 
-Rule = Literal["sgd", "feedback-alignment"]
+Rule = Literal[
+    "sgd",
+    "feedback-alignment",
+    "hebb",
+    "perceptron",
+    "adatron",
+    "node-perturbation",
+    "clipped",
+    "dropout",
+    "input-noise",
+    "reward-perceptron",
+    "natural-gradient",
+]
 """Learning rules."""
 
 Loss = Literal["squared", "logistic", "hinge", "perceptron", "hebb", "adatron"]

@@ -21,6 +21,9 @@ from learndyn.cli.sweep import options as sweep
 
 Layer = float | Literal["mean", "sqrt", "gaussian"]
 
+Rate = float | str
+"""A number, or numbers separated by commas."""
+
 
 @dataclass(frozen=True)
 class ProblemOptions:
@@ -43,19 +46,42 @@ class RuleOptions:
     """How it is learned. Rates are those of the literature, per unit of alpha."""
 
     rule: Rule = "sgd"
-    """Learning rule: online SGD, or feedback alignment."""
+    """Learning rule: online SGD, or another one, whose own options follow."""
     feedback: str | None = None
-    """For feedback alignment: the weight of the error at each student unit, for example 1,-0.7."""
-    lr: float = 0.2
-    """Learning rate of the first layer."""
-    lr_second: float | None = None
-    """Learning rate of the second layer. None: it is not trained."""
-    lr_bias: float | None = None
-    """Learning rate of the biases. None: they are not trained."""
+    """For feedback-alignment: the weight of the error at each student unit, for example 1,-0.7."""
+    scale: float | None = None
+    """For node-perturbation: how far units are shaken. None: 0, the limit."""
+    law: Literal["normal", "sign"] | None = None
+    """For node-perturbation: the law of what shakes the units. None: normal."""
+    limit: float | None = None
+    """For clipped: the largest norm of a gradient."""
+    per: Literal["sample", "batch"] | None = None
+    """For clipped: whether each sample's gradient is clipped, or that of a batch. None: sample."""
+    keep: float | None = None
+    """For dropout: the probability that a unit stays."""
+    std: float | None = None
+    """For input-noise: the standard deviation of the noise on each input."""
+    episode: int | None = None
+    """For reward-perceptron: decisions in an episode, which is one step."""
+    reward: float | None = None
+    """For reward-perceptron: how far a good episode moves the weights. None: 1."""
+    penalty: float | None = None
+    """For reward-perceptron: how far a bad episode moves them back. None: 0."""
+    damping: float | None = None
+    """For natural-gradient: what is added to the diagonal of the Fisher matrix. None: 0."""
+    lr: Rate = 0.2
+    """Learning rate of the first layer, or one for each unit, such as 0.2,0.1; 0 freezes a unit."""
+    lr_second: Rate | None = None
+    """Learning rate of the second layer, likewise. None: it is not trained."""
+    lr_bias: Rate | None = None
+    """Learning rate of the biases, likewise. None: they are not trained."""
     weight_decay: float = 0.0
     """Weight decay of the first layer; it is multiplied by the learning rate."""
-    batch_size: int = 1
-    """Fresh samples per step; a batch is one step."""
+    batch_size: int | Literal["inf"] | None = None
+    """Fresh samples per step; a batch is one step. None: 1, or the episode.
+    inf: the average over all samples, which the ODE alone can follow."""
+    spherical: bool = False
+    """End each step on the sphere w_i^2 = n. Random weights start there; a file's have to."""
     momentum: float | None = None
     """Momentum beta of each step, 0 <= beta < 1."""
     slow_momentum: float | None = None
@@ -292,13 +318,16 @@ EXAMPLES = {
   learndyn ode --lr 0.05 --lr-second 0.05 --v gaussian --v-teacher 4
   learndyn ode --student tanh --b 0 --b-teacher gaussian --lr-bias 0.2 --averages qmc
   learndyn ode --lr 1.0 --schedule power --schedule-scale 50 --noise 0.1
+  learndyn ode --k 2 --m 2 --rule dropout --keep 0.8 --lr 0.5,0.1
+  learndyn ode --k 2 --m 2 --lr 0.5 --spherical
   learndyn ode --init-file start.csv --alpha-max 500 -o from-file.nc""",
     "sgd": """\
   learndyn sgd --k 4 --m 4 --n 784 --lr 0.2 --alpha-max 300
   learndyn sgd --runs 20 --n 500 --spacing log -o ensemble.nc --force
   learndyn sgd --student tanh --theory
   learndyn sgd --inputs digits --lr 0.1 --theory
-  learndyn sgd --train-size 5000 --batch-size 10 --lr 0.5""",
+  learndyn sgd --train-size 5000 --batch-size 10 --lr 0.5
+  learndyn sgd --k 2 --m 2 --rule node-perturbation --law sign --theory""",
     "chain": """\
   learndyn chain --n 10000 --alpha-max 300
   learndyn chain --runs 500 --n 100 --k 2 --m 2 --no-theory""",

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import inspect
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +86,9 @@ def settings_from(options: Any, level: str) -> Settings:
     key = jax.random.key(options.start.seed)
     inputs = inputs_from(getattr(options, "experiment", None))
     size = getattr(getattr(inputs, "base", inputs), "n", None)
-    start, n = initial_state(options.start, jax.random.fold_in(key, 0), size)
+    start, n = initial_state(
+        options.start, jax.random.fold_in(key, 0), size, spherical=options.rule.spherical
+    )
     problem = problem_from(options.problem)
     rule = rule_from(options.rule, options.times.alpha_max)
     averages = averages_from(options.averages)
@@ -144,27 +148,43 @@ def rule_from(options: Any, alpha_max: float) -> AbstractRule:
         raise ValueError("give either --momentum or --slow-momentum, not both.")
     _require_used_schedule(options)
     slow, rule = options.slow_momentum, NAMED[options.rule]
-    own = _own_arguments(options, rule)
-    rates = {name: getattr(options, name) for name in ("lr", "lr_second", "lr_bias")}
-    rule(*own, **rates)  # checks the numbers before they are wrapped in schedules
+    own = _own_arguments(options, rule) | _batch(options)
+    names = ("lr", "lr_second", "lr_bias")
+    rates: dict[str, Any] = {name: _rate(name, getattr(options, name)) for name in names}
+    rule(**own, **rates)  # checks the numbers before they are wrapped in schedules
     return rule(
-        *own,
-        **{name: _scheduled(rate, options, alpha_max) for name, rate in rates.items()},
+        **own,
+        **{name: _scheduled(name, rate, options, alpha_max) for name, rate in rates.items()},
         weight_decay=options.weight_decay,
-        batch_size=options.batch_size,
         momentum=options.momentum if slow is None else SlowMomentum(slow),
+        spherical=options.spherical,
     )
 
 
-def _own_arguments(options: Any, rule: type[AbstractRule]) -> list[Any]:
-    """The options of this rule other than rates, each a list of numbers."""
-    every = {name for one in NAMED.values() for name in one.own_options}
-    for name in every:
-        given, wanted = getattr(options, name) is not None, name in rule.own_options
-        if given != wanted:
-            does = "needs" if wanted else "does not take"
+def _own_arguments(options: Any, rule: type[AbstractRule]) -> dict[str, Any]:
+    """The options of this rule other than rates. Raises: ValueError for those of other rules, and
+    where one is missing that has no default."""
+    defaults = inspect.signature(rule).parameters
+    for name in sorted({name for one in NAMED.values() for name in one.own_options}):
+        given, taken = getattr(options, name) is not None, name in rule.own_options
+        needed = taken and defaults[name].default in (inspect.Parameter.empty, None)
+        if (given and not taken) or (needed and not given):
+            does = "does not take" if given else "needs"
             raise ValueError(f"--rule {rule.name} {does} --{name}.")
-    return [_numbers(name, getattr(options, name)) for name in rule.own_options]
+    own = {name: getattr(options, name) for name in rule.own_options}
+    own = {name: value for name, value in own.items() if value is not None}
+    return own | ({"feedback": _numbers("feedback", own["feedback"])} if "feedback" in own else {})
+
+
+def _batch(options: Any) -> dict[str, Any]:
+    if options.batch_size is None:
+        return {}
+    return {"batch_size": math.inf if options.batch_size == "inf" else options.batch_size}
+
+
+def _rate(name: str, given: float | str | None) -> float | list[float] | None:
+    """One rate, or one for each unit, which are numbers separated by commas."""
+    return _numbers(name.replace("_", "-"), given) if isinstance(given, str) else given
 
 
 def _numbers(name: str, text: str) -> list[float]:
@@ -172,13 +192,18 @@ def _numbers(name: str, text: str) -> list[float]:
         return [float(word) for word in text.split(",")]
     except ValueError:
         raise ValueError(
-            f"--{name} must be numbers separated by commas, such as 1,-0.7; got {text!r}."
+            f"--{name} must be numbers separated by commas, such as 1,0.7; got {text!r}."
         ) from None
 
 
-def _scheduled(rate: float | None, options: Any, alpha_max: float) -> Any:
+def _scheduled(name: str, rate: Any, options: Any, alpha_max: float) -> Any:
     if rate is None or options.schedule == "constant":
         return rate
+    if isinstance(rate, list):
+        raise ValueError(
+            f"--schedule {options.schedule} takes one rate for all units; got --"
+            f"{name.replace('_', '-')} {','.join(f'{x:g}' for x in rate)}."
+        )
     scale = alpha_max if options.schedule_scale is None else options.schedule_scale
     if not scale > 0:
         raise ValueError(f"--schedule-scale must be > 0; got {scale:g}.")

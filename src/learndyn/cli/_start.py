@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 from learndyn.datasets import read_state
 from learndyn.states import Overlaps, Weights, init_weights
@@ -19,11 +21,12 @@ _IN_FILE = ("init", "init_scale", "teacher_scale", "v", "v_teacher", "b", "b_tea
 
 
 def initial_state(
-    options: Any, key: jax.Array, input_size: int | None
+    options: Any, key: jax.Array, input_size: int | None, *, spherical: bool = False
 ) -> tuple[Weights | Overlaps, int]:
     """The start and the input dimension.
 
-    input_size: that of the inputs where they decide it.
+    input_size: that of the inputs where they decide it. spherical: whether the student's random
+    weights are brought to |w_i| = sqrt n.
     """
     n = input_size if options.n is None else options.n
     if options.init_file is not None:
@@ -54,7 +57,12 @@ def initial_state(
         b=0.0 if biased and options.b is None else options.b,
         b_teacher=0.0 if biased and options.b_teacher is None else options.b_teacher,
     )
-    return weights, n
+    return (_on_sphere(weights) if spherical else weights), n
+
+
+def _on_sphere(weights: Weights) -> Weights:
+    norms = jnp.sqrt(jnp.mean(weights.w**2, axis=1, keepdims=True))
+    return eqx.tree_at(lambda weights: weights.w, weights, weights.w / norms)
 
 
 def _read(options: Any) -> Weights | Overlaps:

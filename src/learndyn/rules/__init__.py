@@ -40,5 +40,5 @@ OWN = (
 )
 """The library's rules that call no function of the user's: they read all fields alike."""
 
-NAMED = {rule.name: rule for rule in (SGD, FeedbackAlignment)}
+NAMED = {rule.name: rule for rule in (*OWN, Clipped)}
 """The rules that the command line knows, by name."""

@@ -54,6 +54,7 @@ class Clipped(AbstractRule):
     per: str = eqx.field(static=True)
 
     name: ClassVar[str] = "clipped"
+    own_options: ClassVar[tuple[str, ...]] = ("limit", "per")
 
     def __init__(
         self,

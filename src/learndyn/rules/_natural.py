@@ -61,6 +61,7 @@ class NaturalGradient(AbstractRule):
     damping: Float[Array, "..."]
 
     name: ClassVar[str] = "natural-gradient"
+    own_options: ClassVar[tuple[str, ...]] = ("damping",)
     needs_overlaps: ClassVar[bool] = True
     moves_along_weights: ClassVar[bool] = True
 

@@ -20,8 +20,9 @@ class NodePerturbation(AbstractRule):
         F_i = (xi_i / scale) (loss(lambda + scale xi) - loss(lambda)),
 
     with new numbers xi_i for each sample; as scale -> 0, F_i = xi_i sum_j xi_j dloss/dlambda_j.
-    The mean of F is then the gradient, and all closed forms survive. The second layer follows its
-    gradient, without perturbation.
+    The mean of F is then the gradient, and all closed forms survive. Where there are none, with
+    other losses than the squared one and at finite scale, averages are taken over nodes in k more
+    dimensions, those of xi. The second layer follows its gradient, without perturbation.
 
     Args:
         scale: >= 0, dimensionless. 0: the limit; of finite ones averages are taken over nodes.
@@ -48,6 +49,7 @@ class NodePerturbation(AbstractRule):
     law: str = eqx.field(static=True)
 
     name: ClassVar[str] = "node-perturbation"
+    own_options: ClassVar[tuple[str, ...]] = ("scale", "law")
     reads: ClassVar[tuple[str, ...]] = ("gradient", "signals", "student_output")
 
     def __init__(
@@ -79,6 +81,10 @@ class NodePerturbation(AbstractRule):
             some = jnp.where(self.scale > 0, self.scale, 1.0)
             slope = jnp.where(self.scale > 0, (change[0] - change[1]) / some, slope)
         return Modulation(xi * slope, dv)
+
+    @property
+    def is_unbiased(self) -> bool:
+        return self.scale is None
 
     def draws_of(self, k: int) -> int:
         return k

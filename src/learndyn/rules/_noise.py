@@ -48,7 +48,7 @@ class Dropout(AbstractRule):
     keep: Float[Array, "..."]
 
     name: ClassVar[str] = "dropout"
-    own_options: ClassVar[tuple[str, ...]] = ()
+    own_options: ClassVar[tuple[str, ...]] = ("keep",)
 
     def __init__(self, keep: RealLike, lr: RealLike | Schedule = None, **keywords: Any):
         super().__init__(lr, **keywords)
@@ -127,6 +127,7 @@ class InputNoise(AbstractRule):
     std: Float[Array, "..."]
 
     name: ClassVar[str] = "input-noise"
+    own_options: ClassVar[tuple[str, ...]] = ("std",)
     propagates_error: ClassVar[bool] = True
 
     def __init__(self, std: RealLike, lr: RealLike | Schedule = None, **keywords: Any):

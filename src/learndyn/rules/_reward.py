@@ -50,6 +50,7 @@ class RewardPerceptron(AbstractRule):
 
     is_episode: ClassVar[bool] = True
     name: ClassVar[str] = "reward-perceptron"
+    own_options: ClassVar[tuple[str, ...]] = ("episode", "reward", "penalty")
     reads: ClassVar[tuple[str, ...]] = ("signals", "student_output")
 
     def __init__(

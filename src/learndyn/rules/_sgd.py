@@ -44,6 +44,7 @@ class SGD(AbstractRule):
 
     name: ClassVar[str] = "sgd"
     is_gradient: ClassVar[bool] = True
+    is_unbiased: ClassVar[bool] = True
     propagates_error: ClassVar[bool] = True
 
     def __init__(

@@ -204,7 +204,9 @@ class AbstractRule(Readable):
       form alone can follow.
     - `is_gradient`: the modulation is the gradient of the loss, as closed forms of the literature
       have it.
-    - `name`, `own_options`: what the command line calls it and its own arguments.
+    - `is_unbiased`: the mean of the modulation over the rule's own draws is that gradient.
+    - `name`, `own_options`: what the command line calls it and its own arguments, which are
+      options of the same names; those without a default have to be given.
 
     The rates, decay, batches and momentum are those of `SGD`, whose docstring explains them.
 
@@ -241,6 +243,7 @@ class AbstractRule(Readable):
     name: ClassVar[str | None] = None
     own_options: ClassVar[tuple[str, ...]] = ()
     is_gradient: ClassVar[bool] = False
+    is_unbiased: ClassVar[bool] = False
     propagates_error: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("gradient", "signals")
     moves_along_weights: ClassVar[bool] = False
@@ -420,12 +423,18 @@ class AbstractRule(Readable):
         return jax.tree.map(lambda rate: rate * slow, rates), 1.0 - slow
 
 
-def require_gradient(problem: Problem, rule: AbstractRule, function: str) -> None:
+def require_gradient(
+    problem: Problem, rule: AbstractRule, function: str, *, in_the_mean: bool = False
+) -> None:
     """Raises: ValueError for a rule, or a subclass of Problem, that does not follow the gradient
-    of the loss, of which `function` alone knows the closed form."""
-    if not rule.is_gradient or problem.overrides(*rule.reads, "label"):
+    of the loss, of which `function` alone knows the closed form.
+
+    in_the_mean: rules that follow it in the mean over their own draws will do.
+    """
+    follows = rule.is_unbiased if in_the_mean else rule.is_gradient
+    if not follows or problem.overrides(*rule.reads, "label"):
         own = f"the rule {type(rule).__name__}"
-        if rule.is_gradient:
+        if follows:
             own = f"{type(problem).__name__}, a problem with its own gradient or label"
         raise ValueError(
             f"{function}: this is a formula for gradient descent on the loss; got {own}. Use "

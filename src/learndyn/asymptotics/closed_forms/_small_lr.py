@@ -21,7 +21,7 @@ from learndyn.problems import (
     piecewise_linear,
     regularity,
 )
-from learndyn.rules import AbstractRule, require_gradient
+from learndyn.rules import AbstractRule, FieldAverages, require_gradient
 from learndyn.states import Overlaps
 
 _ORDER = 96
@@ -41,12 +41,15 @@ def eg_zero_error_small_lr(
 ) -> Float[Array, ""]:
     """Final eg near a state whose error is zero without noise, at small learning rate.
 
-    Equation: lr noise**2 / 4 sum_i v_i**2 <g'(lambda_i)**2>, lr the effective one, lr / (B (1 -
-    beta)). erf: lr noise**2 / (2 pi) sum_i v_i**2 / sqrt(1 + 2 Q_ii), which is Eq. (11) at the
-    specialised and Eq. (15) at the denoising state of Goldt et al. (2020); relu: lr noise**2 / 8
-    sum_i v_i**2; linear: lr noise**2 / 4 sum_i v_i**2. Piecewise linear activations and biases:
-    exactly, too. Others: <g'**2> by 96 Gauss-Hermite nodes, or as many Gauss-Legendre nodes between
-    any two places where g' or g'' jumps.
+    Equation: 1/4 sum_i lr_i <F_i**2> for rules whose mean is the gradient: their noise drives the
+    weights, and the curvature that brings them back is the one that eg counts. For SGD that is
+    lr noise**2 / 4 sum_i v_i**2 <g'(lambda_i)**2>, lr the effective one, lr / (B (1 - beta)); node
+    perturbation multiplies it by k + 2 (normal) or k (signs). For SGD and erf units that is lr
+    noise**2 / (2 pi) sum_i v_i**2 / sqrt(1 + 2 Q_ii), which is Eq. (11) at the specialised and Eq.
+    (15) at the denoising state of Goldt et al. (2020); relu: lr noise**2 / 8 sum_i v_i**2; linear:
+    lr noise**2 / 4 sum_i v_i**2. Piecewise linear activations and biases: exactly, too. Others:
+    <g'**2> by 96 Gauss-Hermite nodes, or as many Gauss-Legendre nodes between any two places where
+    g' or g'' jumps.
 
     Range: squared loss, no weight decay, lr small against the critical rate.
 
@@ -55,16 +58,17 @@ def eg_zero_error_small_lr(
 
     Args:
         problem: its noise is that of the labels; its loss is squared.
-        rule: its effective learning rate is lr / (B (1 - beta)).
+        rule: SGD, or `NodePerturbation` of scale 0; its effective learning rate is lr / (B (1 -
+            beta)), a number or one for each unit (k,), where units with 0 stay where they are.
         state: its Q and v; the formula holds at every zero-error state, also those a random start
             reaches. A trained second layer or biases change nothing at this order.
 
     Raises:
-        ValueError: for a schedule, a batch of states, another loss, weight decay, and, in this
-            order, a concrete state whose own eg is not small: above 1 % of the mean square of the
-            teacher's output (a symmetric plateau has 1.8 % or more) plus twice the value returned,
-            as states that runs with noise have reached fluctuate by so much. A traced state is not
-            checked.
+        ValueError: for a rule whose mean is not the gradient, a schedule, rates of another shape, a
+            batch of states, another loss, weight decay, and, in this order, a concrete state whose
+            own eg is not small: above 1 % of the mean square of the teacher's
+            output (a symmetric plateau has 1.8 % or more) plus twice the value returned, as states
+            that runs with noise have reached fluctuate by so much. A traced state is not checked.
 
     Source:
         Derived here; Eqs. (11), (13) and (15) of Goldt et al. (2020) are special cases.
@@ -75,7 +79,7 @@ def eg_zero_error_small_lr(
         >>> round(1e6 * float(eg), 4)  # as eg_specialised_small_lr(2, 0, 0.01, noise=0.1)
         18.3776
     """
-    require_gradient(problem, rule, "eg_zero_error_small_lr")
+    require_gradient(problem, rule, "eg_zero_error_small_lr", in_the_mean=True)
     if callable(rule.lr):
         raise ValueError("eg_zero_error_small_lr needs a number for lr; got a schedule.")
     require_unbatched([("Q", state.Q, 2)], "eg_zero_error_small_lr")
@@ -87,11 +91,32 @@ def eg_zero_error_small_lr(
             f"zero error; got {rule.weight_decay}. Use fixed_point."
         )
     rate = rule.effective_rates(0.0).w / rule.batch_size
-    steepness = _squared_slope(problem.student, jnp.diagonal(state.Q), state.b)
-    eg = rate * problem.noise**2 / 4 * jnp.sum(state.v**2 * steepness)
+    if jnp.shape(rate) not in ((), (state.k,)):
+        raise ValueError(
+            "eg_zero_error_small_lr needs one lr, or one for each of the "
+            f"{state.k} student units; got shape {jnp.shape(rate)}. For a batch use jax.vmap."
+        )
+    # Lyapunov: H S + S H = lr <F F^T> with eg = tr(H S) / 2, so that the trace alone counts.
+    squares = _squares_at_unit_noise(problem, rule, state)
+    fastest = jnp.max(rate)
+    shares = jnp.where(fastest > 0, rate / jnp.where(fastest > 0, fastest, 1.0), 1.0)
+    eg = fastest * problem.noise**2 / 4 * jnp.sum(shares * squares)
     if is_concrete(problem, state, eg):
         _require_small_error(problem, state, eg)
     return eg
+
+
+def _squares_at_unit_noise(
+    problem: Problem, rule: AbstractRule, state: Overlaps
+) -> Float[Array, " k"]:
+    """<F_i**2> where the error is label noise of variance 1 alone."""
+    k = state.k
+    steepness = _squared_slope(problem.student, jnp.diagonal(state.Q), state.b)
+    still = jnp.zeros(k)
+    signal = FieldAverages(jnp.zeros((k, k + state.m)), jnp.diag(steepness), still, still)
+    found = rule.closed_form(signal, state.layers)
+    assert found is not None, "rules that are unbiased have one"
+    return jnp.diagonal(found.Phi)
 
 
 def _require_small_error(problem: Problem, state: Overlaps, reached: Array) -> None:

@@ -262,9 +262,11 @@ def _start(
     on_weights = level is not None and level.weights
     inputs = inputs_from(getattr(options, "experiment", None))
     size = getattr(getattr(inputs, "base", inputs), "n", None)
-    state, n = initial_state(options.start, jax.random.fold_in(key, 0), size)
+    spherical = options.rule.spherical
+    state, n = initial_state(options.start, jax.random.fold_in(key, 0), size, spherical=spherical)
     own = {name: getattr(options.start, name) for name in _OF_START} | {"n": n}
-    make = functools.partial(drawn, options=options.start, on_weights=on_weights, **own)
+    own |= {"on_weights": on_weights, "spherical": spherical}
+    make = functools.partial(drawn, options=options.start, **own)
     if options.start.init_file is not None:
         if fresh or swept.intersection(_OF_START[1:]):
             raise ValueError("init_file is one start: neither fresh nor sizes go with it.")
@@ -280,6 +282,7 @@ def drawn(
     *,
     options: Any,
     on_weights: bool,
+    spherical: bool,
     n: int,
     k: int | None,
     m: int | None,
@@ -290,7 +293,7 @@ def drawn(
     """The random start of these options; those that are named here may be swept."""
     own = {"n": n, "k": k, "m": m, "init": init, "init_scale": init_scale}
     changed = replace(options, teacher_scale=teacher_scale, **own)
-    state, _ = initial_state(changed, start_key, None)
+    state, _ = initial_state(changed, start_key, None, spherical=spherical)
     return state if on_weights or isinstance(state, Overlaps) else overlaps(state)
 
 
