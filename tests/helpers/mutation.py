@@ -6,6 +6,7 @@ kept at once, so a session that was stopped goes on where it was.
 """
 
 import argparse
+import functools
 import os
 import shlex
 import shutil
@@ -51,7 +52,8 @@ def main() -> None:
     path = BUILT / f"seed-{options.seed}-of-{options.mutants}.sqlite"
     with use_db(path, WorkDB.Mode.create) as session:
         if not session.num_work_items:
-            session.add_work_items(sample(options.mutants, options.seed))
+            some = None if options.tests == ["tests"] else reached
+            session.add_work_items(sample(options.mutants, options.seed, some))
         for item in sorted(session.pending_work_items, key=_place):
             session.set_result(item.job_id, attempt(item, reached))
         report(session)
@@ -95,19 +97,32 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(BUILT / "tree" / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def sample(size: int, seed: int) -> list[WorkItem]:
-    """As many mutants of each room, at random places; fewer where a room has not so many."""
+def sample(size: int, seed: int, reached: CoverageData | None) -> list[WorkItem]:
+    """As many mutants of each room, at random places; fewer where a room has not so many.
+
+    reached: of some tests alone, which then decide on what they reach; None: all lines count.
+    """
     rng = np.random.default_rng(seed)
     chosen = []
     for room in ROOMS:
-        everything = BUILT / f"all-{room}.sqlite"
-        everything.unlink(missing_ok=True)
-        with use_db(everything, WorkDB.Mode.create) as session:
-            init(sorted(Path(f"src/learndyn/{room}").rglob("*.py")), session, {})
-            items = sorted(session.work_items, key=_place)
-        items = [x for x in items if not any(part in _place(x)[1] for part in LEFT_OUT)]
-        chosen += [items[i] for i in rng.choice(len(items), size // len(ROOMS), replace=False)]
+        items = [x for x in mutants_of(room) if reached is None or tests_of(x, reached)]
+        count = min(size // len(ROOMS), len(items))
+        chosen += [items[i] for i in rng.choice(len(items), count, replace=False)] if items else []
     return chosen
+
+
+def mutants_of(room: str) -> list[WorkItem]:
+    """All of them, found once: that takes minutes."""
+    path = BUILT / f"all-{room}.sqlite"
+    if not path.exists():
+        part = path.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        with use_db(part, WorkDB.Mode.create) as session:
+            init(sorted(Path(f"src/learndyn/{room}").rglob("*.py")), session, {})
+        part.rename(path)
+    with use_db(path, WorkDB.Mode.open) as session:
+        items = sorted(session.work_items, key=_place)
+    return [x for x in items if not any(part in _place(x)[1] for part in LEFT_OUT)]
 
 
 def _place(item: WorkItem) -> tuple[str, str, int]:
@@ -118,7 +133,7 @@ def _place(item: WorkItem) -> tuple[str, str, int]:
 def attempt(item: WorkItem, reached: CoverageData) -> WorkResult:
     """Run the tests that reach the mutant's line; without any, it survives."""
     (mutation,) = item.mutations
-    tests = tests_of(mutation.module_path, mutation.start_pos[0], reached)
+    tests = tests_of(item, reached)
     if tests:
         listed = BUILT / "tests.txt"
         listed.write_text("\n".join(tests))
@@ -132,14 +147,23 @@ def attempt(item: WorkItem, reached: CoverageData) -> WorkResult:
     return result
 
 
-def tests_of(module: Path, line: int, reached: CoverageData) -> list[str]:
-    """Names of the tests that reach a line. A line that runs at the import is that of all tests of
-    its module."""
-    by_line = reached.contexts_by_lineno(str(Path.cwd() / module))
-    found = set(by_line.get(line, [])) - {""}
+def tests_of(item: WorkItem, reached: CoverageData) -> list[str]:
+    """Names of the tests that reach a mutant's line, or the line where its statement begins. What
+    runs at the import is that of all tests of its module."""
+    (mutation,) = item.mutations
+    by_line = _by_line(reached, str(Path.cwd() / mutation.module_path))
+    line = mutation.start_pos[0]
+    before = max((one for one in by_line if one <= line), default=line)
+    found = set(by_line.get(before, [])) - {""}
     if not found and line in by_line:
         found = {name for names in by_line.values() for name in names} - {""}
     return sorted({name.rpartition("|")[0] for name in found})[:MOST_TESTS]
+
+
+@functools.cache
+def _by_line(reached: CoverageData, path: str) -> dict[int, list[str]]:
+    """Names of tests by line."""
+    return reached.contexts_by_lineno(path)
 
 
 def report(session: WorkDB) -> None:
