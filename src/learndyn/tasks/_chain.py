@@ -35,8 +35,8 @@ class TaskSetting(eqx.Module):
     """What stays the same. settings: of each task alone. heads: which one each task has."""
 
     settings: tuple[ChainSetting, ...]
-    ends: Float[Array, "phases #lanes"]
-    shares: Float[Array, "phases tasks #lanes"]
+    ends: Float[Array, "phases *#lanes"]
+    shares: Float[Array, "phases tasks *#lanes"]
     chooses: UInt32[Array, "2 lanes"]
     heads: tuple[int, ...] = eqx.field(static=True)
 

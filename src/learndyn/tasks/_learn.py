@@ -19,7 +19,7 @@ from learndyn.states import (
     require_arguments,
 )
 from learndyn.tasks import _chain, _ode, _sgd
-from learndyn.tasks._rows import Asked, of_task
+from learndyn.tasks._rows import Asked
 from learndyn.tasks._types import Drift, Task, schedule_of
 
 _LEVELS = ("ode", "chain", "sgd")
@@ -60,8 +60,8 @@ def learn(
             the chain, `key` of SGD.
 
     Returns:
-        A `Trajectory` with `eg_tasks` (times, tasks) and `heads` (times, heads, k). `v` and `eg` are
-        those of the task that is learned next; where several are interleaved v is NaN and eg the
+        A `Trajectory` with `eg_tasks` (times, tasks) and `heads` (times, heads, k). `v` and `eg`
+        are those of the task that is learned next; where several are interleaved v is NaN, eg the
         mean weighted with their shares.
 
     Raises:
@@ -86,7 +86,7 @@ def learn(
     require_arguments("learn", rule=rule, start=start, ts=ts)
     if rule.momentum is not None:
         raise ValueError(
-            f"learn: tasks that change have no momentum; got momentum={rule.momentum}. Leave it out."
+            f"learn: tasks have no momentum; got momentum={rule.momentum}. Leave it out."
         )
     if level == "sgd" and not isinstance(start, Weights):
         raise ValueError(
