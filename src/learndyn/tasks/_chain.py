@@ -107,7 +107,8 @@ def _simulate(asked: Asked, n: Float[Array, ""], key: Key[Array, ""]) -> Traject
         arrays, state, keys, steps = tree
         keys = jnp.broadcast_to(keys, (lane_count(tree),))
         chooses = lane_seeds(jax.vmap(lambda key: jax.random.fold_in(key, _TASK))(keys))
-        setting = TaskSetting(*eqx.combine(arrays, static), chooses, heads)
+        settings, ends, shares = eqx.combine(arrays, static)
+        setting = TaskSetting(settings, ends, shares, chooses, heads)
         ways = {"draw": _draw_block, "advance": _step, "measure": _measured}
         return run_chain(setting, state, lane_seeds(keys), steps, **ways)
 

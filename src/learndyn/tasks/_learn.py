@@ -31,14 +31,14 @@ rounding."""
 
 def learn(
     level: str,
-    tasks: Sequence[Task],
+    tasks: Sequence[Task] | Any,
     rule: RuleLike,
     start: StateLike,
     ts: RealLike,
     heads: RealLike | None = None,
-    schedule: Sequence[tuple[Any, Any]] | None = None,
+    schedule: Sequence[tuple[Any, Any]] | Any = None,
     *,
-    drift: Drift | None = None,
+    drift: Drift | Any = None,
     **keywords: Any,
 ) -> Trajectory:
     """Several tasks, learned in turn, interleaved, or the one and then the other.

@@ -1,5 +1,6 @@
 """SGD on weights that learns several tasks: at every step one of them."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -39,7 +40,7 @@ class TaskStream(AbstractStream):
         return tuple(stream.batch(own, position) for stream, own in pairs)
 
 
-def simulate(asked: Asked, weights: Weights, key: Any) -> Trajectory:
+def simulate(asked: Asked, weights: Weights | Any, key: Any) -> Trajectory:
     """SGD on weights with white Gaussian inputs."""
     key = as_key(key)
     for task in asked.tasks:
@@ -77,7 +78,11 @@ def _simulate(asked: Asked, weights: Weights, key: PRNGKeyArray) -> Trajectory:
     stopped, result = ending(carry.rows, valid)
     alpha = jnp.where(countable, steps / n, ts)
     found = (asked, carry.rows, stopped, result)
-    return trajectory(*found, level="sgd", alpha=alpha, n=jnp.asarray(n), key=key)
+    done = trajectory(*found, level="sgd", alpha=alpha, n=jnp.asarray(n), key=key)
+    # As all that a failed run leaves, its last state is NaN.
+    end = jax.tree.map(lambda x: jnp.where(stopped[-1], jnp.nan, x), carry.state.parameters)
+    moved = (end.w, weights.w_teacher, end.v[0], weights.v_teacher)
+    return dataclasses.replace(done, weights=Weights(*moved, end.b, weights.b_teacher))
 
 
 def _way(asked: Asked, number: int, teacher: Float[Array, "m n"], alpha: Array) -> Any:
