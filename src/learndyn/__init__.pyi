@@ -71,4 +71,7 @@ from .states import weights_from_overlaps as weights_from_overlaps
 from .sweeps import Interrupted as Interrupted
 from .sweeps import open_sweep as open_sweep
 from .sweeps import sweep as sweep
+from .tasks import Drift as Drift
+from .tasks import Task as Task
+from .tasks import learn as learn
 from .testing import compare as compare

@@ -65,6 +65,7 @@ def continue_run(
         (True, True)
     """
     given = _stopped(run)
+    _require_one_task(run)
     ts = checked_times(ts)
     level = _level(given)
     _require_start(given, ts)
@@ -113,6 +114,17 @@ def _stopped(run: Any) -> _Stopped:
             "level starts anew."
         )
     return _of_dataset(run)
+
+
+def _require_one_task(run: Any) -> None:
+    """Raises: ValueError for a run of several tasks, of which a run keeps no schedule."""
+    several = run.heads is not None if isinstance(run, Trajectory) else "eg_tasks" in run
+    if several:
+        raise ValueError(
+            "a run of ld.learn does not keep its tasks and their schedule; it goes on by "
+            "ld.learn(level, tasks, rule, run.at(-1), ts, run.heads[-1], schedule), at level 'sgd' "
+            "from run.weights."
+        )
 
 
 def _of_trajectory(run: Trajectory) -> _Stopped:

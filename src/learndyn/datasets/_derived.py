@@ -196,6 +196,81 @@ class Derived:
         parts = zip(found, names, texts, strict=True)
         return xr.Dataset({name: _named(x, name, text) for x, name, text in parts})
 
+    def forgetting(self, since: float) -> "xarray.DataArray":
+        """How much larger the error of each task is than at an earlier time, as a rule that at
+        which the next task began.
+
+        Args:
+            since: a saved time, in units of alpha.
+
+        Returns:
+            (…, alpha, task) at the saved times from `since` on; negative where a task is still
+            learned, or replayed.
+
+        Raises:
+            ValueError: for a dataset that is not of `ld.learn`, or a time that was not saved.
+
+        Example:
+            >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1, 0.1]], T=[[1.0, 0.5], [0.5, 1.0]])
+            >>> tasks = [ld.Task(ld.Problem(), [1.0, 0.0], until=5.0)]
+            >>> tasks.append(ld.Task(ld.Problem(), [0.0, 1.0]))
+            >>> run = ld.learn("ode", tasks, ld.SGD(lr=0.5), start, [0.0, 5.0, 10.0])
+            >>> forgotten = ld.to_dataset(run).learndyn.forgetting(since=5.0)
+            >>> bool(forgotten.sel(alpha=10.0).isel(task=0) > 0)
+            True
+        """
+        errors = self._errors_of_tasks("forgetting", since)
+        found = errors.sel(alpha=slice(since, None)) - errors.sel(alpha=since, drop=True)
+        return _named(found, "forgetting", f"error of each task beyond that at alpha = {since:g}")
+
+    def transfer(self, scratch: "xarray.Dataset", since: float) -> "xarray.DataArray":
+        """How much smaller the error of each task is than that of a student that begins with it.
+
+        Args:
+            scratch: the dataset of a run that learns the task from the same start at alpha = 0.
+            since: the saved time at which this run began with the task, in units of alpha.
+
+        Returns:
+            (…, alpha, task) over the times from `since` on: the error of `scratch` at
+            alpha - since, interpolated linearly between its times, less the error here. Positive
+            where what was learned before helps.
+
+        Raises:
+            ValueError: for datasets that are not of `ld.learn`, or a time that was not saved.
+
+        Example:
+            >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1, 0.1]], T=[[1.0, 0.9], [0.9, 1.0]])
+            >>> first = ld.Task(ld.Problem(), [1.0, 0.0], until=5.0)
+            >>> second = ld.Task(ld.Problem(), [0.0, 1.0])
+            >>> given = (ld.SGD(lr=0.5), start)
+            >>> after = ld.learn("ode", [first, second], *given, [0.0, 5.0, 6.0])
+            >>> alone = ld.learn("ode", [second, first], *given, [0.0, 1.0], schedule=[
+            ...     (np.inf, (1, 0))])
+            >>> found = ld.to_dataset(after).learndyn.transfer(
+            ...     ld.to_dataset(alone).isel(task=[1, 0]), since=5.0)
+            >>> bool(found.sel(alpha=6.0).isel(task=1) > 0)
+            True
+        """
+        errors = self._errors_of_tasks("transfer", since).sel(alpha=slice(since, None))
+        alone = Derived(scratch)._errors_of_tasks("transfer")
+        found = alone.interp(alpha=errors["alpha"] - since).assign_coords(alpha=errors["alpha"])
+        return _named(found - errors, "transfer", "error from scratch less the error of each task")
+
+    def _errors_of_tasks(self, asked: str, since: float | None = None) -> "xarray.DataArray":
+        """Raises: ValueError where there are none, or none at the time `since`."""
+        if "eg_tasks" not in self._dataset:
+            raise ValueError(
+                f"{asked} needs the error of every task, eg_tasks, which the dataset of a run of "
+                f"ld.learn has; got {list(self._dataset.data_vars)}."
+            )
+        times = self._dataset["alpha"].values
+        if since is not None and since not in times:
+            raise ValueError(
+                f"{asked}: since must be a saved time; got {since!r}, and times from {times[0]:g} "
+                f"to {times[-1]:g}. Save it: add it to ts."
+            )
+        return self._dataset["eg_tasks"]
+
     @functools.cached_property
     def _cosines(self) -> "xarray.DataArray":
         self._require("Q", "R", "T")

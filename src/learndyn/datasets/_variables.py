@@ -30,6 +30,8 @@ SCHEMA: dict[str, tuple[tuple[str, ...], str]] = {
     "b": (("alpha", "student"), "biases of the student"),
     "b_teacher": (("teacher",), "biases of the teacher"),
     "eg": (("alpha",), "generalisation error"),
+    "eg_tasks": (("alpha", "task"), "generalisation error of each task"),
+    "heads": (("alpha", "head", "student"), "second layers of the student, one for each head"),
     "result": ((), "why the run stopped"),
 }
 """Dimensions and long name of every variable with a fixed meaning. All are dimensionless."""
@@ -160,6 +162,8 @@ def _labelled(name: str, value: Any, times: int, batch: int) -> Labelled:
     known = {**SCHEMA, **_OTHER_NAMES}.get(name)
     if known is not None and len(known[0]) == ndim:
         return Labelled(known[0], array)
+    if name == "T" and ndim == len(_TT) + 1:  # of teachers that drift
+        return Labelled(("alpha", *_TT), array)
     starts_with_time = ndim > 0 and array.shape[batch] == times
     dims = ("alpha",) if starts_with_time else ()
     return Labelled(dims + tuple(f"{name}_{i}" for i in range(len(dims), ndim)), array)

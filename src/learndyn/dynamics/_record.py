@@ -124,9 +124,10 @@ def record_groups(
     )
 
 
-def ending(rows: Rows, valid: Bool[Array, ""]) -> tuple[Bool[Array, " times"], Array]:
+def ending(rows: Rows | Any, valid: Bool[Array, ""]) -> tuple[Bool[Array, " times"], Array]:
     """Which rows of a simulation come after it left every bound, and the result code.
 
+    rows: any tuple of arrays with the times first.
     A row counts where everything is finite and no squared norm per dimension is too large.
     """
     leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(rows)]

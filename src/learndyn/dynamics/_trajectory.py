@@ -89,6 +89,9 @@ class Trajectory(AbstractOutcome):
             (groups, m, m), where the start has groups of directions, `GroupedOverlaps`, of which Q,
             R and T are then the sums; else None.
         spectrum, T_unseen: those of such a start; else None.
+        eg_tasks, heads: (times, tasks) and (times, heads, k), the error of every task and the
+            second layers of `ld.learn`; else None. Its v_teacher is the start's, which no task
+            uses, and `at` gives the first head as v. Where teachers drift, T is (times, m, m).
         level: "ode", "chain", "sgd", "langevin" or "".
         n: input dimension, None where it is infinite.
         ts: (times,) the requested times.
@@ -110,7 +113,7 @@ class Trajectory(AbstractOutcome):
     alpha: Float[Array, "*batch times"]
     Q: Float[Array, "*batch times k k"]
     R: Float[Array, "*batch times k m"]
-    T: Float[Array, "*batch m m"]
+    T: Float[Array, "*batch_or_times m m"]
     v: Float[Array, "*batch times k"]
     v_teacher: Float[Array, "*batch m"]
     b: Float[Array, "*batch times k"] | None
@@ -126,6 +129,8 @@ class Trajectory(AbstractOutcome):
     T_groups: Float[Array, "*batch groups m m"] | None = None
     spectrum: Spectrum | None = None
     T_unseen: Float[Array, "*batch m m"] | None = None
+    eg_tasks: Float[Array, "*batch times tasks"] | None = None
+    heads: Float[Array, "*batch times heads k"] | None = None
     level: str = eqx.field(static=True, default="")
     n: Array | None = None
     ts: Float[Array, "*batch times"] | None = None
@@ -251,8 +256,9 @@ class Trajectory(AbstractOutcome):
         return Overlaps(
             self.Q[..., index, :, :],
             self.R[..., index, :, :],
-            self.T,
-            self.v[..., index, :],
+            # Teachers that drift have overlaps at every time.
+            self.T[..., index, :, :] if self.T.ndim > self.alpha.ndim + 1 else self.T,
+            self.v[..., index, :] if self.heads is None else self.heads[..., index, 0, :],
             self.v_teacher,
             b,
             self.b_teacher,

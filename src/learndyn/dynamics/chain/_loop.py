@@ -1,6 +1,7 @@
 """The loop of the overlap chain over blocks of steps, saved times and steps."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,7 +13,6 @@ from learndyn.dynamics.chain._lanes import folded, unfolded, wide
 from learndyn.dynamics.chain._step import (
     ChainSetting,
     ChainState,
-    Draw,
     chain_step,
     overlaps_of,
 )
@@ -31,40 +31,46 @@ class Row(NamedTuple):
 class _Carry(NamedTuple):
     step: Int[Array, ""]
     saved: Int[Array, " #lanes"]
-    state: ChainState
-    rows: Row
+    state: Any
+    rows: Any
 
 
 def run_chain(
-    setting: ChainSetting,
-    state: ChainState,
+    setting: ChainSetting | Any,
+    state: ChainState | Any,
     seeds: UInt32[Array, "2 lanes"],
     save_steps: Int[Array, " times #lanes"],
-) -> Row:
+    *,
+    draw: Callable[..., Any] = draw_block,
+    advance: Callable[..., Any] = chain_step,
+    measure: Callable[..., Any] | None = None,
+) -> Any:
     """The rows at save_steps, not decreasing, the first of which is the step of `state`.
 
     The frames in `setting` and `state` have an axis of groups in front of that of lanes.
     All lanes share one clock, from the earliest first step to the latest last one. A lane
-    waits until its first step, and goes on unseen after its last.
+    waits until its first step, and goes on unseen after its last. draw, advance, measure: what a
+    block draws, what a step does and what is saved, for settings and states of another kind.
     """
+    measured = _measured if measure is None else measure
     k, m = state.k, setting.teacher.shape[0]
     size = steps_per_block(setting.rule, m + len(state.columns), k, setting.groups)
     lanes = seeds.shape[1]
     state = jax.tree.map(lambda x: jnp.broadcast_to(x, (*x.shape[:-1], lanes)), state)
     setting, state = side_by_side(setting, state, lanes)
 
-    def advance(first: Array, last: Array, draws: Draw, state: ChainState) -> ChainState:
-        def one(t: Array, state: ChainState) -> ChainState:
-            draw = jax.tree.map(lambda x: x[t % size], draws)
-            return chain_step(setting, state, draw, t)
+    def between(first: Array, last: Array, draws: Any, state: Any) -> Any:
+        def one(t: Array, state: Any) -> Any:
+            drawn = jax.tree.map(lambda x: x[t % size], draws)
+            return advance(setting, state, drawn, t)
 
         return jax.lax.fori_loop(first, last, one, state)
 
-    def event(carry: _Carry, draws: Draw, end: Array) -> _Carry:
+    def event(carry: _Carry, draws: Any, end: Array) -> _Carry:
         target = _target(save_steps, carry.saved)
         # On to the next row that any lane saves, or to the end of the block
         step = jnp.minimum(jnp.min(target), end)
-        state = advance(carry.step, step, draws, carry.state)
+        state = between(carry.step, step, draws, carry.state)
         if save_steps.shape[-1] > 1:
             # A lane that starts later keeps its state until then.
             started = save_steps[0] <= carry.step
@@ -74,7 +80,7 @@ def run_chain(
         hit = target == step
         rows = jax.lax.cond(
             jnp.any(hit),
-            lambda: _with_row(carry.rows, _measured(setting, state), carry.saved, hit),
+            lambda: _with_row(carry.rows, measured(setting, state), carry.saved, hit),
             lambda: carry.rows,
         )
         return _Carry(step, carry.saved + hit, state, rows)
@@ -82,11 +88,11 @@ def run_chain(
     def block(carry: _Carry) -> _Carry:
         index = carry.step // size
         end = (index + 1) * size
-        draws = draw_block(setting, seeds, index, k=k, rows=len(state.columns))
+        draws = draw(setting, seeds, index, k=k, rows=len(state.columns))
         unfinished = lambda carry: (carry.step < end) & _unfinished(save_steps, carry)
         return jax.lax.while_loop(unfinished, lambda carry: event(carry, draws, end), carry)
 
-    blank = jax.eval_shape(lambda: _measured(setting, state))
+    blank = jax.eval_shape(lambda: measured(setting, state))
     rows = jax.tree.map(lambda x: jnp.full((len(save_steps), *x.shape), jnp.nan, x.dtype), blank)
     first = _Carry(jnp.min(save_steps[0]), jnp.zeros_like(save_steps[0]), state, rows)
     return jax.lax.while_loop(lambda carry: _unfinished(save_steps, carry), block, first).rows
@@ -121,11 +127,11 @@ def _unfinished(save_steps: Array, carry: _Carry) -> Array:
     return jnp.any(carry.saved < len(save_steps))
 
 
-def _with_row(rows: Row, row: Row, index: Array, hit: Array) -> Row:
+def _with_row(rows: Any, row: Any, index: Array, hit: Array) -> Any:
     if len(index) == 1:  # all lanes at once
         return jax.tree.map(lambda all_, one: all_.at[index[0]].set(one), rows, row)
     lane = jnp.arange(len(index))
-    where = jnp.where(hit, index, len(rows.v))  # beyond the end: dropped
+    where = jnp.where(hit, index, len(rows[0]))  # beyond the end: dropped
 
     def put(all_: Array, one: Array) -> Array:
         return all_.at[where, ..., lane].set(jnp.moveaxis(one, -1, 0), mode="drop")

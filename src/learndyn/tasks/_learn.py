@@ -1,0 +1,166 @@
+"""`learn`: several tasks at one level of description."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from learndyn._checks import as_float, brief, checked_times, is_concrete, require_x64
+from learndyn._types import RealLike
+from learndyn.averages import choose_averages, has_biases
+from learndyn.dynamics._trajectory import Trajectory
+from learndyn.states import (
+    RuleLike,
+    StateLike,
+    Weights,
+    as_overlaps,
+    require_arguments,
+)
+from learndyn.tasks import _chain, _ode, _sgd
+from learndyn.tasks._rows import Asked
+from learndyn.tasks._types import Drift, Task, schedule_of
+
+_LEVELS = ("ode", "chain", "sgd")
+
+_SINGULAR = 1e-12
+"""The smallest eigenvalue of T over its largest entry, below which two teachers are one to
+rounding."""
+
+
+def learn(
+    level: str,
+    tasks: Sequence[Task] | Any,
+    rule: RuleLike,
+    start: StateLike,
+    ts: RealLike,
+    heads: RealLike | None = None,
+    schedule: Sequence[tuple[Any, Any]] | Any = None,
+    *,
+    drift: Drift | Any = None,
+    **keywords: Any,
+) -> Trajectory:
+    """Several tasks, learned in turn, interleaved, or the one and then the other.
+
+    Args:
+        level: "ode" (n infinite), "chain" (overlaps at finite n) or "sgd" (weights).
+        tasks: the tasks; their v_teacher are over the teacher's units of the start, in which the
+            units of all tasks stand together, so that T holds the tasks' similarities.
+        rule: the learning rule of all tasks, without momentum.
+        start: the state at ts[0], whose v_teacher is not used; `Weights` for "sgd".
+        ts: (times,) increasing times alpha = steps / n, dimensionless.
+        heads: (heads, k) second layers at the start, one row for each head; None: start.v for all.
+        schedule: phases (until, shares): until alpha = until, the last one math.inf, each step is
+            one of task t with probability shares[t]. [(20.0, (1, 0)), (math.inf, (0.25, 0.75))]
+            learns the first task alone and then replays it in a quarter of the steps. None: made
+            from the tasks' `until` (in turn) or `share` (interleaved).
+        drift: of the teachers, at level "ode"; T is then (times, m, m).
+        keywords: of the level: `averages`, `rtol`, `atol`, `max_steps` of the ODE, `key` and `n` of
+            the chain, `key` of SGD.
+
+    Returns:
+        A `Trajectory` with `eg_tasks` (times, tasks) and `heads` (times, heads, k). `v` and `eg`
+        are those of the task that is learned next; where several are interleaved v is NaN, eg the
+        mean weighted with their shares.
+
+    Raises:
+        ValueError: for a task without a head, shares that do not sum to 1, times that do not
+            increase, teachers that drift from a singular T, momentum, and all that the level itself
+            refuses.
+
+    Source:
+        Lee, Goldt and Saxe (2021), arXiv 2107.04384, for two tasks in turn with squared loss.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1, 0.1]], T=[[1.0, 0.5], [0.5, 1.0]])
+        >>> first = ld.Task(ld.Problem(), v_teacher=[1.0, 0.0], until=5.0)
+        >>> second = ld.Task(ld.Problem(), v_teacher=[0.0, 1.0])
+        >>> run = ld.learn("ode", [first, second], ld.SGD(lr=0.5), start, [0.0, 5.0, 10.0])
+        >>> run.eg_tasks.shape, bool(run.eg_tasks[2, 0] > run.eg_tasks[1, 0])
+        ((3, 2), True)
+    """
+    if level not in _LEVELS:
+        raise ValueError(f"learn: level must be one of {', '.join(_LEVELS)}; got {brief(level)}.")
+    tasks = _checked_tasks(tasks)
+    require_arguments("learn", rule=rule, start=start, ts=ts)
+    if rule.momentum is not None:
+        raise ValueError(
+            f"learn: tasks have no momentum; got momentum={rule.momentum}. Leave it out."
+        )
+    if level == "sgd" and not isinstance(start, Weights):
+        raise ValueError(
+            f"learn: level 'sgd' starts from Weights; got {brief(start)}. Make them with "
+            "ld.weights_from_overlaps(key, overlaps, n)."
+        )
+    for task in tasks:
+        if task.v_teacher.shape != (start.m,):
+            raise ValueError(
+                f"learn: v_teacher of each task must have a number for each of the start's "
+                f"{start.m} teacher units, 0 on those of other tasks; got shape "
+                f"{task.v_teacher.shape}."
+            )
+    state, ts = as_overlaps(start), checked_times(ts)
+    require_x64("learn", rule, state)
+    layers = _checked_heads(tasks, state.v, heads)
+    ready = tuple(
+        choose_averages(
+            task.problem, state.k, state.m, biases=has_biases(state, rule),
+            averages=keywords.get("averages"),
+        )
+        for task in tasks
+    )  # fmt: skip
+    asked = Asked(tasks, rule, state, layers, schedule_of(tasks, schedule), ready, ts)
+    if drift is not None:
+        _require_drift(level, drift, state.T)
+    if level == "ode":
+        return _ode.solve(asked, drift, **keywords)
+    keywords.pop("averages", None)
+    if level == "chain":
+        return _chain.simulate(asked, **keywords)
+    return _sgd.simulate(asked, start, **keywords)
+
+
+def _checked_tasks(tasks: Any) -> tuple[Task, ...]:
+    tasks = (tasks,) if isinstance(tasks, Task) else tuple(tasks)
+    if not tasks or not all(isinstance(task, Task) for task in tasks):
+        raise ValueError(
+            f"learn: tasks must be a list of at least one ld.Task; got {brief(list(tasks))}."
+        )
+    return tasks
+
+
+def _checked_heads(tasks: tuple[Task, ...], v: Array, heads: Any) -> Float[Array, "heads k"]:
+    """Raises: ValueError for a task whose head is not there, or heads of another size."""
+    needed = 1 + max(task.head for task in tasks)
+    if heads is None:
+        return jnp.tile(v, (needed, 1))
+    heads = as_float(heads, "heads")
+    if heads.ndim != 2 or heads.shape[1] != len(v):
+        raise ValueError(
+            f"learn: heads must have shape (heads, {len(v)}), a row for each head; got shape "
+            f"{heads.shape}."
+        )
+    if len(heads) < needed:
+        raise ValueError(
+            f"learn: every task needs a head; got {len(heads)} heads, numbered from 0, and a task "
+            f"with head={needed - 1}. Give that many rows, or another number to the task."
+        )
+    return heads
+
+
+def _require_drift(level: str, drift: Drift, t: Array) -> None:
+    """Raises: ValueError for levels without drift, rates of another number, and a singular T."""
+    if level != "ode":
+        raise ValueError(f"learn: teachers drift at level 'ode' alone so far; got {level!r}.")
+    if drift.rate.ndim and drift.rate.shape != (len(t),):
+        raise ValueError(
+            f"learn: drift has one rate, or one for each of the {len(t)} teacher units; got shape "
+            f"{drift.rate.shape}."
+        )
+    if is_concrete(t) and np.linalg.eigvalsh(np.asarray(t))[0] <= _SINGULAR * np.max(np.abs(t)):
+        raise ValueError(
+            "learn: teachers that drift must be linearly independent at the start, as their own "
+            f"noise makes them at once; got a singular T = {np.asarray(t).tolist()}. Leave out the "
+            "units that repeat others."
+        )
