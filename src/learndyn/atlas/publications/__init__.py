@@ -2,18 +2,23 @@
 
 from learndyn.atlas.publications import (
     arnaboldi2023,
+    arnaboldi2023b,
     biehl1996,
     biehlschwarze1995,
     chizat2019,
+    engel2001,
     goldt2020,
     inoue2003,
     kunin2024,
     kunin2025,
     leen1999,
     li2020,
+    mignacco2025,
     onlinenote,
+    patel2025,
     pesme2023,
     primer2025,
+    refinetti2021,
     richert2021,
     rieglerbiehl1995,
     saadsolla1995pre,
@@ -23,6 +28,7 @@ from learndyn.atlas.publications import (
     simsek2023,
     straat2019,
     veiga2022,
+    werfel2005,
 )
 
 ALL = (
@@ -48,5 +54,11 @@ ALL = (
     kunin2024,
     kunin2025,
     chizat2019,
+    engel2001,
+    refinetti2021,
+    werfel2005,
+    mignacco2025,
+    patel2025,
+    arnaboldi2023b,
 )
 """All publications, in the order of the list."""
