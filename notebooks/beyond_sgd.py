@@ -86,8 +86,8 @@ for name, eg in clean.items():
     print(f"{name:>17}: error {eg[-1]:.5f} at the end, falling as alpha^{slope:.2f}")
 
 # %% [markdown]
-# Hebb's rule starts ahead, for it wastes no sample, and our own is the best in the middle. Late, the
-# laws decide. AdaTron falls as 1.5/α. Hebb's rule falls as α^(-1/2), rewards almost so. The
+# Hebb's rule starts ahead, for it wastes no sample, and our own is the best in the middle. Late,
+# the laws decide. AdaTron falls as 1.5/α. Hebb's rule falls as α^(-1/2), rewards almost so. The
 # perceptron falls as α^(-1/3) only, because its steps do not shrink as its errors do. Node
 # perturbation has the perceptron's mean step with three times the noise in it, and the same power.
 #
@@ -112,10 +112,10 @@ print(f"the perceptron rests at {noisy['perceptron'][-1]:.4f}; arccos(1 - 2p)/pi
 
 # %% [markdown]
 # The order is turned round. Hebb's rule averages over all samples and still goes to zero, and
-# rewards follow it. The perceptron rests at a cosine of 1 − 2p, at every learning rate: no loss is
-# smallest there. Node perturbation has the same mean step and the same state of rest; AdaTron is
-# hardly worse. Our soft rule takes a surprising label seriously, but not without limit, and stops at
-# half their error.
+# rewards follow it. The perceptron rests at a cosine of 1 − 2p, at every learning rate: no loss
+# is smallest there. Node perturbation has the same mean step and the same state of rest; AdaTron is
+# hardly worse. Our soft rule takes a surprising label seriously, but not without limit, and stops
+# at half their error.
 #
 # ## Is the theory of our own rule right?
 #
@@ -125,37 +125,45 @@ print(f"the perceptron rests at {noisy['perceptron'][-1]:.4f}; arccos(1 - 2p)/pi
 
 # %%
 own, n, times = six["soft (our own)"], 300, np.array([0.0, 1.0, 2.0, 4.0])
-keys = jax.random.split(jax.random.key(0), 64)
+keys = jax.random.split(jax.random.key(0), 32)
 weights = ld.weights_from_overlaps(keys[0], start, n)
 levels = {
     "SGD on weights": lambda key: ld.simulate_sgd(problem, own, weights, times, key=key),
     "overlap chain": lambda key: ld.simulate_chain(problem, own, start, times, n=n, key=key),
-    "Langevin": lambda key: ld.simulate_langevin(problem, own, start, times, n=n, key=key, dt=0.05),
+    "Langevin": lambda key: ld.simulate_langevin(problem, own, start, times, n=n, key=key, dt=0.1),
 }
-spread = ld.fluctuations(problem, own, start, times)
+spread = ld.fluctuations(problem, own, start, times, rtol=1e-4)
 single = spread.std.eg / np.sqrt(n)
-theory = ld.solve_ode(problem, own, start, times).eg
+predicted = ld.solve_ode(problem, own, start, times)
+theory = predicted.eg
+
+
+def tell(name, means, stds):
+    pairs = zip(means, stds, strict=True)
+    print(f"{name:>14}:", ", ".join(f"{mean:.4f} ± {std:.4f}" for mean, std in pairs))
+
 
 figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
 ax.plot(times, theory, "k-", label="ODE")
 ax.fill_between(times, theory - 2 * single, theory + 2 * single, color="k", alpha=0.15, lw=0)
-print(f"{'theory':>17}:", ", ".join(f"{m:.4f} ± {s:.4f}" for m, s in zip(theory, single)))
+tell("theory", theory, single)
 for shift, (name, level) in zip((-0.08, 0.0, 0.08), levels.items(), strict=True):
     eg = np.asarray(jax.vmap(level)(keys).eg)
-    print(f"{name:>17}:", ", ".join(f"{m:.4f} ± {s:.4f}" for m, s in zip(eg.mean(0), eg.std(0))))
+    tell(name, eg.mean(0), eg.std(0))
     ax.errorbar(times + shift, eg.mean(0), 2 * eg.std(0), fmt="o", markersize=3, label=name)
 ax.set(xlabel=r"$\alpha$ = steps / n", ylabel=r"$\epsilon_g$, ± 2 standard deviations of one run")
 ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# By eye they agree. The verdict is a test that can fail: it does for the theory of another rule.
+# By eye they agree. The verdict is a test that can fail: it does for a rate that is a fifth too
+# large.
 
 # %%
-testing.assert_matches_ode(problem, own, start, times, key=keys[1])
-other = ld.solve_ode(problem, six["AdaTron"], start, times)
+testing.assert_matches_ode(problem, own, start, times, key=keys[1], theory=predicted)
+faster = ld.solve_ode(problem, ld.LocalRule(soft, lr=1.2), start, times)
 try:
-    testing.assert_matches_ode(problem, own, start, times, key=keys[1], theory=other)
+    testing.assert_matches_ode(problem, own, start, times, key=keys[1], theory=faster)
 except AssertionError as error:
     print(error)
 else:

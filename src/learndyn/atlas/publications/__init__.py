@@ -28,7 +28,6 @@ from learndyn.atlas.publications import (
     simsek2023,
     straat2019,
     veiga2022,
-    werfel2005,
 )
 
 ALL = (
@@ -56,7 +55,6 @@ ALL = (
     chizat2019,
     engel2001,
     refinetti2021,
-    werfel2005,
     mignacco2025,
     patel2025,
     arnaboldi2023b,

@@ -56,7 +56,9 @@ DROPOUT = Entry(
     published=(
         *numbers("v_predicted", ".96706 .77218", {"unit": (1, 2)}, at={"alpha": 10}, source=OWN),
         *numbers("eg", "", {"alpha": (2, 5, 10)}, kind="shown", source="theory on runs"),
-        *numbers("v", "", {"unit": (1, 2)}, at={"alpha": 10}, kind="shown", source="theory on runs"),
+        *numbers(
+            "v", "", {"unit": (1, 2)}, at={"alpha": 10}, kind="shown", source="theory on runs"
+        ),
     ),
     panels=(Panel("eg", "alpha", log="y"), Panel("v", "alpha", by="unit")),
     note="the paper's optimal schedules of dropout are not made here; the setting is ours",

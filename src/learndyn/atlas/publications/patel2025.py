@@ -71,9 +71,7 @@ def _accuracy(s: SimpleNamespace) -> "xarray.Dataset":
     ts = np.union1d(np.concatenate([[0.0], np.geomspace(1.0, s.alpha_max, s.points)]), s.times)
     rules = [ld.rules.RewardPerceptron(episode=size, lr=1.0) for size in s.episode]
     eg = np.array([ld.solve_ode(problem, rule, start, ts).eg for rule in rules])
-    return labelled(
-        {"eg": (("episode", "alpha"), eg)}, episode=np.array(s.episode), alpha=ts
-    )
+    return labelled({"eg": (("episode", "alpha"), eg)}, episode=np.array(s.episode), alpha=ts)
 
 
 ACCURACY = Entry(

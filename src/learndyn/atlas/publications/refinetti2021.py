@@ -73,7 +73,7 @@ DEGENERACY = Entry(
     },
     run=_curves,
     published=(
-        *numbers("v", ".7697 -.4787", {"unit": (1, 2)}, at={"alpha": 10}, source=OWN),
+        *numbers("v", "0.769661 -0.478647", {"unit": (1, 2)}, at={"alpha": 10}, source=OWN),
         *numbers("eg", "", {"alpha": (2, 5, 10)}, kind="shown", source="theory on runs"),
         *(
             one
@@ -107,10 +107,11 @@ def _alignment(s: SimpleNamespace) -> "xarray.Dataset":
         with np.errstate(invalid="ignore"):  # v = 0 has no direction
             cosine[name] = run @ feedback / np.linalg.norm(run, axis=1) / np.linalg.norm(feedback)
     words = "cosine of v and the feedback"
-    return along(
-        "begin",
-        {name: labelled({"alignment": ("alpha", x, words)}, alpha=ts) for name, x in cosine.items()},
-    )
+    found = {
+        name: labelled({"alignment": ("alpha", values, words)}, alpha=ts)
+        for name, values in cosine.items()
+    }
+    return along("begin", found)
 
 
 ALIGNMENT = Entry(
