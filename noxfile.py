@@ -89,6 +89,17 @@ def false_alarms(session: nox.Session) -> None:
     session.run("python", "-m", "validation.lab.false_alarms", *session.posargs, env=environment)
 
 
+@nox.session(default=False)
+def mutation(session: nox.Session) -> None:
+    """Put small faults at random places: would the tests notice? Goes on where it was stopped.
+
+    `nox -s mutation -- --mutants 204 --seed 1` takes another sample; hours. Faults are put into a
+    copy, in build/mutation, which one removes after a change of the code.
+    """
+    session.install("-e", ".[sweep,plot,images]", *groups("mutation"))
+    session.run("python", "tests/helpers/mutation.py", *session.posargs, env=cpu() | one_thread())
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting and the ladder of imports. Arguments go to ruff check."""

@@ -22,6 +22,11 @@ def three_groups(**keywords):
     return ld.GroupedOverlaps(*of_shares(F, [1.0, 0.5, 1.5]), ld.Spectrum(S, F), **keywords)
 
 
+def power_of_two():
+    """One group, whose inputs have the variance 2."""
+    return ld.GroupedOverlaps(*of_shares([1.0]), ld.Spectrum([2.0], [1.0]))
+
+
 def power_law(a, bins=1024):
     """1024 directions with eigenvalues j**-a, in bins of eigenvalues apart by equal factors."""
     s = np.arange(1, 1025.0) ** -a
@@ -214,6 +219,16 @@ def test_runs_know_their_groups_and_go_under_jit_and_vmap():
         (
             lambda: ld.solve_ode(NOISY, ld.SGD(0.1, spherical=True), three_groups(), [0.0, 1.0]),
             "on the sphere",
+        ),
+        (
+            lambda: ld.solve_ode(NOISY, ld.rules.NaturalGradient(lr=0.1), three_groups(), [0.0]),
+            "NaturalGradient reads the overlaps.*3 groups",
+        ),
+        (
+            lambda: ld.ode_term(
+                NOISY, ld.rules.Clipped(1.0, lr=0.1), power_of_two(), averages=None
+            ),
+            r"Clipped reads \|x\|\*\*2/n.*got 2",
         ),
     ],
 )

@@ -450,6 +450,20 @@ class TestFaults:
         assert_same(sweep(path), whole)
         assert done == list(range(4, 12))
 
+    def test_a_disk_that_is_full_from_the_beginning(self, path, whole, monkeypatch):
+        import zarr
+
+        def full(array, key, value):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(zarr.Array, "__setitem__", full)
+            with pytest.raises(
+                OSError, match=r"No space left.*has not begun; make room.*run\.zarr"
+            ):
+                sweep(path)
+        assert_same(sweep(path), whole)
+
     def test_a_clock_that_jumps_back(self, path, whole, monkeypatch):
         now = [2e9]
 

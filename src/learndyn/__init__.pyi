@@ -33,6 +33,7 @@ from .dynamics import simulate_langevin as simulate_langevin
 from .dynamics import simulate_sgd as simulate_sgd
 from .dynamics import solve_ode as solve_ode
 from .inputs import Gaussian as Gaussian
+from .inputs import HiddenManifold as HiddenManifold
 from .inputs import Images as Images
 from .inputs import Structured as Structured
 from .inputs import TrainingSet as TrainingSet

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from validation.mutants import mutant, replace
 
 import learndyn
-from learndyn import SGD, Gaussian
+from learndyn import SGD, Gaussian, HiddenManifold
 from learndyn.dynamics.chain import _draws as chain_draws
 from learndyn.dynamics.chain import _loop as chain_loop
 from learndyn.dynamics.chain import _step as chain_step
@@ -166,3 +166,13 @@ def feedback_by_second_layer() -> None:
     @replace(FeedbackAlignment, "modulation")
     def _(old, self, problem, sample, layers):
         return old(eqx.tree_at(lambda rule: rule.feedback, self, layers.v), problem, sample, layers)
+
+
+@mutant(
+    "hidden manifold: what its inputs do not show of the teacher is left out of the theory",
+    "test_real_images.py::test_hidden_manifold[half]",
+)
+def manifold_shows_all() -> None:
+    @replace(HiddenManifold, "T_unseen")
+    def _(old, *given):
+        return None

@@ -221,3 +221,13 @@ def series_product_too_large() -> None:
     @replace(SeriesAverages, "field_averages")
     def _(old, self, *given):
         return _scaled(old(self, *given), Phi=1.03)
+
+
+@mutant(
+    "ODE of groups: the root of the eigenvalue sets the pace of a direction",
+    "test_real_images.py::test_digits",
+)
+def groups_paced_by_roots() -> None:
+    @replace(FieldAverages, "of_group")
+    def _(old, self, eigenvalue, *given):
+        return old(self, eigenvalue**0.5, *given)

@@ -50,6 +50,11 @@ class GroupedFlow(OverlapFlow):
 
     groups: GroupedOverlaps
 
+    @property
+    def euclidean(self) -> Overlaps:
+        """Overlaps of the weights at the start: the sums over groups."""
+        return self.groups.euclidean
+
     def drift(self, t: Array, y: Any, averages: FieldAverages) -> Float[Array, " p"]:
         rates = self.rule.effective_rates(t)
         matrices, vectors = self.parts(y)

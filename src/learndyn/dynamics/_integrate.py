@@ -259,7 +259,7 @@ def is_valid(
     """
     known = [*run_numbers(flow.problem, flow.rule), *numbers]
     finite = are_finite(flow.start, ts, flow.rule)
-    good = overlaps_hold(flow.start, smallest) & sphere_holds(flow.rule, flow.start)
+    good = overlaps_hold(flow.start, smallest) & sphere_holds(flow.rule, flow.euclidean)
     return finite & good & numbers_hold(known) & times_hold(ts)
 
 

@@ -12,6 +12,7 @@ from learndyn._checks import (
     as_count,
     as_float,
     checked_times,
+    is_concrete,
     require_finite,
     require_unbatched,
     require_x64,
@@ -35,13 +36,12 @@ from learndyn.dynamics._prepare import (
     require_fields,
     require_number,
     require_run,
-    require_sphere,
     run_numbers,
     smallest_eigenvalue,
 )
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.problems import Problem
-from learndyn.rules import AbstractRule
+from learndyn.rules import AbstractRule, reads_size
 from learndyn.states import (
     GroupedOverlaps,
     Overlaps,
@@ -99,8 +99,21 @@ def overlap_flow(
         return grouped_flow(problem, rule, start, averages=averages)
     start = as_overlaps(start)
     require_x64("the theory", problem, rule, start)
-    require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
-    ready = choose_averages(
+    ready = _checked_averages(problem, rule, start, averages)
+    return OverlapFlow(problem, rule, ready, start)
+
+
+def _checked_averages(
+    problem: Problem,
+    rule: AbstractRule,
+    start: Overlaps,
+    averages: AveragesOption,
+    euclidean: Overlaps | None = None,
+) -> AbstractAverages:
+    """Averages for fields with the covariances of `start`. euclidean: the overlaps of the weights,
+    where these are others."""
+    require_run(problem, rule, start, run_numbers(problem, rule), "the theory", euclidean)
+    return choose_averages(
         problem,
         start.k,
         start.m,
@@ -110,7 +123,6 @@ def overlap_flow(
         reach=reach_of(start),
         teacher=teacher_of(start),
     )
-    return OverlapFlow(problem, rule, ready, start)
 
 
 def grouped_flow(
@@ -118,16 +130,42 @@ def grouped_flow(
 ) -> GroupedFlow:
     """The vector field of grouped overlaps, with the averages of their fields.
 
-    Raises: ValueError for noise on inputs of which directions differ, whose averages are others.
+    Raises: ValueError for what has no theory where directions differ: see `_require_of_groups`.
     """
+    fields, euclidean = start.fields, start.euclidean
+    require_x64("the theory", problem, rule, fields)
+    _require_of_groups(problem, rule, start)
+    ready = _checked_averages(problem, rule, fields, averages, euclidean)
+    return GroupedFlow(problem, rule, ready, fields, start)
+
+
+_WHITE = 1e-9
+"""How far a mean eigenvalue may be from 1, as the sum of shares: rounding."""
+
+
+def _require_of_groups(problem: Problem, rule: AbstractRule, start: GroupedOverlaps) -> None:
+    """Raises: ValueError for noise on inputs of which directions differ, whose averages are others,
+    for rules that read overlaps, which a sample's fields do not tell there, and for rules that read
+    |x|**2/n where that is not 1: averages take it to be."""
+    name = type(rule).__name__
     if rule.input_noise is not None:
         raise ValueError(
-            f"{type(rule).__name__} adds white noise to the inputs, of which there is no theory "
+            f"{name} adds white noise to the inputs, of which there is no theory "
             f"for groups of directions; got {start.groups} groups. Simulate it by ld.simulate_sgd."
         )
-    of_fields = overlap_flow(problem, rule, start.fields, averages=averages)
-    require_sphere(rule, start.euclidean)
-    return GroupedFlow(problem, rule, of_fields.averages, of_fields.start, start)
+    if rule.needs_overlaps:
+        raise ValueError(
+            f"{name} reads the overlaps Q and R of the weights, of which there is no theory for "
+            f"groups of directions, where averages know the covariances of the fields alone; got "
+            f"{start.groups} groups. Simulate it by ld.simulate_sgd."
+        )
+    mean = start.spectrum.mean
+    if is_concrete(mean) and abs(float(mean) - 1.0) > _WHITE:
+        if reads_size(problem, rule, start.k, start.m):
+            raise ValueError(
+                f"{name} reads |x|**2/n, for which the theory needs a mean eigenvalue of 1; got "
+                f"{float(mean):.6g}. Rescale the inputs, or simulate it by ld.simulate_sgd."
+            )
 
 
 def solve_ode(

@@ -99,6 +99,11 @@ class OverlapFlow(eqx.Module):
         return self._unpack(y)[0]
 
     @property
+    def euclidean(self) -> Overlaps:
+        """Overlaps of the weights at the start."""
+        return self.start
+
+    @property
     def _trains_v(self) -> bool:
         return self.rule.trains_second
 

@@ -94,9 +94,13 @@ def require_run(
     state: Overlaps | Weights,
     numbers: Iterable[Number],
     function: str,
+    euclidean: Overlaps | None = None,
 ) -> None:
     """Raises: ValueError for a batch, for concrete numbers out of bounds, for biases, a rule or
     functions of the fields that do not fit the state, and for concrete states that are not finite.
+
+    euclidean: the overlaps whose norms a spherical rule keeps, where `state` are covariances of
+    fields; None: those of `state`.
     """
     state_name, matrix = ("Q", state.Q) if isinstance(state, Overlaps) else ("w", state.w)
     named = [(state_name, matrix, 2), ("v", state.v, 1)]
@@ -110,7 +114,7 @@ def require_run(
     rule.require_units(state.k, state.m)
     for one in numbers:
         require_number(one)
-    require_sphere(rule, state)
+    require_sphere(rule, state if euclidean is None else euclidean)
     if is_concrete(state) and not all(np.isfinite(x).all() for x in jax.tree.leaves(state)):
         raise ValueError("the state must be finite; got NaN or infinity among its numbers.")
 

@@ -6,6 +6,7 @@ from learndyn.inputs._fields import base_of as base_of
 from learndyn.inputs._fields import field_overlaps as field_overlaps
 from learndyn.inputs._gaussian import Gaussian as Gaussian
 from learndyn.inputs._gaussian import Structured as Structured
+from learndyn.inputs._hidden_manifold import HiddenManifold as HiddenManifold
 from learndyn.inputs._images import Images as Images
 from learndyn.inputs._images import digits as digits
 from learndyn.inputs._images import pca_whiten as pca_whiten

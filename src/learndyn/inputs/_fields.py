@@ -52,7 +52,10 @@ def field_overlaps(weights: WeightsLike, inputs: InputsLike) -> Overlaps:
     require_arguments("field_overlaps", weights=weights)
     inputs = as_distribution(inputs)
     require_unbatched([("w", weights.w, 2), ("w_teacher", weights.w_teacher, 2)], "field_overlaps")
-    inputs.require_dimension(weights.n)
+    inputs.require_weights(weights)
     k = weights.k
-    c = base_of(inputs).field_covariance(jnp.concatenate([weights.w, weights.w_teacher]))
-    return Overlaps(c[:k, :k], c[:k, k:], c[k:, k:], *weights.layers)
+    base = base_of(inputs)
+    c = base.field_covariance(jnp.concatenate([weights.w, weights.w_teacher]))
+    unseen = base.T_unseen(weights)
+    t = c[k:, k:] if unseen is None else c[k:, k:] + unseen
+    return Overlaps(c[:k, :k], c[:k, k:], t, *weights.layers)

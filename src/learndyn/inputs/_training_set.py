@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from learndyn._readable import Readable
 from learndyn.inputs._gaussian import Gaussian
 from learndyn.inputs._images import Images
-from learndyn.inputs._types import AbstractInputs, as_inputs
+from learndyn.inputs._types import AbstractInputs, as_inputs, teacher_fields
+from learndyn.states import Weights
 
 
 class TrainingSet(Readable):
@@ -55,6 +56,19 @@ class TrainingSet(Readable):
     def require_dimension(self, n: int) -> None:
         """Raises: ValueError where the base does not have n dimensions."""
         self.base.require_dimension(n)
+
+    def require_weights(self, weights: Weights) -> None:
+        """Raises: ValueError where these weights do not belong to the base."""
+        self.base.require_weights(weights)
+
+    def sample_fields(
+        self, key: PRNGKeyArray, count: int, weights: Weights, dtype: jnp.dtype
+    ) -> tuple[Float[Array, "count n"], Float[Array, "count m"]]:
+        """`count` = p inputs for the set, in the weights' float type, and the teacher's fields."""
+        if isinstance(self.base, Images):
+            x = self.draw(key, count, weights.n, dtype).astype(weights.w.dtype)
+            return x, teacher_fields(x, weights)
+        return self.base.sample_fields(key, count, weights, dtype)
 
     def draw(
         self, key: PRNGKeyArray, count: int, n: int, dtype: jnp.dtype

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from learndyn._checks import brief
 from learndyn._readable import Readable
+from learndyn.states import Weights
 
 TEST_SAMPLES = 10_000
 """Samples on which averages over a distribution that can only be sampled are taken."""
@@ -62,6 +63,54 @@ class AbstractInputs(Readable):
             ValueError: where these inputs do not have n dimensions.
         """
 
+    def require_weights(self, weights: Weights) -> None:
+        """Refuse weights that do not belong to these inputs.
+
+        Args:
+            weights: of student and teacher.
+
+        Raises:
+            ValueError: where they have another dimension, or a teacher of latent variables.
+        """
+        self.require_dimension(weights.n)
+        if weights.latent_teacher is not None:
+            raise ValueError(
+                "weights with a latent_teacher must go with the inputs that made them; got "
+                f"{type(self).__name__} inputs. Give inputs=, the HiddenManifold whose weights "
+                "these are."
+            )
+
+    def sample_fields(
+        self, key: PRNGKeyArray, count: int, weights: Weights, dtype: jnp.dtype
+    ) -> tuple[Float[Array, "count n"], Float[Array, "count m"]]:
+        """Inputs drawn by `sample`, in the weights' float type, and the teacher's fields.
+
+        Args:
+            key, count, dtype: as for `sample`.
+            weights: of student and teacher.
+        """
+        x = self.sample(key, count, weights.n, dtype).astype(weights.w.dtype)
+        return x, teacher_fields(x, weights)
+
+    def test_fields(
+        self, weights: Weights
+    ) -> tuple[Float[Array, "samples n"], Float[Array, "samples m"]]:
+        """`test_inputs`, and the teacher's fields.
+
+        Args:
+            weights: of student and teacher.
+        """
+        x = self.test_inputs(weights.n)
+        return x, teacher_fields(x, weights)
+
+    def T_unseen(self, weights: Weights) -> Float[Array, "m m"] | None:
+        """Covariance of what the teacher's fields have beyond the inputs; None: nothing.
+
+        Args:
+            weights: of student and teacher.
+        """
+        return None
+
     def test_inputs(self, n: int) -> Float[Array, "samples n"]:
         """Inputs that stand for the whole distribution.
 
@@ -100,6 +149,16 @@ def as_inputs(value: Any, name: str, *others: type) -> Any:
             "ld.Structured(omega)."
         )
     raise ValueError(f"{name} must be a distribution of inputs; got {brief(value)}. {advice}")
+
+
+def teacher_fields(x: Float[Array, "samples n"], weights: Weights) -> Float[Array, "samples m"]:
+    """w_teacher x / sqrt n for each input.
+
+    Args:
+        x: inputs.
+        weights: of student and teacher.
+    """
+    return x @ weights.w_teacher.T / weights.n**0.5
 
 
 def second_moments(fields: Float[Array, "samples d"]) -> Float[Array, "d d"]:

@@ -247,12 +247,17 @@ def overlaps(
             "ld.Structured(omega), ld.Images(x)."
         )
     require_unbatched([("w", weights.w, 2), ("w_teacher", weights.w_teacher, 2)], "overlaps")
-    inputs.require_dimension(weights.n)
+    inputs.require_weights(weights)
     bins = None if groups is None else as_count(groups, "groups", "bins of eigenvalues")
-    return _grouped(weights, covariance(weights.n), bins)
+    return _grouped(weights, covariance(weights.n), bins, inputs.T_unseen(weights))
 
 
-def _grouped(weights: Weights, omega: Float[Array, "n n"], bins: int | None) -> GroupedOverlaps:
+def _grouped(
+    weights: Weights,
+    omega: Float[Array, "n n"],
+    bins: int | None,
+    unseen: Float[Array, "m m"] | None,
+) -> GroupedOverlaps:
     """In the eigenbasis of omega."""
     values, vectors = jnp.linalg.eigh(omega)
     values = jnp.maximum(values, 0.0)
@@ -266,7 +271,7 @@ def _grouped(weights: Weights, omega: Float[Array, "n n"], bins: int | None) -> 
     counts = np.bincount(place)
     # The mean eigenvalue keeps tr Omega; what it misses is of second order in a bin's width.
     spectrum = Spectrum(of(values) / counts, counts / n)
-    return GroupedOverlaps(q, r, t, spectrum, None, *weights.layers)
+    return GroupedOverlaps(q, r, t, spectrum, unseen, *weights.layers)
 
 
 def _bins(values: Array, groups: int) -> np.ndarray:

@@ -57,7 +57,8 @@ def student(problem: ProblemLike, weights: WeightsLike) -> TwoLayer:
 
 
 def teacher(problem: ProblemLike, weights: WeightsLike) -> TwoLayer:
-    """The teacher network without label noise.
+    """The teacher network without label noise; a function of the latent variables, where the
+    weights have a `latent_teacher`.
 
     Args:
         problem: the teacher-student problem.
@@ -80,4 +81,5 @@ def teacher(problem: ProblemLike, weights: WeightsLike) -> TwoLayer:
             "teacher(...) needs a teacher given by an activation; a MultiIndex teacher is a "
             "function of the fields w_teacher @ x / sqrt(n): call problem.teacher with them."
         )
-    return TwoLayer(weights.w_teacher, weights.v_teacher, weights.b_teacher, problem.teacher)
+    w = weights.w_teacher if weights.latent_teacher is None else weights.latent_teacher
+    return TwoLayer(w, weights.v_teacher, weights.b_teacher, problem.teacher)

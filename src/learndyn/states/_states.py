@@ -130,6 +130,9 @@ class Weights(Readable):
         w_teacher: (m, n) first layer of the teacher.
         v, v_teacher: (k,), (m,) second layers; ones where not given.
         b, b_teacher: (k,), (m,) biases; None where there are none.
+        latent_teacher: (m, d) first layer of a teacher that sees the d latent variables of
+            `HiddenManifold` inputs, whose `weights` sets it; w_teacher is then what the inputs show
+            of it. None: the teacher sees the inputs.
 
     Raises:
         ValueError: for wrong shapes or non-finite entries.
@@ -146,6 +149,7 @@ class Weights(Readable):
     v_teacher: Float[Array, "*batch m"]
     b: Float[Array, "*batch k"] | None
     b_teacher: Float[Array, "*batch m"] | None
+    latent_teacher: Float[Array, "*batch m d"] | None
 
     def __init__(
         self,
@@ -155,6 +159,7 @@ class Weights(Readable):
         v_teacher: RealLike | None = None,
         b: RealLike | None = None,
         b_teacher: RealLike | None = None,
+        latent_teacher: RealLike | None = None,
     ):
         w, w_teacher = as_float(w, "w"), as_float(w_teacher, "w_teacher")
         if w.ndim < 2 or w_teacher.ndim < 2 or 0 in w.shape or 0 in w_teacher.shape:
@@ -167,6 +172,7 @@ class Weights(Readable):
         require_finite(w=w, w_teacher=w_teacher)
         layers = checked_layers(k, m, v, v_teacher, b, b_teacher)
         batch = common_batch({"w": w, "w_teacher": w_teacher}, layers)
+        self.latent_teacher = _latent(latent_teacher, (*batch, m))
         self.w = jnp.broadcast_to(w, (*batch, k, n))
         self.w_teacher = jnp.broadcast_to(w_teacher, (*batch, m, n))
         self.v, self.v_teacher, self.b, self.b_teacher = broadcast_layers(layers, batch)
@@ -190,6 +196,20 @@ class Weights(Readable):
     def layers(self) -> Layers:
         """Second layers and biases, what the fields do not carry."""
         return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
+
+
+def _latent(teacher: RealLike | None, units: tuple[int, ...]) -> Float[Array, "*batch m d"] | None:
+    """units: batch axes and number of units."""
+    if teacher is None:
+        return None
+    teacher = as_float(teacher, "latent_teacher")
+    if teacher.ndim < 2 or teacher.shape[-2] != units[-1] or 0 in teacher.shape:
+        raise ValueError(
+            f"latent_teacher must have shape ({units[-1]}, d), one row for each unit of the "
+            f"teacher; got shape {teacher.shape}."
+        )
+    require_finite(latent_teacher=teacher)
+    return jnp.broadcast_to(teacher, (*units, teacher.shape[-1]))
 
 
 def euclidean_overlaps(weights: Weights | Any) -> Overlaps:

@@ -45,7 +45,7 @@ def require_valid(
     require_finite_batch(rule, "simulate_sgd")
     numbers = run_numbers(problem, rule, float(weights.n))
     require_run(problem, rule, weights, numbers, "simulate_sgd")
-    inputs.require_dimension(weights.n)
+    inputs.require_weights(weights)
     if isinstance(inputs, TrainingSet) and not inputs.replace and rule.batch_size > inputs.p:
         raise ValueError(
             "batch_size must be at most p, the size of the training set, unless replace=True; "

@@ -96,8 +96,7 @@ def _tested(rule: AbstractRule, parameters: Parameters) -> Parameters:
 
 
 def _test_set(problem: Problem, weights: Weights, inputs: AbstractInputs) -> TestSet:
-    x = inputs.test_inputs(weights.n)
-    rho = x @ weights.w_teacher.T / weights.n**0.5
+    x, rho = inputs.test_fields(weights)
     return TestSet(x, rho, clean_teacher_output(problem, rho, weights.layers))
 
 

@@ -233,7 +233,7 @@ def _result(run: _Run, carry: Carry) -> Trajectory:
     # As all that a failed run leaves, its last state is NaN.
     end = jax.tree.map(lambda x: jnp.where(stopped[-1], jnp.nan, x), carry.state)
     moved = (end.parameters.w, weights.w_teacher, end.parameters.v, weights.v_teacher)
-    last = Weights(*moved, end.parameters.b, weights.b_teacher)
+    last = Weights(*moved, end.parameters.b, weights.b_teacher, weights.latent_teacher)
     return replace(done, weights=last, velocity=end.velocity)
 
 

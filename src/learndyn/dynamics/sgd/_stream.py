@@ -185,10 +185,6 @@ def _labelled(
     dtype: jnp.dtype,
 ) -> Batch:
     """`count` inputs with labels; whatever dtype they are drawn in, the state's is used on."""
-    state_dtype = weights.w.dtype
-    draw = inputs.draw if isinstance(inputs, TrainingSet) else inputs.sample
-    x = draw(jax.random.fold_in(key, _SAMPLES), count, weights.n, dtype)
-    x = x.astype(state_dtype)
-    rho = x @ weights.w_teacher.T / weights.n**0.5
-    zeta = jax.random.normal(jax.random.fold_in(key, _LABEL_NOISE), (count,), state_dtype)
+    x, rho = inputs.sample_fields(jax.random.fold_in(key, _SAMPLES), count, weights, dtype)
+    zeta = jax.random.normal(jax.random.fold_in(key, _LABEL_NOISE), (count,), x.dtype)
     return x, jax.vmap(problem.label, (0, 0, None))(rho, zeta, weights.layers)

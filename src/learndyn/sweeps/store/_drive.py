@@ -1,8 +1,12 @@
 """Run what a store lacks, block by block, and write each block when it is finished."""
 
+import contextlib
+import errno
 import json
+import os
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +63,7 @@ def run_in_store(
     read_description(path)  # what is no store is left as it is
     flags_folder(path).mkdir(parents=True, exist_ok=True)
     with driving(flags_folder(path), shard):
-        with alone(flags_folder(path)):
+        with alone(flags_folder(path)), _room_on(path):
             description = _prepared(plan, path, chunk)
         share = Share(plan._replace(chunk=description.chunk), path, description, shard)
         try:
@@ -69,6 +73,18 @@ def run_in_store(
             found = dataset_of(path, description)
             raise Interrupted(done, total, found if done else None, str(path)) from None
     return _checked(dataset_of(path, description), share.first_error)
+
+
+@contextlib.contextmanager
+def _room_on(path: Path) -> Iterator[None]:
+    """Says what to do where a disk or a quota is full: Zarr's own error does not name the store."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        told = "the sweep has not begun; make room for its store and start it again"
+        raise OSError(error.errno, f"{os.strerror(error.errno)}: {told}", str(path)) from error
 
 
 def _checked(dataset: "xarray.Dataset", first_error: Exception | None) -> "xarray.Dataset":

@@ -28,7 +28,11 @@ _NAME = "learndyn_sweep"
 """The attribute of the group in which everything about the sweep is."""
 
 _CELLS_PER_FILE = 1 << 20
-"""Places whose cells share a file: 8 MiB."""
+"""Places whose cells share a file at most: 8 MiB."""
+
+_GROWTH = 16
+"""Times as many places as the first sweep has that a file of cells holds: the files are written
+whole, so a small store stays small, and one that grows a thousandfold has some sixty of them."""
 
 _CHECKSUM = 4
 """Bytes that follow the numbers in each file, so that damage is found."""
@@ -137,7 +141,8 @@ def make_arrays(path: Path, description: Description, cells: np.ndarray) -> None
             _create(path, name, variable, shape, description.block)
     whole = np.full(last.places, -1)
     whole[: len(cells)] = cells
-    per_file = description.block * -(-_CELLS_PER_FILE // description.block)
+    wanted = min(_CELLS_PER_FILE, _GROWTH * description.places)
+    per_file = description.block * -(-wanted // description.block)
     flag = Variable((), (), "|i1", "int8", True, (), 0)
     if last.first == 0:
         (flags_folder(path) / "zarr.json").unlink(missing_ok=True)  # of a beginning that was cut
