@@ -14,6 +14,7 @@ from learndyn._progress import is_shown
 from learndyn.cli._settings import Settings
 from learndyn.datasets import to_dataset
 from learndyn.dynamics import Level, fluctuations, solve_ode
+from learndyn.inputs import TrainingSet
 from learndyn.states import Overlaps, Weights, overlaps, weights_from_overlaps
 from learndyn.sweeps import Outcome, Plan, assemble, make_plan
 from learndyn.sweeps import run as run_items
@@ -94,7 +95,8 @@ def _seen_by_inputs(start: Any, settings: Settings, groups: int | None = None) -
     direction, or in so many groups."""
     if not isinstance(start, Weights):
         return start
-    base = getattr(settings.inputs, "base", settings.inputs)
+    given = settings.inputs
+    base = given.base if isinstance(given, TrainingSet) else given
     return overlaps(start, base, None if base.white else groups)
 
 

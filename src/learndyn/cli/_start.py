@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from learndyn.datasets import read_state
-from learndyn.states import Overlaps, Weights, init_weights
+from learndyn.states import GroupedOverlaps, Overlaps, Weights, init_weights
 
 _DEFAULT_N = 784
 """The input dimension of MNIST, which the literature takes for its figures."""
@@ -22,7 +22,7 @@ _IN_FILE = ("init", "init_scale", "teacher_scale", "v", "v_teacher", "b", "b_tea
 
 def initial_state(
     options: Any, key: jax.Array, input_size: int | None, *, spherical: bool = False
-) -> tuple[Weights | Overlaps, int]:
+) -> tuple[Weights | Overlaps | GroupedOverlaps, int]:
     """The start and the input dimension.
 
     input_size: that of the inputs where they decide it. spherical: whether the student's random
@@ -65,7 +65,7 @@ def _on_sphere(weights: Weights) -> Weights:
     return eqx.tree_at(lambda weights: weights.w, weights, weights.w / norms)
 
 
-def _read(options: Any) -> Weights | Overlaps:
+def _read(options: Any) -> Weights | Overlaps | GroupedOverlaps:
     """The state of the file. Raises: ValueError for options that it contradicts or overrules."""
     file = str(options.init_file)
     given = [name for name in _IN_FILE if getattr(options, name) is not None]

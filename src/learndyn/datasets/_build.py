@@ -180,8 +180,8 @@ def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps | GroupedOv
     layers = [array(name) for name in ("v", "v_teacher", "b", "b_teacher")]
     if "Q_group" in row:
         spectrum = Spectrum(row["eigenvalue"].values, row["share"].values)
-        groups = [array(name) for name in ("Q_group", "R_group", "T_group")]
-        return GroupedOverlaps(*groups, spectrum, array("T_unseen"), *layers)
+        q, r, t = (array(name) for name in ("Q_group", "R_group", "T_group"))
+        return GroupedOverlaps(q, r, t, spectrum, array("T_unseen"), *layers)
     return Overlaps(array("Q"), array("R"), array("T"), *layers)
 
 

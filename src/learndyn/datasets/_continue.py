@@ -15,7 +15,7 @@ from learndyn.datasets._provenance import key_of
 from learndyn.dynamics import LEVELS, Level, Trajectory
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps, Weights
+from learndyn.states import GroupedOverlaps, Overlaps, Weights
 
 if TYPE_CHECKING:
     import xarray
@@ -88,7 +88,7 @@ class _Stopped(NamedTuple):
     level: str
     problem: Problem | None
     rule: AbstractRule | None
-    end: Weights | Overlaps | None
+    end: Weights | Overlaps | GroupedOverlaps | None
     last: Any
     n: Any
     key: Any = None

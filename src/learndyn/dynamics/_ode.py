@@ -105,11 +105,12 @@ def overlap_flow(
     start = as_state(start)
     require_x64("the theory", problem, rule, start)
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
-    fields, averaged = start, rule
     if isinstance(start, GroupedOverlaps):
         require_without_input_noise(rule, start)
         require_of_fields(rule, start)
         fields, averaged = start.fields, _meeting(problem, rule, start)
+    else:
+        fields, averaged = start, rule
     ready = choose_averages(
         problem,
         start.k,
@@ -122,7 +123,7 @@ def overlap_flow(
     )
     if isinstance(start, GroupedOverlaps):
         return GroupedFlow(problem, rule, ready, fields, start, averaged)
-    return OverlapFlow(problem, rule, ready, start)
+    return OverlapFlow(problem, rule, ready, fields)
 
 
 def _meeting(problem: Problem, rule: AbstractRule, start: GroupedOverlaps) -> AbstractRule:

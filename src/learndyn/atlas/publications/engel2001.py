@@ -2,7 +2,7 @@
 learns the sign of a teacher's field."""
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,8 @@ def _error(s: SimpleNamespace, flip: float, ts: np.ndarray) -> np.ndarray:
     """eg of the three rules, (rule, alpha)."""
     problem = ld.Problem(ld.Linear(), ld.Sign(flip=flip), ld.Perceptron())
     start = ld.Overlaps(Q=[[s.q]], R=[[s.r]], T=[[1.0]])
-    kinds = (ld.rules.Hebb, ld.rules.Perceptron, ld.rules.AdaTron)
+    # Their __init__ is that of a base class, which type checkers do not see.
+    kinds: tuple[Any, ...] = (ld.rules.Hebb, ld.rules.Perceptron, ld.rules.AdaTron)
     return np.array([ld.solve_ode(problem, rule(lr=s.lr), start, ts).eg for rule in kinds])
 
 

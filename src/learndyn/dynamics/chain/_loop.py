@@ -111,8 +111,8 @@ def side_by_side(
 
 
 def _measured(setting: ChainSetting, state: ChainState) -> Row:
-    overlaps = (unfolded(x, setting.groups) for x in overlaps_of(setting, state))
-    return Row(*overlaps, state.v, state.b)
+    q, r = (unfolded(x, setting.groups) for x in overlaps_of(setting, state))
+    return Row(q, r, state.v, state.b)
 
 
 def _target(save_steps: Array, saved: Array) -> Int[Array, " #lanes"]:
