@@ -15,7 +15,7 @@ from learndyn.cli._settings import Settings
 from learndyn.datasets import to_dataset
 from learndyn.dynamics import Level, fluctuations, solve_ode
 from learndyn.inputs import TrainingSet
-from learndyn.states import Overlaps, Weights, overlaps, weights_from_overlaps
+from learndyn.states import GroupedOverlaps, Overlaps, Weights, overlaps, weights_from_overlaps
 from learndyn.sweeps import Outcome, Plan, assemble, make_plan
 from learndyn.sweeps import run as run_items
 
@@ -161,7 +161,7 @@ def _with_bar(in_parts: Callable[..., Any], name: str, arguments: Any, keywords:
         return in_parts(*arguments, report, parts=_PARTS, **keywords)
 
 
-def _solve(settings: Settings, start: Overlaps, solver: Any) -> Any:
+def _solve(settings: Settings, start: Overlaps | GroupedOverlaps, solver: Any) -> Any:
     keywords = {} if solver is None else vars(solver)
     shown = elapsed_time("ode", _shows_progress(settings))
     with plain_warnings("ode"), shown:
@@ -235,7 +235,7 @@ def _shows_progress(settings: Settings) -> bool:
     return is_shown(settings.progress)
 
 
-def _as_overlaps(start: Weights | Overlaps) -> Overlaps:
+def _as_overlaps(start: Weights | Overlaps | GroupedOverlaps) -> Overlaps | GroupedOverlaps:
     return overlaps(start) if isinstance(start, Weights) else start
 
 

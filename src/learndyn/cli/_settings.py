@@ -23,7 +23,7 @@ from learndyn.cli._start import initial_state
 from learndyn.datasets import require_writable
 from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, digits
 from learndyn.rules import NAMED, AbstractRule, SlowMomentum
-from learndyn.states import Overlaps, Weights
+from learndyn.states import GroupedOverlaps, Overlaps, Weights
 
 CLASSES = {cls.name: cls for cls in vars(problems).values() if getattr(cls, "name", None)}
 """Activations and losses by their names on the command line, which `_names` lists."""
@@ -62,7 +62,7 @@ class Settings(NamedTuple):
 
     problem: problems.Problem
     rule: AbstractRule
-    start: Weights | Overlaps
+    start: Weights | Overlaps | GroupedOverlaps
     ts: np.ndarray
     inputs: AbstractInputs | TrainingSet
     averages: Any
@@ -259,7 +259,7 @@ def inputs_from(options: Any) -> AbstractInputs | TrainingSet:
 def _is_cheap(
     problem: problems.Problem,
     rule: AbstractRule,
-    start: Weights | Overlaps,
+    start: Weights | Overlaps | GroupedOverlaps,
     inputs: AbstractInputs | TrainingSet,
     averages: Any,
 ) -> bool:

@@ -26,7 +26,7 @@ from learndyn.cli._start import initial_state
 from learndyn.cli.sweep.toml import Toml, names_function
 from learndyn.datasets import with_value
 from learndyn.dynamics import LEVELS
-from learndyn.states import Overlaps, Weights, overlaps, weights_from_overlaps
+from learndyn.states import GroupedOverlaps, Overlaps, Weights, overlaps, weights_from_overlaps
 from learndyn.sweeps import make_plan
 
 _TOP = {"level": str, "seeds": int, "chunk": int, "cost": str}
@@ -289,17 +289,17 @@ def drawn(
     init: Any,
     init_scale: Any,
     teacher_scale: Any,
-) -> Weights | Overlaps:
+) -> Weights | Overlaps | GroupedOverlaps:
     """The random start of these options; those that are named here may be swept."""
     own = {"n": n, "k": k, "m": m, "init": init, "init_scale": init_scale}
     changed = replace(options, teacher_scale=teacher_scale, **own)
     state, _ = initial_state(changed, start_key, None, spherical=spherical)
-    return state if on_weights or isinstance(state, Overlaps) else overlaps(state)
+    return overlaps(state) if isinstance(state, Weights) and not on_weights else state
 
 
 def _as_level_wants(
-    state: Weights | Overlaps, key: jax.Array, n: int, on_weights: bool
-) -> Weights | Overlaps:
+    state: Weights | Overlaps | GroupedOverlaps, key: jax.Array, n: int, on_weights: bool
+) -> Weights | Overlaps | GroupedOverlaps:
     if on_weights:
         return state if isinstance(state, Weights) else weights_from_overlaps(key, state, n)
     return overlaps(state) if isinstance(state, Weights) else state
