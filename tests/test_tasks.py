@@ -50,6 +50,13 @@ def test_switch(switched):
     np.testing.assert_allclose(switched.Q[-1], q, atol=2e-9)
 
 
+def test_a_level_may_be_its_function(switched):
+    run = ld.learn(ld.solve_ode, IN_TURN, RULE, similar(0.5), TS, HEADS)
+    np.testing.assert_array_equal(run.eg_tasks, switched.eg_tasks)
+    with pytest.raises(ValueError, match="or its function"):
+        ld.learn(ld.simulate_langevin, IN_TURN, RULE, similar(0.5), TS, HEADS)
+
+
 def test_replay_after_the_first_task_alone(replayed):
     expected = [[0.0106302041, 0.0989862093], [0.0411574862, 0.0148557534]]
     np.testing.assert_allclose(replayed.eg_tasks[2:], expected, atol=5e-10)
@@ -151,6 +158,8 @@ def test_bad_tasks():
         ld.Task(3, [1.0])
     with pytest.raises(ValueError, match="one list"):
         ld.Task(ld.Problem(), [[1.0]])
+    with pytest.raises(ValueError, match="v_teacher must be finite"):
+        ld.Task(ld.Problem(), [1.0, math.nan])
     with pytest.raises(ValueError, match="number of a head"):
         ld.Task(ld.Problem(), [1.0], head=-1)
     with pytest.raises(ValueError, match="rate must be one number >= 0"):

@@ -1,15 +1,17 @@
 """`learn`: several tasks at one level of description."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, brief, checked_times, is_concrete, require_x64
 from learndyn._types import RealLike
-from learndyn.averages import choose_averages, has_biases
+from learndyn.averages import choose_averages, has_biases, reach_of, teacher_of
+from learndyn.dynamics import level_of
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.states import (
     RuleLike,
@@ -30,7 +32,7 @@ rounding."""
 
 
 def learn(
-    level: str,
+    level: str | Callable[..., Any],
     tasks: Sequence[Task] | Any,
     rule: RuleLike,
     start: StateLike,
@@ -44,7 +46,8 @@ def learn(
     """Several tasks, learned in turn, interleaved, or the one and then the other.
 
     Args:
-        level: "ode" (n infinite), "chain" (overlaps at finite n) or "sgd" (weights).
+        level: "ode" (n infinite), "chain" (overlaps at finite n) or "sgd" (weights), or the level's
+            function: `solve_ode`, `simulate_chain`, `simulate_sgd`.
         tasks: the tasks; their v_teacher are over the teacher's units of the start, in which the
             units of all tasks stand together, so that T holds the tasks' similarities.
         rule: the learning rule of all tasks, without momentum.
@@ -80,8 +83,7 @@ def learn(
         >>> run.eg_tasks.shape, bool(run.eg_tasks[2, 0] > run.eg_tasks[1, 0])
         ((3, 2), True)
     """
-    if level not in _LEVELS:
-        raise ValueError(f"learn: level must be one of {', '.join(_LEVELS)}; got {brief(level)}.")
+    level = _checked_level(level)
     tasks = _checked_tasks(tasks)
     require_arguments("learn", rule=rule, start=start, ts=ts)
     if rule.momentum is not None:
@@ -105,11 +107,16 @@ def learn(
     layers = _checked_heads(tasks, state.v, heads)
     ready = tuple(
         choose_averages(
-            task.problem, state.k, state.m, biases=has_biases(state, rule),
+            task.problem,
+            state.k,
+            state.m,
+            biases=has_biases(state, rule),
             averages=keywords.get("averages"),
+            reach=reach_of(state),
+            teacher=teacher_of(eqx.tree_at(lambda s: s.v_teacher, state, task.v_teacher)),
         )
         for task in tasks
-    )  # fmt: skip
+    )
     asked = Asked(tasks, rule, state, layers, schedule_of(tasks, schedule), ready, ts)
     if drift is not None:
         _require_drift(level, drift, state.T)
@@ -119,6 +126,17 @@ def learn(
     if level == "chain":
         return _chain.simulate(asked, **keywords)
     return _sgd.simulate(asked, start, **keywords)
+
+
+def _checked_level(level: Any) -> str:
+    found = level_of(level) if callable(level) else None
+    name: Any = level if found is None else found.name
+    if name not in _LEVELS:
+        raise ValueError(
+            f"learn: level must be one of {', '.join(_LEVELS)}, or its function such as "
+            f"ld.solve_ode; got {brief(level)}."
+        )
+    return name
 
 
 def _checked_tasks(tasks: Any) -> tuple[Task, ...]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, brief, is_concrete, shown
+from learndyn._checks import as_float, brief, is_concrete, require_finite, shown
 from learndyn._readable import Readable
 from learndyn._types import RealLike
 from learndyn.problems import Problem
@@ -66,6 +66,7 @@ class Task(Readable):
                 "Task: v_teacher must be one list, a number for each of the teacher's units of all "
                 f"tasks; got shape {self.v_teacher.shape}."
             )
+        require_finite(v_teacher=self.v_teacher)
         if isinstance(head, bool) or not isinstance(head, int | np.integer) or head < 0:
             raise ValueError(
                 f"Task: head must be the number of a head, 0, 1, ...; got {brief(head)}."
