@@ -371,3 +371,15 @@ def test_derivatives_where_student_and_teacher_coincide_are_refused():
     start = ld.Overlaps([[1.0]], [[1.0]], [[1.0]])
     with pytest.raises(ValueError, match="derivatives at singular overlaps"):
         ld.asymptotics.linearise(problem, ld.SGD(lr=0.5), start)
+
+
+def test_a_student_that_shrinks_beyond_all_numbers_is_told():
+    """AdaTron with wrong labels keeps its angle while Q falls to 1e-240, and then has none."""
+    problem = ld.Problem(ld.Linear(), ld.Sign(flip=0.05), ld.AdaTron())
+    start = ld.Overlaps([[1.0]], [[0.2]], [[1.0]])
+    with pytest.warns(RuntimeWarning, match="gave up"):
+        run = ld.solve_ode(problem, ld.SGD(lr=1.0), start, [0.0, 2000.0, 6000.0, 2e4])
+    assert run.result == ld.Result.SOLVER_FAILED
+    np.testing.assert_allclose(run.eg[1:3], 0.159953, rtol=1e-5)
+    assert np.isnan(run.eg[3])
+    assert np.isnan(run.Q[3]).all()

@@ -19,6 +19,7 @@ from learndyn._checks import (
     require_x64,
 )
 from learndyn._outcome import warn_if_failed
+from learndyn._results import Result
 from learndyn._types import CountLike, RealLike, Times
 from learndyn.averages import (
     AbstractAverages,
@@ -31,7 +32,7 @@ from learndyn.averages import (
 from learndyn.dynamics._aligned_flow import aligned_flow
 from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
 from learndyn.dynamics._grouped_flow import GroupedFlow
-from learndyn.dynamics._integrate import integrate, tolerance_numbers, trajectory_from
+from learndyn.dynamics._integrate import Solved, integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
     require_fields,
@@ -280,8 +281,24 @@ def _solve(
     options |= {"is_relative": aligned.is_relative, "translate": aligned.overlap_coordinates}
     y0 = aligned.pack(flow.start)
     solved = integrate(diffrax.ODETerm(aligned), flow, y0, ts, tolerances, **options)
+    solved = _until_it_vanishes(solved, y0[0])
     ys = jax.vmap(aligned.overlap_coordinates)(solved.ys)
     return trajectory_from(flow, ts, solved, ys=ys, eg=jax.lax.map(aligned.error, solved.ys))
+
+
+_VANISHED = 1e-240
+"""A norm S below which the angle is no longer resolved: a factor above the solver's absolute
+tolerance and the smallest numbers that S and R**2 may be."""
+
+
+def _until_it_vanishes(solved: Solved, outside: Float[Array, ""]) -> Solved:
+    """`solved`, NaN from where a student that started with the norm `outside` beyond its teacher
+    has none left: AdaTron with wrong labels shrinks by 10**-32 in a time of 1000."""
+    shrunk = (solved.ys[:, 0] < _VANISHED) & (outside > _VANISHED)
+    gone = jnp.cumsum(shrunk) > 0
+    succeeded = solved.result == Result.SUCCESS.value
+    result = jnp.where(gone[-1] & succeeded, Result.SOLVER_FAILED.value, solved.result)
+    return solved._replace(ys=jnp.where(gone[:, None], jnp.nan, solved.ys), result=result)
 
 
 def _tolerances(flow: OverlapFlow, rtol: RealLike | None, atol: RealLike) -> tuple[Array, Array]:

@@ -94,7 +94,8 @@ class AdaTron(_GradientOfLoss):
     """AdaTron: the perceptron's rule, in proportion to the size of the wrong output.
 
     It is the gradient of the loss `learndyn.AdaTron`, and the same number for number; otherwise
-    as `Hebb`.
+    as `Hebb`. With wrong labels the student shrinks exponentially, and where no number resolves its
+    direction any more, at alpha of some thousands, the ODE ends with NaN and SOLVER_FAILED.
 
     Args:
         lr, lr_second, lr_bias: rates of first layer, second layer and biases, as for `SGD`.
