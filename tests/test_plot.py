@@ -271,7 +271,7 @@ class TestOverlaps:
         np.testing.assert_allclose(drawn[0].get_ydata(), run().R[:, 0, 0])
         assert len(lines(q, "x")) == 3 * 4 / 2
         assert {text.get_text() for text in r.texts} == {"$R_{i1}$", "$R_{i2}$"}
-        assert {text.get_text() for text in q.texts} == {"$Q_{ii}$", "$Q_{ik}$"}
+        assert {text.get_text() for text in q.texts} == {"$Q_{ii}$", "$Q_{ii'}$"}
 
     def test_fields_are_compared_with_a_theory_that_starts_from_them(self):
         sgd, theory = run(level="sgd", seeds=3), run()

@@ -10,20 +10,17 @@ import numpy as np
 import pytest
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
-from matplotlib.figure import Figure
 from validation.lab import Lab
 from validation.lab.compiling import FOR_CHAINS, FOR_SGD, ensemble
 from validation.measure.ensembles import chain_ensemble
-from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.laws import FALSE_ALARM, draw_laws, judge_laws
 from validation.measure.sharing import LANES, whole_blocks
 
 import learndyn as ld
-from learndyn import plot
-from learndyn.claims import Claim, Verdict
+from learndyn.claims import Claim
 from learndyn.rules import AbstractRule, FeedbackAlignment
-from learndyn.testing import two_sample_z, z_limit, z_missed
 
-FALSE_ALARM = 5e-5
+CONTROL = "spherical inputs"
 """How likely each claim is to fail although it is true, over all its statistics."""
 
 OVERLAPS = ([[0.5, 0.1], [0.1, 0.4]], [[0.2, 0.0], [0.1, 0.3]], [[1.0, 0.0], [0.0, 1.0]])
@@ -123,6 +120,7 @@ def test_law(lab: Lab, name: str) -> None:
             found[side] = joint({name: np.asarray(x) for name, x in results.items()})
         return xr.Dataset({side: (("seed", "p"), x) for side, x in found.items()})
 
+    judge, draw = (functools.partial(f, control=CONTROL) for f in (judge_laws, draw_laws))
     lab.settle(claim, measure, judge, draw)
 
 
@@ -151,46 +149,3 @@ def joint(runs: dict[str, np.ndarray]) -> np.ndarray:
     """(runs, coordinates): Q, R, v and eg at all times but the first."""
     parts = (runs[name] for name in ("Q", "R", "v", "eg"))
     return np.concatenate([x[:, 1:].reshape(len(x), -1) for x in parts], axis=1)
-
-
-def judge(dataset: xr.Dataset) -> Verdict:
-    z = np.abs(two_sample_z(dataset.chain.values, dataset.weights.values))
-    wrong = np.abs(two_sample_z(dataset.chain.values, dataset.wrong.values))
-    limit = z_limit(len(z), FALSE_ALARM)
-    last = dataset.chain.values[:, -1], dataset.weights.values[:, -1]
-    means = [side.mean() for side in last]
-    error = float(np.sqrt(sum(side.var(ddof=1) / len(side) for side in last)))
-    detail = (
-        f"Largest |z| of {len(z)}: {z.max():.2f}, limit {limit:.2f}; against spherical inputs "
-        f"{wrong.max():.1f}. Mean eg at the end: chain {means[0]:.5g}, weights {means[1]:.5g}, "
-        f"difference's error {error:.2g}."
-    )
-    alarm = FALSE_ALARM + z_missed(wrong, limit)
-    passed, rejected = bool(z.max() < limit), bool(wrong.max() > limit)
-    return Verdict(
-        float(means[0]),
-        float(means[1]),
-        error,
-        passed,
-        rejected,
-        detail,
-        alarm,
-        control=float(dataset.wrong.values[:, -1].mean()),
-    )
-
-
-def draw(dataset: xr.Dataset) -> Figure:
-    import matplotlib.pyplot as plt
-    from scipy import stats
-
-    with plot.style():
-        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-        for side, colour in (("weights", SGD), ("wrong", WRONG)):
-            z = np.sort(two_sample_z(dataset.chain.values, dataset[side].values))
-            normal = stats.norm.ppf((np.arange(len(z)) + 0.5) / len(z))
-            label = {"weights": "SGD on weights", "wrong": "spherical inputs (control)"}[side]
-            ax.plot(normal, z, ".", color=colour, label=label)
-        ax.plot([-3, 3], [-3, 3], color=ODE, lw=1, label="equal laws, if independent")
-        ax.set(xlabel="quantile of a normal distribution", ylabel="z between chain and SGD")
-        ax.legend(frameon=False)
-    return figure

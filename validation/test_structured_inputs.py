@@ -13,16 +13,13 @@ from scipy.integrate import solve_ivp
 from validation.lab import Lab
 from validation.lab.compiling import FOR_CHAINS, FOR_SGD, ensemble
 from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.laws import FALSE_ALARM, draw_laws, judge_laws
 from validation.measure.sharing import LANES, whole_blocks
-from validation.test_levels import draw, judge
 
 import learndyn as ld
 from learndyn import plot
 from learndyn.claims import Claim, Verdict
 from learndyn.testing import z_limit
-
-FALSE_ALARM = 5e-5
-"""How likely each claim is to fail although it is true, over all its statistics."""
 
 NOISY = ld.Problem(noise=0.1)
 TS = np.array([0.0, 0.5, 1.0, 2.0])
@@ -57,6 +54,7 @@ LIMIT = Claim(
 
 def test_law(lab: Lab) -> None:
     lab.skip_in_quick()
+    judge, draw = (functools.partial(f, control="white inputs") for f in (judge_laws, draw_laws))
     lab.settle(LAW, lambda: measure_law(lab), judge, draw)
 
 

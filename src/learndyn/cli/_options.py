@@ -195,8 +195,8 @@ class EnsembleOptions:
     --theory alone is on, --no-theory is off.
     auto: on where it takes seconds (closed forms, at most 8 units in all, fresh Gaussian samples).
     band: also the scatter of one run that theory predicts, eg_std / sqrt n, in some seconds more.
-    For digits it is that of Gaussian inputs with the covariance of the images, direction by
-    direction; the scatter is that of a few groups of directions."""
+    For digits it is the ODE of each direction of the images.
+    The scatter is then that of a few groups of directions."""
 
 
 @dataclass(frozen=True)

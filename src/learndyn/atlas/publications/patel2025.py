@@ -17,7 +17,7 @@ OWN = "the same ODE solved by SciPy"
 """With DOP853 at a tolerance of 1e-12, and the angle as an arc tangent."""
 
 
-def _problem() -> tuple[ld.Problem, ld.Overlaps]:
+def _problem() -> "tuple[ld.Problem, ld.Overlaps]":
     problem = ld.Problem(ld.Linear(), ld.Sign(), ld.Perceptron())
     return problem, ld.Overlaps(Q=[[1.0]], R=[[0.0]], T=[[1.0]])
 

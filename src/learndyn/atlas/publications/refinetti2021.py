@@ -16,7 +16,7 @@ REFINETTI = Publication("refinetti2021", "Refinetti et al., ICML 2021, arXiv 201
 OWN = "computed for the atlas"
 
 
-def _start(s: SimpleNamespace, v: tuple[float, ...]) -> ld.Overlaps:
+def _start(s: SimpleNamespace, v: tuple[float, ...]) -> "ld.Overlaps":
     return ld.Overlaps(s.q, s.r, np.eye(len(s.r[0])), v=v)
 
 
