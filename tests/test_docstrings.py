@@ -68,6 +68,7 @@ def parameters(thing):
 
 
 DEAR = [
+    "datasets.Derived",
     "asymptotics.eg_specialised",
     "asymptotics.critical_lr_specialised",
     "asymptotics.specialised_state",

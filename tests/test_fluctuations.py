@@ -19,7 +19,7 @@ TS = jnp.linspace(0.0, 60.0, 61)
 LANGEVIN_TS = jnp.array([0.0, 1.0, 2.0])
 
 
-@pytest.mark.nightly(by_day=["start1-None-0.297-0.284"])
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("start", "lr_second", "full", "triangle"),
     [(FAR, None, 0.504, 0.468), (NEAR, None, 0.297, 0.284), (BOTH, 0.2, 0.30559, 0.29201)],

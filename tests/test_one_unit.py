@@ -202,7 +202,7 @@ NOISES = {
 }
 
 
-@pytest.mark.nightly(by_day=["a noisy field"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("case", NOISES)
 def test_noise_of_a_multi_index_teacher(case):
     function, teacher, noise = NOISES[case]

@@ -186,6 +186,7 @@ def test_levels_agree_on_the_sphere():
     np.testing.assert_array_equal(theory.std.Q[-1].diagonal(), 0.0)
 
 
+@pytest.mark.nightly
 def test_one_unit_on_the_sphere_keeps_its_angle():
     """Perceptron with label flips, in coordinates that know Q - R^2/T, against nodes."""
     problem = ld.Problem(ld.Linear(), ld.Sign(0.1), ld.Perceptron())

@@ -106,7 +106,7 @@ def test_exchanging_units_exchanges_averages(name):
 SYMMETRIC = ld.Overlaps(0.25 * np.eye(2), np.zeros((2, 2)), np.eye(2))
 
 
-@pytest.mark.nightly(by_day=["averages1-False"])
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore:the error of the Gaussian averages")  # a drift of 0
 @pytest.mark.parametrize(("averages", "stays"), [(None, True), (QuasiMonteCarlo(1024), False)])
 def test_a_symmetric_start_stays_on_its_plateau(averages, stays):
