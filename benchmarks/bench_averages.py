@@ -21,6 +21,8 @@ from learndyn.averages import QuasiMonteCarlo, at_level, choose_averages
 
 UNITS = {"tanh": jnp.tanh, "swish": jax.nn.swish}
 RULE = ld.SGD(lr=0.5)
+"""Averages do not depend on the rate; in the solves below this one learns within alpha = 50."""
+
 BEFORE = QuasiMonteCarlo()
 
 FINEST = {2: 8, 4: 8, 8: 6}
@@ -37,6 +39,7 @@ REPEATS = {2: 200, 4: 50, 8: 10}
 
 
 STATES = 4
+"""States over which the largest error is taken: few, since the truth is dear at each."""
 
 
 def state_of(k, seed):

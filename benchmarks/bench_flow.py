@@ -19,11 +19,22 @@ import pytest
 from learndyn import flow
 
 ALPHA = 1e-8
+"""Scale of the start: so small that jumps, exact as it goes to 0, are far apart."""
+
 TIMES = 101
+"""Saved times: what a curve of a figure needs."""
+
 FLOWS = 256
+"""Flows in one vmap: enough that the time of each no longer changes with their number."""
+
 
 DIAGONAL = ((7, 6), (20, 40), (50, 100), (100, 200), (200, 400))
+"""Samples and dimensions, from a toy to a size where the flow takes more than a second; all but the
+first have more dimensions than samples, so that many minima fit."""
+
 LINEAR = ((4, 3), (10, 8), (20, 20))
+"""Inputs and outputs; a flow costs their product times the number of hidden units."""
+
 
 LEAST_GAIN_DIAGONAL = 3.0
 """Flow over prediction. In the dual variable the flow itself takes 0.03 to 1.5 s at these sizes, as

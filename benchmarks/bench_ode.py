@@ -14,9 +14,16 @@ from benchmarks.numpy_committee import NumpyCommittee
 import learndyn as ld
 
 K, M, LR, NOISE, RUNS = 4, 4, 0.2, 0.01, 256
+"""The problem of the README; 256 starts as in the benchmark of the chain."""
+
 TS = np.linspace(0.0, 300.0, 301)
+"""Long enough for the plateau, in which solvers take long steps, and for the way out of it."""
+
 TOLERANCES = (1e-6, 3e-7, 1e-7, 3e-8, 1e-8, 3e-9, 1e-9)
+"""Half a decade apart, so that neither solver is much more exact than asked."""
+
 ERROR = 1e-6
+"""What both are held to: far below the line width of a figure, and above the floor of either."""
 
 
 def scipy_loop(starts, rtol):

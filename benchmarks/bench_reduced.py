@@ -11,8 +11,14 @@ import numpy as np
 import learndyn as ld
 
 SIZES = (4, 8, 16, 64, 256, 1024, 4096)
+"""Student units, over three decades: a cost that grows with K would show."""
+
 FULL = (4, 8, 16)
+"""Sizes at which the full ODE still takes less than a second."""
+
 TS = jnp.linspace(0.0, 100.0, 101)
+"""At lr = 1/K the units are specialised by alpha = 100."""
+
 PROBLEM = ld.Problem(noise=0.1)
 
 

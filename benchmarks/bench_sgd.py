@@ -13,8 +13,13 @@ from scipy.special import erf
 import learndyn as ld
 
 N, K, M, LR, NOISE = 784, 4, 4, 0.2, 0.1
+"""The problem of the README, with noise that cannot be neglected."""
+
 ALPHA = 5.0
+"""3920 steps: 50 ms of ours, 150 ms of NumPy's, far above what a call costs."""
+
 BLOCK = 1000
+"""Inputs that NumPy draws at a time: 3 MB in float32, which the cache holds."""
 
 
 pytestmark = pytest.mark.usefixtures("one_core")

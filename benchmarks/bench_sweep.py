@@ -13,7 +13,11 @@ import learndyn as ld
 from learndyn.sweeps import make_plan
 
 SIZE = 32
+"""1024 cells: 16 programs' worth at the default chunk of 64."""
+
 TS = jnp.linspace(0.0, 20.0, 21)
+"""Short runs, so that what stands around the programs has a large share of the time."""
+
 PROBLEM, RULE = ld.Problem(noise=0.1), ld.SGD(lr=0.1)
 START = ld.Overlaps(Q=[[0.5]], R=[[0.1]], T=[[1.0]])  # quick, so that overhead would show
 GRID = {"lr": np.linspace(0.1, 1.0, SIZE), "noise": np.linspace(0.0, 1.0, SIZE)}

@@ -24,10 +24,16 @@ from learndyn.sweeps.store import _drive, _share
 pytest.importorskip("zarr")
 
 SHARE = float(os.environ.get("LEARNDYN_BENCH_SHARE", "1"))
+"""Part of the sizes to run; the whole takes minutes on one core."""
+
 KEY = jax.random.key(1)
 TS = jnp.linspace(0.0, 100.0, 11)
 STARTS = 100
+"""With SIDE squared, about 1000, settings there are 10^5 ODEs: the size that was aimed at."""
+
 SIDE = max(2, round((1000 * SHARE) ** 0.5))
+"""Values along each of two swept numbers."""
+
 GRID = {"lr": np.linspace(0.1, 1.0, SIDE), "noise": np.linspace(0.0, 0.5, SIDE)}
 
 LEAST_OVER_SCIPY = 20.0

@@ -39,15 +39,27 @@ found.figure()   # a Matplotlib figure
 *Reproduces* is said where the settings come from the passage itself or from the authors'
 repository. *Phenomenon* is said where only a part of the paper could be read, or no data are
 published: then the effect is shown with numbers of our own, and the figure itself was not
-compared. The mark says what was read: S the passage, C the authors' repository, A title, abstract
-or opening, R nothing (the paper is remembered), 2 somebody else's description. The letter behind
-says how sure the settings are: a certain, b likely, c unsure.
+compared. Behind it stands what was read, and how sure the settings are: certain, likely or unsure.
+`--list` and the datasets have letters for these: S the passage, C the authors' repository, A title,
+abstract or opening, R nothing (the paper is remembered), 2 somebody else's description; a, b and c.
 
 In the pictures theory is a line, measurement a cross, and a published number an open circle. They
 are those of `--quick`: smaller sizes, shorter times, fewer runs. In the tables *difference* is that
 to the published number, or where there is none, from measurement to theory; s.e. are standard
 errors of a simulation.
 """
+
+READ = {
+    "S": "the passage",
+    "C": "the authors' repository",
+    "A": "title, abstract or opening",
+    "R": "memory",
+    "2": "somebody else's description",
+}
+"""What was read of a publication, by the letters of its entries' marks."""
+
+SURE = {"a": "certain", "b": "likely", "c": "unsure"}
+"""How sure the settings of an entry and a published number are."""
 
 
 def main(folder: Path) -> None:
@@ -77,11 +89,17 @@ def _entry(entry: Entry, path: Path) -> Iterator[str]:
     yield f"```{{atlas-picture}} {entry.name}\n:alt: {entry.name}, {entry.shows}\n```\n"
     note = f" Note: {entry.note}." if entry.note else ""
     yield (
-        f"**{entry.claim}** ({entry.mark}, {entry.certainty}): {_escaped(entry.shows)}."
+        f"**{entry.claim}** ({_read(entry.mark)}; settings {SURE[entry.certainty]}): "
+        f"{_escaped(entry.shows)}."
         f"{_escaped(note)}\n"
     )
     if path.exists():
         yield from _table(path)
+
+
+def _read(mark: str) -> str:
+    """What a mark such as S+C says was read."""
+    return "from " + " and ".join(READ[letter] for letter in mark.split("+"))
 
 
 def _table(path: Path) -> Iterator[str]:
@@ -97,7 +115,7 @@ def _table(path: Path) -> Iterator[str]:
             _number(row["measured"]) + _error(row["error"]),
             _number(row["published"]),
             str(row["told"]),
-            "" if row["kind"] == "shown" else f"{row['kind']} ({row['certainty']})",
+            "" if row["kind"] == "shown" else f"{row['kind']}, {SURE[str(row['certainty'])]}",
         ]
         yield "| " + " | ".join(map(_escaped, cells)) + " |"
     yield ""

@@ -164,9 +164,9 @@ def product(i, k):
 # %% [markdown]
 # ## The linear system
 #
-# $\dot Q_{ik}/\eta = -\langle c_i \lambda_k + c_k \lambda_i\rangle + \eta \langle c_i c_k\rangle$
-# and $\dot R_{in}/\eta = -\langle c_i \rho_n\rangle$, linearised; everything times $\pi$, with
-# $x = \eta/\pi$. The push of the noise is $x J_2$.
+# $\dot Q_{ii'}/\eta = -\langle c_i \lambda_{i'} + c_{i'} \lambda_i\rangle
+# + \eta \langle c_i c_{i'}\rangle$ and $\dot R_{ij}/\eta = -\langle c_i \rho_j\rangle$, linearised;
+# everything times $\pi$, with $x = \eta/\pi$. The push of the noise is $x J_2$.
 
 # %%
 s0, s1, t0, t1, x0, x1 = ("s", 0), ("s", 1), ("t", 0), ("t", 1), ("x", 0), ("x", 1)

@@ -76,9 +76,9 @@ verdict.attrs
 # A unit sees an input x only through its **local field**, `w . x / sqrt(n)`. For Gaussian inputs
 # the fields of all units are jointly Gaussian, and their covariance is made of **overlaps**:
 #
-# - `Q[i, k]` = w_i . w_k / n, student with student,
+# - `Q[i, i']` = w_i . w_i' / n, student with student,
 # - `R[i, j]` = w_i . w*_j / n, student with teacher,
-# - `T[j, l]` = w*_j . w*_l / n, teacher with teacher, which never changes.
+# - `T[j, j']` = w*_j . w*_j' / n, teacher with teacher, which never changes.
 #
 # So the error, and the average of every SGD step, are functions of Q and R alone. That closes
 # the loop: Q and R decide how Q and R change. For large n their scatter vanishes and they follow

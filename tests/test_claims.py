@@ -106,6 +106,20 @@ def test_places_of_marks(verdict, places):
     assert places is None or found[4] == (places[4] and pytest.approx(places[4]))
 
 
+def test_the_margin_is_wide_enough_to_see_however_far_the_control_is(folder):
+    # Nine margins of arsinh above a prediction of 0, whose band reaches one to either side
+    control = 2.0 * np.sinh(9.0 * np.arcsinh(1.0))
+    verdict = Verdict(0.0, 1e-9, 0.0, True, True, "", 0.0, control, margin=2.0)
+    places = marks_of(verdict)
+    expected = [0.06 + 0.88 * part for part in (0.1, 0.1, 0.1, 0.1, 1.0, 0.0, 0.2)]
+    assert places == pytest.approx(expected, abs=1e-8)
+    put(folder, "two", "a", verdict=verdict)
+    claims.build(folder)
+    article = (folder / "index.html").read_text().split('<article id="two">')[1]
+    assert '<rect class="margin" x="32.4" y="9.0" width="95.0"' in article
+    assert "margin 2" in article
+
+
 def test_claims_of_another_run_are_left_out(folder):
     put(folder, "three", "c", profile="standard", created_at="1999-01-01T00:00:00+00:00")
     put(folder, "four", "c", seed=8, created_at="1999-01-01T00:00:00+00:00")

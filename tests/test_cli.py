@@ -6,6 +6,7 @@ import inspect
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -510,8 +511,9 @@ class TestDoctor:
     def test_a_healthy_machine(self, capsys):
         assert main(["doctor"]) == 0
         said = capsys.readouterr().out
-        for words in ("x64:      on", "cpu", "cache:", "theory:   passed", "random:   passed"):
+        for words in ("x64:      on", "device:   CPU with", "cache:", "random:   passed"):
             assert words in said
+        assert re.search(r"theory:   passed, .* the second \d+ ms\n", said)
         assert said.endswith("all is well\n")
 
     def test_a_wrong_number_is_found(self, capsys, monkeypatch):

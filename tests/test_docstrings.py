@@ -50,7 +50,8 @@ def docstrings(name):
     yield name, inspect.cleandoc(thing.__doc__ or "")
     if inspect.isclass(thing):
         for member, function in vars(thing).items():
-            if not member.startswith("_") and getattr(function, "__doc__", None):
+            is_number = isinstance(function, int | float)  # a default, with Python's own docstring
+            if not (member.startswith("_") or is_number) and getattr(function, "__doc__", None):
                 yield f"{name}.{member}", inspect.cleandoc(function.__doc__)
 
 
@@ -67,6 +68,29 @@ def parameters(thing):
 
 
 DEAR = [
+    "asymptotics.eg_specialised",
+    "asymptotics.critical_lr_specialised",
+    "asymptotics.specialised_state",
+    "asymptotics.symmetric_state",
+    "flow.preconditioner",
+    "plot.overlap_trajectories",
+    "plot.save",
+    "Erf",
+    "simulate_sgd",
+    "plot.learning_curve",
+    "conventions.from_nn2pp",
+    "asymptotics.ridge_curve",
+    "asymptotics.eg_linear_finite_n",
+    "asymptotics.eg_denoising",
+    "asymptotics.eg_relu",
+    "asymptotics.reduced_flow",
+    "flow.gradient_descent",
+    "rules.AbstractRule",
+    "averages.ClosedForm",
+    "averages.averages_error",
+    "averages.choose_averages",
+    "AbstractLoss",
+    "Images",
     "rules.NodePerturbation",
     "rules.NaturalGradient",
     "rules.AdaTron",

@@ -22,11 +22,6 @@ def three_groups(**keywords):
     return ld.GroupedOverlaps(*of_shares(F, [1.0, 0.5, 1.5]), ld.Spectrum(S, F), **keywords)
 
 
-def power_of_two():
-    """One group, whose inputs have the variance 2."""
-    return ld.GroupedOverlaps(*of_shares([1.0]), ld.Spectrum([2.0], [1.0]))
-
-
 def power_law(a, bins=1024):
     """1024 directions with eigenvalues j**-a, in bins of eigenvalues apart by equal factors."""
     s = np.arange(1, 1025.0) ** -a
@@ -66,6 +61,7 @@ def test_theories_that_must_fail_at_three_groups():
     assert abs(white.eg[1] - 0.142818) > 0.02
 
 
+@pytest.mark.nightly
 def test_what_the_inputs_do_not_show_of_the_teacher():
     start = three_groups(T_unseen=[[0.3, 0.1], [0.1, 0.2]])
     run = ld.solve_ode(NOISY, ld.SGD(0.5), start, [0.0, 1.0, 4.0, 10.0])
@@ -75,7 +71,7 @@ def test_what_the_inputs_do_not_show_of_the_teacher():
     np.testing.assert_allclose(run.Q_groups[1, 1], right, atol=1e-9)
 
 
-@pytest.mark.nightly(by_day=["0.5"])
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("a", "right"),
     [
@@ -89,6 +85,7 @@ def test_a_group_for_each_of_a_thousand_directions(a, right):
     np.testing.assert_allclose(run.eg, right, atol=1e-6)
 
 
+@pytest.mark.nightly
 def test_bins_are_of_second_order():
     ts = [0.0, 1.0, 5.0, 20.0, 100.0]
     runs = [ld.solve_ode(ld.Problem(), ld.SGD(0.3), power_law(0.5, b), ts) for b in (16, 32)]
@@ -171,6 +168,33 @@ def test_runs_know_their_groups_and_go_under_jit_and_vmap():
     assert term.vector_field(0.0, term.vector_field.pack(start), None).shape == (3 * 7,)
 
 
+@pytest.mark.nightly
+def test_a_rule_that_reads_the_length_of_inputs_meets_their_mean_eigenvalue():
+    """Clipping at theta/sqrt(mean) where |x|**2/n tends to the mean."""
+    start = three_groups()
+    long = ld.GroupedOverlaps(start.Q, start.R, start.T, ld.Spectrum(4.0 * S, F))
+    scale = float(long.spectrum.mean) ** 0.5
+    nodes = ld.averages.QuasiMonteCarlo(points=256, replicates=2)
+    rule = ld.rules.Clipped(0.3, lr=0.2)
+    right = ld.ode_term(NOISY, ld.LocalRule(rescaled(scale), lr=0.2), long, averages=nodes)
+    found = ld.ode_term(NOISY, rule, long, averages=nodes)
+    y = found.vector_field.pack(long)
+    np.testing.assert_allclose(
+        found.vector_field(0.0, y, None), right.vector_field(0.0, y, None), rtol=1e-9
+    )
+
+
+def rescaled(scale):
+    """Clipping of F at 0.3 over the scale, whatever the length of the input."""
+
+    def modulation(problem, sample, layers):
+        c, dv, _ = ld.SGD(0.1).modulation(problem, sample, layers)
+        norm = jnp.sqrt(jnp.sum(c**2))
+        return ld.Modulation(c * jnp.minimum(1.0, 0.3 / (scale * norm)), dv)
+
+    return modulation
+
+
 # Mistakes
 
 
@@ -206,9 +230,41 @@ def test_runs_know_their_groups_and_go_under_jit_and_vmap():
         ),
         (
             lambda: ld.simulate_chain(
-                NOISY, ld.SGD(0.1), three_groups(), [0.0, 1.0], n=50, key=jax.random.key(0)
+                NOISY, ld.SGD(0.1), three_groups(), [0.0, 1.0], n=55, key=jax.random.key(0)
             ),
-            "only solve_ode.*3 groups",
+            r"whole number share \* n >= 1.*got 27.5 in group 1",
+        ),
+        (
+            lambda: ld.simulate_chain(
+                NOISY, ld.SGD(0.1), three_groups(), [0.0, 1.0], n=2, key=jax.random.key(0)
+            ),
+            "n must be a whole number >= 3",
+        ),
+        (
+            lambda: ld.simulate_chain(
+                NOISY, ld.SGD(0.1), three_groups(), [0.0, 1.0], n=10, key=jax.random.key(0)
+            ),
+            "of rank at most",
+        ),
+        (
+            lambda: ld.simulate_chain(
+                NOISY,
+                ld.rules.InputNoise(0.5, lr=0.1),
+                three_groups(),
+                [0.0, 1.0],
+                n=50,
+                key=jax.random.key(0),
+            ),
+            "adds white noise.*no theory",
+        ),
+        (
+            lambda: ld.solve_ode(
+                NOISY,
+                ld.LocalRule(lambda *given: None, lr=0.1, needs_overlaps=True),
+                three_groups(),
+                [0.0, 1.0],
+            ),
+            "LocalRule reads the overlaps.*3 groups",
         ),
         (
             lambda: ld.solve_ode(
@@ -223,12 +279,6 @@ def test_runs_know_their_groups_and_go_under_jit_and_vmap():
         (
             lambda: ld.solve_ode(NOISY, ld.rules.NaturalGradient(lr=0.1), three_groups(), [0.0]),
             "NaturalGradient reads the overlaps.*3 groups",
-        ),
-        (
-            lambda: ld.ode_term(
-                NOISY, ld.rules.Clipped(1.0, lr=0.1), power_of_two(), averages=None
-            ),
-            r"Clipped reads \|x\|\*\*2/n.*got 2",
         ),
     ],
 )

@@ -168,6 +168,7 @@ def judge_agreement(dataset: xr.Dataset) -> Verdict:
         measured=value,
         error=error,
         control=float(value - wrong_images.estimate),
+        margin=NEAR,
         passed=images.equal and twin.equal,
         control_rejected=not (wrong.equal or wrong_images.equal),
         detail=f"{found(dataset)} Control: {wrong_images.estimate:+.2f} ± "

@@ -245,6 +245,7 @@ def judge_symmetric(dataset: xr.Dataset) -> Verdict:
         measured=found,
         error=0.0,
         control=wrong,
+        margin=STAYS,
         passed=found < STAYS,
         control_rejected=not wrong < STAYS,
         detail=f"The largest difference between entries of R is {found:.2g}; by Sobol nodes "

@@ -77,7 +77,7 @@ def test_digits(lab: Lab) -> None:
 
 
 def seeds(lab: Lab) -> int:
-    return lab.pick(12, 32, 64)
+    return lab.pick(12, 48, 96)
 
 
 def measure_digits(lab: Lab) -> xr.Dataset:
@@ -111,7 +111,7 @@ def measure_digits(lab: Lab) -> xr.Dataset:
 
 def root_mean_square(eg: xr.DataArray, theory: xr.DataArray) -> tuple[float, float]:
     """Of ln(eg / theory) at alpha > 0, with its standard error over starts."""
-    squares = (np.log(eg / theory)[:, 1:] ** 2).mean("alpha")
+    squares = (np.log(eg / theory)[:, 1:] ** 2).mean(dim="alpha")
     value = float(squares.mean()) ** 0.5
     return value, float(squares.std(ddof=1)) / squares.sizes["seed"] ** 0.5 / (2 * value)
 

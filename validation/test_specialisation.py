@@ -304,6 +304,7 @@ def judge_shares(dataset: xr.Dataset) -> Verdict:
         measured=float(total.estimate),
         error=float(total.error),
         control=float(even.estimate),
+        margin=SUM_MARGIN,
         passed=total.equal and units.equal,
         control_rejected=not even.equal,
         detail=f"Mean |sum v/v* - 1| = {total.estimate:.4f} ± {total.error:.4f}, mean |R - 1| = "

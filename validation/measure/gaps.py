@@ -42,6 +42,7 @@ def judge_gaps(margin: float, said: str) -> Callable[[xr.Dataset], Verdict]:
             measured=float(theory.max()),
             error=0.0,
             control=float(control.max()),
+            margin=margin,
             passed=bool((theory < margin).all()),
             control_rejected=not (control < margin).all(),
             detail=f"{said}: at most {theory.max():.2g} ({worst}), margin {margin:g}; by the "

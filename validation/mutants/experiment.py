@@ -84,7 +84,7 @@ def chain_degrees_of_freedom() -> None:
     @replace(chain_loop, "draw_block")
     def _(old, setting, *given, rows, **keywords):
         seen = setting.teacher.shape[0] + rows
-        more = eqx.tree_at(lambda s: s.n, setting, setting.n + seen)
+        more = eqx.tree_at(lambda s: s.sizes, setting, setting.sizes + seen)
         return old(more, *given, rows=rows, **keywords)
 
 

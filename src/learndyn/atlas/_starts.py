@@ -30,8 +30,9 @@ def start(name: str) -> "learndyn.Overlaps":
         KeyError: for a name that is not stored.
 
     Example:
-        >>> ld.atlas.start("goldt2020-fig2b").R.shape
-        (5, 2)
+        >>> np.round(ld.atlas.start("goldt2020-fig2b").R[:2], 3)
+        Array([[ 0.058, -0.056],
+               [ 0.009, -0.021]], dtype=float64)
     """
     import learndyn as ld
 
@@ -55,8 +56,9 @@ def drawn_start(
         `Overlaps` of these weights.
 
     Example:
-        >>> ld.atlas.drawn_start(seed=0, n=784, k=5, m=2).R.shape
-        (5, 2)
+        >>> np.round(ld.atlas.drawn_start(seed=0, n=784, k=5, m=2).T, 2)
+        Array([[ 0.97, -0.03],
+               [-0.03,  0.93]], dtype=float64)
     """
     import jax
     import numpy as np

@@ -18,7 +18,7 @@ from learndyn.averages._split import one_unit_averages
 from learndyn.averages._types import AbstractAverages
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps, Weights
+from learndyn.states import GroupedOverlaps, Overlaps, Weights
 
 
 def choose_averages(
@@ -121,7 +121,9 @@ def choose_nodes(
     return node_averages(problem, k, m, rule=rule, nodes=nodes, **keywords)
 
 
-def has_biases(state: Overlaps | Weights, rule: AbstractRule | None = None) -> bool:
+def has_biases(
+    state: Overlaps | Weights | GroupedOverlaps, rule: AbstractRule | None = None
+) -> bool:
     """Whether biases matter: not where all are known to be 0 and `rule` does not train them."""
     given = [b for b in (state.b, state.b_teacher) if b is not None]
     trained = rule is not None and rule.trains_biases

@@ -62,8 +62,8 @@ class NodeAverages(AbstractAverages):
         >>> gauss = averages.GaussHermite(20)
         >>> ready = averages.choose_nodes(problem, 1, 1, biases=False, nodes=gauss)
         >>> exact = ld.generalisation_error(problem, start)
-        >>> bool(abs(ready.generalisation_error(problem, start) - exact) < 1e-4)
-        True
+        >>> round(float(exact), 4), round(float(ready.generalisation_error(problem, start)), 4)
+        (0.1788, 0.1788)
     """
 
     z: Float[Array, "replicates points dims"]

@@ -37,7 +37,7 @@ def sum_fields(
     weight: Float[Array, " p"],
     layers: Layers,
 ) -> tuple[Float[Array, "k d"], Float[Array, "k k"], Float[Array, " k"], Float[Array, " k"]]:
-    """<F_i f_c>, <F_i F_k>, <H_i> and <F_i>, with samples at fields f.
+    """<F_i f_c>, <F_i F_i'>, <H_i> and <F_i>, with samples at fields f.
 
     `centred` has the value of f; it stands apart because f may carry derivatives with respect to
     the biases, and centred fields do not. Of episodes, whose samples follow one another, all

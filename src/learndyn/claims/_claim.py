@@ -34,7 +34,8 @@ class Verdict:
     that were measured, or its control to be accepted; 0 where chance plays no part.
     control: the number of the control, drawn next to the other two: what the wrong theory predicts
     in place of `predicted`, or what is measured where the claim must not hold; NaN where there is
-    no such number.
+    no such number. margin: how far `measured` may be from `predicted`, in their unit, drawn as a
+    band; NaN where the rule has no such number.
     """
 
     predicted: float
@@ -45,6 +46,7 @@ class Verdict:
     detail: str
     false_alarm: float
     control: float = math.nan
+    margin: float = math.nan
 
     @property
     def good(self) -> bool:

@@ -169,7 +169,8 @@ class EnsembleOptions:
     --theory alone is on, --no-theory is off.
     auto: on where it takes seconds (closed forms, at most 8 units in all, fresh Gaussian samples).
     band: also the scatter of one run that theory predicts, eg_std / sqrt n, in some seconds more.
-    It is the theory of white inputs: for digits it starts right and departs from the runs later."""
+    For digits it is that of Gaussian inputs with the covariance of the images, direction by
+    direction; the scatter is that of a few groups of directions."""
 
 
 @dataclass(frozen=True)

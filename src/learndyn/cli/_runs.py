@@ -14,10 +14,13 @@ from learndyn._progress import is_shown
 from learndyn.cli._settings import Settings
 from learndyn.datasets import to_dataset
 from learndyn.dynamics import Level, fluctuations, solve_ode
-from learndyn.inputs import field_overlaps
 from learndyn.states import Overlaps, Weights, overlaps, weights_from_overlaps
 from learndyn.sweeps import Outcome, Plan, assemble, make_plan
 from learndyn.sweeps import run as run_items
+
+_BAND_GROUPS = 4
+"""Groups of directions in the scatter of structured inputs: its cost grows with their square, and a
+band is read to some percent."""
 
 Datasets = dict[str, Any]
 
@@ -71,6 +74,7 @@ def run_level(level: Level, options: Any, settings: Settings, kept: Kept | None 
         seen = _seen_by_inputs(start, settings)
         datasets["ode"] = _solve(settings, seen, None)
         if settings.band:
+            seen = _seen_by_inputs(start, settings, groups=_BAND_GROUPS)
             datasets["ode"] = datasets["ode"].assign(_spread(settings, seen))
     if runs == 1:
         found = _one_run(level, start, options, settings)
@@ -85,9 +89,13 @@ def with_origin(dataset: Any, options: Any, settings: Settings) -> Any:
     return dataset.assign_attrs(settings.attributes, seed=options.start.seed)
 
 
-def _seen_by_inputs(start: Weights | Overlaps, settings: Settings) -> Overlaps:
-    """The overlaps of the fields, from which a theory starts."""
-    return start if isinstance(start, Overlaps) else field_overlaps(start, settings.inputs)
+def _seen_by_inputs(start: Any, settings: Settings, groups: int | None = None) -> Any:
+    """The overlaps from which a theory of these inputs starts: of structured ones, in each
+    direction, or in so many groups."""
+    if not isinstance(start, Weights):
+        return start
+    base = getattr(settings.inputs, "base", settings.inputs)
+    return overlaps(start, base, None if base.white else groups)
 
 
 def _keywords(level: Level, options: Any, settings: Settings) -> dict[str, Any]:
@@ -167,7 +175,7 @@ def _solve(settings: Settings, start: Overlaps, solver: Any) -> Any:
     return to_dataset(trajectory, attributes=settings.attributes)
 
 
-def _spread(settings: Settings, start: Overlaps) -> Any:
+def _spread(settings: Settings, start: Any) -> Any:
     """The standard deviations of sqrt(n) times each quantity, Q_std and the others."""
     from learndyn.testing import SCATTER
 
@@ -183,7 +191,9 @@ def _spread(settings: Settings, start: Overlaps) -> Any:
         )
         jax.block_until_ready(found)
     dataset = to_dataset(found)
-    return dataset[[name for name in dataset if str(name).endswith("_std")]]
+    # The runs of a theory in each direction have other groups than their scatter.
+    own = lambda name: name.endswith("_std") and "_group_" not in name
+    return dataset[[name for name in dataset if own(str(name))]].reset_coords(drop=True)
 
 
 @contextlib.contextmanager

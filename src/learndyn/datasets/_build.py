@@ -12,10 +12,15 @@ from learndyn.datasets._derived import register
 from learndyn.datasets._flows import flow_parts, is_flow
 from learndyn.datasets._provenance import provenance
 from learndyn.datasets._schema import number_units
-from learndyn.datasets._variables import Labelled, describe_variable, labelled_arrays
+from learndyn.datasets._variables import (
+    OF_GROUPS,
+    Labelled,
+    describe_variable,
+    labelled_arrays,
+)
 from learndyn.dynamics import Fluctuations, Trajectory
 from learndyn.problems import Problem
-from learndyn.states import Overlaps
+from learndyn.states import GroupedOverlaps, Overlaps, Spectrum
 
 if TYPE_CHECKING:
     import xarray
@@ -139,11 +144,13 @@ def build(
         name: (dims, array, describe_variable(name, _in_memory(array), own.get(name)))
         for name, (dims, array) in variables.items()
     }
-    return number_units(xr.Dataset(data, coords, dict(attributes)))
+    dataset = number_units(xr.Dataset(data, coords, dict(attributes)))
+    return dataset.set_coords([name for name in OF_GROUPS if name in dataset])
 
 
-def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps:
-    """The state at the saved time nearest to `alpha`, of a dataset of one run.
+def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps | GroupedOverlaps:
+    """The state at the saved time nearest to `alpha`, of a dataset of one run: `GroupedOverlaps`
+    where the dataset has groups of directions.
 
     Args:
         dataset: of one run.
@@ -169,9 +176,13 @@ def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps:
             f"the dataset holds runs along {runs}; choose one first, for example "
             f"dataset.isel({runs[0]}=0)."
         )
-    names = ("Q", "R", "T", "v", "v_teacher", "b", "b_teacher")
-    arrays = [np.asarray(row[name]) if name in row else None for name in names]
-    return Overlaps(*arrays)
+    array = lambda name: np.asarray(row[name]) if name in row else None
+    layers = [array(name) for name in ("v", "v_teacher", "b", "b_teacher")]
+    if "Q_group" in row:
+        spectrum = Spectrum(row["eigenvalue"].values, row["share"].values)
+        groups = [array(name) for name in ("Q_group", "R_group", "T_group")]
+        return GroupedOverlaps(*groups, spectrum, array("T_unseen"), *layers)
+    return Overlaps(array("Q"), array("R"), array("T"), *layers)
 
 
 def _flow_dataset(

@@ -111,8 +111,8 @@ class Derived:
             >>> problem, rule = ld.Problem(noise=0.1), ld.SGD(lr=0.5)
             >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
             >>> run = ld.to_dataset(ld.solve_ode(problem, rule, start, [0.0, 1.0, 2.0]))
-            >>> run.learndyn.order().R.dims
-            ('alpha', 'student', 'teacher')
+            >>> run.learndyn.order().R.dims, run.learndyn.order().unit.item()
+            (('alpha', 'student', 'teacher'), 1)
         """
         dataset, match = self._dataset, self._match
         numbered = [name for name, x in dataset.items() if set(_NUMBERED) & set(x.dims)]

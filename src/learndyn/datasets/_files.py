@@ -102,8 +102,8 @@ def load(path: str | os.PathLike[str]) -> "xarray.Dataset":
         >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
         >>> run = ld.solve_ode(ld.Problem(noise=0.1), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
         >>> path = ld.save(run, "run.nc")
-        >>> ld.load(path).eg.equals(ld.to_dataset(run).eg)
-        True
+        >>> np.round(ld.load(path).eg.values, 4)
+        array([0.1788, 0.1162, 0.0763])
     """
     import xarray as xr
 

@@ -17,8 +17,10 @@ UNITS = {
     "student_": "number of the second student unit",
     "teacher": "number of the teacher unit",
     "teacher_": "number of the second teacher unit",
+    "group": "number of the group of directions",
 }
-"""Dimensions that count hidden units, from 1 as in the papers, with their long names."""
+"""Dimensions that count hidden units, from 1 as in the papers, and groups of directions, with their
+long names."""
 
 
 def number_units(dataset: "xarray.Dataset") -> "xarray.Dataset":

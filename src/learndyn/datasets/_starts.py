@@ -9,16 +9,19 @@ import numpy as np
 
 from learndyn.datasets._build import overlaps_at
 from learndyn.datasets._files import load, reading
-from learndyn.states import Overlaps, Weights
+from learndyn.states import GroupedOverlaps, Overlaps, Weights
 
 _SECOND_NAMES = {"A": "v_teacher"}
 _STATE = ("Q", "R", "T", "v", "v_teacher", "b", "b_teacher")
 
 
-def read_state(path: str | os.PathLike[str], alpha: float = 0.0) -> Weights | Overlaps:
+def read_state(
+    path: str | os.PathLike[str], alpha: float = 0.0
+) -> Weights | Overlaps | GroupedOverlaps:
     """The state in a file.
 
-    - .nc: the overlaps of a saved dataset at `alpha` (the nearest saved time).
+    - .nc: the overlaps of a saved dataset at `alpha` (the nearest saved time), `GroupedOverlaps`
+      where it has groups of directions.
     - .npz: `Weights` from arrays w, w_teacher, or `Overlaps` from Q, R, T; both may have v,
       v_teacher, b, b_teacher (A, the paper's name, is v_teacher).
     - .csv: `Overlaps` from rows name, i, j, value; j is empty for vectors.

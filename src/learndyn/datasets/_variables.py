@@ -19,6 +19,12 @@ SCHEMA: dict[str, tuple[tuple[str, ...], str]] = {
     "Q_field": (("alpha", *_QQ), "covariance of the student's fields under the inputs"),
     "R_field": (("alpha", *_QR), "covariance of student and teacher fields under the inputs"),
     "T_field": (_TT, "covariance of the teacher's fields under the inputs"),
+    "Q_group": (("alpha", "group", *_QQ), "student-student overlaps of each group of directions"),
+    "R_group": (("alpha", "group", *_QR), "student-teacher overlaps of each group of directions"),
+    "T_group": (("group", *_TT), "teacher-teacher overlaps of each group of directions"),
+    "T_unseen": (_TT, "covariance of what the teacher's fields have beyond the inputs"),
+    "eigenvalue": (("group",), "eigenvalue of the inputs' covariance"),
+    "share": (("group",), "share of all directions"),
     "v": (("alpha", "student"), "second layer of the student"),
     "v_teacher": (("teacher",), "second layer of the teacher"),
     "b": (("alpha", "student"), "biases of the student"),
@@ -30,12 +36,19 @@ SCHEMA: dict[str, tuple[tuple[str, ...], str]] = {
 }
 """Dimensions and long name of every variable with a fixed meaning. All are dimensionless."""
 
-CONSTANTS = ("T", "T_field", "v_teacher", "b_teacher")
+CONSTANTS = (
+    "T", "T_field", "T_group", "T_unseen", "eigenvalue", "share", "v_teacher", "b_teacher"
+)  # fmt: skip
 """What learning does not change."""
+
+OF_GROUPS = ("eigenvalue", "share")
+"""Coordinates along `group`, and no results."""
 
 _OTHER_NAMES = {
     "Q_std": (SCHEMA["Q"][0], "standard deviation of sqrt(n) Q about the limit"),
     "R_std": (SCHEMA["R"][0], "standard deviation of sqrt(n) R about the limit"),
+    "Q_group_std": (SCHEMA["Q_group"][0], "standard deviation of sqrt(n) Q_group about the limit"),
+    "R_group_std": (SCHEMA["R_group"][0], "standard deviation of sqrt(n) R_group about the limit"),
     "v_std": (SCHEMA["v"][0], "standard deviation of sqrt(n) v about the limit"),
     "b_std": (SCHEMA["b"][0], "standard deviation of sqrt(n) b about the limit"),
     "eg_std": (SCHEMA["eg"][0], "standard deviation of sqrt(n) eg about the limit"),
@@ -78,12 +91,13 @@ def labelled_arrays(result: Any, times: int, batch: int = 0) -> dict[str, Labell
     Raises: ValueError for anything else.
     """
     if isinstance(result, Trajectory):
-        named = {name: getattr(result, name, None) for name in SCHEMA}
+        named = {name: getattr(result, name, None) for name in SCHEMA} | _groups_of(result)
         named["alpha_actual"] = result.alpha
         named |= {name: value for name, value in result.stats.items() if name not in named}
     elif isinstance(result, Fluctuations):
         spread = result.std
-        std = {f"{name}_std": getattr(spread, name) for name in spread.__dataclass_fields__}
+        names = {name: name.replace("groups", "group") for name in spread.__dataclass_fields__}
+        std = {f"{own}_std": getattr(spread, name) for name, own in names.items()}
         own = {name: getattr(result, name) for name in ("covariance", "mean_norm", "constant")}
         named = std | own
     elif isinstance(result, Mapping):
@@ -101,6 +115,19 @@ def labelled_arrays(result: Any, times: int, batch: int = 0) -> dict[str, Labell
     if isinstance(result, Fluctuations):
         return labelled_arrays(result.mean, times, batch) | labelled
     return labelled
+
+
+def _groups_of(run: Trajectory) -> dict[str, Any]:
+    """What a trajectory has of its groups of directions; nothing where it has none."""
+    if run.spectrum is None:
+        return {}
+    return {
+        "Q_group": run.Q_groups,
+        "R_group": run.R_groups,
+        "T_group": run.T_groups,
+        "eigenvalue": run.spectrum.eigenvalues,
+        "share": run.spectrum.shares,
+    }
 
 
 def describe_variable(name: str, array: np.ndarray, long_name: str | None = None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The noise of learning: how the increments of the overlaps scatter from sample to sample."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -14,11 +15,15 @@ from learndyn.averages import (
     is_linear_in_error,
     reach_of,
 )
+from learndyn.dynamics._grouped_flow import GroupedFlow, Matrices
 from learndyn.dynamics._overlap_flow import OverlapFlow, on_sphere
 from learndyn.dynamics._prepare import require_finite_batch, require_local
 from learndyn.problems import Problem, declared, is_squared
 from learndyn.rules import AbstractRule, Modulation
 from learndyn.states import Overlaps
+
+_RANK = 1e-12
+"""Eigenvalues of C below this times the largest are rounding of 0."""
 
 _MAX_EXACT_DIMS = 9
 """Up to here 3**dims nodes integrate a linear network's increments exactly and cheaply."""
@@ -61,10 +66,76 @@ def _is_linear(problem: Problem, rule: AbstractRule) -> bool:
 def diffusion(
     flow: OverlapFlow, nodes: NodeAverages, t: Float[Array, ""], y: Float[Array, " p"]
 ) -> Float[Array, "p p"]:
+    """D(m) of any flow, in its independent coordinates."""
+    if isinstance(flow, GroupedFlow):
+        return _of_groups(flow, nodes, t, y)
+    return _of_white_inputs(flow, nodes, t, y)
+
+
+def _of_groups(
+    flow: GroupedFlow, nodes: NodeAverages, t: Float[Array, ""], y: Float[Array, " p"]
+) -> Float[Array, "p p"]:
+    """D(m) for groups of directions.
+
+    Given the fields f of a sample, those of the groups, f_l, are Gaussian with the means
+    s_l C_l C^+ f and the covariances s_l C_l delta_lm - s_l s_m C_l C^+ C_m. xi is linear in them:
+    its covariance is that of its mean given f, over nodes, and Phi times those covariances.
+
+    Equation: xi_R_l = -lr F rho_l, xi_Q_l = -lr (F lambda_l + lambda_l F)
+      + lr^2 s_l f_l F F / B, with s_l the eigenvalue and f_l the share of group l.
+    """
+    rule, k, spectrum = flow.rule, flow.groups.k, flow.groups.spectrum
+    rates, state, at = rule.effective_rates(t), flow.unpack(y), flow.matrices(y)
+    groups = eqx.tree_at(lambda g: (g.Q, g.R), flow.groups, (at.Q, at.R))
+    own = spectrum.eigenvalues[:, None, None] * groups.covariances  # s_l C_l
+    # Conditioning of Gaussian numbers, at any rank of C
+    told = own @ jnp.linalg.pinv(state.covariance, rtol=_RANK, hermitian=True)
+    second = spectrum.eigenvalues * spectrum.shares / rule.batch_size
+
+    def pulled(moved: Array, fields: Float[Array, "groups d"]) -> Matrices:
+        """What one sample does to the overlaps, to first order in the rate."""
+        pull = -moved[:, None] * fields[:, None, :]  # (groups, k, d)
+        q = pull[:, :, :k]
+        return Matrices(q + jnp.swapaxes(q, 1, 2), pull[:, :, k:])
+
+    def increment(lam: Array, rho: Array, found: Modulation) -> Array:
+        moved = rates.w * found.c
+        mean = pulled(moved, told @ jnp.concatenate([lam, rho]))
+        change = mean._replace(Q=mean.Q + second[:, None, None] * jnp.outer(moved, moved))
+        dv = None if rates.v is None else -rates.v * found.dv
+        db = None if rates.b is None else -rates.b * found.c
+        return flow.flat(flow.on_sphere(at, change), flow.of_vectors(dv, db))
+
+    covariance = nodes.covariance_of(flow.problem, flow.averaged, state, increment)
+    covariance = covariance if rule.is_episode else covariance / rule.batch_size
+
+    def scattered(i: Array, j: Array) -> Array:
+        """The change of F = e_i where the field of group and unit j is 1."""
+        count, d = own.shape[:2]
+        moved = jnp.zeros(k).at[i].set(1.0) * rates.w
+        fields = jnp.zeros(count * d).at[j].set(1.0).reshape(count, d)
+        still = jnp.zeros(k)
+        return flow.flat(flow.on_sphere(at, pulled(moved, fields)), flow.of_vectors(still, still))
+
+    count, d = own.shape[:2]
+    basis = jax.vmap(jax.vmap(scattered, (None, 0)), (0, None))(
+        jnp.arange(k), jnp.arange(count * d)
+    )  # (k, groups d, p)
+    left = jax.scipy.linalg.block_diag(*own) - jnp.einsum("lab,mcb->lamc", told, own).reshape(
+        count * d, count * d
+    )
+    Phi = flow.averages_of(flow.averages, state).Phi
+    rest = jnp.einsum("ij,iap,ab,jbq->pq", Phi, basis, left, basis, optimize=True)
+    return covariance + rest / rule.batch_size
+
+
+def _of_white_inputs(
+    flow: OverlapFlow, nodes: NodeAverages, t: Float[Array, ""], y: Float[Array, " p"]
+) -> Float[Array, "p p"]:
     """D(m) = Cov(xi) / B in the independent coordinates.
 
     For episodes it is the covariance of a whole step, the mean of xi over the episode.
-    Equation: xi_R = -lr F rho, xi_Q_ik = -lr (F_i lambda_k + F_k lambda_i) + lr^2 F_i F_k / B,
+    Equation: xi_R = -lr F rho, xi_Q_ii' = -lr (F_i lambda_i' + F_i' lambda_i) + lr^2 F_i F_i' / B,
     xi_v = -lr_second H, xi_b = -lr_bias F: the increment of one sample, times n; where the rule
     is spherical, normalised by `on_sphere`.
     """

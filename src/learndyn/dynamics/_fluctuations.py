@@ -17,6 +17,7 @@ from learndyn._results import Result
 from learndyn._types import CountLike, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages
 from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
+from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._integrate import integrate, trajectory_from
 from learndyn.dynamics._ode import (
     MAX_STEPS,
@@ -27,17 +28,23 @@ from learndyn.dynamics._ode import (
 )
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._trajectory import Trajectory
-from learndyn.states import ProblemLike, RuleLike, StateLike, as_overlaps, require_arguments
+from learndyn.states import ProblemLike, RuleLike, StateLike, as_state, require_arguments
 
 
 class Spread(ReadableResult):
-    """Standard deviations of sqrt(n) times each quantity about the ODE, shaped like it."""
+    """Standard deviations of sqrt(n) times each quantity about the ODE, shaped like it.
+
+    Q_groups, R_groups: (times, groups, k, k), (times, groups, k, m), where the start has groups of
+    directions, of which Q and R are then the sums; else None.
+    """
 
     Q: Float[Array, "*batch times k k"]
     R: Float[Array, "*batch times k m"]
     v: Float[Array, "*batch times k"]
     b: Float[Array, "*batch times k"] | None
     eg: Float[Array, "*batch times"]
+    Q_groups: Float[Array, "*batch times groups k k"] | None = None
+    R_groups: Float[Array, "*batch times groups k m"] | None = None
 
 
 class Fluctuations(ReadableResult):
@@ -47,9 +54,10 @@ class Fluctuations(ReadableResult):
         alpha: (times,).
         std: standard deviations; divide by sqrt(n) for one run's error bar.
         covariance: (times, p, p) in the independent coordinates: upper triangle of Q row by row, R,
-            then v and b where trained.
+            then v and b where trained. Of `GroupedOverlaps`: first the triangles of all groups,
+            then the R of all groups.
         mean_norm: (times,) E||N(0, covariance)||, the Frobenius norm over the full matrices Q and R
-            and the vectors v and b.
+            and the vectors v and b; of groups, over the sums Q and R.
         constant: its maximum over the times, the C(T) of the concentration theorem.
         mean: the ODE's `Trajectory`.
         result: its code.
@@ -116,11 +124,11 @@ def fluctuations(
     """
     require_arguments("fluctuations", problem=problem, rule=rule, start=start, ts=ts)
     require_no_slow_momentum(rule, "fluctuations")
-    ts, start = checked_times(ts), as_overlaps(start)
+    ts, start = checked_times(ts), as_state(start)
     rtol, atol = checked_tolerances(rtol, atol)
     max_steps = checked_max_steps(max_steps)
     flow = overlap_flow(problem, rule, start, averages=averages)
-    nodes = noise_averages(problem, rule, start, noise_nodes)
+    nodes = noise_averages(problem, rule, flow.start, noise_nodes)
     found = _fluctuations(flow, nodes, ts, (rtol, atol), max_steps)
     warn_if_failed(found.mean)
     return found
@@ -170,16 +178,34 @@ def _fluctuations(
     )
     ys, sigma = jax.vmap(field.split)(solved.ys)
     mean = trajectory_from(flow, ts, solved, ys=ys)
-    mean_norm = jax.vmap(lambda s: gaussian_norm(_full_weights(flow, s)))(sigma)
+    # Of groups: the covariance of the Euclidean overlaps
+    sums = sums_of_groups(flow) if isinstance(flow, GroupedFlow) else jnp.eye(ys.shape[1])
+    total = sums @ sigma @ sums.T
+    mean_norm = jax.vmap(lambda s: gaussian_norm(_full_weights(flow, s)))(total)
     finished = mean.result == Result.SUCCESS.value
     constant = jnp.where(finished, jnp.max(mean_norm), jnp.nan)
-    return Fluctuations(ts, _spread(flow, ys, sigma), sigma, mean_norm, constant, mean)
+    return Fluctuations(ts, _spread(flow, ys, sigma, total), sigma, mean_norm, constant, mean)
 
 
-def _spread(flow: OverlapFlow, ys: Array, sigma: Array) -> Spread:
-    variance = jax.vmap(jnp.diagonal)(sigma)
-    std = jnp.sqrt(jnp.maximum(variance, 0.0))
-    shaped = jax.vmap(flow.unpack)(std)
+def sums_of_groups(flow: GroupedFlow) -> Float[Array, "p_sums p"]:
+    """The matrix that makes of the coordinates of all groups those of their sums."""
+
+    def summed(y: Array) -> Array:
+        matrices, (v, b, _, _) = flow.parts(y)
+        return flow.coordinates(matrices.Q.sum(axis=0), matrices.R.sum(axis=0), v, b)
+
+    return jax.jacfwd(summed)(flow.pack(flow.groups))
+
+
+def _deviations(sigma: Array) -> Array:
+    return jnp.sqrt(jnp.maximum(jax.vmap(jnp.diagonal)(sigma), 0.0))
+
+
+def _spread(flow: OverlapFlow, ys: Array, sigma: Array, total: Array) -> Spread:
+    """sigma: the covariance in the flow's coordinates; total: that of the Euclidean overlaps."""
+    shaped, own = jax.vmap(lambda y: OverlapFlow.unpack(flow, y))(_deviations(total)), None
+    if isinstance(flow, GroupedFlow):
+        own = jax.vmap(flow.matrices)(_deviations(sigma))
     still = jnp.zeros_like(shaped.v)
     # Delta method: the variance of eg is that of its linearisation.
     gradient = jax.vmap(jax.grad(lambda y: _eg(flow, y)))(ys)
@@ -190,6 +216,8 @@ def _spread(flow: OverlapFlow, ys: Array, sigma: Array) -> Spread:
         v=shaped.v if flow.rule.trains_second else still,
         b=None if flow.start.b is None else (shaped.b if flow.rule.trains_biases else still),
         eg=jnp.sqrt(jnp.maximum(eg_variance, 0.0)),
+        Q_groups=None if own is None else own.Q,
+        R_groups=None if own is None else own.R,
     )
 
 

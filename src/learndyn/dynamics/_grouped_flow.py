@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn._numerics.linear_algebra import triu
-from learndyn.averages import FieldAverages
+from learndyn.averages import AbstractAverages, FieldAverages, seen_averages
 from learndyn.dynamics._overlap_flow import OverlapFlow, Velocity, growth, triu_positions
-from learndyn.rules import Rates
+from learndyn.rules import AbstractRule, Rates
 from learndyn.states import GroupedOverlaps, Overlaps, of_fields
 
 
@@ -49,6 +49,11 @@ class GroupedFlow(OverlapFlow):
     """
 
     groups: GroupedOverlaps
+    averaged: AbstractRule
+    """The rule, which meets |x|**2/n = the mean eigenvalue where it reads that."""
+
+    def averages_of(self, averages: AbstractAverages, state: Overlaps) -> FieldAverages:
+        return seen_averages(averages, self.problem, self.averaged, state)
 
     @property
     def euclidean(self) -> Overlaps:
@@ -117,6 +122,18 @@ class GroupedFlow(OverlapFlow):
         q, r, s, u, v = matrices
         parts = [corner(q), r, s, corner(u), v, *vectors]
         return jnp.concatenate([x.ravel() for x in parts if x is not None])
+
+    def matrices(self, y: Float[Array, " p"]) -> Matrices:
+        """The overlaps of all groups at coordinates y."""
+        return self.parts(y)[0]
+
+    def on_sphere(self, at: Matrices, change: Matrices) -> Matrices:
+        """What is left of a small change where each w_i is then brought back to its length."""
+        return _on_sphere(at, change) if self.rule.spherical else change
+
+    def of_vectors(self, v: Array | None, b: Array | None) -> Vectors:
+        """v and b, or their changes, where they are trained."""
+        return Vectors(v if self._trains_v else None, b if self._trains_b else None)
 
     def parts(self, y: Float[Array, " p"]) -> tuple[Matrices, Vectors]:
         """What `flat` put together."""

@@ -1,6 +1,5 @@
 """Solving a theory without ever raising: what may fail at run time becomes a result code."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,13 +17,14 @@ from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
     Number,
     are_finite,
+    groups_hold,
     numbers_hold,
     overlaps_hold,
     run_numbers,
     sphere_holds,
     times_hold,
 )
-from learndyn.dynamics._record import Rows, Run, record
+from learndyn.dynamics._record import Rows, Run, record, record_groups
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.states import Overlaps
 
@@ -217,19 +217,9 @@ def _grouped_trajectory(
         kept["level"], flow.problem, flow.rule, groups.T.sum(axis=0), layers, flow.averages, ts,
         kept["n"], kept["key"],
     )  # fmt: skip
-    covariances = jax.vmap(lambda s: s.covariance)(states)
-    rows = Rows(matrices.Q.sum(axis=1), matrices.R.sum(axis=1), states.v, states.b, covariances)
-    stopped = jnp.isnan(ys[:, 0])
-    found = record(run, rows, stopped, solved.result, stats=solved.stats)
-    return dataclasses.replace(
-        found,
-        Q_groups=matrices.Q,
-        R_groups=matrices.R,
-        T_groups=groups.T,
-        spectrum=groups.spectrum,
-        T_unseen=groups.T_unseen,
-        T_field=flow.start.T,
-    )
+    stopped, own = jnp.isnan(ys[:, 0]), (groups, matrices.Q, matrices.R)
+    vectors = states.v, states.b
+    return record_groups(run, own, vectors, stopped, solved.result, stats=solved.stats)
 
 
 def _capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
@@ -259,7 +249,11 @@ def is_valid(
     """
     known = [*run_numbers(flow.problem, flow.rule), *numbers]
     finite = are_finite(flow.start, ts, flow.rule)
-    good = overlaps_hold(flow.start, smallest) & sphere_holds(flow.rule, flow.euclidean)
+    good = overlaps_hold(flow.start, smallest)
+    if isinstance(flow, GroupedFlow):
+        good = good & groups_hold(flow.groups) & sphere_holds(flow.rule, flow.groups)
+    else:
+        good = good & sphere_holds(flow.rule, flow.start)
     return finite & good & numbers_hold(known) & times_hold(ts)
 
 

@@ -17,6 +17,7 @@ from learndyn._results import Result
 from learndyn._types import KeyLike, PRNGKey, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages, QuasiMonteCarlo
 from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
+from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._integrate import (
     Solved,
     has_diverged,
@@ -30,7 +31,7 @@ from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import Number, require_number
 from learndyn.dynamics._step_errors import chosen_step, relative_errors, step_errors, warn_of_step
 from learndyn.dynamics._trajectory import Trajectory
-from learndyn.states import ProblemLike, RuleLike, StateLike, as_overlaps, require_arguments
+from learndyn.states import ProblemLike, RuleLike, StateLike, as_state, require_arguments
 
 _NODES = QuasiMonteCarlo(points=256, replicates=2, symmetric=True)
 """Enough for the noise's strength: C(T) of an erf committee is off by 0.2 % with these."""
@@ -55,7 +56,8 @@ def simulate_langevin(
 
     Times between steps are interpolated linearly. After each step the overlaps are kept positive
     semi-definite: negative eigenvalues of the student's part outside the teacher's span, Q - R T^-1
-    R^T, are set to 0, and `stats["corrections"]` counts the steps at which.
+    R^T, are set to 0, and `stats["corrections"]` counts the steps at which. Of `GroupedOverlaps`
+    that is so in each group.
 
     Args:
         problem: the teacher-student problem.
@@ -89,13 +91,13 @@ def simulate_langevin(
     """
     require_arguments("simulate_langevin", problem=problem, rule=rule, start=start, ts=ts)
     require_no_slow_momentum(rule, "simulate_langevin")
-    ts, key, start = checked_times(ts), as_key(key), as_overlaps(start)
+    ts, key, start = checked_times(ts), as_key(key), as_state(start)
     n, dt = as_float(n, "n"), None if dt is None else as_float(dt, "dt")
     require_unbatched([("n", n, 0), ("dt", dt, 0)], "simulate_langevin")
     for number in _numbers(n, dt):
         require_number(number)
     flow = overlap_flow(problem, rule, start, averages=averages)
-    nodes = noise_averages(problem, rule, start, noise_nodes, default=_NODES)
+    nodes = noise_averages(problem, rule, flow.start, noise_nodes, default=_NODES)
     run = _simulate(flow, nodes, ts, n, key, dt)
     warn_of_step(run)
     return warn_if_failed(run)
@@ -160,26 +162,51 @@ class _ProjectedEuler(diffrax.AbstractItoSolver):
 
 def _projected(flow: OverlapFlow, y: Float[Array, " p"]) -> tuple[Array, Array]:
     """y with the smallest change of Q that makes C positive semi-definite, and whether any."""
+    if isinstance(flow, GroupedFlow):
+        return _projected_groups(flow, y)
     state = flow.unpack(y)
-    q, r = state.Q, state.R
+    repaired, needed = _repaired(state.Q, state.R, state.T)
+    r = state.R
+    if flow.rule.spherical:
+        # A repair lengthens; each w_i is brought back to the sphere.
+        length = jnp.sqrt(jnp.diagonal(repaired))
+        repaired, r = repaired / (length[:, None] * length), r / length[:, None]
+    needed = needed & jnp.all(jnp.isfinite(y))
+    still = jnp.zeros_like(state.v)
+    change = flow.coordinates(repaired - state.Q, r - state.R, still, still)
+    return jnp.where(needed, y + change, y), needed.astype(int)
+
+
+def _projected_groups(flow: GroupedFlow, y: Float[Array, " p"]) -> tuple[Array, Array]:
+    """The same for the overlaps of each group."""
+    matrices, vectors = flow.parts(y)
+    repaired, needed = jax.vmap(_repaired)(matrices.Q, matrices.R, flow.groups.T)
+    # A group that needs no repair keeps its numbers.
+    q, r = jnp.where(needed[:, None, None], repaired, matrices.Q), matrices.R
+    if flow.rule.spherical:
+        length = jnp.sqrt(jnp.diagonal(q.sum(axis=0)))
+        q, r = q / (length[:, None] * length), r / length[:, None]
+    corrected = jnp.any(needed) & jnp.all(jnp.isfinite(y))
+    y = jnp.where(corrected, flow.flat(matrices._replace(Q=q, R=r), vectors), y)
+    return y, corrected.astype(int)
+
+
+def _repaired(
+    q: Float[Array, "k k"], r: Float[Array, "k m"], t: Float[Array, "m m"]
+) -> tuple[Float[Array, "k k"], Array]:
+    """The nearest Q that makes [[Q, R], [R^T, T]] positive semi-definite, and whether it is
+    another one."""
     # Schur complement: what the teacher's span leaves of the student's overlaps
-    half = psd_solve_lower(psd_cholesky(state.T), r.T)
+    half = psd_solve_lower(psd_cholesky(t), r.T)
     spanned = half.T @ half  # R T^-1 R^T
-    finite = jnp.all(jnp.isfinite(y))
+    finite = jnp.all(jnp.isfinite(q)) & jnp.all(jnp.isfinite(spanned))
     outside = jnp.where(finite, q - spanned, 0.0)
     eigenvalues, vectors = jnp.linalg.eigh(outside)
     # Rounding at student = teacher is no correction.
     negative = eigenvalues[0] < -1e-12 * (1.0 + jnp.trace(spanned))
     # The nearest positive semi-definite matrix, in the Frobenius norm (Higham 1988)
     repaired = spanned + (vectors * jnp.maximum(eigenvalues, 0.0)) @ vectors.T
-    if flow.rule.spherical:
-        # A repair lengthens; each w_i is brought back to the sphere.
-        length = jnp.sqrt(jnp.diagonal(repaired))
-        repaired, r = repaired / (length[:, None] * length), r / length[:, None]
-    needed = finite & negative
-    still = jnp.zeros_like(state.v)
-    change = flow.coordinates(repaired - q, r - state.R, still, still)
-    return jnp.where(needed, y + change, y), needed.astype(int)
+    return repaired, finite & negative
 
 
 @eqx.filter_jit

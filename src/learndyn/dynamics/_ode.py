@@ -6,6 +6,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import (
@@ -35,13 +36,15 @@ from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
     require_fields,
     require_number,
+    require_of_fields,
     require_run,
+    require_without_input_noise,
     run_numbers,
     smallest_eigenvalue,
 )
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.problems import Problem
-from learndyn.rules import AbstractRule, reads_size
+from learndyn.rules import AbstractRule, Sized, reads_size
 from learndyn.states import (
     GroupedOverlaps,
     Overlaps,
@@ -50,12 +53,16 @@ from learndyn.states import (
     StateLike,
     Weights,
     as_overlaps,
+    as_state,
     require_arguments,
 )
 
 RTOL, ATOL, MAX_STEPS = 1e-9, 1e-11, 100_000
 """Tolerances at which eg is right to about 1e-8 over alpha = 1000, and a hundred times the steps
 that such a solve takes."""
+
+_ONE = 1e-9
+"""A mean eigenvalue that is as near to 1 as shares are to their sum keeps closed forms."""
 
 AveragesOption = AbstractNodes | AbstractAverages | str | Any
 SolverOption = diffrax.AbstractAdaptiveSolver | Any
@@ -95,77 +102,38 @@ def overlap_flow(
     averages: AveragesOption = None,
 ) -> OverlapFlow:
     """The vector field of `ode_term`, checked and with its averages chosen."""
-    if isinstance(start, GroupedOverlaps):
-        return grouped_flow(problem, rule, start, averages=averages)
-    start = as_overlaps(start)
+    start = as_state(start)
     require_x64("the theory", problem, rule, start)
-    ready = _checked_averages(problem, rule, start, averages)
-    return OverlapFlow(problem, rule, ready, start)
-
-
-def _checked_averages(
-    problem: Problem,
-    rule: AbstractRule,
-    start: Overlaps,
-    averages: AveragesOption,
-    euclidean: Overlaps | None = None,
-) -> AbstractAverages:
-    """Averages for fields with the covariances of `start`. euclidean: the overlaps of the weights,
-    where these are others."""
-    require_run(problem, rule, start, run_numbers(problem, rule), "the theory", euclidean)
-    return choose_averages(
+    require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
+    fields, averaged = start, rule
+    if isinstance(start, GroupedOverlaps):
+        require_without_input_noise(rule, start)
+        require_of_fields(rule, start)
+        fields, averaged = start.fields, _meeting(problem, rule, start)
+    ready = choose_averages(
         problem,
         start.k,
         start.m,
-        rule=rule,
+        rule=averaged,
         biases=has_biases(start, rule),
         averages=averages,
-        reach=reach_of(start),
-        teacher=teacher_of(start),
+        reach=reach_of(fields),
+        teacher=teacher_of(fields),
     )
+    if isinstance(start, GroupedOverlaps):
+        return GroupedFlow(problem, rule, ready, fields, start, averaged)
+    return OverlapFlow(problem, rule, ready, start)
 
 
-def grouped_flow(
-    problem: Problem, rule: AbstractRule, start: GroupedOverlaps, *, averages: AveragesOption
-) -> GroupedFlow:
-    """The vector field of grouped overlaps, with the averages of their fields.
-
-    Raises: ValueError for what has no theory where directions differ: see `_require_of_groups`.
-    """
-    fields, euclidean = start.fields, start.euclidean
-    require_x64("the theory", problem, rule, fields)
-    _require_of_groups(problem, rule, start)
-    ready = _checked_averages(problem, rule, fields, averages, euclidean)
-    return GroupedFlow(problem, rule, ready, fields, start)
-
-
-_WHITE = 1e-9
-"""How far a mean eigenvalue may be from 1, as the sum of shares: rounding."""
-
-
-def _require_of_groups(problem: Problem, rule: AbstractRule, start: GroupedOverlaps) -> None:
-    """Raises: ValueError for noise on inputs of which directions differ, whose averages are others,
-    for rules that read overlaps, which a sample's fields do not tell there, and for rules that read
-    |x|**2/n where that is not 1: averages take it to be."""
-    name = type(rule).__name__
-    if rule.input_noise is not None:
-        raise ValueError(
-            f"{name} adds white noise to the inputs, of which there is no theory "
-            f"for groups of directions; got {start.groups} groups. Simulate it by ld.simulate_sgd."
-        )
-    if rule.needs_overlaps:
-        raise ValueError(
-            f"{name} reads the overlaps Q and R of the weights, of which there is no theory for "
-            f"groups of directions, where averages know the covariances of the fields alone; got "
-            f"{start.groups} groups. Simulate it by ld.simulate_sgd."
-        )
+def _meeting(problem: Problem, rule: AbstractRule, start: GroupedOverlaps) -> AbstractRule:
+    """The rule as it meets inputs with |x|**2/n = the mean eigenvalue, as n -> infinity."""
     mean = start.spectrum.mean
-    if is_concrete(mean) and abs(float(mean) - 1.0) > _WHITE:
-        if reads_size(problem, rule, start.k, start.m):
-            raise ValueError(
-                f"{name} reads |x|**2/n, for which the theory needs a mean eigenvalue of 1; got "
-                f"{float(mean):.6g}. Rescale the inputs, or simulate it by ld.simulate_sgd."
-            )
+    if is_concrete(start.spectrum):  # by NumPy, which jit does not trace
+        mean = np.sum(np.asarray(start.spectrum.eigenvalues) * np.asarray(start.spectrum.shares))
+    is_one = is_concrete(mean) and abs(float(mean) - 1.0) < _ONE
+    if is_one or not reads_size(problem, rule, start.k, start.m):
+        return rule
+    return Sized(rule, jnp.asarray(mean))
 
 
 def solve_ode(

@@ -33,7 +33,7 @@ class OverlapFlow(eqx.Module):
     the velocities' order parameters where momentum is slow. `pack` and `unpack` translate.
 
     Equation: dR = -lr (<F rho> + kappa R),
-      dQ_ik = -lr (<F_i lambda_k> + <F_k lambda_i> + 2 kappa Q_ik) + lr^2 <F_i F_k> / B,
+      dQ_ii' = -lr (<F_i lambda_i'> + <F_i' lambda_i> + 2 kappa Q_ii') + lr^2 <F_i F_i'> / B,
       dv = -lr_second <H>,  db = -lr_bias <F>,
     with (F, H) the rule's modulation; Goldt et al. (2020), Eq. (9), where it is the gradient of
     squared loss. Where each unit has its own rate, the rate of unit i stands with F_i and w_i.
@@ -127,7 +127,7 @@ class OverlapFlow(eqx.Module):
     ) -> tuple[Array, Array]:
         """dQ and dR where no step is followed by a normalisation."""
         kappa, k = self.rule.weight_decay, state.k
-        # <F_i lambda_k> and <F_i rho_n>, by G times the covariance of the fields.
+        # <F_i lambda_i'> and <F_i rho_j>, by G times the covariance of the fields.
         with_fields = averages.with_fields(state.covariance)
         lr = rates.w[..., None]  # along the rows, where each unit has its own
         pull_q = lr * (with_fields[:, :k] + kappa * state.Q)
@@ -135,7 +135,7 @@ class OverlapFlow(eqx.Module):
         return dq, -lr * (with_fields[:, k:] + kappa * state.R)
 
     def second_order(self, rates: Rates, averages: FieldAverages) -> Array:
-        """lr^2 <F_i F_k> / B, what the squares of steps do to Q; 0 for a batch of all samples."""
+        """lr^2 <F_i F_i'> / B, what the squares of steps do to Q; 0 for a batch of all samples."""
         if self.rule.has_infinite_batch:
             return jnp.zeros_like(averages.Phi)
         return rates.w[..., None] * rates.w / self.rule.batch_size * averages.Phi
@@ -165,7 +165,7 @@ class OverlapFlow(eqx.Module):
         gamma, kappa, k = self.rule.momentum.gamma, self.rule.weight_decay, state.k
         S, U, V = velocity.S, velocity.U, velocity.V
         with_fields = averages.with_fields(state.covariance)
-        # <F_i mu_k> with the velocities' fields mu, whose covariances with the fields are S and V.
+        # <F_i mu_i'> with the velocities' fields mu, whose covariances with the fields are S and V.
         with_velocities = averages.G @ jnp.concatenate([S.T, V], axis=1).T
         # The velocity relaxes towards the gradient, decay included, at the rate gamma.
         push = with_velocities + kappa * S
@@ -215,7 +215,7 @@ def on_sphere(
 ) -> tuple[Float[Array, "k k"], Float[Array, "k m"]]:
     """Small changes of Q and R, where each w_i is then brought back to its length.
 
-    Equation: dQ_ik - Q_ik (h_i + h_k) and dR_in - R_in h_i with h_i = dQ_ii / (2 Q_ii).
+    Equation: dQ_ii' - Q_ii' (h_i + h_i') and dR_ij - R_ij h_i with h_i = dQ_ii / (2 Q_ii).
     """
     h = growth(state.Q, dq)
     return dq - state.Q * (h[:, None] + h), dr - h[:, None] * state.R

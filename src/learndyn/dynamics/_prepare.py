@@ -20,7 +20,16 @@ from learndyn._types import Times
 from learndyn.averages import at_rest
 from learndyn.problems import Layers, MultiIndex, Problem, Sign, out_of_range, remembered
 from learndyn.rules import OWN, AbstractRule, SlowMomentum, blank_sample
-from learndyn.states import Overlaps, Weights, concrete_covariance, require_compatible
+from learndyn.states import (
+    GroupedOverlaps,
+    Overlaps,
+    Weights,
+    concrete_covariance,
+    require_compatible,
+)
+
+_WHOLE = 1e-6
+"""How far share * n may be from a whole number: what rounding leaves of a billion directions."""
 
 
 class Number(NamedTuple):
@@ -91,7 +100,7 @@ def run_numbers(problem: Problem, rule: AbstractRule, n: Any = None) -> list[Num
 def require_run(
     problem: Problem,
     rule: AbstractRule,
-    state: Overlaps | Weights,
+    state: Overlaps | Weights | GroupedOverlaps,
     numbers: Iterable[Number],
     function: str,
     euclidean: Overlaps | None = None,
@@ -102,8 +111,10 @@ def require_run(
     euclidean: the overlaps whose norms a spherical rule keeps, where `state` are covariances of
     fields; None: those of `state`.
     """
-    state_name, matrix = ("Q", state.Q) if isinstance(state, Overlaps) else ("w", state.w)
-    named = [(state_name, matrix, 2), ("v", state.v, 1)]
+    if isinstance(state, Weights):
+        named = [("w", state.w, 2), ("v", state.v, 1)]
+    else:  # groups are no batch
+        named = [("Q", state.Q, 2 + isinstance(state, GroupedOverlaps)), ("v", state.v, 1)]
     numbers = list(numbers)
     single = [one for one in numbers if not one.per_unit]
     require_unbatched(named + [(one.name, one.value, 0) for one in single], function)
@@ -191,14 +202,99 @@ def require_local(rule: AbstractRule, function: str) -> None:
         )
 
 
-def sphere_holds(rule: AbstractRule, state: Overlaps | Weights) -> Bool[Array, ""]:
+def require_without_input_noise(rule: AbstractRule, start: GroupedOverlaps) -> None:
+    """Raises: ValueError for noise on inputs of which directions differ, whose averages are
+    others."""
+    if rule.input_noise is not None:
+        raise ValueError(
+            f"{type(rule).__name__} adds white noise to the inputs, of which there is no theory "
+            f"for groups of directions; got {start.groups} groups. Simulate it by ld.simulate_sgd."
+        )
+
+
+def require_of_fields(rule: AbstractRule, start: GroupedOverlaps) -> None:
+    """Raises: ValueError for a rule that reads Q and R, which here do not say what the fields
+    are."""
+    if rule.needs_overlaps:
+        raise ValueError(
+            f"{type(rule).__name__} reads the overlaps Q and R of the weights, which for groups of "
+            f"directions are not the covariances of the fields; got {start.groups} groups. Run it "
+            "by ld.simulate_chain or ld.simulate_sgd, which hand it the sums over groups."
+        )
+
+
+def require_sizes(start: GroupedOverlaps, n: Array) -> None:
+    """Raises: ValueError for concrete groups that are no whole number of n directions, or whose
+    overlaps need more directions than they have."""
+    if not is_concrete(start, n):
+        return
+    sizes = np.asarray(start.spectrum.shares) * float(n)
+    whole = np.round(sizes)
+    if not _are_whole(sizes, np):
+        wrong = int(np.argmax(np.where(whole < 1, 1.0, np.abs(sizes - whole))))
+        raise ValueError(
+            "each group must have a whole number share * n >= 1 of directions; got "
+            f"{sizes[wrong]:g} in group {wrong + 1}, with the share {start.spectrum.shares[wrong]} "
+            f"of n = {float(n):g}. Give shares as counts / n, or another n."
+        )
+    # By NumPy: inside jit JAX would trace the covariances of a concrete start.
+    c = concrete_covariance(start.Q, start.R, start.T)
+    if not _have_room(c, whole, np):
+        d, least = start.k + start.m, int(whole.min())
+        raise ValueError(
+            "overlaps in a group of few directions must be those of vectors there, of rank at most "
+            f"share * n; got k + m = {d} vectors whose overlaps need more directions than a group "
+            f"has, the smallest having {least}. Take the start from weights, by "
+            "ld.overlaps(weights, inputs), or a larger n."
+        )
+
+
+def sizes_hold(start: GroupedOverlaps, n: Array) -> Bool[Array, ""]:
+    """Whether groups, which may be traced, are whole numbers of directions with room for their
+    overlaps."""
+    sizes = start.spectrum.shares * n
+    return _are_whole(sizes, jnp) & _have_room(start.covariances, jnp.round(sizes), jnp)
+
+
+def _are_whole(sizes: Any, xp: ModuleType) -> Any:
+    near = xp.abs(sizes - xp.round(sizes)) <= _WHOLE
+    return xp.all(near & (xp.round(sizes) >= 1))
+
+
+def _have_room(c: Any, sizes: Any, xp: ModuleType) -> Any:
+    """Whether the covariance of each group has no more eigenvalues than directions."""
+    # LAPACK sorts eigenvalues in ascending order.
+    values = xp.linalg.eigvalsh(xp.where(xp.isfinite(c), c, 0.0))
+    missing = xp.arange(c.shape[-1])[::-1] >= sizes[:, None]
+    slack = psd_slack(c.dtype) * xp.trace(c, axis1=-2, axis2=-1)
+    return xp.all(~missing | (values <= slack[:, None]))
+
+
+def groups_hold(start: GroupedOverlaps) -> Bool[Array, ""]:
+    """Whether grouped overlaps, which may be traced, are those of weights and of a spectrum."""
+    spectrum = start.spectrum
+    groups = jax.vmap(lambda q, r, t: overlaps_hold(Overlaps(q, r, t)))(start.Q, start.R, start.T)
+    unseen = jnp.linalg.eigvalsh(jnp.where(jnp.isfinite(start.T_unseen), start.T_unseen, 0.0))[0]
+    size = jnp.maximum(jnp.trace(start.T_unseen), 1.0)
+    return (
+        jnp.all(groups)
+        & (unseen >= -psd_slack(start.T_unseen.dtype) * size)
+        & jnp.all(spectrum.eigenvalues >= 0)
+        & jnp.all(spectrum.shares > 0)
+        & (jnp.abs(jnp.sum(spectrum.shares) - 1.0) <= _WHOLE)
+    )
+
+
+def sphere_holds(
+    rule: AbstractRule, state: Overlaps | Weights | GroupedOverlaps
+) -> Bool[Array, ""]:
     """Whether a start, which may be traced, has Q_ii = 1 where the rule is spherical."""
     if not rule.spherical:
         return jnp.asarray(True)
     return _are_one(_norms(state, jnp), jnp)
 
 
-def require_sphere(rule: AbstractRule, state: Overlaps | Weights) -> None:
+def require_sphere(rule: AbstractRule, state: Overlaps | Weights | GroupedOverlaps) -> None:
     """Raises: ValueError for a concrete start off the sphere on which a spherical rule runs."""
     if not rule.spherical or not is_concrete(state):
         return
@@ -207,12 +303,15 @@ def require_sphere(rule: AbstractRule, state: Overlaps | Weights) -> None:
         raise ValueError(
             "a spherical rule runs on the sphere |w_i| = sqrt n, so a start must have Q_ii = 1; "
             f"got Q_ii = {shown(norms)}. Divide each w_i by |w_i| / sqrt n: "
-            "then Q_ik by sqrt(Q_ii Q_kk) and R_in by sqrt(Q_ii)."
+            "then Q_ii' by sqrt(Q_ii Q_i'i') and R_ij by sqrt(Q_ii)."
         )
 
 
-def _norms(state: Overlaps | Weights, xp: ModuleType) -> Any:
-    """Q_ii. xp: numpy for concrete states, which stays outside of what is traced."""
+def _norms(state: Overlaps | Weights | GroupedOverlaps, xp: ModuleType) -> Any:
+    """Q_ii, of groups their sum. xp: numpy for concrete states, which stays outside of what is
+    traced."""
+    if isinstance(state, GroupedOverlaps):
+        return xp.diagonal(xp.sum(xp.asarray(state.Q), axis=0))
     if isinstance(state, Overlaps):
         return xp.diagonal(xp.asarray(state.Q), axis1=-2, axis2=-1)
     return xp.sum(xp.asarray(state.w) ** 2, axis=-1) / state.n

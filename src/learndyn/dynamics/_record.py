@@ -1,5 +1,6 @@
 """The trajectory that the saved states of a run make, the same way for every level."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from learndyn.averages import AbstractAverages, ClosedForm
 from learndyn.dynamics._trajectory import Given, Trajectory
 from learndyn.problems import Layers, Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps, tested
+from learndyn.states import GroupedOverlaps, Overlaps, of_fields, tested
 
 _LOOKS = 257
 """Times between two saved ones at which schedules are looked at, to say why a run stopped. One that
@@ -92,6 +93,34 @@ def record(
         n=run.n,
         ts=run.ts,
         given=Given.of(run.problem, run.rule, run.key, run.inputs, run.dtype),
+    )
+
+
+def record_groups(
+    run: Run,
+    groups: tuple[GroupedOverlaps, Float[Array, "times g k k"], Float[Array, "times g k m"]],
+    layers: tuple[Array, Array | None],
+    stopped: Bool[Array, " times"],
+    result: Array,
+    **kept: Any,
+) -> Trajectory:
+    """The trajectory of overlaps in groups of directions.
+
+    groups: the start, and Q and R of all groups at the saved times. layers: v and b at these.
+    kept: as for `record`.
+    """
+    start, q, r = groups
+    fields = jax.vmap(lambda q, r: of_fields(start, q, r).covariance)(q, r)
+    rows = Rows(q.sum(axis=1), r.sum(axis=1), *layers, fields)
+    found = record(run, rows, stopped, result, **kept)
+    return dataclasses.replace(
+        found,
+        Q_groups=_nan_where(stopped, q),
+        R_groups=_nan_where(stopped, r),
+        T_groups=start.T,
+        spectrum=start.spectrum,
+        T_unseen=start.T_unseen,
+        T_field=start.fields.T,
     )
 
 

@@ -20,8 +20,9 @@ class Gaussian(AbstractInputs):
     """x ~ N(0, 1) in any dimension, the inputs of the theory.
 
     Example:
-        >>> ld.Gaussian().sample(jax.random.key(0), 3, 5, jnp.dtype("float64")).shape
-        (3, 5)
+        >>> x = ld.Gaussian().sample(jax.random.key(0), 1000, 5, jnp.dtype("float64"))
+        >>> x.shape, round(float((x**2).mean()), 1)
+        ((1000, 5), 1.0)
     """
 
     gaussian_fields: ClassVar[bool] = True

@@ -33,8 +33,8 @@ class TrainingSet(Readable):
         >>> few = {"inputs": ld.TrainingSet(ld.Gaussian(), p=20, replace=True)}
         >>> given = {"ts": [0.0, 4.0], "key": jax.random.key(1)}
         >>> run = ld.simulate_sgd(ld.Problem(), ld.SGD(lr=0.5), weights, **given, **few)
-        >>> bool(run.stats["train_error"][-1] < run.eg[-1])
-        True
+        >>> round(float(run.stats["train_error"][-1]), 3), round(float(run.eg[-1]), 3)
+        (0.016, 0.236)
     """
 
     base: AbstractInputs

@@ -33,8 +33,9 @@ class AbstractInputs(Readable):
         ...     white = True
         ...     def sample(self, key, count, n, dtype=float):
         ...         return jax.random.rademacher(key, (count, n), dtype)
-        >>> Signs().sample(jax.random.key(0), 2, 3, float).shape
-        (2, 3)
+        >>> abs(Signs().sample(jax.random.key(0), 2, 3, float))
+        Array([[1., 1., 1.],
+               [1., 1., 1.]], dtype=float64)
     """
 
     gaussian_fields: ClassVar[bool] = False

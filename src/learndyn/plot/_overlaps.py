@@ -141,4 +141,4 @@ def _ends(quantity: str, dataset: "xarray.Dataset") -> list[tuple[float, str, st
         return [(float(last[:, j].max()), f"$R_{{i{j + 1}}}$", _colour("R", 0, j)) for j in units]
     labels = [(float(np.median(np.diag(last))), "$Q_{ii}$", _colour("Q", 0, 0))]
     off = last[np.tril_indices(len(last), -1)]
-    return labels + ([(float(np.median(off)), "$Q_{ik}$", _colour("Q", 1, 0))] if len(off) else [])
+    return labels + ([(float(np.median(off)), "$Q_{ii'}$", _colour("Q", 1, 0))] if len(off) else [])

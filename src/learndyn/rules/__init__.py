@@ -23,6 +23,7 @@ from learndyn.rules._schedules import InverseTimeRate as InverseTimeRate
 from learndyn.rules._schedules import PiecewiseRate as PiecewiseRate
 from learndyn.rules._sgd import SGD as SGD
 from learndyn.rules._sgd import plain as plain
+from learndyn.rules._sized import Sized as Sized
 from learndyn.rules._types import AbstractRule as AbstractRule
 from learndyn.rules._types import ErrorSignal as ErrorSignal
 from learndyn.rules._types import FieldAverages as FieldAverages

@@ -70,7 +70,7 @@ class Clipped(AbstractRule):
                 f"ld.rules.FeedbackAlignment(...), or None; got {brief(rule)}."
             )
         if lr is None and rule is not None:
-            keywords = _settings(rule) | keywords
+            keywords = settings_of(rule) | keywords
             lr = keywords.pop("lr")
         super().__init__(lr, **keywords)
         self.limit = as_float(limit, "limit")
@@ -145,7 +145,7 @@ def _clipped_moments(edge: Scalar, batch: int) -> tuple[Scalar, Scalar]:
     return (below + above) / batch, (below + edge * gammaincc(half, limit)) / batch
 
 
-def _settings(rule: AbstractRule) -> dict[str, Any]:
+def settings_of(rule: AbstractRule) -> dict[str, Any]:
     """The rates, decay, batches, momentum and sphere of a rule."""
     names = ("lr", "lr_second", "lr_bias", "weight_decay", "batch_size", "momentum", "spherical")
     return {name: getattr(rule, name) for name in names}

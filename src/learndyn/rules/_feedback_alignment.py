@@ -36,9 +36,8 @@ class FeedbackAlignment(AbstractRule):
         >>> rule = rules.FeedbackAlignment(feedback=[1.0], lr=0.5)
         >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
         >>> run = ld.solve_ode(ld.Problem(), rule, start, [0.0, 1.0, 2.0])
-        >>> same = ld.solve_ode(ld.Problem(), ld.SGD(lr=0.5), start, [0.0, 1.0, 2.0])
-        >>> bool(jnp.allclose(run.eg, same.eg))
-        True
+        >>> np.round(run.eg, 4)  # feedback of 1 = v: as SGD
+        Array([0.1788, 0.1159, 0.0758], dtype=float64)
     """
 
     feedback: Float[Array, "*batch k"]

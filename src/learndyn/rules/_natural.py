@@ -54,8 +54,8 @@ class NaturalGradient(AbstractRule):
         >>> start = ld.Overlaps(0.3 * np.eye(2), 0.1 * np.eye(2), np.eye(2))
         >>> rule = rules.NaturalGradient(damping=0.01, lr=0.1)
         >>> run = ld.solve_ode(ld.Problem(), rule, start, [0.0, 2.0])
-        >>> bool(run.eg[1] < run.eg[0])
-        True
+        >>> np.round(run.eg, 4)
+        Array([0.4026, 0.2779], dtype=float64)
     """
 
     damping: Float[Array, "..."]

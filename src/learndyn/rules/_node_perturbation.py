@@ -32,17 +32,16 @@ class NodePerturbation(AbstractRule):
         ValueError: for a scale or a law out of these, and as `SGD`.
 
     Source:
-        Second moments derived here: <F_i F_k> = 2 <c_i c_k> + delta_ik sum_j <c_j**2> for normal
-        numbers with c the gradient; 2 <c_i c_k> off the diagonal, and sum_j <c_j**2> on it, for
+        Second moments derived here: <F_i F_i'> = 2 <c_i c_i'> + delta_ii' sum_j <c_j**2> for normal
+        numbers with c the gradient; 2 <c_i c_i'> off the diagonal, and sum_j <c_j**2> on it, for
         signs.
 
     Example:
         >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
         >>> rule = rules.NodePerturbation(law="sign", lr=0.5)  # of one unit: exactly SGD
         >>> run = ld.solve_ode(ld.Problem(), rule, start, [0.0, 2.0])
-        >>> same = ld.solve_ode(ld.Problem(), ld.SGD(lr=0.5), start, [0.0, 2.0])
-        >>> bool(jnp.allclose(run.eg, same.eg))
-        True
+        >>> np.round(run.eg, 4)
+        Array([0.1788, 0.0758], dtype=float64)
     """
 
     scale: Float[Array, "..."] | None

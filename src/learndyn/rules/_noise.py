@@ -40,8 +40,9 @@ class Dropout(AbstractRule):
         >>> rule = rules.Dropout(keep=0.8, lr=0.5)
         >>> run = ld.solve_ode(ld.Problem(), rule, start, [0.0])
         >>> tested = ld.Overlaps(start.Q, start.R, start.T, v=[0.8])
-        >>> bool(jnp.isclose(run.eg[0], ld.generalisation_error(ld.Problem(), tested)))
-        True
+        >>> expected = ld.generalisation_error(ld.Problem(), tested)
+        >>> round(float(run.eg[0]), 6), round(float(expected), 6)
+        (0.167881, 0.167881)
     """
 
     keep: Float[Array, "..."]
@@ -76,7 +77,7 @@ class Dropout(AbstractRule):
         """Averages over masks of G, which is linear in v, and Phi, which is quadratic.
 
         Given that units i and k stay, the others' v have the mean keep v and independent variances:
-        <Phi_ik(v)> is Phi_ik at that mean, plus half the second derivative along each of them.
+        <Phi_ii'(v)> is Phi_ii' at that mean, plus half the second derivative along each of them.
         """
         v, keep = signal.layers.v, self.keep
         k = len(v)
@@ -116,11 +117,11 @@ class InputNoise(AbstractRule):
 
     Example:
         >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
-        >>> rule = rules.InputNoise(std=0.0, lr=0.5)
+        >>> rule = rules.InputNoise(std=0.5, lr=0.5)
         >>> run = ld.solve_ode(ld.Problem(), rule, start, [0.0, 2.0])
         >>> clean = ld.solve_ode(ld.Problem(), ld.SGD(lr=0.5), start, [0.0, 2.0])
-        >>> bool(jnp.allclose(run.eg, clean.eg))
-        True
+        >>> round(float(run.eg[-1]), 4), round(float(clean.eg[-1]), 4)
+        (0.0808, 0.0758)
     """
 
     std: Float[Array, "..."]

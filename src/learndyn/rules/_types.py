@@ -25,8 +25,9 @@ class Seen(NamedTuple):
         R: (k, m) of the student's with the teacher's.
 
     Example:
-        >>> rules.Seen(Q=jnp.eye(2), R=jnp.zeros((2, 3))).R.shape
-        (2, 3)
+        >>> rules.Seen(Q=jnp.eye(2), R=jnp.full((2, 1), 0.5)).R
+        Array([[0.5],
+               [0.5]], dtype=float64, weak_type=True)
     """
 
     Q: Float[Array, "k k"]
@@ -83,7 +84,7 @@ class FieldAverages(NamedTuple):
 
     Attributes:
         G: (k, d) <dF_i/df_c>, so that <F_i a> = sum_c G_ic Cov(f_c, a) for every Gaussian a.
-        Phi: (k, k) <F_i F_k>.
+        Phi: (k, k) <F_i F_i'>.
         h: (k,) <H_i>, which moves v.
         f: (k,) <F_i>, which moves the biases; NaN where closed forms leave it out, as they do where
             there are no biases.

@@ -6,6 +6,7 @@ from learndyn.states._arguments import RuleLike as RuleLike
 from learndyn.states._arguments import StateLike as StateLike
 from learndyn.states._arguments import WeightsLike as WeightsLike
 from learndyn.states._arguments import as_overlaps as as_overlaps
+from learndyn.states._arguments import as_state as as_state
 from learndyn.states._arguments import require_arguments as require_arguments
 from learndyn.states._checks import concrete_covariance as concrete_covariance
 from learndyn.states._groups import GroupedOverlaps as GroupedOverlaps

@@ -66,16 +66,21 @@ def require_arguments(function: str, **given: Any) -> None:
             )
 
 
+def as_state(state: StateLike) -> Overlaps | GroupedOverlaps:
+    """`state`, or the overlaps of weights, in float64 where JAX has it."""
+    return state if isinstance(state, GroupedOverlaps) else as_overlaps(state)
+
+
 def as_overlaps(state: StateLike) -> Overlaps:
     """`state`, or the overlaps of weights, in float64 where JAX has it.
 
-    Raises: ValueError for grouped overlaps, which `solve_ode` alone takes.
+    Raises: ValueError for grouped overlaps, which the levels and the theory alone take.
     """
     if isinstance(state, GroupedOverlaps):
         raise ValueError(
-            "only solve_ode, ode_term and generalisation_error take GroupedOverlaps so far; got "
-            f"{state.groups} groups. Simulate structured inputs by ld.simulate_sgd(problem, rule, "
-            "weights, ts, key=key, inputs=ld.Structured(omega))."
+            "this needs Overlaps, those of white inputs; got GroupedOverlaps with "
+            f"{state.groups} groups. start.fields has the covariances of the fields, "
+            "start.euclidean the sums over groups."
         )
     return in_double(euclidean_overlaps(state) if isinstance(state, Weights) else state)
 

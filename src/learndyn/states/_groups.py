@@ -92,7 +92,7 @@ class GroupedOverlaps(Readable):
     sum_l s_l T_l + T_unseen (`fields`).
 
     Args:
-        Q: (groups, k, k) sums of w_i w_k over the directions of each group, all over n,
+        Q: (groups, k, k) sums of w_i w_i' over the directions of each group, all over n,
             dimensionless; each group's [[Q, R], [R^T, T]] is positive semi-definite.
         R: (groups, k, m) likewise of student and teacher.
         T: (groups, m, m) likewise of the teacher.
@@ -176,6 +176,13 @@ class GroupedOverlaps(Readable):
     def layers(self) -> Layers:
         """Second layers and biases."""
         return Layers(self.v, self.v_teacher, self.b, self.b_teacher)
+
+    @property
+    def covariances(self) -> Float[Array, "groups d d"]:
+        """[[Q, R], [R^T, T]] of each group."""
+        top = jnp.concatenate([self.Q, self.R], axis=-1)
+        bottom = jnp.concatenate([jnp.swapaxes(self.R, -1, -2), self.T], axis=-1)
+        return jnp.concatenate([top, bottom], axis=-2)
 
     @property
     def fields(self) -> Overlaps:

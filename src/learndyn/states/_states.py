@@ -30,7 +30,7 @@ from learndyn.states._checks import (
 
 
 class Overlaps(Readable):
-    """The macroscopic state: Q_ik = w_i.w_k/n, R_ij = w_i.w*_j/n, T_jl = w*_j.w*_l/n.
+    """The macroscopic state: Q_ii' = w_i.w_i'/n, R_ij = w_i.w*_j/n, T_jj' = w*_j.w*_j'/n.
 
     Leading batch axes are allowed here and broadcast; functions that take one state are vmapped
     over them.
@@ -235,9 +235,10 @@ def in_double(state: Overlaps) -> Overlaps:
 
 
 def require_compatible(
-    problem: Problem, rule_trains_biases: bool, state: Overlaps | Weights
+    problem: Problem, rule_trains_biases: bool, state: Overlaps | Weights | Any
 ) -> None:
-    """What problem, rule and state must agree on: biases that are trained must exist."""
+    """What problem, rule and state, grouped or not, must agree on: biases that are trained must
+    exist."""
     if rule_trains_biases and state.b is None:
         raise ValueError(
             "rule.lr_bias trains biases, but the state has none; give b (for example zeros) or "

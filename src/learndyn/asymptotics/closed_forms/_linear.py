@@ -1,7 +1,7 @@
 """Linear committees, solved exactly: at every noise, at every time, at every n.
 
-A linear committee acts through one vector, sum_k v_k w_k, whose squared distance from the
-teacher's is all there is. With v fixed everything depends on the gain H = lr sum_k v_k**2.
+A linear committee acts through one vector, sum_i v_i w_i, whose squared distance from the
+teacher's is all there is. With v fixed everything depends on the gain H = lr sum_i v_i**2.
 """
 
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from learndyn.asymptotics.closed_forms._erf_committee import as_units
 
 
 def linear_gain(lr: RealLike, k: RealLike | None = None, v: RealLike | None = None) -> Array:
-    """H = lr sum_k v_k**2, which is lr k for a committee with v = 1.
+    """H = lr sum_i v_i**2, which is lr k for a committee with v = 1.
 
     Args:
         lr: learning rate of the first layer, >= 0.

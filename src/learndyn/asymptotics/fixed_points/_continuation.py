@@ -51,9 +51,9 @@ _ACCURACY = 1e-10
 the relative error that `critical_lr` states."""
 
 _LOST_DIGITS = 1e-14
-"""Rounding of f / lr at a large state, over the square of its size. lr <F_i F_k> is a difference of
-products of overlaps, in which digits are lost in proportion to the size. Along the branch of an erf
-unit with weight decay, up to lr = 2e6 and the size 2e4, at most 2.5e-15 was left of f / lr."""
+"""Rounding of f / lr at a large state, over the square of its size. lr <F_i F_i'> is a difference
+of products of overlaps, in which digits are lost in proportion to the size. Along the branch of an
+erf unit with weight decay, up to lr = 2e6 and the size 2e4, at most 2.5e-15 was left of f / lr."""
 
 _SEARCH = 1e-15, 60, 1e-6
 """Tolerance, most steps and first damping of a search. The tolerance is below rounding, so that it

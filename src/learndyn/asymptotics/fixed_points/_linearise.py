@@ -106,8 +106,8 @@ def linearise(
     Example:
         >>> point = asymptotics.plateau(2, 0.4)
         >>> near = asymptotics.linearise(ld.Problem(), ld.SGD(lr=0.4), point.state)
-        >>> bool(jnp.isclose(near.eigenvalues[0].real, point.rate))
-        True
+        >>> round(float(near.eigenvalues[0].real), 4), round(float(point.rate), 4)
+        (0.0255, 0.0255)
     """
     require_regular_relu(problem, state, "linearise")
     flow = fixed_flow(problem, rule, state, function="linearise", averages=averages)

@@ -105,8 +105,8 @@ def perturb(
     Example:
         >>> problem, rule, state = ld.Problem(), ld.SGD(lr=0.4), asymptotics.specialised_state(2)
         >>> response = asymptotics.perturb(problem, rule, state, "noise_variance")
-        >>> bool(jnp.isclose(response.eg, asymptotics.eg_specialised(2, 0, 0.4)))
-        True
+        >>> round(float(response.eg), 6), round(float(asymptotics.eg_specialised(2, 0, 0.4)), 6)
+        (0.088816, 0.088816)
     """
     change = _as_change(parameter, problem, rule)
     require_regular_relu(problem, state, "perturb")
@@ -152,8 +152,8 @@ def eg_response(
     Example:
         >>> problem, rule, state = ld.Problem(), ld.SGD(lr=0.4), asymptotics.specialised_state(2)
         >>> response = asymptotics.eg_response(problem, rule, state)
-        >>> bool(jnp.isclose(response, asymptotics.eg_specialised(2, 0, 0.4)))
-        True
+        >>> round(float(response), 6), round(float(asymptotics.eg_specialised(2, 0, 0.4)), 6)
+        (0.088816, 0.088816)
     """
     eg = perturb(without_noise(problem), rule, state, averages=averages).eg
     if is_concrete(eg) and bool(eg < 0):

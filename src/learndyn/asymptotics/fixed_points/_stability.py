@@ -46,8 +46,8 @@ class Stability(ReadableResult):
     Example:
         >>> state = asymptotics.specialised_state(2)
         >>> found = asymptotics.stability(ld.Problem(), ld.SGD(lr=0.4), state)
-        >>> int(found.unstable), int(found.neutral)
-        (0, 0)
+        >>> int(found.unstable), np.round(found.eigenvalues.real[:2], 4)
+        (0, Array([-0.0177, -0.0177], dtype=float64))
     """
 
     stable: Bool[Array, ""]
@@ -138,8 +138,8 @@ def critical_lr(
     Example:
         >>> state = asymptotics.specialised_state(2)
         >>> limit = asymptotics.critical_lr(ld.Problem(), ld.SGD(lr=0.4), state)
-        >>> bool(jnp.isclose(limit, asymptotics.critical_lr_specialised(2)))
-        True
+        >>> round(float(limit), 4), round(float(asymptotics.critical_lr_specialised(2)), 4)
+        (2.3068, 2.3068)
     """
     if not is_concrete(problem, rule, state):
         raise ValueError(

@@ -113,8 +113,8 @@ def escape_time(
         >>> problem, rule = ld.Problem(), ld.SGD(lr=0.4)
         >>> times = asymptotics.escape_time(problem, rule, point.state, n=[100, 10000])
         >>> gain = times.mean[1] - times.mean[0]
-        >>> bool(jnp.isclose(gain, jnp.log(100.0) / (2 * point.rate)))
-        True
+        >>> round(float(gain), 2), round(float(jnp.log(100.0) / (2 * point.rate)), 2)
+        (90.2, 90.2)
     """
     require_no_slow_momentum(rule, "escape_time")
     if not is_concrete(problem, rule, state, n, fraction):

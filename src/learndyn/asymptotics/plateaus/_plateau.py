@@ -42,7 +42,7 @@ mean over nodes is taken, as rounding would grow."""
 
 
 class Plateau(ReadableResult):
-    """The symmetric fixed point: Q_ii = q, Q_ik = c, R_ij = r, and how it is left.
+    """The symmetric fixed point: Q_ii = q, Q_ii' = c, R_ij = r, and how it is left.
 
     Attributes:
         q: () each student unit with itself.
@@ -220,7 +220,7 @@ def _root(m: Array, lr: Array, noise: Array) -> Float[Array, "3"]:
 def _escape(m: Array, q: Array, c: Array, r: Array) -> Float[Array, ""]:
     """Growth of R per lr in patterns X whose rows and columns sum to 0.
 
-    There sum_{j != i} X_jn = -X_in: the change of <c_i rho_n> is proportional to X_in.
+    There sum_{i' != i} X_i'j = -X_ij: the change of <c_i rho_j> is proportional to X_ij.
     """
     one, none = jnp.ones(()), jnp.zeros(())
     # Arguments ii, in, ic, nc, cc of I3(i, n, c) for c: unit i, another, teacher n, another.

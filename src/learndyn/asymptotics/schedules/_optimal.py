@@ -63,8 +63,8 @@ class OptimalSchedule(ReadableResult):
         >>> given = {"horizon": 4.0, "knots": 3, "steps": 3, "progress": False}
         >>> best = asymptotics.optimal_schedule(problem, rule, start, **given)
         >>> rule = ld.SGD(lr=best.schedule)
-        >>> bool(rule.rates(4.0).w < rule.rates(0.0).w)
-        True
+        >>> round(float(rule.rates(0.0).w), 1), round(float(rule.rates(4.0).w), 1)
+        (1.9, 1.6)
     """
 
     schedule: PiecewiseRate

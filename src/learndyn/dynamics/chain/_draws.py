@@ -1,12 +1,13 @@
 """The random numbers of the overlap chain, block by block, outside the sequential loop."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
 from learndyn.dynamics.chain._fields import lane_labels
-from learndyn.dynamics.chain._lanes import inner
+from learndyn.dynamics.chain._lanes import inner, over_groups
 from learndyn.dynamics.chain._random import LaneRandom, chi_square
-from learndyn.dynamics.chain._step import ChainSetting, Draw
+from learndyn.dynamics.chain._step import ChainSetting, Draw, scaled
 from learndyn.rules import AbstractRule
 
 _BLOCK_NUMBERS = 1024
@@ -16,12 +17,12 @@ _BLOCK_STEPS = 64
 """Most steps in a block: enough to amortise it."""
 
 
-def steps_per_block(rule: AbstractRule, d: int, k: int) -> int:
+def steps_per_block(rule: AbstractRule, d: int, k: int, groups: int = 1) -> int:
     """A function of the sizes alone: else random numbers would depend on more than the step.
 
-    d: coordinates of an input along the frame. k: units.
+    d: coordinates of an input along the frame, in each group. k: units.
     """
-    numbers = rule.batch_size * (d + 1 + rule.draws_of(k))
+    numbers = rule.batch_size * (groups * d + 1 + rule.draws_of(k))
     return max(1, min(_BLOCK_STEPS, int(_BLOCK_NUMBERS // numbers)))
 
 
@@ -35,17 +36,21 @@ def draw_block(
 ) -> Draw:
     """The draws of all steps of a block, with labels, for k units and `rows` student rows."""
     rule, m = setting.rule, setting.teacher.shape[0]
-    batch, d, lanes = rule.batch_size, m + rows, seeds.shape[1]
-    steps = steps_per_block(rule, d, k)
+    batch, d, lanes, groups = rule.batch_size, m + rows, seeds.shape[1], setting.groups
+    steps = steps_per_block(rule, d, k, groups)
     # More than k inputs act through k combinations of them (see `_weight_gradient`).
     size = batch if setting.reads_size else min(batch, k)
     random = LaneRandom(seeds, block)
     # In one call, for each is compiled by itself.
     samples, triangle = steps * batch, steps * (size * (size + 1) // 2)
-    numbers = random.normal(samples * d + samples + triangle)
-    z, zeta, rest = jnp.split(numbers, [samples * d, samples * d + samples])
-    z = z.reshape(samples, d, lanes)
-    rho = inner(setting.teacher, z[:, None, :m])
+    hidden = 0 if setting.unseen is None else samples * m
+    sizes = np.cumsum([samples * d * groups, samples, triangle * groups])
+    numbers = random.normal(int(sizes[-1]) + hidden)
+    z, zeta, rest, unseen = jnp.split(numbers, sizes)
+    z = _existing(setting, z.reshape(samples, d, groups * lanes))
+    rho = over_groups(inner(setting.teacher, scaled(setting, z)[:, None, :m]), groups)
+    if setting.unseen is not None:
+        rho = rho + inner(setting.unseen, unseen.reshape(samples, 1, m, lanes))
     y = lane_labels(
         setting.problem,
         rho,
@@ -54,8 +59,8 @@ def draw_block(
         setting.b_teacher,
         random.opaque_true,
     )
-    z, y = z.reshape(steps, batch, d, lanes), y.reshape(steps, batch, lanes)
-    outside = _outside(random, setting.n - d, rest.reshape(steps, -1, lanes), size)
+    z, y = z.reshape(steps, batch, d, -1), y.reshape(steps, batch, lanes)
+    outside = _outside(random, setting.sizes - d, rest.reshape(steps, -1, groups * lanes), size)
     own = None
     if rule.draws_of(k):
         own = random.normal(samples * rule.draws_of(k)).reshape(steps, batch, -1, lanes)
@@ -66,12 +71,22 @@ def draw_block(
     return Draw(z, y, outside, own)
 
 
+def _existing(
+    setting: ChainSetting, z: Float[Array, "samples d wide"]
+) -> Float[Array, "samples d wide"]:
+    """z without coordinates along directions that a group of fewer than d of them does not have,
+    the last ones of its frame."""
+    if setting.scale is None:
+        return z
+    return jnp.where(jnp.arange(z.shape[1])[:, None] < setting.sizes, z, 0.0)
+
+
 def _outside(
     random: LaneRandom,
-    dof: Float[Array, " #lanes"],
-    normal: Float[Array, "steps triangle lanes"],
+    dof: Float[Array, " #wide"],
+    normal: Float[Array, "steps triangle wide"],
     size: int,
-) -> Float[Array, "steps size size lanes"]:
+) -> Float[Array, "steps size size wide"]:
     """Bartlett's factor of a Wishart matrix: chi numbers of dof, dof - 1, ... degrees of freedom
     on the diagonal, normal numbers below it, and no column beyond number dof.
 
@@ -82,8 +97,11 @@ def _outside(
     """
     # Bartlett: row j has dof - j degrees of freedom, and none is left beyond number dof.
     left = jnp.maximum(dof - jnp.arange(size, dtype=dof.dtype)[:, None], 0.0)
-    below = normal[:, :-size]
-    chi = jnp.sqrt(chi_square(random, left, normal[:, -size:]))
+    below, diagonal = normal[:, :-size], normal[:, -size:]
+    # The numbers of all groups in one call: each row and group is a column of its lane.
+    columns = size * (normal.shape[2] // random.lanes)
+    given = left.reshape(columns, -1), diagonal.reshape(len(normal), columns, random.lanes)
+    chi = jnp.sqrt(chi_square(random, *given)).reshape(diagonal.shape)
     below = jnp.where(left[jnp.tril_indices(size, -1)[1]] > 0, below, 0.0)
     zeros = jnp.zeros_like(chi)
     rows, first = [], 0

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from learndyn.dynamics.chain._lanes import apart, inner
 
-Column = Float[Array, "rows #lanes"]
+Column = Float[Array, "rows #wide"]
 
 _SMALLEST, _LARGEST = 1e-300, 1e300
 """Squared lengths below are 0, those above have no finite inverse root: a run diverged."""
@@ -79,7 +79,9 @@ def rank_one_update(
                 square < _LARGEST, 1.0 / jnp.sqrt(jnp.maximum(square, _SMALLEST)), jnp.nan
             )
             # Givens rotation of column j and q, which leaves 0 in row j of q
-            cos, sin = b[j] * inverse, q[j] * inverse
+            # There is nothing to rotate where both are 0: a unit along the teacher, say.
+            cos = jnp.where(square > 0, b[j] * inverse, 1.0)
+            sin = q[j] * inverse
             return cos * b + sin * q, jnp.where(below, cos * q - sin * b, 0.0)
 
         new, extra = apart(opaque_true, rotated, column, extra)

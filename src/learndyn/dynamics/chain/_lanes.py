@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 _WRITTEN_OUT = 64
 """Sums over up to this many terms are written out, so that the lanes fill the vector units."""
@@ -82,6 +82,29 @@ def apart(true: Bool[Array, ""], fn: Callable, *arguments: Any) -> Any:
         return jax.lax.cond(true, fn, zeros, *arguments)
 
     return jax.lax.platform_dependent(*arguments, cpu=branch, default=fn)
+
+
+def wide(x: Shaped[Array, "*shape #lanes"], groups: int) -> Shaped[Array, "*shape #wide"]:
+    """What all groups of a lane share, for each of them: lane after lane, group after group."""
+    return x if groups == 1 or x.shape[-1] == 1 else jnp.tile(x, groups)
+
+
+def folded(x: Float[Array, "*shape groups #lanes"], lanes: int) -> Float[Array, "*shape #wide"]:
+    """Groups and lanes as one axis, so that each group of a run is a lane of its own."""
+    groups = x.shape[-2]
+    if groups > 1:
+        x = jnp.broadcast_to(x, (*x.shape[:-1], lanes))
+    return x.reshape(*x.shape[:-2], groups * x.shape[-1])
+
+
+def unfolded(x: Float[Array, "*shape wide"], groups: int) -> Float[Array, "*shape groups lanes"]:
+    """What `folded` made one axis, as two."""
+    return x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
+
+
+def over_groups(x: Float[Array, "*shape wide"], groups: int) -> Float[Array, "*shape lanes"]:
+    """The sum over the groups of each lane."""
+    return x if groups == 1 else jnp.sum(unfolded(x, groups), axis=-2)
 
 
 def lane_count(tree: Any) -> int:

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
 from learndyn.dynamics.chain._draws import draw_block, steps_per_block
+from learndyn.dynamics.chain._lanes import folded, unfolded, wide
 from learndyn.dynamics.chain._step import (
     ChainSetting,
     ChainState,
@@ -17,10 +19,11 @@ from learndyn.dynamics.chain._step import (
 
 
 class Row(NamedTuple):
-    """What is saved: overlaps of the student, second layer and biases (None: there are none)."""
+    """What is saved: overlaps of the student in each group, second layer and biases (None: there
+    are none)."""
 
-    Q: Float[Array, "*times k k lanes"]
-    R: Float[Array, "*times k m lanes"]
+    Q: Float[Array, "*times k k groups lanes"]
+    R: Float[Array, "*times k m groups lanes"]
     v: Float[Array, "*times k lanes"]
     b: Float[Array, "*times k lanes"] | None
 
@@ -41,18 +44,22 @@ def run_chain(
     draw: Callable[..., Any] = draw_block,
     advance: Callable[..., Any] = chain_step,
     measure: Callable[..., Any] | None = None,
+    fold: Callable[..., Any] | None = None,
 ) -> Any:
     """The rows at save_steps, not decreasing, the first of which is the step of `state`.
 
+    The frames in `setting` and `state` have an axis of groups in front of that of lanes.
     All lanes share one clock, from the earliest first step to the latest last one. A lane
-    waits until its first step, and goes on unseen after its last. draw, advance, measure: what a
-    block draws, what a step does and what is saved, for settings and states of another kind.
+    waits until its first step, and goes on unseen after its last. draw, advance, measure,
+    fold: what a block draws, what a step does, what is saved and how groups become lanes, for
+    settings and states of another kind.
     """
     measured = _measured if measure is None else measure
     k, m = state.k, setting.teacher.shape[0]
-    size = steps_per_block(setting.rule, m + len(state.columns), k)
+    size = steps_per_block(setting.rule, m + len(state.columns), k, setting.groups)
     lanes = seeds.shape[1]
     state = jax.tree.map(lambda x: jnp.broadcast_to(x, (*x.shape[:-1], lanes)), state)
+    setting, state = (side_by_side if fold is None else fold)(setting, state, lanes)
 
     def between(first: Array, last: Array, draws: Any, state: Any) -> Any:
         def one(t: Array, state: Any) -> Any:
@@ -69,7 +76,8 @@ def run_chain(
         if save_steps.shape[-1] > 1:
             # A lane that starts later keeps its state until then.
             started = save_steps[0] <= carry.step
-            keep = lambda new, old: jnp.where(started, new, old)
+            both = wide(started, setting.groups)
+            keep = lambda new, old: jnp.where(started if new.shape[-1] == lanes else both, new, old)
             state = jax.tree.map(keep, state, carry.state)
         hit = target == step
         rows = jax.lax.cond(
@@ -92,8 +100,21 @@ def run_chain(
     return jax.lax.while_loop(lambda carry: _unfinished(save_steps, carry), block, first).rows
 
 
+def side_by_side(
+    setting: ChainSetting, state: ChainState, lanes: int
+) -> tuple[ChainSetting, ChainState]:
+    """Setting and state with the groups of their frames as lanes."""
+    fold = lambda x: None if x is None else folded(x, lanes)
+    frames = lambda setting: (setting.teacher, setting.sizes, setting.scale)
+    is_none = lambda leaf: leaf is None
+    setting = eqx.tree_at(frames, setting, [fold(x) for x in frames(setting)], is_leaf=is_none)
+    columns = [fold(column) for column in state.columns]
+    return setting, state._replace(rows_t=fold(state.rows_t), columns=columns)
+
+
 def _measured(setting: ChainSetting, state: ChainState) -> Row:
-    return Row(*overlaps_of(setting, state), state.v, state.b)
+    overlaps = (unfolded(x, setting.groups) for x in overlaps_of(setting, state))
+    return Row(*overlaps, state.v, state.b)
 
 
 def _target(save_steps: Array, saved: Array) -> Int[Array, " #lanes"]:

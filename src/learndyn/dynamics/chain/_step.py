@@ -3,6 +3,10 @@
 Weight vectors and inputs are written in an orthonormal frame: m directions that span the
 teacher, one more for each row of the student (its units, and their velocities where there is
 momentum), and the rest of the space, of which a step needs inner products alone.
+
+Inputs of which groups of directions differ have such a frame for each group. All groups of a run
+lie side by side as lanes, "wide", for they meet in the fields alone. A group of fewer directions
+than its frame has lacks the last ones: the rows and the inputs have exact zeros there.
 """
 
 import operator
@@ -16,21 +20,30 @@ from jaxtyping import Array, Bool, Float, Int
 
 from learndyn.dynamics.chain._factor import Column, lq_factor, project_out, rank_one_update
 from learndyn.dynamics.chain._fields import LaneSample, lane_modulations
-from learndyn.dynamics.chain._lanes import inner, per_lane
+from learndyn.dynamics.chain._lanes import inner, over_groups, per_lane, wide
 from learndyn.problems import Layers, Problem
 from learndyn.rules import AbstractRule, Rates, Seen
 
 
 class ChainSetting(eqx.Module):
-    """What stays the same during a run. teacher: factor L of T = L L^T. reads_size: whether the
-    rule reads |x|^2/n."""
+    """What stays the same during a run.
+
+    teacher: factor L of T = L L^T, of each group. sizes: directions of each group. scale: the roots
+    of their eigenvalues; None for white inputs. unseen: factor of the covariance of what the
+    teacher's fields have beyond the inputs; None: nothing. reads_size: whether the rule reads
+    |x|^2/n.
+    """
 
     problem: Problem
     rule: AbstractRule
-    teacher: Float[Array, "m m *#lanes"]
+    teacher: Float[Array, "m m *#wide"]
     v_teacher: Float[Array, "m *#lanes"]
     b_teacher: Float[Array, "m *#lanes"] | None
     n: Float[Array, "*#lanes"]
+    sizes: Float[Array, "*#wide"]
+    scale: Float[Array, "*#wide"] | None = None
+    unseen: Float[Array, "m m *#lanes"] | None = None
+    groups: int = eqx.field(static=True, default=1)
     reads_size: bool = eqx.field(static=True, default=False)
 
 
@@ -41,7 +54,7 @@ class ChainState(NamedTuple):
     v, b: second layer and biases; u_v, u_b their velocities. None: not there.
     """
 
-    rows_t: Float[Array, "rows m #lanes"]
+    rows_t: Float[Array, "rows m #wide"]
     columns: list[Column]
     v: Float[Array, " k #lanes"]
     b: Float[Array, " k #lanes"] | None
@@ -56,15 +69,16 @@ class ChainState(NamedTuple):
 class Draw(NamedTuple):
     """The random part of one step (with a leading axis: of several).
 
-    z: coordinates of the batch's inputs along the frame, teacher first. y: labels.
+    z: coordinates of the batch's inputs along the frame, teacher first, over the roots of the
+    eigenvalues, as `outside`. y: labels.
     outside: lower-triangular factor of the Gram matrix of what is left of the inputs, either
     of all of them or, for batches larger than k, of k orthonormal combinations.
     own: numbers for the rule; None where it asks for none.
     """
 
-    z: Float[Array, "*steps batch d lanes"]
+    z: Float[Array, "*steps batch d wide"]
     y: Float[Array, "*steps batch lanes"]
-    outside: Float[Array, "*steps r r lanes"]
+    outside: Float[Array, "*steps r r wide"]
     own: Float[Array, "*steps batch draws lanes"] | None = None
 
 
@@ -86,7 +100,7 @@ def chain_step(
     move = _one_sample if beta is None and c.shape[0] == 1 else _any_batch
     rows_t, columns = move(setting, state, draw, c, rates.w, beta, opaque_true)
     if setting.rule.spherical:
-        rows_t, columns = _on_sphere(rows_t, columns, state.k)
+        rows_t, columns = _on_sphere(rows_t, columns, state.k, setting.groups)
     v, u_v = _moved(state.v, state.u_v, rates.v, beta, dv / setting.n)
     b, u_b = state.b, state.u_b
     if b is not None:
@@ -102,17 +116,18 @@ def _one_sample(
     rate: Float[Array, "*k #lanes"],
     beta: Float[Array, " #lanes"] | None,
     opaque_true: Bool[Array, ""],
-) -> tuple[Float[Array, "k m lanes"], list[Column]]:
+) -> tuple[Float[Array, "k m wide"], list[Column]]:
     """Without momentum a sample moves the rows only along itself, so only their components
     along x change, by c |x|; what is orthogonal to x keeps its Gram matrix."""
-    m = state.rows_t.shape[1]
+    m, groups = state.rows_t.shape[1], setting.groups
     size = rate / setting.n
-    keep = 1.0 - size * setting.rule.weight_decay
-    moved = _by_row(size) * (c[0][:, None] * draw.z[0, :m])
+    keep = wide(1.0 - size * setting.rule.weight_decay, groups)
+    size, c = wide(size, groups), wide(c, groups)
+    moved = _by_row(size) * (c[0][:, None] * scaled(setting, draw.z[0, :m]))
     rows_t = _by_row(keep) * state.rows_t - moved
     # Split the rows beyond the teacher's span into their parts along x and orthogonal to it.
     rest, along, length = project_out(state.columns, draw.z[0, m:], draw.outside[0, 0], opaque_true)
-    along = keep * along - (size * length) * c[0]
+    along = keep * along - (size * scaled(setting, length)) * c[0]
     # Put both together again: a rank-one update of the factor, by Givens rotations.
     return rows_t, rank_one_update([keep * column for column in rest], along, opaque_true)
 
@@ -125,29 +140,31 @@ def _any_batch(
     rate: Float[Array, "*k #lanes"],
     beta: Float[Array, " #lanes"] | None,
     opaque_true: Bool[Array, ""],
-) -> tuple[Float[Array, "rows m lanes"], list[Column]]:
+) -> tuple[Float[Array, "rows m wide"], list[Column]]:
     """Any batch, with or without momentum: all rows in a wider frame, then LQ factorisation."""
-    k, m = state.k, state.rows_t.shape[1]
-    gradient = _weight_gradient(c, draw, opaque_true) / setting.n
-    unseen = jnp.zeros((len(state.columns), draw.outside.shape[1], c.shape[2]), c.dtype)
+    k, m, groups = state.k, state.rows_t.shape[1], setting.groups
+    gradient = _weight_gradient(c, draw, setting, opaque_true) / wide(setting.n, groups)
+    unseen = jnp.zeros((len(state.columns), *draw.outside.shape[1:]), c.dtype)
     rows = jnp.concatenate([state.rows_t, jnp.stack(state.columns, axis=1), unseen], axis=1)
-    decay, rate = setting.rule.weight_decay / setting.n, _by_row(rate)
+    decay, rate = setting.rule.weight_decay / setting.n, _by_row(wide(rate, groups))
+    decay = wide(decay, groups)
     # w <- w - lr (gradient + decay w), or the same through the velocity u.
     w = rows[:k]
     if beta is None:
         rows = (1.0 - rate * decay) * w - rate * gradient
     else:
-        u = beta * rows[k:] + gradient + decay * w
+        u = wide(beta, groups) * rows[k:] + gradient + decay * w
         rows = jnp.concatenate([w - rate * u, u])
     # The frame turns so that the factor is triangular again: no overlap changes.
     return rows[:, :m], lq_factor(rows[:, m:], opaque_true)
 
 
 def _on_sphere(
-    rows_t: Float[Array, "rows m lanes"], columns: list[Column], k: int
-) -> tuple[Float[Array, "rows m lanes"], list[Column]]:
-    """The rows with the first k of them, w/sqrt n, divided by their lengths."""
+    rows_t: Float[Array, "rows m wide"], columns: list[Column], k: int, groups: int
+) -> tuple[Float[Array, "rows m wide"], list[Column]]:
+    """The rows with the first k of them, w/sqrt n, divided by their lengths in all groups."""
     square = jnp.sum(rows_t**2, axis=1) + sum(column**2 for column in columns)
+    square = wide(over_groups(square, groups), groups)
     is_unit = jnp.arange(len(rows_t))[:, None] < k  # the others are velocities
     scale = jnp.where(is_unit, 1.0 / jnp.sqrt(square), 1.0)
     return scale[:, None] * rows_t, [scale * column for column in columns]
@@ -179,15 +196,20 @@ def _sample(setting: ChainSetting, state: ChainState, draw: Draw, b: int) -> Lan
     # lambda = w x / sqrt n, from the coordinates of w and x along the frame
     outside = sum(state.columns[j][:k] * z[m + j] for j in range(k))
     lam = inner(state.rows_t[:k], z[None, :m]) + outside
+    lam = over_groups(scaled(setting, lam), setting.groups)
     size = None
     if setting.reads_size:
-        size = (jnp.sum(z**2, axis=0) + jnp.sum(draw.outside[b] ** 2, axis=0)) / setting.n
-    seen = overlaps_of(setting, state) if setting.rule.needs_overlaps else None
+        square = jnp.sum(z**2, axis=0) + jnp.sum(draw.outside[b] ** 2, axis=0)
+        square = scaled(setting, scaled(setting, square))
+        size = over_groups(square, setting.groups) / setting.n
+    seen = None
+    if setting.rule.needs_overlaps:
+        seen = Seen(*(over_groups(x, setting.groups) for x in overlaps_of(setting, state)))
     return LaneSample(lam, draw.y[b], None if draw.own is None else draw.own[b], size, seen)
 
 
 def overlaps_of(setting: ChainSetting, state: ChainState) -> Seen:
-    """Q (k, k, lanes) and R (k, m, lanes)."""
+    """Q (k, k, wide) and R (k, m, wide), those of each group."""
     w_t = state.rows_t[: state.k]
     w_s = jnp.stack([column[: state.k] for column in state.columns], axis=1)
     q = inner(w_t[:, None], w_t[None]) + inner(w_s[:, None], w_s[None])
@@ -195,8 +217,11 @@ def overlaps_of(setting: ChainSetting, state: ChainState) -> Seen:
 
 
 def _weight_gradient(
-    c: Float[Array, "batch k lanes"], draw: Draw, opaque_true: Bool[Array, ""]
-) -> Float[Array, "k d_r lanes"]:
+    c: Float[Array, "batch k lanes"],
+    draw: Draw,
+    setting: ChainSetting,
+    opaque_true: Bool[Array, ""],
+) -> Float[Array, "k d_r wide"]:
     """Mean of c x over the batch: along the frame, then along r more directions.
 
     The inputs' parts X outside the frame are independent of C: (k, batch), so for batch > k
@@ -205,13 +230,19 @@ def _weight_gradient(
     """
     batch, k = c.shape[:2]
     factor = c.swapaxes(0, 1)
-    along = _product(factor, draw.z)
+    along = _product(wide(factor, setting.groups), draw.z)
     if batch > k and draw.outside.shape[0] == k:
         factor = jnp.stack(lq_factor(factor, opaque_true), axis=1)
-    return jnp.concatenate([along, _product(factor, draw.outside)], axis=1) / batch
+    beyond = _product(wide(factor, setting.groups), draw.outside)
+    return scaled(setting, jnp.concatenate([along, beyond], axis=1)) / batch
 
 
-def _product(a: Float[Array, "k b lanes"], x: Float[Array, "b p lanes"]) -> Array:
+def scaled(setting: ChainSetting, x: Float[Array, "*shape wide"]) -> Float[Array, "*shape wide"]:
+    """x, coordinates of inputs, times the roots of the eigenvalues."""
+    return x if setting.scale is None else setting.scale * x
+
+
+def _product(a: Float[Array, "k b #wide"], x: Float[Array, "b p #wide"]) -> Array:
     """Matrix product in every lane."""
     return inner(a[:, None], x.swapaxes(0, 1)[None])
 

@@ -132,12 +132,12 @@ def after_step(
         The square of the step, expanded; for scale symmetry Kunin et al. (2021).
 
     Example:
-        >>> start = flow.LinearNeuron(a=0.5, w=[0.5, 0.0])
+        >>> start = flow.LinearNeuron(a=1.0, w=[0.5, 0.0])
         >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
         >>> run = flow.gradient_descent(start, data, steps=1, lr=0.1)
         >>> predicted = flow.after_step(start, data, None, lr=0.1)
-        >>> bool(jnp.isclose(predicted, flow.conserved(run.last, lr=0.1)))
-        True
+        >>> round(float(predicted), 6), round(float(flow.conserved(run.last, lr=0.1)), 6)
+        (7.48125, 7.48125)
     """
     momentum, decay = as_float(momentum, "momentum"), as_float(decay, "decay")
     conserved(model, symmetry, lr, data=data)
@@ -187,8 +187,8 @@ def inertial_charge(
         >>> data = flow.Moments(sxx=np.eye(2), syx=[1.0, 0.0])
         >>> run = flow.gradient_flow(start, data, np.linspace(0.0, 2.0, 101), mass=0.5)
         >>> charge = flow.inertial_charge(run, data, mass=0.5)
-        >>> bool(jnp.allclose(charge, charge[0], atol=1e-6))
-        True
+        >>> np.round(charge[::50], 4) + 0.0
+        Array([-0.04, -0.04, -0.04], dtype=float64)
     """
     mass = as_float(mass, "mass")
     require_at_least(mass, 0.0, "mass", "of the heavy ball", strict=True)

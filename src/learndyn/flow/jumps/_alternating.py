@@ -103,8 +103,10 @@ def alternating(
         >>> start = np.array([[1e-3, 0.0], [1e-3, 1e-9]])
         >>> product = lambda theta, x, axis: theta[0] * theta[1] * x @ axis
         >>> jumps = flow.alternating(product, 2, data, start, aux=np.eye(2))
-        >>> jumps.active.shape
-        (3, 2)
+        >>> np.round(jumps.times, 2), jumps.active
+        (array([0.53, 1.05]), array([[False, False],
+               [ True, False],
+               [ True,  True]]))
     """
     require_x64("flow.alternating")
     degree = as_count(degree, "degree", "the homogeneity of the neuron", 2)

@@ -107,12 +107,17 @@ def page_data(dataset: Any, theory: Any = None) -> dict[str, Any]:
         },
         "quantity": kind.quantity_name,
         "axes": [_axis(name, values) for name, values in axes.items()],
-        "runs": seeds if dataset.sizes.get("seed", 1) > 1 else 0,
+        "runs": [str(seed) for seed in _seeds(dataset)[:seeds]],
         "curves": curves,
         "sets": [one for one in sets if one["maps"]],
         "starred": _STARRED,
         "notes": _notes(given, kind, frames, seeds, thinned),
     }
+
+
+def _seeds(dataset: "xarray.Dataset") -> list[Any]:
+    """The names of a dataset's runs, as its coordinate has them; none where there is one run."""
+    return dataset["seed"].values.tolist() if dataset.sizes.get("seed", 1) > 1 else []
 
 
 def plain_text(tex: str) -> str:

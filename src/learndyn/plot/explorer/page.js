@@ -219,7 +219,7 @@
       const d = path(curve.times, present(curve.training, 1));
       make("path", { class: `curve dotted ${curve.look}`, d }, svg);
     }
-    if (curve.runs && data.runs > 1) {
+    if (curve.runs && data.runs.length > 1) {
       const d = path(curve.times, present(curve.runs, 1));
       make("path", { class: `curve thin chosen ${curve.look}`, d }, svg);
     }
@@ -429,7 +429,7 @@
     for (const curve of data.curves) {
       entry(curve.theory || isFlow ? "" : "mark", curve.look, curve.name);
       if (curve.band) entry("band", curve.look, curve.band);
-      if (curve.runs && data.runs > 1) entry("thin", curve.look, "the chosen run");
+      if (curve.runs && data.runs.length > 1) entry("thin", curve.look, "the chosen run");
       if (curve.training) entry("dotted", curve.look, "training error");
     }
   }
@@ -499,10 +499,7 @@
   byId("time").setAttribute("max", String(frames.length - 1));
   byId("log-time").checked = data.time.log;
   for (const axis of data.axes) addSlider(axis.name, axis.label, axis.values);
-  if (data.runs > 1) {
-    const runs = Array.from({ length: data.runs }, (_, i) => String(i + 1));
-    addSlider("seed", "run shown by the matrices", runs);
-  }
+  if (data.runs.length > 1) addSlider("seed", "seed of the run in the matrices", data.runs);
   addLegend();
   buildMaps();
   listen();
