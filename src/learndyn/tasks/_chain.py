@@ -21,7 +21,7 @@ from learndyn.dynamics._trajectory import Trajectory
 from learndyn.dynamics.chain import _simulate as plain
 from learndyn.dynamics.chain._draws import draw_block, steps_per_block
 from learndyn.dynamics.chain._lanes import by_lanes, lane_count, per_lane
-from learndyn.dynamics.chain._loop import run_chain
+from learndyn.dynamics.chain._loop import run_chain, side_by_side
 from learndyn.dynamics.chain._random import LaneRandom, lane_seeds
 from learndyn.dynamics.chain._step import ChainSetting, ChainState, Draw, chain_step, overlaps_of
 from learndyn.tasks._rows import Asked, TaskRows, of_task, trajectory
@@ -47,6 +47,10 @@ class TaskSetting(eqx.Module):
     @property
     def teacher(self) -> Array:
         return self.settings[0].teacher
+
+    @property
+    def groups(self) -> int:
+        return 1  # tasks have white inputs
 
     @property
     def n(self) -> Array:
@@ -109,13 +113,21 @@ def _simulate(asked: Asked, n: Float[Array, ""], key: Key[Array, ""]) -> Traject
         chooses = lane_seeds(jax.vmap(lambda key: jax.random.fold_in(key, _TASK))(keys))
         settings, ends, shares = eqx.combine(arrays, static)
         setting = TaskSetting(settings, ends, shares, chooses, heads)
-        ways = {"draw": _draw_block, "advance": _step, "measure": _measured}
+        ways = {"draw": _draw_block, "advance": _step, "measure": _measured, "fold": _folded}
         return run_chain(setting, state, lane_seeds(keys), steps, **ways)
 
     rows = TaskRows(*by_lanes(run)((arrays, state, key, steps)))
     stopped, result = ending(rows, valid)
     alpha = jnp.where(valid, steps / n_safe, ts)
     return trajectory(asked, rows, stopped, result, level="chain", alpha=alpha, n=n, key=key)
+
+
+def _folded(setting: TaskSetting, state: TaskState, lanes: int) -> tuple[TaskSetting, TaskState]:
+    """The frames without their axis of groups, of which there is one."""
+    pairs = [side_by_side(one, state.chain, lanes) for one in setting.settings]
+    settings = tuple(one for one, _ in pairs)
+    setting = eqx.tree_at(lambda s: s.settings, setting, settings)
+    return setting, state._replace(chain=pairs[0][1])
 
 
 def _draw_block(

@@ -44,20 +44,22 @@ def run_chain(
     draw: Callable[..., Any] = draw_block,
     advance: Callable[..., Any] = chain_step,
     measure: Callable[..., Any] | None = None,
+    fold: Callable[..., Any] | None = None,
 ) -> Any:
     """The rows at save_steps, not decreasing, the first of which is the step of `state`.
 
     The frames in `setting` and `state` have an axis of groups in front of that of lanes.
     All lanes share one clock, from the earliest first step to the latest last one. A lane
-    waits until its first step, and goes on unseen after its last. draw, advance, measure: what a
-    block draws, what a step does and what is saved, for settings and states of another kind.
+    waits until its first step, and goes on unseen after its last. draw, advance, measure,
+    fold: what a block draws, what a step does, what is saved and how groups become lanes, for
+    settings and states of another kind.
     """
     measured = _measured if measure is None else measure
     k, m = state.k, setting.teacher.shape[0]
     size = steps_per_block(setting.rule, m + len(state.columns), k, setting.groups)
     lanes = seeds.shape[1]
     state = jax.tree.map(lambda x: jnp.broadcast_to(x, (*x.shape[:-1], lanes)), state)
-    setting, state = side_by_side(setting, state, lanes)
+    setting, state = (side_by_side if fold is None else fold)(setting, state, lanes)
 
     def between(first: Array, last: Array, draws: Any, state: Any) -> Any:
         def one(t: Array, state: Any) -> Any:
