@@ -69,7 +69,7 @@ def test_what_is_concrete_is_refused(name, level):
 
 @pytest.fixture(scope="module")
 def programs():
-    """Of each level one, since all that is wrong are numbers."""
+    """One program of each level serves, since all that is wrong are numbers."""
     return {name: eqx.filter_jit(level) for name, level in LEVELS.items()}
 
 

@@ -233,7 +233,7 @@ def test_the_drift_is_the_mean_step(row):
 
 N, STEPS, RUNS = 16, 4, 8192
 NODES = ld.averages.GaussHermite(2)
-"""Of eg, at which this test does not look: the fewest that keep all symmetries."""
+"""They make eg, at which this test does not look: the fewest that keep all symmetries."""
 
 
 def by_chain(row, start, keys):
@@ -265,7 +265,7 @@ LEVELS = {"chain": by_chain, "sgd": by_weights}
 
 @functools.cache
 def right_runs(row, runs):
-    """Of plain SGD, for both levels; four times as many as theirs, since they cost nothing."""
+    """Runs of plain SGD, for both levels; four times as many as theirs, since they cost nothing."""
     return plain_sgd.finite_runs(row, plain_sgd.start_of(row), N, STEPS, 4 * runs, seed=4)
 
 
@@ -308,7 +308,7 @@ BY_DAY = {
 
 
 def plain_layers():
-    """Of one unit each, without biases."""
+    """The layers of one unit each, without biases."""
     return ld.Overlaps([[1.0]], [[0.0]], [[1.0]]).layers
 
 

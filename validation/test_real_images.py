@@ -110,7 +110,7 @@ def measure_digits(lab: Lab) -> xr.Dataset:
 
 
 def root_mean_square(eg: xr.DataArray, theory: xr.DataArray) -> tuple[float, float]:
-    """Of ln(eg / theory) at alpha > 0, with its standard error over starts."""
+    """The rms of ln(eg / theory) at alpha > 0, with its standard error over starts."""
     per_time = xr.DataArray(np.log(eg / theory))[:, 1:]
     squares = (per_time * per_time).mean("alpha")
     value = float(squares.mean()) ** 0.5

@@ -34,7 +34,7 @@ LONGEST = 600
 """Seconds for the tests of one mutant; whoever takes longer has noticed it."""
 
 MOST_TESTS = 60
-"""Of those that reach a line, the first by name: a line that all tests pass is no line's own."""
+"""Tests tried for a line, the first by name that reach it: some lines are passed by all."""
 
 UNREACHED = "no test reaches it"
 """What is said of a mutant that no test could notice."""

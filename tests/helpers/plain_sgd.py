@@ -84,7 +84,7 @@ class Setting:
 
     @property
     def eigenvalues(self) -> np.ndarray:
-        """Of mean 0.9; of mean 1 for rules that read |x|^2/n, which theories take to be 1."""
+        """They have the mean 0.9, or 1 for rules that read |x|^2/n, which theories take to be 1."""
         if not self.groups:
             return np.array([1.0])
         reads_size = self.rule in ("clipped", "clipped batch", "local")
