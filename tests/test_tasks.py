@@ -162,7 +162,7 @@ def test_bad_tasks():
         ld.Task(ld.Problem(), [1.0, math.nan])
     with pytest.raises(ValueError, match="number of a head"):
         ld.Task(ld.Problem(), [1.0], head=-1)
-    with pytest.raises(ValueError, match="rate must be one number >= 0"):
+    with pytest.raises(ValueError, match="rate must be one finite number >= 0"):
         ld.Drift(-0.1)
     both = [ld.Task(ld.Problem(), [1.0, 0.0], share=0.5), IN_TURN[1]]
     with pytest.raises(ValueError, match="must have a share"):
