@@ -2,11 +2,11 @@
 
 from learndyn.atlas.publications import (
     goldt2020,
-    werfel2005,
+    yoshida2019,
 )
 
 ALL = (
     goldt2020,
-    werfel2005,
+    yoshida2019,
 )
 """All publications, in the order of the list."""
