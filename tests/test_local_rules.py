@@ -1,6 +1,5 @@
 """The library's own learning rules, against independent solutions and against each other."""
 
-import functools
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from rule_table import LINEAR, ONE, OWN, PROBLEM, WEDGE, normalised, perturbed, run, start, weights
 
 import learndyn as ld
 from learndyn import asymptotics, rules, testing
@@ -18,41 +18,11 @@ from learndyn.problems import to_json
 from learndyn.rules import Modulation
 
 GOLD = json.loads((Path(__file__).parent / "data" / "local_rules.json").read_text())
-PROBLEM = ld.Problem(noise=0.1)
-LINEAR = ld.Problem(ld.Linear(), ld.Linear(), noise=0.3)
-WEDGE = ld.Problem(ld.Linear(), ld.Sign(0.1), ld.Perceptron())
-ONE = ld.Overlaps([[1.0]], [[0.2]], [[1.0]])
-TS = jnp.array([0.0, 1.0, 3.0])
-NODES = QuasiMonteCarlo(256, 2)
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the error of the Gaussian averages:RuntimeWarning",
     "ignore:the step dt:RuntimeWarning",
     "ignore:the Gaussian averages have not converged:RuntimeWarning",
 )
-
-
-def start(v=None):
-    return ld.Overlaps([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], np.eye(2), v=v)
-
-
-@functools.cache
-def weights(n=40, units=2):
-    return ld.weights_from_overlaps(jax.random.key(5), ONE if units == 1 else start([0.8, 0.6]), n)
-
-
-def run(level, rule, problem=PROBLEM, at=None, ts=TS, **keywords):
-    at = start([0.8, 0.6]) if at is None else at
-    key = jax.random.key(3)
-    if level == "sgd":
-        return ld.simulate_sgd(problem, rule, weights(units=at.k), ts, key=key, **keywords)
-    if level == "chain":
-        return ld.simulate_chain(problem, rule, at, ts, n=40, key=key, **keywords)
-    if level == "ode":
-        return ld.solve_ode(problem, rule, at, ts, **keywords)
-    keywords = {"noise_nodes": NODES} | keywords
-    if level == "fluctuations":
-        return ld.fluctuations(problem, rule, at, ts, **keywords)
-    return ld.simulate_langevin(problem, rule, at, ts, n=40, key=key, dt=0.2, **keywords)
 
 
 # Against independent solutions: closed forms by DOP853 at 1e-12
@@ -295,39 +265,6 @@ def test_dropout_is_tested_with_all_units():
 
 
 # Rules that the user writes, with all that a sample has
-
-
-def perturbed(problem, sample, layers):
-    """Node perturbation of size 0.3, clipped at 0.3 by the true norm of the gradient."""
-    error = lambda lam: problem.loss(problem.student_output(lam, layers), sample.y)
-    change = error(sample.lam + 0.3 * sample.draws) - error(sample.lam)
-    c = sample.draws / 0.3 * change
-    norm = jnp.sqrt(jnp.sum(c**2) * sample.size)
-    return Modulation(c * jnp.minimum(1.0, 0.3 / norm), 0.0 * c)
-
-
-def batch_clipped(problem, samples, layers):
-    gradient = jax.vmap(problem.gradient, (0, 0, None))(samples.lam, samples.y, layers)
-    norm = jnp.sqrt(jnp.sum(gradient.c**2)) / len(samples.y)
-    return Modulation(gradient.c * jnp.minimum(1.0, 0.2 / norm), gradient.dv)
-
-
-def normalised(problem, sample, layers):
-    c, dv = problem.gradient(sample.lam, sample.y, layers)
-    return Modulation(c / jnp.diagonal(sample.overlaps.Q), dv)
-
-
-def jumping(problem, sample, layers):
-    c, dv = problem.gradient(sample.lam, sample.y, layers)
-    return Modulation(0.2 * jnp.sign(c), dv)
-
-
-OWN = {
-    "draws": ld.LocalRule(perturbed, 1.0, draws=2, batch_size=2, weight_decay=0.2),
-    "episode": ld.LocalRule(batch_clipped, 1.0, episode=True, batch_size=3),
-    "overlaps": ld.LocalRule(normalised, 0.3, needs_overlaps=True),
-    "jumps": ld.LocalRule(jumping, 1.0),
-}
 
 
 @pytest.mark.nightly(by_day=["chain-draws", "sgd-episode"])
