@@ -12,7 +12,7 @@ import numpy as np
 
 from learndyn import inputs, problems, rules
 from learndyn._readable import defaults_of
-from learndyn.problems import Function, Problem, describe
+from learndyn.problems import Function, Problem, describe, plain_name
 from learndyn.rules import AbstractRule
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _read(dataset: "xarray.Dataset", kind: str, known: Iterable[Callable]) -> An
             f"a dict of arrays. It has {sorted(dataset.attrs)}."
         )
     stored = json.loads(dataset.attrs[kind])
-    named = {thing.__qualname__.rpartition(".")[2]: thing for thing in known}
+    named = {plain_name(thing): thing for thing in known}
     tree = _built(stored, named)
     if not _agree(describe(tree), stored):
         raise ValueError(
@@ -162,7 +162,7 @@ def _built(stored: Any, known: dict[str, Any]) -> Any:
     if not isinstance(stored, dict):
         return stored
     if "callable" in stored:
-        return Function(_found(stored["callable"], known))
+        return Function(_function(stored["callable"], known))
     if not isinstance(stored.get("type"), str):
         return {name: _built(item, known) for name, item in stored.items()}
     fields = {name: _built(item, known) for name, item in stored.items()}
@@ -183,6 +183,20 @@ def _module(kind: type, fields: dict[str, Any]) -> Any:
             value = tuple(value)
         object.__setattr__(module, field.name, value)
     return module
+
+
+def _function(name: str, known: dict[str, Any]) -> Callable:
+    """A user's function, or an object of that class.
+
+    Raises: ValueError where the class alone is known, which says nothing of the object.
+    """
+    found = _found(name, known)
+    if isinstance(found, type):
+        raise ValueError(
+            f"the dataset names an object of the class {name!r}, whose numbers it does not hold: "
+            "give the object itself, known=[object], or make its class an equinox.Module."
+        )
+    return found
 
 
 def _shared_fields(kind: type, fields: Iterable[str]) -> int:
