@@ -324,6 +324,37 @@ def test_the_size_of_an_input_has_its_law():
     assert found.mean() > 1.5  # the control: 7/5, with 1 in place of size
 
 
+class Length(rules.AbstractRule):
+    """The length of the noisy input in place of a gradient."""
+
+    input_noise = 0.5
+
+    def modulation(self, problem, sample, layers):
+        return Modulation(0 * sample.lam + sample.size, 0 * sample.lam)
+
+
+def test_the_size_of_a_noisy_input_is_that_which_the_student_sees():
+    found = averages_at(Length(1.0), start(), QuasiMonteCarlo(64))
+    np.testing.assert_allclose(found.f, 1.25, rtol=1e-12)
+
+
+@pytest.mark.nightly
+def test_clipping_at_the_length_of_noisy_inputs():
+    """The ODE against chains, n = 400, where |x|**2/n is 1.25: its neglect is seen."""
+    rule, ts = rules.Clipped(0.3, rule=rules.InputNoise(0.5, 0.5)), [0.0, 4.0]
+    keys = jax.random.split(jax.random.key(2), 200)
+    one = lambda key: ld.simulate_chain(PROBLEM, rule, start(), ts, n=400, key=key)
+    found = np.asarray(jax.vmap(one)(keys).Q[:, -1]).reshape(200, -1)
+    error = found.std(0) / 200**0.5
+    z = lambda rule: (
+        (found.mean(0) - ld.solve_ode(PROBLEM, rule, start(), ts).Q[-1].ravel()) / error
+    )
+    assert np.abs(z(rule)).max() < 4.0
+    # As if the norm of the gradient were |F| alone
+    shorter = rules.Clipped(0.3 * 1.25**0.5, rule=rules.InputNoise(0.5, 0.5))
+    assert np.abs(z(shorter)).max() > 8.0
+
+
 def test_draws_are_new_for_every_sample_and_step():
     own = ld.LocalRule(
         lambda p, s, layers: Modulation(0 * s.lam, s.draws), lr=0.0, lr_second=1.0, draws=2
@@ -373,6 +404,7 @@ class Wrong(rules.AbstractRule):
         (lambda: rules.Clipped(1.0, 0.1, per="epoch"), 'per must be "sample" or "batch"'),
         (lambda: rules.Clipped(1.0, rule=OWN["episode"]), "sees one sample at a time"),
         (lambda: rules.Clipped(1.0, 0.1, per="batch", batch_size=np.inf), "sees all samples"),
+        (lambda: rules.Clipped(1.0, rule=rules.NaturalGradient(lr=0.1)), "clip another rule"),
         (lambda: rules.RewardPerceptron(0, 1.0), "episode must be a Python integer"),
         (lambda: rules.RewardPerceptron(3, np.nan), "reward must be finite"),
         (lambda: rules.RewardPerceptron(3, 1.0, batch_size=2), "an episode is a batch"),
@@ -431,6 +463,18 @@ class Reader:
 def test_rules_are_read_back_from_datasets(name):
     rule = FIXTURES[name][1]
     assert ld.rule_of(xr.Dataset(attrs={"rule": to_json(rule)})) == rule
+
+
+def test_a_rule_around_a_rule_is_read_from_older_files():
+    """Files from before the rule inside was the first of the fields."""
+    stored = (
+        '{"type": "Clipped", "lr": 0.5, "lr_second": null, "lr_bias": null, "weight_decay": 0.0, '
+        '"batch_size": 1, "momentum": null, "spherical": false, "limit": 0.3, "rule": {"type": '
+        '"InputNoise", "lr": 0.5, "lr_second": null, "lr_bias": null, "weight_decay": 0.0, '
+        '"batch_size": 1, "momentum": null, "spherical": false, "std": 0.5}, "per": "sample"}'
+    )
+    clipped = rules.Clipped(0.3, rule=rules.InputNoise(0.5, 0.5))
+    assert ld.rule_of(xr.Dataset(attrs={"rule": stored})) == clipped
 
 
 def test_rules_of_older_files_are_read():
