@@ -41,7 +41,7 @@ class Asked(eqx.Module):
     ts: Times
     drift: Drift | None = None
 
-    def drift_holds(self, n: Array | float | None = None) -> Bool[Array, ""]:
+    def drift_holds(self, n: Any = None) -> Bool[Array, ""]:
         """Whether the teachers can drift so, from values that may be traced. n: None where it is
         infinite."""
         if self.drift is None:

@@ -66,7 +66,7 @@ def simulate(asked: Asked, weights: Weights | Any, key: Any) -> Trajectory:
     for task in asked.tasks:
         own = of_task(task, weights, asked.heads)
         require_valid(task.problem, asked.rule, own, asked.ts, Gaussian())
-    asked.require_slow_drift(jnp.asarray(float(weights.n)))
+    asked.require_slow_drift(weights.n)
     return warn_if_failed(_simulate(asked, weights, key))
 
 

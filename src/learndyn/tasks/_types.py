@@ -101,8 +101,8 @@ class Drift(Readable):
         self.rate = as_float(rate, "rate")
         if self.rate.ndim > 1 or not _is_rate(self.rate):
             raise ValueError(
-                "Drift: rate must be one finite number >= 0, or one for each unit of the teacher; got "
-                f"{shown(np.asarray(self.rate))}."
+                "Drift: rate must be one finite number >= 0, or one for each unit of the teacher; "
+                f"got {shown(np.asarray(self.rate))}."
             )
 
 
