@@ -278,7 +278,7 @@ def test_more_save_times_change_no_bit(level, name):
     assert np.abs(few.Q[-1] - few.Q[0]).max() > 0.01
 
 
-@pytest.mark.nightly(by_day=["jumps"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", OWN)
 def test_levels_agree_on_rules_of_the_user(name):
     """Means and spread of chains at n = 60 against the ODE with its fluctuations."""
