@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import learndyn as ld
+from learndyn.dynamics import _averages_errors
 
 A, B = np.array([0.1, -0.05]), np.array([0.08, 0.06])
 HEADS = [[0.1, -0.05], [0.05, 0.1]]
@@ -241,11 +242,96 @@ def test_bad_tasks():
         ld.learn("ode", both, RULE, similar(0.5), TS, HEADS)
 
 
-def test_a_run_of_several_tasks_says_how_it_goes_on(switched):
-    with pytest.raises(ValueError, match=r"run.heads\[-1\]"):
-        ld.continue_run(switched, [35.0, 40.0])
+def test_forgetting_since_a_time_that_is_not_saved(switched):
     with pytest.raises(ValueError, match="saved time"):
         ld.to_dataset(switched).learndyn.forgetting(since=21.0)
+
+
+# Averages that are too coarse
+
+
+@pytest.mark.nightly
+def test_coarse_averages_are_told_of():
+    start, task = ld.Overlaps([[0.2]], [[0.1]], [[1.0]]), ld.Task(TANH, [1.0])
+    few = ld.averages.QuasiMonteCarlo(points=16)
+    with pytest.warns(RuntimeWarning, match=r"of the drift at alpha = \d"):
+        run = ld.learn("ode", [task], ld.SGD(lr=0.5), start, [0.0, 5.0], averages=few)
+    assert run.stats["averages_error_drift"].shape == (2,)
+
+
+@pytest.mark.nightly
+def test_a_run_with_coarse_averages_is_made_again(monkeypatch):
+    """As by `solve_ode`, whose numbers it then has."""
+    start, problem, rule = ld.Overlaps([[0.2]], [[0.1]], [[1.0]]), SIGNS, ld.SGD(lr=0.5)
+    task = ld.Task(problem, [1.0])
+
+    def learned():
+        return ld.learn("ode", [task], rule, start, [0.0, 5.0])
+
+    first = learned()
+    # Where every error counts as too large, finer averages are tried as long as they help.
+    monkeypatch.setattr(_averages_errors, "_FINE", 0.0)
+    monkeypatch.setattr(_averages_errors, "_UNFELT", 0.0)
+    again, alone = learned(), ld.solve_ode(problem, rule, start, [0.0, 5.0])
+    error = lambda run: float(run.stats["averages_error"].max())
+    assert 0.0 < error(again) < 0.5 * error(first)
+    np.testing.assert_allclose(again.Q, alone.Q, rtol=1e-9)
+
+
+TANH = ld.Problem(ld.Tanh(), ld.Tanh())
+SIGNS = ld.Problem(jnp.tanh, jnp.sign)
+
+
+# Runs that go on
+
+
+def test_an_ode_of_several_tasks_goes_on(replayed, tmp_path):
+    """From a trajectory and from a file, as if it had never stopped."""
+    first = ld.learn("ode", IN_TURN, RULE, similar(0.5), [0.0, 20.0, 21.0, 22.0], HEADS, REPLAY)
+    ld.save(ld.to_dataset(first), tmp_path / "first.nc")
+    stored = ld.load(tmp_path / "first.nc")
+    assert [task.head for task in ld.tasks_of(stored)] == [0, 1]
+    np.testing.assert_array_equal(ld.tasks_of(stored)[1].v_teacher, [0.0, 1.0])
+    for run in (first, stored):
+        more = ld.continue_run(run, [22.0, 25.0, 30.0, 35.0])
+        for name in ("eg_tasks", "Q", "R", "heads"):
+            found, whole = getattr(more, name)[1::2], getattr(replayed, name)[2:]
+            np.testing.assert_allclose(found, whole, atol=1e-9)
+    # Control: without its schedule it would go on with the second task alone.
+    other = ld.learn("ode", IN_TURN, RULE, first.at(-1), more.alpha, first.heads[-1])
+    assert np.abs(other.eg_tasks[1] - replayed.eg_tasks[2]).max() > 1e-3
+
+
+def test_a_file_without_tasks_is_read_and_says_how_it_goes_on(switched):
+    """As written before datasets stored them."""
+    dataset = ld.to_dataset(switched)
+    del dataset.attrs["tasks"]
+    assert ld.problem_of(dataset) == ld.Problem()
+    assert ld.overlaps_at(dataset, 20.0).k == 2
+    with pytest.raises(ValueError, match=r"no attribute 'tasks'.*ld.learn\(level, tasks"):
+        ld.continue_run(dataset, [35.0, 40.0])
+    with pytest.raises(ValueError, match="no attribute 'tasks'"):
+        ld.tasks_of(ld.to_dataset({"x": ("alpha", [0.0])}, ts=[0.0]))
+
+
+@pytest.mark.nightly(by_day=["sgd"])
+@pytest.mark.parametrize("level", ["chain", "sgd"])
+def test_simulations_of_drifting_teachers_go_on(level):
+    """With the same random numbers, and with the lengths to which the teachers return."""
+    start, task, rule = DRIFTING
+    own = {"key": KEY, "drift": ld.Drift(0.1)} | ({"n": 20} if level == "chain" else {})
+    start = ld.weights_from_overlaps(KEY, start, 20) if level == "sgd" else start
+    whole = ld.learn(level, [task], rule, start, [0.0, 2.0, 5.0], **own)
+    first = ld.learn(level, [task], rule, start, [0.0, 1.0, 2.0], **own)
+    runs = [first, ld.to_dataset(first)] if level == "chain" else [first]
+    for run in runs:
+        more = ld.continue_run(run, [2.0, 3.0, 5.0])
+        for name in ("eg_tasks", "Q", "R", "T"):
+            found, expected = getattr(more, name)[-1], getattr(whole, name)[-1]
+            np.testing.assert_allclose(found, expected, rtol=0 if level == "sgd" else 1e-9)
+    if level == "sgd":
+        with pytest.raises(ValueError, match="goes on from weights"):
+            ld.continue_run(ld.to_dataset(first), [2.0, 3.0])
 
 
 # Finite n against the ODE; chain and weights have the same law

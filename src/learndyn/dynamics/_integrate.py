@@ -78,7 +78,7 @@ def integrate(
     coordinates to those of `flow`; None: the first ones are those.
     """
     valid = is_valid(flow, ts, tolerance_numbers(*tolerances), smallest)
-    rtol, atol = _capped(tolerances, flow)
+    rtol, atol = capped(tolerances, flow)
     each = atol if is_relative is None else jnp.where(is_relative, _NOTHING, atol)
     solved = integrate_field(
         term,
@@ -254,7 +254,7 @@ def _grouped_trajectory(
     return record_groups(run, own, vectors, stopped, solved.result, stats=solved.stats)
 
 
-def _capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
+def capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
     """Tolerances no finer than the averages where those make the drift discontinuous."""
     rtol, atol = tolerances
     start, averages = flow.start, flow.averages

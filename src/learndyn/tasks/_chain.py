@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from learndyn._checks import as_float, as_key
 from learndyn._numerics.forward_only import reverse_refused
-from learndyn._outcome import warn_if_failed
 from learndyn.dynamics._prepare import (
     require_countable,
     require_finite_batch,
@@ -119,7 +118,7 @@ def simulate(asked: Asked, n: Any, key: Any) -> Trajectory:
     asked.require_slow_drift(n)
     require_countable(asked.ts, n, plain._most_steps(asked.rule, asked.start))
     with reverse_refused("learn"):
-        return warn_if_failed(_simulate(asked, n, key))
+        return _simulate(asked, n, key)
 
 
 @eqx.filter_jit

@@ -24,7 +24,7 @@ class TaskFlow(eqx.Module):
       averages G, Phi and <F> of its task, lr^2 Phi included, so that f is the drift at their mean
       (the mean of the squares, not the square of the mean); dv^h = -lr_second sum_t p_t <H^t> over
       the tasks with head h. A drift of rate delta adds -delta_n R_in to dR_in and
-      -(delta_n + delta_m)(T_nm - [n = m] T_nn(0)) to dT_nm.
+      -(delta_n + delta_m)(T_nm - [n = m] norms_n) to dT_nm.
     flows: the flow of each task alone, with its averages. start: T, Q, R and biases.
     """
 
@@ -53,7 +53,8 @@ class TaskFlow(eqx.Module):
         if self.drift is None:
             return self.pack(TaskRows(dq, dr, dheads, db))
         delta = jnp.broadcast_to(self.drift.rate, (self.start.m,))
-        free = state.T - jnp.diag(jnp.diagonal(self.start.T))
+        norms = jnp.broadcast_to(self.drift.norms, (self.start.m,))
+        free = state.T - jnp.diag(norms)
         dt = -(delta[:, None] + delta) * free
         return self.pack(TaskRows(dq, dr - delta * state.R, dheads, db, dt))
 

@@ -8,11 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, brief, checked_times, require_x64
+from learndyn._outcome import warn_if_failed
 from learndyn._types import RealLike
 from learndyn.averages import choose_averages, has_biases, reach_of, teacher_of
 from learndyn.dynamics import level_of
+from learndyn.dynamics._averages_errors import warn_of_averages
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.states import (
+    Overlaps,
     RuleLike,
     StateLike,
     Weights,
@@ -52,7 +55,8 @@ def learn(
         schedule: phases (until, shares): until alpha = until, the last one math.inf, each step is
             one of task t with probability shares[t]. [(20.0, (1, 0)), (math.inf, (0.25, 0.75))]
             learns the first task alone and then replays it in a quarter of the steps. None: made
-            from the tasks' `until` (in turn) or `share` (interleaved).
+            from the tasks' `until` (in turn) or `share` (interleaved). That of an earlier run will
+            do, `run.schedule`.
         drift: of the teachers, after each step; T is then (times, m, m). At finite n, rates <= n.
         keywords: of the level: `averages`, `rtol`, `atol`, `max_steps` of the ODE, `key` and `n` of
             the chain, `key` of SGD.
@@ -112,14 +116,32 @@ def learn(
         )
         for task in tasks
     )
+    drift = _resolved(drift, state)
     asked = Asked(tasks, rule, state, layers, schedule_of(tasks, schedule), ready, ts, drift)
     asked.require_drift()
     if level == "ode":
-        return _ode.solve(asked, **keywords)
+        run = _ode.solve(asked, **keywords)
+        warn_of_averages(run)
+        return warn_if_failed(run)
     keywords.pop("averages", None)
-    if level == "chain":
-        return _chain.simulate(asked, **keywords)
-    return _sgd.simulate(asked, start, **keywords)
+    run = (
+        _chain.simulate(asked, **keywords)
+        if level == "chain"
+        else _sgd.simulate(asked, start, **keywords)
+    )
+    return warn_if_failed(run)
+
+
+def _resolved(drift: Any, start: Overlaps) -> Drift | None:
+    """The drift with the lengths to which the teachers return, so that a run can go on."""
+    if drift is None:
+        return None
+    if not isinstance(drift, Drift):
+        raise ValueError(
+            f"learn: drift must be ld.Drift(rate) or None; got {brief(drift)}. For example "
+            "drift=ld.Drift(0.1)."
+        )
+    return drift if drift.norms is not None else Drift(drift.rate, jnp.diagonal(start.T))
 
 
 def _checked_level(level: Any) -> str:

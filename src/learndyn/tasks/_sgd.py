@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from learndyn._checks import as_key
 from learndyn._numerics.forward_only import forward_only
 from learndyn._numerics.random import normal
-from learndyn._outcome import warn_if_failed
 from learndyn.dynamics._record import ending
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.dynamics.sgd._checks import are_valid_times, are_valid_values, require_valid
@@ -67,7 +66,7 @@ def simulate(asked: Asked, weights: Weights | Any, key: Any) -> Trajectory:
         own = of_task(task, weights, asked.heads)
         require_valid(task.problem, asked.rule, own, asked.ts, Gaussian())
     asked.require_slow_drift(weights.n)
-    return warn_if_failed(_simulate(asked, weights, key))
+    return _simulate(asked, weights, key)
 
 
 @eqx.filter_jit
