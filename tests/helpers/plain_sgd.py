@@ -186,7 +186,7 @@ def modulation(
 
 
 def clipped(setting: Setting, norm: np.ndarray) -> np.ndarray:
-    """What brings gradients of these norms to the limit. Some losses have gradients of exactly 0."""
+    """What brings gradients of these norms to the limit. Some losses have gradients of just 0."""
     return np.minimum(1, setting.limit / np.maximum(norm, 1e-300))
 
 
