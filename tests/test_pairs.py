@@ -281,8 +281,6 @@ def law_misses(row, level, runs=RUNS):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
 def test_a_few_steps_have_the_law_of_plain_sgd(row, level):
-    if level == "chain" and row.groups:
-        pytest.skip("the chain has no groups of directions")
     assert law_misses(row, level) < 1, row
 
 
