@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -179,15 +180,21 @@ def _be_the_copy(log: Path, told: Path, arguments: list[str], limit: float) -> N
         seconds = int(limit)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
         signal.alarm(LONGEST)
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(output, 1)
         os.dup2(output, 2)
         plain = ("-o", "addopts=", "--import-mode=importlib", "-q", "-p", "no:cacheprovider")
+        # Plugins of libraries that this process has loaded
+        plain += ("-W", "ignore::pytest.PytestAssertRewriteWarning")
         recorder = Recorder()
         code = int(pytest.main([*plain, *arguments], plugins=[recorder]))
         tests = {x: (s, recorder.outcomes.get(x, "")) for x, s in recorder.seconds.items()}
         told.write_text(json.dumps(tests))
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 
