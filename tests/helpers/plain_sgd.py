@@ -172,16 +172,22 @@ def modulation(
     elif setting.rule == "node":
         c = xi * (xi * c).sum(-1, keepdims=True)
     elif setting.rule == "clipped":
-        c = c * np.minimum(1, setting.limit / (np.linalg.norm(c, axis=-1) * size**0.5))[..., None]
+        norm = np.linalg.norm(c, axis=-1) * size**0.5
+        c = c * clipped(setting, norm)[..., None]
     elif setting.rule == "clipped batch":
         norm = ((c**2).sum(-1) * size).sum(1) ** 0.5 / setting.batch
-        c = c * np.minimum(1, setting.limit / norm)[:, None, None]
+        c = c * clipped(setting, norm)[:, None, None]
     elif setting.rule == "local":
         c = c * size[..., None] * (1 + setting.shake * xi[..., :1]) + setting.shake * xi[..., :1]
         h = h + setting.shake * xi[..., :1] ** 2
     elif setting.rule == "reader":
         c = c / (0.5 + norms)
     return c, h
+
+
+def clipped(setting: Setting, norm: np.ndarray) -> np.ndarray:
+    """What brings gradients of these norms to the limit. Some losses have gradients of just 0."""
+    return np.minimum(1, setting.limit / np.maximum(norm, 1e-300))
 
 
 def step(setting: Setting, state: State, batch: Batch, alpha: float, n: float) -> State:
