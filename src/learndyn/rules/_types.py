@@ -334,7 +334,7 @@ class AbstractRule(Readable):
         return declared(problem.loss, "wedge_averages") if self.follows(problem) else None
 
     @property
-    def input_noise(self) -> Scalar | None:
+    def input_noise(self) -> Float[Array, "..."] | None:
         """Standard deviation of noise on the student's inputs, along which the weights then move
         too; labels are those of clean inputs. None: there is none."""
         return None
