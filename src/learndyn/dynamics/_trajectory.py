@@ -92,6 +92,7 @@ class Trajectory(AbstractOutcome):
         eg_tasks, heads: (times, tasks) and (times, heads, k), the error of every task and the
             second layers of `ld.learn`; else None. Its v_teacher is the start's, which no task
             uses, and `at` gives the first head as v. Where teachers drift, T is (times, m, m).
+        shares: (times, tasks) the probability of each task in the step that comes next; else None.
         level: "ode", "chain", "sgd", "langevin" or "".
         n: input dimension, None where it is infinite.
         ts: (times,) the requested times.
@@ -131,6 +132,7 @@ class Trajectory(AbstractOutcome):
     T_unseen: Float[Array, "*batch m m"] | None = None
     eg_tasks: Float[Array, "*batch times tasks"] | None = None
     heads: Float[Array, "*batch times heads k"] | None = None
+    shares: Float[Array, "*batch times tasks"] | None = None
     level: str = eqx.field(static=True, default="")
     n: Array | None = None
     ts: Float[Array, "*batch times"] | None = None
