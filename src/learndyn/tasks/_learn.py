@@ -5,10 +5,9 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, brief, checked_times, is_concrete, require_x64
+from learndyn._checks import as_float, brief, checked_times, require_x64
 from learndyn._types import RealLike
 from learndyn.averages import choose_averages, has_biases, reach_of, teacher_of
 from learndyn.dynamics import level_of
@@ -25,10 +24,6 @@ from learndyn.tasks._rows import Asked
 from learndyn.tasks._types import Drift, Task, schedule_of
 
 _LEVELS = ("ode", "chain", "sgd")
-
-_SINGULAR = 1e-12
-"""The smallest eigenvalue of T over its largest entry, below which two teachers are one to
-rounding."""
 
 
 def learn(
@@ -58,7 +53,7 @@ def learn(
             one of task t with probability shares[t]. [(20.0, (1, 0)), (math.inf, (0.25, 0.75))]
             learns the first task alone and then replays it in a quarter of the steps. None: made
             from the tasks' `until` (in turn) or `share` (interleaved).
-        drift: of the teachers, at level "ode"; T is then (times, m, m).
+        drift: of the teachers, after each step; T is then (times, m, m). At finite n, rates <= n.
         keywords: of the level: `averages`, `rtol`, `atol`, `max_steps` of the ODE, `key` and `n` of
             the chain, `key` of SGD.
 
@@ -117,11 +112,10 @@ def learn(
         )
         for task in tasks
     )
-    asked = Asked(tasks, rule, state, layers, schedule_of(tasks, schedule), ready, ts)
-    if drift is not None:
-        _require_drift(level, drift, state.T)
+    asked = Asked(tasks, rule, state, layers, schedule_of(tasks, schedule), ready, ts, drift)
+    asked.require_drift()
     if level == "ode":
-        return _ode.solve(asked, drift, **keywords)
+        return _ode.solve(asked, **keywords)
     keywords.pop("averages", None)
     if level == "chain":
         return _chain.simulate(asked, **keywords)
@@ -165,20 +159,3 @@ def _checked_heads(tasks: tuple[Task, ...], v: Array, heads: Any) -> Float[Array
             f"with head={needed - 1}. Give that many rows, or another number to the task."
         )
     return heads
-
-
-def _require_drift(level: str, drift: Drift, t: Array) -> None:
-    """Raises: ValueError for levels without drift, rates of another number, and a singular T."""
-    if level != "ode":
-        raise ValueError(f"learn: teachers drift at level 'ode' alone so far; got {level!r}.")
-    if drift.rate.ndim and drift.rate.shape != (len(t),):
-        raise ValueError(
-            f"learn: drift has one rate, or one for each of the {len(t)} teacher units; got shape "
-            f"{drift.rate.shape}."
-        )
-    if is_concrete(t) and np.linalg.eigvalsh(np.asarray(t))[0] <= _SINGULAR * np.max(np.abs(t)):
-        raise ValueError(
-            "learn: teachers that drift must be linearly independent at the start, as their own "
-            f"noise makes them at once; got a singular T = {np.asarray(t).tolist()}. Leave out the "
-            "units that repeat others."
-        )

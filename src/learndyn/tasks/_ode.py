@@ -22,12 +22,10 @@ from learndyn.dynamics._ode import (
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.tasks._flow import TaskFlow
 from learndyn.tasks._rows import Asked, TaskRows, of_task, trajectory
-from learndyn.tasks._types import Drift
 
 
 def solve(
     asked: Asked,
-    drift: Drift | None,
     *,
     averages: Any = None,
     rtol: Any = None,
@@ -43,7 +41,7 @@ def solve(
     )
     coarsest = max(RTOL, *(flow.averages.rtol for flow in flows))
     tolerances = checked_tolerances(coarsest if rtol is None else rtol, atol)
-    flow = TaskFlow(flows, asked.tasks, asked.schedule, asked.start, asked.heads, drift)
+    flow = TaskFlow(flows, asked.tasks, asked.schedule, asked.start, asked.heads, asked.drift)
     return warn_if_failed(_solve(flow, asked, tolerances, checked_max_steps(max_steps)))
 
 
@@ -61,7 +59,7 @@ def _solve(
         y0,
         ts,
         tolerances,
-        jnp.all(jnp.stack(sound)),
+        jnp.all(jnp.stack([*sound, asked.drift_holds()])),
         max_steps=max_steps,
         jump_ts=asked.schedule.ends,
     )

@@ -7,19 +7,30 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
+from learndyn._checks import is_concrete, shown
 from learndyn._types import Times
 from learndyn.averages import AbstractAverages
 from learndyn.dynamics._record import Rows, Run, record
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps, tested
-from learndyn.tasks._types import Schedule, Task
+from learndyn.tasks._types import Drift, Schedule, Task
+
+TASK, DRIFT = 11, 12
+"""Folded into the key for the choice of tasks and for the drift of teachers: none of the numbers of
+a run's other draws."""
+
+_SINGULAR = 1e-12
+"""The smallest eigenvalue of T over its largest entry, below which two teachers are one to
+rounding."""
 
 
 class Asked(eqx.Module):
-    """What `learn` was asked to do. heads: at the start. averages: of each task, for its eg."""
+    """What `learn` was asked to do. heads: at the start. averages: of each task, for its eg. drift:
+    None where the teachers stay."""
 
     tasks: tuple[Task, ...]
     rule: AbstractRule
@@ -28,6 +39,45 @@ class Asked(eqx.Module):
     schedule: Schedule
     averages: tuple[AbstractAverages, ...]
     ts: Times
+    drift: Drift | None = None
+
+    def drift_holds(self, n: Any = None) -> Bool[Array, ""]:
+        """Whether the teachers can drift so, from values that may be traced. n: None where it is
+        infinite."""
+        if self.drift is None:
+            return jnp.asarray(True)
+        rate, t = self.drift.rate, self.start.T
+        fits = jnp.all(jnp.isfinite(rate) & (rate >= 0.0))
+        if n is not None:
+            fits = fits & jnp.all(rate <= n)
+        return fits & (jnp.linalg.eigvalsh(t)[0] > _SINGULAR * jnp.max(jnp.abs(t)))
+
+    def require_drift(self) -> None:
+        """Raises: ValueError for rates of another number, and a singular T."""
+        if self.drift is None:
+            return
+        rate, t = self.drift.rate, self.start.T
+        if rate.ndim and rate.shape != (len(t),):
+            raise ValueError(
+                f"learn: drift has one rate, or one for each of the {len(t)} teacher units; got "
+                f"shape {rate.shape}."
+            )
+        if is_concrete(t) and np.linalg.eigvalsh(np.asarray(t))[0] <= _SINGULAR * np.max(np.abs(t)):
+            raise ValueError(
+                "learn: teachers that drift must be linearly independent at the start, as their "
+                f"own noise makes them at once; got a singular T = {np.asarray(t).tolist()}. Leave "
+                "out the units that repeat others."
+            )
+
+    def require_slow_drift(self, n: Any) -> None:
+        """Raises: ValueError for a teacher that turns round within a step in n dimensions."""
+        if self.drift is None or not is_concrete(self.drift.rate, n):
+            return
+        if np.max(np.asarray(self.drift.rate)) > float(n):
+            raise ValueError(
+                "learn: drift needs rates of at most n, as a step keeps the part 1 - rate/n of a "
+                f"teacher; got rate {shown(np.asarray(self.drift.rate))} at n = {float(n):g}."
+            )
 
 
 class TaskRows(NamedTuple):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -84,7 +85,7 @@ class Drift(Readable):
         rate: >= 0, in units of 1/alpha: one number, or (m,), one for each unit of the teacher.
 
     Raises:
-        ValueError: for a negative rate, or one of more than one axis.
+        ValueError: for a rate that is negative or not finite, or of more than one axis.
 
     Source:
         Biehl and Schwarze (1993), J. Phys. A 26, 2651.
@@ -98,11 +99,16 @@ class Drift(Readable):
 
     def __init__(self, rate: RealLike):
         self.rate = as_float(rate, "rate")
-        if self.rate.ndim > 1 or (is_concrete(self.rate) and not (self.rate >= 0).all()):
+        if self.rate.ndim > 1 or not _is_rate(self.rate):
             raise ValueError(
-                "Drift: rate must be one number >= 0, or one for each unit of the teacher; got "
-                f"{shown(np.asarray(self.rate))}."
+                "Drift: rate must be one finite number >= 0, or one for each unit of the teacher; "
+                f"got {shown(np.asarray(self.rate))}."
             )
+
+
+def _is_rate(rate: Array) -> bool:
+    """Whether all numbers, where they are known, are finite and >= 0."""
+    return not is_concrete(rate) or bool(np.all(np.isfinite(rate) & (np.asarray(rate) >= 0)))
 
 
 class Schedule(eqx.Module):
@@ -125,6 +131,26 @@ class Schedule(eqx.Module):
 
     def _of_phase(self, phase: Any) -> Float[Array, " tasks"]:
         return self.shares[jnp.minimum(phase, len(self.shares) - 1)]
+
+
+def alike(problems: Sequence[Problem]) -> tuple[tuple[int, ...], ...]:
+    """Numbers of the problems, in groups within which they differ in numbers alone."""
+    groups: list[list[int]] = []
+    for number, problem in enumerate(problems):
+        own = next((group for group in groups if _same_form(problems[group[0]], problem)), None)
+        if own is None:
+            groups.append([number])
+        else:
+            own.append(number)
+    return tuple(tuple(group) for group in groups)
+
+
+def _same_form(a: Problem, b: Problem) -> bool:
+    """Whether one compiled program serves both problems."""
+    (ours, form), (theirs, other) = (eqx.partition(x, eqx.is_array) for x in (a, b))
+    kinds = [[(x.shape, x.dtype) for x in jax.tree.leaves(tree)] for tree in (ours, theirs)]
+    same = jax.tree.structure(ours) == jax.tree.structure(theirs) and kinds[0] == kinds[1]
+    return same and bool(eqx.tree_equal(form, other))
 
 
 def choose(shares: Float[Array, " tasks"], uniform: Any) -> Any:
