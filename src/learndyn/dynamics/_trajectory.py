@@ -100,6 +100,7 @@ class Trajectory(AbstractOutcome):
             second layers of `ld.learn`; else None. Its v_teacher is the start's, which no task
             uses, and `at` gives the first head as v. Where teachers drift, T is (times, m, m).
         tasks, schedule, drift: what `ld.learn` was given, where problem is that of the first task.
+        shares: (times, tasks) the probability of each task in the step that comes next; else None.
         level: "ode", "chain", "sgd", "langevin" or "".
         n: input dimension, None where it is infinite.
         ts: (times,) the requested times.
@@ -139,6 +140,7 @@ class Trajectory(AbstractOutcome):
     T_unseen: Float[Array, "*batch m m"] | Absent = None
     eg_tasks: Float[Array, "*batch times tasks"] | Absent = None
     heads: Float[Array, "*batch times heads k"] | Absent = None
+    shares: Float[Array, "*batch times tasks"] | Absent = None
     level: str = eqx.field(static=True, default="")
     n: Array | Absent = None
     ts: Float[Array, "*batch times"] | Absent = None
