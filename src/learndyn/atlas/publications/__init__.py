@@ -1,12 +1,12 @@
 """One file for each publication, with settings and published numbers as data."""
 
 from learndyn.atlas.publications import (
+    arnaboldi2023b,
     goldt2020,
-    rattray1998,
 )
 
 ALL = (
     goldt2020,
-    rattray1998,
+    arnaboldi2023b,
 )
 """All publications, in the order of the list."""
