@@ -1,12 +1,12 @@
 """One file for each publication, with settings and published numbers as data."""
 
 from learndyn.atlas.publications import (
-    arnaboldi2023b,
     goldt2020,
+    kunin2024,
 )
 
 ALL = (
     goldt2020,
-    arnaboldi2023b,
+    kunin2024,
 )
 """All publications, in the order of the list."""
