@@ -2,11 +2,11 @@
 
 from learndyn.atlas.publications import (
     goldt2020,
-    yoshida2019,
+    jacot2022,
 )
 
 ALL = (
     goldt2020,
-    yoshida2019,
+    jacot2022,
 )
 """All publications, in the order of the list."""
