@@ -1,6 +1,6 @@
 """Runs that go on from where they ended."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,6 +38,7 @@ def continue_run(
     run: "Trajectory | xarray.Dataset",
     ts: RealLike,
     key: PRNGKeyArray | None = None,
+    known: Iterable[Callable] = (),
     **options: Any,
 ) -> Trajectory:
     """The run goes on from its last time, by the same problem and rule at the same level.
@@ -49,6 +50,7 @@ def continue_run(
             the chain and Langevin (with the same dt, at a time on its grid of steps) with the same
             random numbers, to round-off; the ODE to its tolerance. So do runs of `ld.learn`, with
             their tasks, schedule and drift.
+        known: functions and classes of your own that a dataset names, as for `problem_of`.
         options: of the level, as the run had them: `inputs` of SGD, `averages`, `solver`,
             `jump_ts`. The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
 
@@ -58,7 +60,7 @@ def continue_run(
     Raises:
         ValueError: where the run failed, where ts begins elsewhere, and where what the run needs is
             not kept: weights (by datasets), velocities (by all but SGD's trajectories), a key,
-            inputs that are not the default ones.
+            inputs that are not the default ones, functions without a name that can be found.
 
     Example:
         >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
@@ -67,7 +69,7 @@ def continue_run(
         >>> bool(more.eg[0] == run.eg[-1]), bool(more.eg[-1] < run.eg[-1])
         (True, True)
     """
-    given = _stopped(run)
+    given = _stopped(run, known)
     ts = checked_times(ts)
     level = _level(given)
     _require_start(given, ts)
@@ -105,7 +107,7 @@ class _Stopped(NamedTuple):
     heads: Any = None
 
 
-def _stopped(run: Any) -> _Stopped:
+def _stopped(run: Any, known: Iterable[Callable]) -> _Stopped:
     """Raises: ValueError for anything else than one run."""
     if isinstance(run, Trajectory):
         if run.alpha.ndim > 1:
@@ -121,7 +123,7 @@ def _stopped(run: Any) -> _Stopped:
             f"{type(run).__name__}. A file is read by ld.load(path); from overlaps or weights a "
             "level starts anew."
         )
-    return _of_dataset(run)
+    return _of_dataset(run, tuple(known))
 
 
 def _of_trajectory(run: Trajectory) -> _Stopped:
@@ -138,17 +140,17 @@ def _of_trajectory(run: Trajectory) -> _Stopped:
     return _Stopped(run.level, run.problem, run.rule, end, *rest)
 
 
-def _of_dataset(run: "xarray.Dataset") -> _Stopped:
+def _of_dataset(run: "xarray.Dataset", known: tuple[Callable, ...]) -> _Stopped:
     last = float(run["alpha"].values[-1])
     end = None if run.attrs.get("level") == "sgd" else overlaps_at(run, last)
     n = run["n"].item() if "n" in run.coords else run.attrs.get("n")
-    given = (problem_of(run), rule_of(run), end, last, n, key_of(run.attrs))
+    given = (problem_of(run, known), rule_of(run, known), end, last, n, key_of(run.attrs))
     kept = {name: run[name].item() for name in ("dt", "rtol", "atol") if name in run}
     level = str(run.attrs.get("level", ""))
     if "eg_tasks" not in run:
         return _Stopped(level, *given, kept=kept)
     heads = run["heads"].isel(alpha=-1).values
-    return _Stopped(level, *given, kept=kept, lessons=lessons_of(run), heads=heads)
+    return _Stopped(level, *given, kept=kept, lessons=lessons_of(run, known), heads=heads)
 
 
 def _level(given: _Stopped) -> Level:
