@@ -3,13 +3,14 @@
 import dataclasses
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import learndyn as ld
-from learndyn.dynamics import _averages_errors
+from learndyn.dynamics import LEVELS, _averages_errors
 
 A, B = np.array([0.1, -0.05]), np.array([0.08, 0.06])
 HEADS = [[0.1, -0.05], [0.05, 0.1]]
@@ -193,6 +194,67 @@ def test_transfer_is_the_error_from_scratch_less_the_own(switched):
     )
 
 
+# Momentum
+
+
+@pytest.mark.nightly(by_day=["sgd-slow"])
+@pytest.mark.parametrize("momentum", [0.5, ld.SlowMomentum(1.0)], ids=["heavy", "slow"])
+@pytest.mark.parametrize("level", ["ode", "chain", "sgd"])
+def test_one_task_is_the_run_of_its_problem(level, momentum):
+    """With the same random numbers."""
+    state, task, _ = DRIFTING
+    start = ld.Overlaps(state.Q, state.R, state.T, v=[0.8, 1.1], v_teacher=[1.0, 1.0])
+    start = ld.weights_from_overlaps(KEY, start, 30) if level == "sgd" else start
+    rule = ld.SGD(lr=0.5, lr_second=0.3, momentum=momentum)
+    own = {"ode": {}, "chain": {"n": 30, "key": KEY}, "sgd": {"key": KEY}}[level]
+    run = ld.learn(level, [task], rule, start, DRIFT_TS, **own)
+    alone = LEVELS[level].function(task.problem, rule, start, DRIFT_TS, **own)
+    for name in ("Q", "R", "v", "eg"):
+        np.testing.assert_allclose(getattr(run, name), getattr(alone, name), rtol=1e-9, atol=1e-12)
+    if level == "sgd":
+        # Where a run goes on, so does its velocity.
+        half = ld.learn(level, [task], rule, start, [0.0, 1.0, 2.0], **own)
+        more = ld.continue_run(half, [2.0, 3.0, 5.0])
+        np.testing.assert_array_equal(more.Q[-1], run.Q[-1])
+        with pytest.raises(ValueError, match="velocity must be that of a run"):
+            ld.learn(level, [task], ld.SGD(lr=0.5), start, DRIFT_TS, velocity=half.velocity, **own)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("momentum", [0.5, ld.SlowMomentum(0.5)], ids=["heavy", "slow"])
+@pytest.mark.parametrize("level", ["chain", "sgd"])
+def test_momentum_of_two_tasks_at_finite_n(level, momentum):
+    """A head that is no longer trained goes on by its velocity."""
+    n, runs, ts = 400, 24, [0.0, 5.0, 6.0, 10.0]
+    rule = ld.SGD(lr=0.4, lr_second=0.4, momentum=momentum)
+    schedule, start = [(5.0, (1, 0)), (math.inf, (0.25, 0.75))], similar(0.5)
+    start = eqx.tree_at(lambda s: (s.Q, s.R), start, (start.Q * 4, start.R * 2))
+    heads = [[1.0, 0.5], [0.5, 1.0]]
+
+    def one(key):
+        first, second = jax.random.split(key)
+        if level == "chain":
+            given = start, ts, heads, schedule
+            return ld.learn(level, IN_TURN, rule, *given, n=n, key=second)
+        weights = ld.weights_from_overlaps(first, start, n)
+        return ld.learn(level, IN_TURN, rule, weights, ts, heads, schedule, key=second)
+
+    found = jax.vmap(one)(jax.random.split(jax.random.key(7), runs))
+    theory = ld.learn("ode", IN_TURN, rule, start, ts, heads, schedule)
+    for name in ("Q", "R", "heads"):
+        each = np.asarray(getattr(found, name))[:, 1:]
+        error = each.std(axis=0, ddof=1) / np.sqrt(runs)
+        # 33 numbers at Student's t with 23 degrees of freedom: 4.5 has a chance of half a percent.
+        # What is not trained yet does not scatter: it has to agree to rounding.
+        z = (each.mean(axis=0) - getattr(theory, name)[1:]) / np.maximum(error, 1e-12)
+        assert np.abs(z).max() < 4.5
+    if momentum != 0.5:
+        # Control: where a head stays once it is no longer trained, as without a velocity.
+        stays = found.heads[:, 1, 0] - theory.heads[2, 0]
+        error = stays.std(axis=0, ddof=1) / np.sqrt(runs)
+        assert np.abs(stays.mean(axis=0) / error).max() > 10.0
+
+
 # Bad input
 
 
@@ -214,7 +276,6 @@ def test_transfer_is_the_error_from_scratch_less_the_own(switched):
         ({"level": "chain", "start": similar(1.0), "drift": ld.Drift(0.1)}, "singular T"),
         ({"level": "chain", "drift": ld.Drift(101.0), "n": 100, "key": KEY}, "at most n"),
         ({"level": "sgd", "start": FEW, "drift": ld.Drift(11.0), "key": KEY}, "at most n"),
-        ({"rule": ld.SGD(lr=0.1, momentum=0.5)}, "no momentum"),
         ({"tasks": []}, "at least one ld.Task"),
         ({"tasks": [ld.Task(ld.Problem(), [1.0])]}, "2 teacher units"),
     ],

@@ -48,7 +48,8 @@ def learn(
             function: `solve_ode`, `simulate_chain`, `simulate_sgd`.
         tasks: the tasks; their v_teacher are over the teacher's units of the start, in which the
             units of all tasks stand together, so that T holds the tasks' similarities.
-        rule: the learning rule of all tasks, without momentum.
+        rule: the learning rule of all tasks. Momentum is that of all heads: one that no task trains
+            goes on by its velocity.
         start: the state at ts[0], whose v_teacher is not used; `Weights` for "sgd".
         ts: (times,) increasing times alpha = steps / n, dimensionless.
         heads: (heads, k) second layers at the start, one row for each head; None: start.v for all.
@@ -59,7 +60,7 @@ def learn(
             do, `run.schedule`.
         drift: of the teachers, after each step; T is then (times, m, m). At finite n, rates <= n.
         keywords: of the level: `averages`, `rtol`, `atol`, `max_steps` of the ODE, `key` and `n` of
-            the chain, `key` of SGD.
+            the chain, `key` and `velocity` of SGD.
 
     Returns:
         A `Trajectory` with `eg_tasks` (times, tasks) and `heads` (times, heads, k). `v` and `eg`
@@ -68,7 +69,7 @@ def learn(
 
     Raises:
         ValueError: for a task without a head, shares that do not sum to 1, times that do not
-            increase, teachers that drift from a singular T, momentum, and all that the level itself
+            increase, teachers that drift from a singular T, and all that the level itself
             refuses.
 
     Source:
@@ -85,10 +86,6 @@ def learn(
     level = _checked_level(level)
     tasks = _checked_tasks(tasks)
     require_arguments("learn", rule=rule, start=start, ts=ts)
-    if rule.momentum is not None:
-        raise ValueError(
-            f"learn: tasks have no momentum; got momentum={rule.momentum}. Leave it out."
-        )
     if level == "sgd" and not isinstance(start, Weights):
         raise ValueError(
             f"learn: level 'sgd' starts from Weights; got {brief(start)}. Make them with "
