@@ -18,6 +18,7 @@ import learndyn as ld
 from learndyn.averages import _samples as samples
 from learndyn.dynamics import _grouped_flow as grouped_module
 from learndyn.dynamics._averages_errors import errors_along
+from learndyn.dynamics._diffusion import diffusion, noise_averages
 from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics.chain import _loop as chain_loop
@@ -69,6 +70,9 @@ def _setting(of):
 
 ROWS = the_array()
 NAMES = [f"{i}" for i in range(len(ROWS))]
+AT_REST = [row for row in ROWS if row.momentum == "none"]
+AT_REST_NAMES = [name for name, row in zip(NAMES, ROWS, strict=True) if row.momentum == "none"]
+"""Rows without velocities, which neither the theory of noise nor files have."""
 
 
 # The drift, against one step at n = 1e8
@@ -180,6 +184,57 @@ def law_misses(row, level, runs=RUNS):
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
 def test_a_few_steps_have_the_law_of_plain_sgd(row, level):
     assert law_misses(row, level) < 1, row
+
+
+# The noise of the Langevin level, against that of one step at n = 1e8
+
+NODES_MISS = 0.02
+"""What nodes may miss of the largest entry of the diffusion matrix, as in `test_writings`."""
+
+
+def noise_misses(row):
+    """Largest difference of the diffusion matrix and the covariance of a step over what it may
+    be."""
+    start = plain_sgd.start_of(row)
+    sets = plain_sgd.limit_covariance(row, start, ALPHA, seed=6)
+    problem, rule, state = problem_of(row), rule_of(row), overlaps_of(row, start)
+    flow = ld.ode_term(problem, rule, state).vector_field
+    nodes = noise_averages(problem, rule, flow.start)
+    found = np.asarray(diffusion(flow, nodes, jnp.asarray(ALPHA), flow.pack(flow.start)))
+    limit = plain_sgd.t_limit(len(ROWS) * found.size)
+    allowed = limit * sets.std(0, ddof=1) / len(sets) ** 0.5 + NODES_MISS * np.abs(found).max()
+    return float(np.max(np.abs(sets.mean(0) - found) / allowed))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("row", AT_REST, ids=AT_REST_NAMES)
+def test_diffusion_is_the_covariance_of_a_step(row):
+    assert noise_misses(row) < 1, row
+
+
+# Files: a run that is saved, loaded and continued is the one that never stopped
+
+
+def goes_on(row, folder):
+    """The last overlaps of a chain that stopped in between, and of one that did not."""
+    start = overlaps_of(row, plain_sgd.start_of(row))
+    chain = functools.partial(
+        ld.simulate_chain, problem_of(row), rule_of(row), start, n=N, key=jax.random.key(8)
+    )
+    whole, part = (chain(jnp.arange(3) * size / N, averages=NODES) for size in (2, 1))
+    loaded = ld.load(ld.save(part, folder / "part.nc"))
+    return ld.continue_run(loaded, jnp.arange(2, 5) / N, averages=NODES), whole
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("row", AT_REST, ids=AT_REST_NAMES)
+def test_a_saved_chain_goes_on_as_if_it_had_not_stopped(row, tmp_path):
+    """Its law is that of plain SGD, by the test above."""
+    more, whole = goes_on(row, tmp_path)
+    for name in ("Q", "R", "v", "b"):
+        found, right = getattr(more, name), getattr(whole, name)
+        if right is not None:
+            np.testing.assert_allclose(found[-1], right[-1], rtol=1e-10, atol=1e-12)
 
 
 # By day: a few rows that have much at once, and faults that they are to see
