@@ -1,6 +1,7 @@
 """Several tasks: the library's levels against weights that learn the tasks written out again."""
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -405,16 +406,17 @@ def draw_law(dataset: xr.Dataset) -> Figure:
 
 # Forgetting
 
-HORIZONS = {10: (250, 0.55), 50: (250, 0.55), 1000: (80, 0.2)}
-"""For each time after the switch: the input dimension, and the similarity with most forgetting."""
+HORIZONS = {10: (200, 0.55, 0.25), 50: (200, 0.55, 0.25), 1000: (64, 0.2, 0.6)}
+"""For each time after the switch: the input dimension, the similarity with most forgetting, and how
+far chains may be from the ODE, in units of the largest forgetting: at n = 64 a mean over few runs
+is good to 6 % of it."""
+LEFT_OUT = 0.15
+"""What the ODE leaves out, in that unit: at n = 64 terms of order 1/n are a tenth of it."""
 SIMILARITIES = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 0.99])
 """Equal teachers, at 1, cannot drift, and these share the programs of those that do."""
 OF_CHAINS = (0.0, 0.2, 0.55, 0.99)
 LEARNED = 100.0
 """When the second task begins: the first one's error is then 1.3e-4 at every similarity."""
-CLOSE = 0.25
-"""How far chains may be from the ODE, in units of the largest forgetting: at n = 80 and a horizon
-of 1000 terms of order 1/n are 8 % of it."""
 A, B = np.array([0.1, -0.05]), np.array([0.08, 0.06])
 FORGETTING = by_hand.Setting(ONE_BY_ONE, 1.0, 1.0, 0.0, LEARNED, FIRST, SECOND)
 SMALL_HEADS = np.array([[0.1, -0.05], [0.05, 0.1]])
@@ -432,7 +434,7 @@ def similar(similarity: float) -> ld.Overlaps:
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_forgetting(lab: Lab, horizon: int) -> None:
     lab.skip_in_quick()
-    n, most = HORIZONS[horizon]
+    n, most, close = HORIZONS[horizon]
     blocks = lab.pick(1, 1, 4)
     claim = Claim(
         id=f"tasks-forgetting-{horizon}",
@@ -444,12 +446,13 @@ def test_forgetting(lab: Lab, horizon: int) -> None:
         f"{LEARNED:g}; the ODE at {len(SIMILARITIES)} similarities, chains at n = {n} and V = 0, "
         f"0.2, 0.55, 0.99, {RUNS_EACH * blocks} runs each",
         rule="The ODE has its maximum at that V, chains forget more there than at V = 0 and at V = "
-        f"0.99 beyond chance ({FALSE_ALARM}), and their means are within {CLOSE:g} of the maximum "
+        f"0.99 beyond chance ({FALSE_ALARM}), and their means are within {close:g} of the maximum "
         "from the ODE at all four V (two one-sided tests, 5 % each).",
         control="The same rule for runs without the switch.",
     )
     measured = lambda: measure_forgetting(horizon, n, blocks, lab.key(f"tasks-forgetting-{n}"))
-    lab.settle(claim, measured, judge_forgetting, draw_forgetting)
+    judge = functools.partial(judge_forgetting, close=close)
+    lab.settle(claim, measured, judge, draw_forgetting)
 
 
 _CHAINS: dict[Any, np.ndarray] = {}
@@ -458,7 +461,7 @@ _CHAINS: dict[Any, np.ndarray] = {}
 
 def measure_forgetting(horizon: int, n: int, blocks: int, key: jax.Array) -> xr.Dataset:
     """Variables: theory (v); chains and without (v_run, seed): forgetting at this horizon."""
-    until = [float(one) for one, (size, _) in HORIZONS.items() if size == n]
+    until = [float(one) for one, (size, _, _) in HORIZONS.items() if size == n]
     ts = np.array([LEARNED, *(LEARNED + one for one in until)])
     at = {"since": LEARNED}, {"alpha": LEARNED + horizon, "task": 0}
     errors = np.stack([_errors(v, ts) for v in SIMILARITIES])
@@ -504,14 +507,14 @@ def _forgetful_chains(ts: np.ndarray, n: int, keys: jax.Array) -> np.ndarray:
     return np.concatenate(blocks, axis=2)
 
 
-def judge_forgetting(found: xr.Dataset) -> Verdict:
+def judge_forgetting(found: xr.Dataset, close: float) -> Verdict:
     most = float(found.v[int(np.argmax(found.theory.values))])
     inside = SIMILARITIES[0] < most < SIMILARITIES[-1] and most in found.v_run
     mean, error, excess = _excess(found.chains, most)
     _, _, control = _excess(found.without, most)
     largest = float(found.theory.max())
     theory = found.theory.sel(v=found.v_run).values
-    near = Equivalence((mean - theory) / largest, error / largest, CLOSE)
+    near = Equivalence((mean - theory) / largest, error / largest, close)
     limit = z_limit(2, FALSE_ALARM)
     place = int(np.argmax(found.v_run.values == most))
     return Verdict(
@@ -525,7 +528,7 @@ def judge_forgetting(found: xr.Dataset) -> Verdict:
         f"{np.round(mean, 4)} +- {np.round(error, 4)}, the ODE {np.round(theory, 4)}; above both "
         f"ends by {excess.min():.0f} standard errors (limit {limit:.1f}), without the switch "
         f"{control.min():.1f}.",
-        false_alarm=near.false_alarm(0.1) + FALSE_ALARM,
+        false_alarm=near.false_alarm(LEFT_OUT) + FALSE_ALARM,
     )
 
 
