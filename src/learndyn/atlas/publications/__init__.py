@@ -1,12 +1,12 @@
 """One file for each publication, with settings and published numbers as data."""
 
 from learndyn.atlas.publications import (
+    arnaboldi2024,
     goldt2020,
-    jacot2022,
 )
 
 ALL = (
     goldt2020,
-    jacot2022,
+    arnaboldi2024,
 )
 """All publications, in the order of the list."""
