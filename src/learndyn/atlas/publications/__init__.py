@@ -1,12 +1,12 @@
 """One file for each publication, with settings and published numbers as data."""
 
 from learndyn.atlas.publications import (
+    bocchi2026,
     goldt2020,
-    goldt2020prx,
 )
 
 ALL = (
     goldt2020,
-    goldt2020prx,
+    bocchi2026,
 )
 """All publications, in the order of the list."""
