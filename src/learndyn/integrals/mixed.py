@@ -1,9 +1,9 @@
 """Averages over pairs of fields of units with kinks: a piecewise linear part and a smooth rest.
 
 Every unit is g = L + S, where L is piecewise linear and has all kinks and jumps of g, so that S has
-a continuous slope. Units of the student do not jump. An average of two units is a sum of four: L with L in closed form, S with S by
-Mehler's series, and L with S by the same series, in which the Hermite coefficients of L are known
-in closed form.
+a continuous slope. Units of the student do not jump. An average of two units is a sum of four: L
+with L in closed form, S with S by Mehler's series, and L with S by the same series, in which the
+Hermite coefficients of L are known in closed form.
 """
 
 from collections.abc import Callable
@@ -140,7 +140,7 @@ class _Fields:
         return jnp.einsum("an,cn,nac->ac", bent, theirs, table[:orders]) + rest
 
     def _kinked(self) -> dict[str, Float[Array, "d n"]]:
-        """Hermite coefficients of all kinks and jumps of the piecewise linear parts, in closed form.
+        """Hermite coefficients of kinks and jumps of the piecewise linear parts, in closed form.
 
         Equation: with h = (t - b)/sigma and orthonormal polynomials he_n, delta(x - t) has the
         coefficients phi(h) he_n(h) / sigma, its integral, a step, phi(h) he_{n-1}(h) / sqrt(n), and

@@ -6,9 +6,10 @@ variance up to one smooth integral for each pair of ReLUs (Price's theorem),
 
     Cov((x - h)_+, (y - k)_+) = r P(x > h) P(y > k) + int_0^r (r - s) density(h, k; s) ds,
 
-and where the teacher jumps, those of a step with a step and with a ReLU in closed form. What is left is an integral over two numbers. It is nested and split at the knots of both units, so
-that the integrand is smooth on each piece; pieces on which g' vanishes are left out. Both orders of
-nesting are averaged, which treats all units alike.
+and where the teacher jumps, those of a step with a step and with a ReLU in closed form. What is
+left is an integral over two numbers. It is nested and split at the knots of both units, so that the
+integrand is smooth on each piece; pieces on which g' vanishes are left out. Both orders of nesting
+are averaged, which treats all units alike.
 """
 
 from functools import lru_cache
