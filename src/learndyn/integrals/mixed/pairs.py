@@ -147,7 +147,7 @@ class _Fields:
         the integral of that, a ReLU, sigma phi(h) he_{n-2}(h) / sqrt(n (n - 1)).
         """
         orders, h = self.rule.hermite.shape[-2], self.h
-        waves = _hermite_functions(h, orders)
+        waves = hermite_functions(h, orders)
         root = np.sqrt(np.arange(1, orders))[:, None]
         steps = jnp.concatenate([above(h)[None], waves[:-1] / root])
         ramps = jnp.concatenate([(density(h) - h * above(h))[None], steps[:-1] / root])
@@ -226,7 +226,7 @@ class _Fields:
         return self.sigma.reshape(shape) * z + self.b.reshape(shape)
 
 
-def _hermite_functions(h: Float[Array, " steps"], orders: int) -> Float[Array, "orders steps"]:
+def hermite_functions(h: Float[Array, " steps"], orders: int) -> Float[Array, "orders steps"]:
     """phi(h) he_n(h) for n = 0 ... orders - 1, by the recurrence of the polynomials."""
 
     def following(two: tuple[Array, Array], n: Array) -> tuple[tuple[Array, Array], Array]:
