@@ -12,11 +12,12 @@ from jaxtyping import Array, Float
 from learndyn.averages._closed import rule_averages, takes_error_signal
 from learndyn.averages._fallback import node_averages
 from learndyn.averages._places import places
+from learndyn.averages._smooth_students import smooth_student_products
 from learndyn.averages._split import SplitQuadrature
 from learndyn.averages._types import AbstractAverages, half_square
 from learndyn.integrals import mixed
 from learndyn.integrals.piecewise_linear import Network, PiecewiseLinear, network
-from learndyn.integrals.smooth import Series, Units, series
+from learndyn.integrals.smooth import Series, Units, series, stacked_series
 from learndyn.problems import (
     Problem,
     are_same,
@@ -82,6 +83,9 @@ class MixedAverages(AbstractAverages):
         units = self._units(problem, state)
         return half_square(u, mixed.second_moments(*units, state.covariance, self.series))
 
+    def misfit(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
+        return jnp.zeros(()) if self.products is None else self.products.misfit(problem, state)
+
     @property
     def replicates(self) -> int:
         return 0 if self.products is None else self.products.replicates
@@ -97,13 +101,33 @@ class MixedAverages(AbstractAverages):
             return None
         return self._with(self.coarser, both[0]), self._with(self.finer_series, both[1])
 
+    def levels(self) -> "MixedAverages | None":
+        products = None if self.products is None else self.products.levels()
+        if products is None:
+            return None
+        terms = jax.tree.map(jnp.asarray, stacked_series(_COARSER, _SERIES, _FINER))
+        # All arrays have the leading axis; those of other levels are not used.
+        return eqx.tree_at(
+            lambda a: (a.series, a.coarser, a.finer_series, a.products),
+            self,
+            (terms, terms, terms, products),
+        )
+
+    def finer(self, k: int, m: int) -> "MixedAverages | None":
+        finer = None if self.products is None else self.products.finer(k, m)
+        return None if finer is None else self._with(self.series, finer)
+
+    @property
+    def rtol(self) -> float:
+        return 0.0 if self.products is None else self.products.rtol
+
     @property
     def falls(self) -> float:
         return _FALLS if self.bends else math.inf
 
     @property
     def holds_at_singular(self) -> bool:
-        return self.products is None
+        return self.products is None or self.products.holds_at_singular
 
     @property
     def is_stepwise(self) -> bool:
@@ -165,9 +189,10 @@ def mixed_averages(
     bends = not curved or bool(not exact[1] and regularity(problem.teacher).bends)
     products = None
     if rule is not None:
+        sizes = {"biases": biases, "reach": reach}
         products = _one_unit_products(problem, k, m, rule)
-        sizes = {"rule": rule, "biases": biases, "reach": reach}
-        products = products or node_averages(problem, k, m, **sizes)
+        products = products or smooth_student_products(problem, k, m, **sizes)
+        products = products or node_averages(problem, k, m, rule=rule, **sizes)
     terms, coarser, finer = (
         jax.tree.map(jnp.asarray, series(*x)) for x in (_SERIES, _COARSER, _FINER)
     )

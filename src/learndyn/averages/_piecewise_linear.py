@@ -24,8 +24,8 @@ _FINEST = 1
 class PiecewiseLinearAverages(AbstractAverages):
     """Averages of a network with squared loss and piecewise linear student and teacher.
 
-    G, h, f and eg are exact to rounding, with any knots and biases, and of teachers that jump. So is
-    Phi where the student is linear, or all knots are at 0 and there are no biases and no jumps;
+    G, h, f and eg are exact to rounding, with any knots and biases, and of teachers that jump. So
+    is Phi where the student is linear, or all knots are at 0 and there are no biases and no jumps;
     elsewhere it is an integral over two fields, and its nodes grow with the level, by 5/3 in each
     direction. At level 0 the error measured is 4e-6 of the largest
     entry at generic states, and up to 7e-4 where student and teacher differ by some percent.

@@ -6,9 +6,10 @@ variance up to one smooth integral for each pair of ReLUs (Price's theorem),
 
     Cov((x - h)_+, (y - k)_+) = r P(x > h) P(y > k) + int_0^r (r - s) density(h, k; s) ds,
 
-and where the teacher jumps, those of a step with a step and with a ReLU in closed form. What is left is an integral over two numbers. It is nested and split at the knots of both units, so
-that the integrand is smooth on each piece; pieces on which g' vanishes are left out. Both orders of
-nesting are averaged, which treats all units alike.
+and where the teacher jumps, those of a step with a step and with a ReLU in closed form. What is
+left is an integral over two numbers. It is nested and split at the knots of both units, so that the
+integrand is smooth on each piece; pieces on which g' vanishes are left out. Both orders of nesting
+are averaged, which treats all units alike.
 """
 
 from functools import lru_cache
@@ -97,8 +98,8 @@ def conditioned_products(
         z = jnp.stack([z, jnp.zeros_like(z)], axis=-1)
         loading = jnp.stack([r[i], jnp.zeros_like(r[i])], axis=-1)
         given = Given(loading, r - jnp.outer(r[i], r[i]), left_over)
-        square = _squared_difference(net, steps, u, b, given, z, resolution.correlation)
-        return weight @ (square + noise_variance)
+        mean, variance = given_moments(net, steps, u, b, given, z, resolution.correlation)
+        return weight @ (mean**2 + variance + noise_variance)
 
     def ordered(args: tuple[Array, Array, Array]) -> Array:
         i, j, left_over = args
@@ -111,8 +112,8 @@ def conditioned_products(
         left = r - jnp.outer(r[i], r[i]) - jnp.outer(through_j, through_j)
         given = Given(jnp.stack([r[i], through_j], axis=-1), left, left_over)
         z, weight = z.reshape(-1, 2), (weight[:, None] * inner).ravel()
-        square = _squared_difference(net, steps, u, b, given, z, resolution.correlation)
-        return weight @ (square + noise_variance)
+        mean, variance = given_moments(net, steps, u, b, given, z, resolution.correlation)
+        return weight @ (mean**2 + variance + noise_variance)
 
     own = jax.lax.map(diagonal, (jnp.arange(k), rest.one))
     if k == 1:
@@ -172,7 +173,12 @@ def _clustered(count: int, at_start: bool, at_end: bool) -> tuple[np.ndarray, np
     return x, weight
 
 
-def _squared_difference(
+def spreads(given: Given) -> Float[Array, " d"]:
+    """Standard deviations that are left to all fields, in units of their own; never 0."""
+    return jnp.sqrt(jnp.maximum(jnp.diagonal(given.left), SHARPEST**2))
+
+
+def given_moments(
     net: Network,
     steps: Steps,
     u: Float[Array, " d"],
@@ -180,11 +186,11 @@ def _squared_difference(
     given: Given,
     z: Float[Array, "nodes 2"],
     count: int,
-) -> Float[Array, " nodes"]:
-    """<Delta**2> given each z: the square of the mean, and the variance."""
+) -> tuple[Float[Array, " nodes"], Float[Array, " nodes"]]:
+    """Mean and variance of Delta given each z."""
     scale = u * steps.scale
     raised = scale @ net.bend  # each step counts once, with the scale of the field it belongs to
-    spread = jnp.sqrt(jnp.maximum(jnp.diagonal(given.left), SHARPEST**2))
+    spread = spreads(given)
     mean = z @ given.loading.T
     t = (steps.h - mean[:, net.unit]) / spread[net.unit]
     passed = above(t)
@@ -197,7 +203,7 @@ def _squared_difference(
     if net.jump.any():
         expected = expected + passed @ (u @ net.jump)
         variance = variance + _through_jumps(net, steps, u, spread, given, t)
-    return expected**2 + variance
+    return expected, variance
 
 
 def _through_bends(
@@ -246,12 +252,20 @@ def _through_jumps(
         return above(t[:, x]), step_averages(t[:, x], t[:, y], r, q)
 
     # Each pair of jumps once, and each jump with each ReLU.
-    first, second = np.triu_indices(len(jumps))
-    x, y = jumps[first], jumps[second]
-    passed, found = correlated(x, y)
-    among = (found.both - passed * above(t[:, y])) @ (
-        np.where(first == second, 1.0, 2.0) * height[x] * height[y]
-    )
+    first, second = (jumps[index] for index in np.triu_indices(len(jumps)))
+    same = net.unit[first] == net.unit[second]
+    among = jnp.zeros(len(t))
+    if same.any():
+        x, y = first[same], second[same]
+        both = above(jnp.maximum(t[:, x], t[:, y]))
+        weight = np.where(x == y, 1.0, 2.0) * height[x] * height[y]
+        among = (both - above(t[:, x]) * above(t[:, y])) @ weight
+    if not same.all():
+        x, y = first[~same], second[~same]
+        passed, found = correlated(x, y)
+        among += (found.both - passed * above(t[:, y])) @ (2 * height[x] * height[y])
+    if not given.rest.shape[0]:
+        return lines + among
     x = jnp.repeat(jumps, given.rest.shape[0])
     y = jnp.tile(given.rest, len(jumps))
     passed, found = correlated(x, y)

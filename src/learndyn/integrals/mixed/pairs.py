@@ -1,9 +1,9 @@
 """Averages over pairs of fields of units with kinks: a piecewise linear part and a smooth rest.
 
 Every unit is g = L + S, where L is piecewise linear and has all kinks and jumps of g, so that S has
-a continuous slope. Units of the student do not jump. An average of two units is a sum of four: L with L in closed form, S with S by
-Mehler's series, and L with S by the same series, in which the Hermite coefficients of L are known
-in closed form.
+a continuous slope. Units of the student do not jump. An average of two units is a sum of four: L
+with L in closed form, S with S by Mehler's series, and L with S by the same series, in which the
+Hermite coefficients of L are known in closed form.
 """
 
 from collections.abc import Callable
@@ -140,14 +140,14 @@ class _Fields:
         return jnp.einsum("an,cn,nac->ac", bent, theirs, table[:orders]) + rest
 
     def _kinked(self) -> dict[str, Float[Array, "d n"]]:
-        """Hermite coefficients of all kinks and jumps of the piecewise linear parts, in closed form.
+        """Hermite coefficients of kinks and jumps of the piecewise linear parts, in closed form.
 
         Equation: with h = (t - b)/sigma and orthonormal polynomials he_n, delta(x - t) has the
         coefficients phi(h) he_n(h) / sigma, its integral, a step, phi(h) he_{n-1}(h) / sqrt(n), and
         the integral of that, a ReLU, sigma phi(h) he_{n-2}(h) / sqrt(n (n - 1)).
         """
         orders, h = self.rule.hermite.shape[-2], self.h
-        waves = _hermite_functions(h, orders)
+        waves = hermite_functions(h, orders)
         root = np.sqrt(np.arange(1, orders))[:, None]
         steps = jnp.concatenate([above(h)[None], waves[:-1] / root])
         ramps = jnp.concatenate([(density(h) - h * above(h))[None], steps[:-1] / root])
@@ -226,7 +226,7 @@ class _Fields:
         return self.sigma.reshape(shape) * z + self.b.reshape(shape)
 
 
-def _hermite_functions(h: Float[Array, " steps"], orders: int) -> Float[Array, "orders steps"]:
+def hermite_functions(h: Float[Array, " steps"], orders: int) -> Float[Array, "orders steps"]:
     """phi(h) he_n(h) for n = 0 ... orders - 1, by the recurrence of the polynomials."""
 
     def following(two: tuple[Array, Array], n: Array) -> tuple[tuple[Array, Array], Array]:
