@@ -46,8 +46,8 @@ def continue_run(
         key: None: the run's own, with which it goes on as if it had never stopped: SGD bit for bit,
             the chain and Langevin (with the same dt, at a time on its grid of steps) with the same
             random numbers, to round-off; the ODE to its tolerance.
-        options: of the level, as the run had them: `inputs` of SGD, `averages`, `solver`,
-            `jump_ts`. The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
+        options: of the level, as the run had them: `inputs` and `groups` of SGD, `averages`,
+            `solver`, `jump_ts`. The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
 
     Returns:
         The `Trajectory` at ts alone; its first row is the last one of `run`.
