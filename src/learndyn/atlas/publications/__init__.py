@@ -2,11 +2,11 @@
 
 from learndyn.atlas.publications import (
     goldt2020,
-    maennel2018,
+    saadrattray1997,
 )
 
 ALL = (
     goldt2020,
-    maennel2018,
+    saadrattray1997,
 )
 """All publications, in the order of the list."""
