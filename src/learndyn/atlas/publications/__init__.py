@@ -2,11 +2,11 @@
 
 from learndyn.atlas.publications import (
     goldt2020,
-    saadrattray1997,
+    safran2018,
 )
 
 ALL = (
     goldt2020,
-    saadrattray1997,
+    safran2018,
 )
 """All publications, in the order of the list."""
