@@ -137,6 +137,7 @@ def _fig4b(s: SimpleNamespace) -> "xarray.Dataset":
 
 
 DELTAS = (-8.0, -2.0, 0.0, 2.0, 8.0)
+"""A larger first layer, balanced layers, and a larger second layer."""
 
 FIG4B = Entry(
     "kunin2024-fig4b",
