@@ -128,7 +128,7 @@ MASLOW = Entry(
     published=(
         *numbers(
             "forgetting",
-            ".0034076 .0128431 .0233 .0265285",
+            ".0034076 .0128431 .0233271 .0265285",
             {"similarity": (0.0, 0.3, 0.8, 0.85)},
             at={"replay": 0.2},
             source=OWN,
