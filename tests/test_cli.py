@@ -166,6 +166,10 @@ class TestTheory:
             "--k 4 --m 4",
             "--student relu --lr-second 0.1",
             "--rule feedback-alignment --feedback 1,-0.7 --k 2",
+            "--rule perceptron --student linear --teacher sign --loss perceptron --k 1 --m 1",
+            "--rule reward-perceptron --episode 3 --student linear --teacher sign --loss hebb"
+            " --k 1 --m 1",
+            "--loss adatron --student linear --teacher sign --k 1 --m 1",
             "--k 40 --theory",
             "--student tanh --theory on",
         ],
@@ -179,6 +183,7 @@ class TestTheory:
             "--k 5 --m 4",
             "--student tanh",
             "--loss logistic --teacher sign",
+            "--rule hebb --student linear --teacher sign --loss hebb --k 2 --m 1",
             "--b 0 --lr-bias 0.1 --b-teacher gaussian",
             "--slow-momentum 1",
             "--averages qmc",

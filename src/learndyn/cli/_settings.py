@@ -18,7 +18,14 @@ from jaxtyping import Array, Float
 
 from learndyn import problems
 from learndyn._extras import require_extra
-from learndyn.averages import GaussHermite, MonteCarlo, QuasiMonteCarlo, has_biases, has_closed_form
+from learndyn.averages import (
+    GaussHermite,
+    MonteCarlo,
+    QuasiMonteCarlo,
+    has_biases,
+    has_closed_form,
+    learns_half_plane,
+)
 from learndyn.cli._start import initial_state
 from learndyn.datasets import require_writable
 from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, digits
@@ -268,6 +275,8 @@ def is_cheap(
     if slow or not isinstance(averages, str | None) or not isinstance(inputs, Gaussian):
         return False
     biases = has_biases(start, rule)
+    if (start.k, start.m) == (1, 1) and learns_half_plane(problem, rule, biases=biases):
+        return True
     return start.k + start.m <= _FEW_UNITS and has_closed_form(problem, rule, biases=biases)
 
 
