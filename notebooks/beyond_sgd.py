@@ -191,5 +191,4 @@ plt.show()
 # %% [markdown]
 # The same six lines of setup take the rules of larger students: `FeedbackAlignment`,
 # `NodePerturbation`, `WeightPerturbation`, `Dropout`, `InputNoise` and `NaturalGradient`. The guide to
-# your own rule says
-# what a modulation may read.
+# your own rule says what a modulation may read.

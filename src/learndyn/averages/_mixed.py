@@ -43,12 +43,13 @@ Errors of units that are smooth between their kinks fall faster."""
 
 
 class MixedAverages(AbstractAverages):
-    """Averages of a network with squared loss, some of whose units have kinks.
+    """Averages of a network with squared loss, some of whose units have kinks, or whose teacher
+    jumps.
 
     G, h, f and eg come from averages over two fields, see `learndyn.integrals.mixed`; products
     <F F> from `products`, averages of another kind, which also tell their error; None for eg alone.
 
-    student, teacher: the piecewise linear parts of the units, with all their kinks.
+    student, teacher: the piecewise linear parts of the units, with all their kinks and jumps.
     exact: whether student and teacher are piecewise linear themselves. curved: whether the student
     has a continuous second derivative but for its kinks. bends: whether that of any unit jumps.
     biases: whether there are any; if not, those of a state are taken for 0.
@@ -143,8 +144,9 @@ def mixed_averages(
     biases: bool,
     reach: float | None = None,
 ) -> MixedAverages | None:
-    """Averages for `problem` and `rule` where some unit has kinks and the loss is squared; None
-    where there are no kinks, or a unit jumps, or for a rule without closed form.
+    """Averages for `problem` and `rule` where some unit has kinks or the teacher jumps, and the
+    loss is squared; None where there are no kinks, or the student jumps, or for a rule without
+    closed form.
 
     rule: None: for the generalisation error alone. reach: the largest standard deviation of a
     field, for the nodes; None: 1.
@@ -152,12 +154,12 @@ def mixed_averages(
     if not takes_error_signal(problem, rule) or (rule is not None and rule.needs_other_layers):
         return None
     student = kinked_part(problem.student)
-    teacher = None if student is None else kinked_part(problem.teacher)
+    teacher = None if student is None else kinked_part(problem.teacher, jumps=True)
     if student is None or teacher is None or not (student.knots or teacher.knots):
         return None
     exact = (
         piecewise_linear(problem.student) is not None,
-        piecewise_linear(problem.teacher) is not None,
+        piecewise_linear(problem.teacher, jumps=True) is not None,
     )
     curved = exact[0] or not regularity(problem.student).bends
     bends = not curved or bool(not exact[1] and regularity(problem.teacher).bends)
@@ -202,10 +204,10 @@ def _rest(g: Any, part: PiecewiseLinear, exact: bool) -> tuple[Any, Any]:
 
 
 def _value_left(g: Any, part: PiecewiseLinear, x: Array) -> Array:
-    ramps = [bend * jnp.maximum(x - t, 0.0) for t, bend in zip(*part[2:], strict=True)]
-    return g(x) - part.constant - part.slope * x - sum(ramps, jnp.zeros_like(x))
+    ramps = [bend * jnp.maximum(x - t, 0.0) for t, bend in zip(part.knots, part.bends, strict=True)]
+    return g(x) - part.constant - part.slope * x - sum(ramps, part.stepped(x))
 
 
 def _slope_left(g: Any, part: PiecewiseLinear, x: Array) -> Array:
-    steps = [jnp.where(x > t, bend, 0.0) for t, bend in zip(*part[2:], strict=True)]
+    steps = [jnp.where(x > t, bend, 0.0) for t, bend in zip(part.knots, part.bends, strict=True)]
     return derivative(g, x) - part.slope - sum(steps, jnp.zeros_like(x))

@@ -100,7 +100,7 @@ def settings_from(options: Any, level: str) -> Settings:
     rule = rule_from(options.rule, options.times.alpha_max)
     averages = averages_from(options.averages)
     wanted = getattr(getattr(options, "ensemble", None), "theory", "off")
-    cheap = wanted == "auto" and _is_cheap(problem, rule, start, inputs, averages)
+    cheap = wanted == "auto" and is_cheap(problem, rule, start, inputs, averages)
     theory = cheap or wanted in ("on", "band")
     output = output_path(options.output, level, png, ["ode"] if theory else [])
     return Settings(
@@ -263,7 +263,7 @@ def inputs_from(options: Any) -> AbstractInputs | TrainingSet:
     return TrainingSet(base, options.train_size, options.replace)
 
 
-def _is_cheap(
+def is_cheap(
     problem: problems.Problem,
     rule: AbstractRule,
     start: Weights | Overlaps | GroupedOverlaps,
