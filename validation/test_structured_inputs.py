@@ -23,6 +23,7 @@ from learndyn.testing import z_limit
 
 NOISY = ld.Problem(noise=0.1)
 TS = np.array([0.0, 0.5, 1.0, 2.0])
+"""Multiples of 1/2, at which alpha n is a whole number of steps at n = 20."""
 SIZES, S = np.array([2, 3, 15]), np.array([3.0, 1.5, 0.5])
 """Two groups with fewer directions than the four weight vectors, and one with more."""
 

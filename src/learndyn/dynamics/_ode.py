@@ -30,7 +30,7 @@ from learndyn.averages import (
     teacher_of,
 )
 from learndyn.dynamics._aligned_flow import aligned_flow
-from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
+from learndyn.dynamics._averages_errors import refined, warn_of_averages
 from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._integrate import Solved, integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
@@ -208,10 +208,12 @@ def solve_ode(
         adjoint,
         smallest_eigenvalue(flow.start),
     )
-    run, before = _solve(flow, ts, _tolerances(flow, rtol, atol), *options), None
-    while averages is None and (finer := finer_averages(run, flow.averages, before)) is not None:
-        flow = eqx.tree_at(lambda flow: flow.averages, flow, finer)
-        run, before = _solve(flow, ts, _tolerances(flow, rtol, atol), *options), run
+
+    def solve(found: tuple[AbstractAverages, ...]) -> Trajectory:
+        own = eqx.tree_at(lambda flow: flow.averages, flow, found[0])
+        return _solve(own, ts, _tolerances(own, rtol, atol), *options)
+
+    run = refined(solve, (flow.averages,), averages is None)
     warn_of_averages(run)
     return warn_if_failed(run)
 

@@ -228,14 +228,16 @@ class AbstractRule(Readable):
         Array([-0.7979], dtype=float64)
     """
 
+    # Type checkers give a subclass an `__init__` made of these fields, so they say what
+    # `__init__` below takes: all but lr may be left out.
     lr: Any
-    lr_second: Any
-    lr_bias: Any
-    weight_decay: Float[Array, "..."]
-    batch_size: Any = eqx.field(static=True)
+    lr_second: Any = eqx.field(default=None, kw_only=True)
+    lr_bias: Any = eqx.field(default=None, kw_only=True)
+    weight_decay: Float[Array, "..."] | Any = eqx.field(default=0.0, kw_only=True)
+    batch_size: Any = eqx.field(default=1, kw_only=True, static=True)
     """An integer, or math.inf."""
-    momentum: Any
-    spherical: bool = eqx.field(static=True)
+    momentum: Any = eqx.field(default=None, kw_only=True)
+    spherical: bool = eqx.field(default=False, kw_only=True, static=True)
 
     draws: ClassVar[int] = 0
     needs_overlaps: ClassVar[bool] = False
@@ -332,7 +334,7 @@ class AbstractRule(Readable):
         return declared(problem.loss, "wedge_averages") if self.follows(problem) else None
 
     @property
-    def input_noise(self) -> Scalar | None:
+    def input_noise(self) -> Float[Array, "..."] | None:
         """Standard deviation of noise on the student's inputs, along which the weights then move
         too; labels are those of clean inputs. None: there is none."""
         return None

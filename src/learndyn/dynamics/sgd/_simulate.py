@@ -31,6 +31,7 @@ from learndyn.dynamics.sgd._step import (
     Parameters,
     initial_state,
     sgd_step,
+    with_velocity,
 )
 from learndyn.dynamics.sgd._stream import AbstractStream, make_stream, with_draws
 from learndyn.inputs import (
@@ -210,13 +211,7 @@ def _moving(run: _Run, velocity: Gradient | None) -> _Run:
     """The run with this velocity at its start. Raises: ValueError where it does not fit."""
     if velocity is None:
         return run
-    at_rest = jax.eval_shape(_start, run).velocity
-    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
-    if shapes(at_rest) != shapes(velocity):
-        raise ValueError(
-            "velocity must be that of a run of the same rule and sizes, with shapes "
-            f"{shapes(at_rest)} (None: the rule has no momentum); got {shapes(velocity)}."
-        )
+    with_velocity(jax.eval_shape(_start, run), velocity)
     return eqx.tree_at(lambda run: run.velocity, run, velocity, is_leaf=lambda x: x is None)
 
 

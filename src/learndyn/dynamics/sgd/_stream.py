@@ -172,8 +172,26 @@ def make_stream(
         key=key,
         batch_size=batch_size,
         dtype=dtype,
-        steps_per_block=min(max(BLOCK_ENTRIES // (weights.n * batch_size), 1), BLOCK_STEPS),
+        steps_per_block=fresh_steps(weights.n, batch_size),
     )
+
+
+def fresh_steps(n: int, batch_size: int) -> int:
+    """Steps in a block of fresh inputs."""
+    return min(max(BLOCK_ENTRIES // (n * batch_size), 1), BLOCK_STEPS)
+
+
+def draw_samples(
+    weights: Weights,
+    inputs: AbstractInputs | TrainingSet,
+    key: PRNGKeyArray,
+    count: int,
+    dtype: jnp.dtype,
+) -> tuple[Float[Array, "count n"], Float[Array, "count m"], Float[Array, " count"]]:
+    """`count` inputs with the teacher's fields and the label noise; whatever dtype they are drawn
+    in, the state's is used on."""
+    x, rho = inputs.sample_fields(jax.random.fold_in(key, _SAMPLES), count, weights, dtype)
+    return x, rho, jax.random.normal(jax.random.fold_in(key, _LABEL_NOISE), (count,), x.dtype)
 
 
 def _labelled(
@@ -184,7 +202,6 @@ def _labelled(
     count: int,
     dtype: jnp.dtype,
 ) -> Batch:
-    """`count` inputs with labels; whatever dtype they are drawn in, the state's is used on."""
-    x, rho = inputs.sample_fields(jax.random.fold_in(key, _SAMPLES), count, weights, dtype)
-    zeta = jax.random.normal(jax.random.fold_in(key, _LABEL_NOISE), (count,), x.dtype)
+    """`count` inputs with labels."""
+    x, rho, zeta = draw_samples(weights, inputs, key, count, dtype)
     return x, jax.vmap(problem.label, (0, 0, None))(rho, zeta, weights.layers)
