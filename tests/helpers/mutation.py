@@ -81,6 +81,8 @@ def main() -> None:
     parser.add_argument("--mutants", type=int, default=204, help="size of the sample")
     parser.add_argument("--seed", type=int, default=0, help="which sample")
     parser.add_argument("--revision", default="HEAD", help="the code and the tests that are tried")
+    parser.add_argument("--measure", action="store_true", help="first see what each test reaches")
+    parser.add_argument("--control", action="store_true", help="run what killed without a fault")
     parser.add_argument("--report", action="store_true", help="say what is known, and stop")
     options = parser.parse_args()
     folder = BUILT / revision(options.revision)
@@ -89,6 +91,10 @@ def main() -> None:
         go_to(copy_of(options.revision, folder))
         load_what_tests_load()
         reached = Reached(folder)
+        if options.control:
+            return control(results(found), folder)
+        if options.measure:
+            reached.measure_all()
         by_name = {name_of(x): x for x in sample(folder, options.mutants, options.seed)}
         go_on(found, by_name, lambda name: attempt(by_name[name], reached))
     report(results(found))
@@ -202,8 +208,7 @@ def _be_the_copy(log: Path, told: Path, arguments: list[str], limit: float) -> N
 
 
 class Reached:
-    """Which tests reach a line, by contexts of coverage. Each file of tests is measured when it is
-    first needed, and that is kept."""
+    """Which tests reach a line, by contexts of coverage, of the files that have been measured."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -226,6 +231,8 @@ class Reached:
         A line where a statement goes on counts as that where it begins. What runs at the import is
         that of all tests of its module.
         """
+        if not self.has(file):
+            return [file], most
         data, prices = self._of(file)
         by_line = _by_line(data, str(Path.cwd() / mutation.module_path))
         line = mutation.start_pos[0]
@@ -240,12 +247,16 @@ class Reached:
         count = max(1, int(np.searchsorted(total, most)) - 1)
         return tests[:count], float(total[: count + 1][-1])
 
+    def has(self, file: str) -> bool:
+        return self._path(file).exists()
+
+    def _path(self, file: str) -> Path:
+        return self.folder / f"coverage-{Path(file).stem}.sqlite"
+
     def _of(self, file: str) -> tuple[CoverageData, dict[str, float]]:
         """Contexts of a file, and the CPU seconds of its tests that pass."""
         if file not in self._measured:
-            path = self.folder / f"coverage-{Path(file).stem}.sqlite"
-            if not path.exists():
-                self._measure(file, path)
+            path = self._path(file)
             tests = json.loads(path.with_suffix(".json").read_text())
             prices = {name: s for name, (s, outcome) in tests.items() if outcome == "passed"}
             data = CoverageData(str(path))
@@ -253,7 +264,16 @@ class Reached:
             self._measured[file] = data, prices
         return self._measured[file]
 
-    def _measure(self, file: str, path: Path) -> None:
+    def measure_all(self) -> None:
+        """A long run, kept file by file."""
+        for path in sorted(Path("tests").glob("test_*.py")):
+            beginnings = tuple(name for names in TESTS.values() for name in names)
+            wanted = path.stem.removeprefix("test_").startswith(beginnings)
+            if wanted and not self.has(str(path)):
+                self.measure(str(path))
+
+    def measure(self, file: str) -> None:
+        path = self._path(file)
         part = path.with_suffix(".part")
         part.unlink(missing_ok=True)
         os.environ["COVERAGE_FILE"] = str(part)
@@ -310,28 +330,51 @@ def name_of(mutation: MutationSpec) -> str:
 
 
 def attempt(mutation: MutationSpec, reached: Reached) -> dict:
-    """Run the tests that reach the mutant's line, file by file; without any, it survives."""
+    """Run the tests that reach the mutant's line, file by file; without any, it survives.
+
+    A file that is not measured is run as a whole.
+    """
     operator = cosmic_ray.plugins.get_operator(mutation.operator_name)()
     path, began, spent, tried = Path(mutation.module_path), time.time(), 0.0, 0
-    by, before, after = None, "", ""
+    by, change = None, []
     for file in reached.files_of(mutation):
         tests, price = reached.tests_of(mutation, file, DEAREST - spent)
-        if tests and spent < DEAREST:
-            with use_mutation(path, operator, mutation.occurrence) as (before, after):
-                ended, seen = run_pytest(reached.folder, ["-x", *tests], limit=60 + 3 * price)
-            spent, tried = spent + price, tried + len(tests)
-            if ended != "passed":
-                by = [name for name, (_, outcome) in seen.items() if outcome == "failed"] or [file]
-                break
+        if not tests:
+            continue
+        if spent >= DEAREST:
+            break
+        limit = 60 + 3 * price if reached.has(file) else price
+        with use_mutation(path, operator, mutation.occurrence) as texts:
+            ended, seen = run_pytest(reached.folder, ["-x", *tests], limit)
+            change = changed_lines(*texts)
+        seconds = sum(seconds for seconds, _ in seen.values())
+        spent, tried = spent + (seconds if seen else DEAREST), tried + len(seen)
+        by = [name for name, (_, outcome) in seen.items() if outcome == "failed"]
+        # What was stopped may be an endless loop, but also a file that takes long.
+        if by or (ended == "failed") or (ended == "stopped" and reached.has(file)):
+            by = by or [f"{file} {ended}"]
+            break
+        by = None
     result = {
         "killed": by is not None,
         "by": by,
-        "change": changed_lines(before, after),
+        "change": change,
         "tests": tried or UNREACHED,
         "seconds": round(time.time() - began),
+        "cpu": round(spent, 1),
     }
     print(name_of(mutation), json.dumps(result), flush=True)
     return result
+
+
+def control(found: dict[str, dict], folder: Path) -> None:
+    """Run the tests that killed mutants, without a fault: whichever fails then proves nothing."""
+    killers = {name for result in found.values() for name in result["by"] or () if "::" in name}
+    ended, seen = run_pytest(folder, sorted(killers), limit=3600)
+    wrong = [name for name in killers if seen.get(name, (0, ""))[1] != "passed"]
+    print(
+        f"control: {ended}; of {len(killers)} tests that killed, these fail by themselves: {wrong}"
+    )
 
 
 def changed_lines(before: str, after: str) -> list[str]:
