@@ -30,7 +30,7 @@ from cosmic_ray.mutating import use_mutation
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec
 from coverage import CoverageData
-from ledger import go_on, results
+from ledger import add, go_on, results
 from scipy.stats import binomtest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -65,9 +65,6 @@ TESTS = {
 """Beginnings of names of test files that each room's mutants meet. The others look at rooms above:
 they would reach most lines at a high price."""
 
-DEAREST = 60
-"""CPU seconds that the tests of one mutant may take, as measured; the first ones count."""
-
 LONGEST = 7200
 """Seconds by the clock after which a mutant is taken to wait for ever. What computes for ever is
 stopped by its CPU seconds; by the clock, a busy machine may take long over an honest run."""
@@ -81,6 +78,10 @@ def main() -> None:
     parser.add_argument("--mutants", type=int, default=204, help="size of the sample")
     parser.add_argument("--seed", type=int, default=0, help="which sample")
     parser.add_argument("--revision", default="HEAD", help="the code and the tests that are tried")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of CPU for each mutant's tests"
+    )
+    parser.add_argument("--again", action="store_true", help="try those that survived again")
     parser.add_argument("--measure", action="store_true", help="first see what each test reaches")
     parser.add_argument("--control", action="store_true", help="run what killed without a fault")
     parser.add_argument("--report", action="store_true", help="say what is known, and stop")
@@ -96,7 +97,11 @@ def main() -> None:
         if options.measure:
             reached.measure_all()
         by_name = {name_of(x): x for x in sample(folder, options.mutants, options.seed)}
-        go_on(found, by_name, lambda name: attempt(by_name[name], reached))
+        tried = lambda name: attempt(by_name[name], reached, options.seconds)
+        if options.again:
+            for name in [x for x, result in results(found).items() if not result["killed"]]:
+                add(found, name, tried(name))
+        go_on(found, by_name, tried)
     report(results(found))
 
 
@@ -335,26 +340,26 @@ def name_of(mutation: MutationSpec) -> str:
     return f"{mutation.module_path}:{line} {operator} {mutation.occurrence}"
 
 
-def attempt(mutation: MutationSpec, reached: Reached) -> dict:
+def attempt(mutation: MutationSpec, reached: Reached, dearest: float) -> dict:
     """Run the tests that reach the mutant's line, file by file; without any, it survives.
 
-    A file that is not measured is run as a whole.
+    A file that is not measured is run as a whole. dearest: CPU seconds for all of them.
     """
     operator = cosmic_ray.plugins.get_operator(mutation.operator_name)()
     path, began, spent, tried = Path(mutation.module_path), time.time(), 0.0, 0
     by, change = None, []
     for file in reached.files_of(mutation):
-        tests, price = reached.tests_of(mutation, file, DEAREST - spent)
+        tests, price = reached.tests_of(mutation, file, dearest - spent)
         if not tests:
             continue
-        if spent >= DEAREST:
+        if spent >= dearest:
             break
         limit = 60 + 3 * price if reached.has(file) else price
         with use_mutation(path, operator, mutation.occurrence) as texts:
             ended, seen = run_pytest(reached.folder, ["-x", *tests], limit)
             change = changed_lines(*texts)
         seconds = sum(seconds for seconds, _ in seen.values())
-        spent, tried = spent + (seconds if seen else DEAREST), tried + len(seen)
+        spent, tried = spent + (seconds if seen else dearest), tried + len(seen)
         by = [name for name, (_, outcome) in seen.items() if outcome == "failed"]
         # What was stopped may be an endless loop, but also a file that takes long.
         if by or (ended == "failed") or (ended == "stopped" and reached.has(file)):
