@@ -3,12 +3,14 @@
 import dataclasses
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import learndyn as ld
+from learndyn.dynamics import LEVELS, _averages_errors
 
 A, B = np.array([0.1, -0.05]), np.array([0.08, 0.06])
 HEADS = [[0.1, -0.05], [0.05, 0.1]]
@@ -192,6 +194,67 @@ def test_transfer_is_the_error_from_scratch_less_the_own(switched):
     )
 
 
+# Momentum
+
+
+@pytest.mark.nightly(by_day=["sgd-slow"])
+@pytest.mark.parametrize("momentum", [0.5, ld.SlowMomentum(1.0)], ids=["heavy", "slow"])
+@pytest.mark.parametrize("level", ["ode", "chain", "sgd"])
+def test_one_task_is_the_run_of_its_problem(level, momentum):
+    """With the same random numbers."""
+    state, task, _ = DRIFTING
+    start = ld.Overlaps(state.Q, state.R, state.T, v=[0.8, 1.1], v_teacher=[1.0, 1.0])
+    start = ld.weights_from_overlaps(KEY, start, 30) if level == "sgd" else start
+    rule = ld.SGD(lr=0.5, lr_second=0.3, momentum=momentum)
+    own = {"ode": {}, "chain": {"n": 30, "key": KEY}, "sgd": {"key": KEY}}[level]
+    run = ld.learn(level, [task], rule, start, DRIFT_TS, **own)
+    alone = LEVELS[level].function(task.problem, rule, start, DRIFT_TS, **own)
+    for name in ("Q", "R", "v", "eg"):
+        np.testing.assert_allclose(getattr(run, name), getattr(alone, name), rtol=1e-9, atol=1e-12)
+    if level == "sgd":
+        # Where a run goes on, so does its velocity.
+        half = ld.learn(level, [task], rule, start, [0.0, 1.0, 2.0], **own)
+        more = ld.continue_run(half, [2.0, 3.0, 5.0])
+        np.testing.assert_array_equal(more.Q[-1], run.Q[-1])
+        with pytest.raises(ValueError, match="velocity must be that of a run"):
+            ld.learn(level, [task], ld.SGD(lr=0.5), start, DRIFT_TS, velocity=half.velocity, **own)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("momentum", [0.5, ld.SlowMomentum(0.5)], ids=["heavy", "slow"])
+@pytest.mark.parametrize("level", ["chain", "sgd"])
+def test_momentum_of_two_tasks_at_finite_n(level, momentum):
+    """A head that is no longer trained goes on by its velocity."""
+    n, runs, ts = 400, 24, [0.0, 5.0, 6.0, 10.0]
+    rule = ld.SGD(lr=0.4, lr_second=0.4, momentum=momentum)
+    schedule, start = [(5.0, (1, 0)), (math.inf, (0.25, 0.75))], similar(0.5)
+    start = eqx.tree_at(lambda s: (s.Q, s.R), start, (start.Q * 4, start.R * 2))
+    heads = [[1.0, 0.5], [0.5, 1.0]]
+
+    def one(key):
+        first, second = jax.random.split(key)
+        if level == "chain":
+            given = start, ts, heads, schedule
+            return ld.learn(level, IN_TURN, rule, *given, n=n, key=second)
+        weights = ld.weights_from_overlaps(first, start, n)
+        return ld.learn(level, IN_TURN, rule, weights, ts, heads, schedule, key=second)
+
+    found = jax.vmap(one)(jax.random.split(jax.random.key(7), runs))
+    theory = ld.learn("ode", IN_TURN, rule, start, ts, heads, schedule)
+    for name in ("Q", "R", "heads"):
+        each = np.asarray(getattr(found, name))[:, 1:]
+        error = each.std(axis=0, ddof=1) / np.sqrt(runs)
+        # 33 numbers at Student's t with 23 degrees of freedom: 4.5 has a chance of half a percent.
+        # What is not trained yet does not scatter: it has to agree to rounding.
+        z = (each.mean(axis=0) - getattr(theory, name)[1:]) / np.maximum(error, 1e-12)
+        assert np.abs(z).max() < 4.5
+    if momentum != 0.5:
+        # Control: where a head stays once it is no longer trained, as without a velocity.
+        stays = found.heads[:, 1, 0] - theory.heads[2, 0]
+        error = stays.std(axis=0, ddof=1) / np.sqrt(runs)
+        assert np.abs(stays.mean(axis=0) / error).max() > 10.0
+
+
 # Bad input
 
 
@@ -213,7 +276,6 @@ def test_transfer_is_the_error_from_scratch_less_the_own(switched):
         ({"level": "chain", "start": similar(1.0), "drift": ld.Drift(0.1)}, "singular T"),
         ({"level": "chain", "drift": ld.Drift(101.0), "n": 100, "key": KEY}, "at most n"),
         ({"level": "sgd", "start": FEW, "drift": ld.Drift(11.0), "key": KEY}, "at most n"),
-        ({"rule": ld.SGD(lr=0.1, momentum=0.5)}, "no momentum"),
         ({"tasks": []}, "at least one ld.Task"),
         ({"tasks": [ld.Task(ld.Problem(), [1.0])]}, "2 teacher units"),
     ],
@@ -241,11 +303,96 @@ def test_bad_tasks():
         ld.learn("ode", both, RULE, similar(0.5), TS, HEADS)
 
 
-def test_a_run_of_several_tasks_says_how_it_goes_on(switched):
-    with pytest.raises(ValueError, match=r"run.heads\[-1\]"):
-        ld.continue_run(switched, [35.0, 40.0])
+def test_forgetting_since_a_time_that_is_not_saved(switched):
     with pytest.raises(ValueError, match="saved time"):
         ld.to_dataset(switched).learndyn.forgetting(since=21.0)
+
+
+# Averages that are too coarse
+
+
+@pytest.mark.nightly
+def test_coarse_averages_are_told_of():
+    start, task = ld.Overlaps([[0.2]], [[0.1]], [[1.0]]), ld.Task(TANH, [1.0])
+    few = ld.averages.QuasiMonteCarlo(points=16)
+    with pytest.warns(RuntimeWarning, match=r"of the drift at alpha = \d"):
+        run = ld.learn("ode", [task], ld.SGD(lr=0.5), start, [0.0, 5.0], averages=few)
+    assert run.stats["averages_error_drift"].shape == (2,)
+
+
+@pytest.mark.nightly
+def test_a_run_with_coarse_averages_is_made_again(monkeypatch):
+    """As by `solve_ode`, whose numbers it then has."""
+    start, problem, rule = ld.Overlaps([[0.2]], [[0.1]], [[1.0]]), SIGNS, ld.SGD(lr=0.5)
+    task = ld.Task(problem, [1.0])
+
+    def learned():
+        return ld.learn("ode", [task], rule, start, [0.0, 5.0])
+
+    first = learned()
+    # Where every error counts as too large, finer averages are tried as long as they help.
+    monkeypatch.setattr(_averages_errors, "_FINE", 0.0)
+    monkeypatch.setattr(_averages_errors, "_UNFELT", 0.0)
+    again, alone = learned(), ld.solve_ode(problem, rule, start, [0.0, 5.0])
+    error = lambda run: float(run.stats["averages_error"].max())
+    assert 0.0 < error(again) < 0.5 * error(first)
+    np.testing.assert_allclose(again.Q, alone.Q, rtol=1e-9)
+
+
+TANH = ld.Problem(ld.Tanh(), ld.Tanh())
+SIGNS = ld.Problem(jnp.tanh, jnp.sign)
+
+
+# Runs that go on
+
+
+def test_an_ode_of_several_tasks_goes_on(replayed, tmp_path):
+    """From a trajectory and from a file, as if it had never stopped."""
+    first = ld.learn("ode", IN_TURN, RULE, similar(0.5), [0.0, 20.0, 21.0, 22.0], HEADS, REPLAY)
+    ld.save(ld.to_dataset(first), tmp_path / "first.nc")
+    stored = ld.load(tmp_path / "first.nc")
+    assert [task.head for task in ld.tasks_of(stored)] == [0, 1]
+    np.testing.assert_array_equal(ld.tasks_of(stored)[1].v_teacher, [0.0, 1.0])
+    for run in (first, stored):
+        more = ld.continue_run(run, [22.0, 25.0, 30.0, 35.0])
+        for name in ("eg_tasks", "Q", "R", "heads"):
+            found, whole = getattr(more, name)[1::2], getattr(replayed, name)[2:]
+            np.testing.assert_allclose(found, whole, atol=1e-9)
+    # Control: without its schedule it would go on with the second task alone.
+    other = ld.learn("ode", IN_TURN, RULE, first.at(-1), more.alpha, first.heads[-1])
+    assert np.abs(other.eg_tasks[1] - replayed.eg_tasks[2]).max() > 1e-3
+
+
+def test_a_file_without_tasks_is_read_and_says_how_it_goes_on(switched):
+    """As written before datasets stored them."""
+    dataset = ld.to_dataset(switched)
+    del dataset.attrs["tasks"]
+    assert ld.problem_of(dataset) == ld.Problem()
+    assert ld.overlaps_at(dataset, 20.0).k == 2
+    with pytest.raises(ValueError, match=r"no attribute 'tasks'.*ld.learn\(level, tasks"):
+        ld.continue_run(dataset, [35.0, 40.0])
+    with pytest.raises(ValueError, match="no attribute 'tasks'"):
+        ld.tasks_of(ld.to_dataset({"x": ("alpha", [0.0])}, ts=[0.0]))
+
+
+@pytest.mark.nightly(by_day=["sgd"])
+@pytest.mark.parametrize("level", ["chain", "sgd"])
+def test_simulations_of_drifting_teachers_go_on(level):
+    """With the same random numbers, and with the lengths to which the teachers return."""
+    start, task, rule = DRIFTING
+    own = {"key": KEY, "drift": ld.Drift(0.1)} | ({"n": 20} if level == "chain" else {})
+    start = ld.weights_from_overlaps(KEY, start, 20) if level == "sgd" else start
+    whole = ld.learn(level, [task], rule, start, [0.0, 2.0, 5.0], **own)
+    first = ld.learn(level, [task], rule, start, [0.0, 1.0, 2.0], **own)
+    runs = [first, ld.to_dataset(first)] if level == "chain" else [first]
+    for run in runs:
+        more = ld.continue_run(run, [2.0, 3.0, 5.0])
+        for name in ("eg_tasks", "Q", "R", "T"):
+            found, expected = getattr(more, name)[-1], getattr(whole, name)[-1]
+            np.testing.assert_allclose(found, expected, rtol=0 if level == "sgd" else 1e-9)
+    if level == "sgd":
+        with pytest.raises(ValueError, match="goes on from weights"):
+            ld.continue_run(ld.to_dataset(first), [2.0, 3.0])
 
 
 # Finite n against the ODE; chain and weights have the same law

@@ -10,12 +10,14 @@ from jaxtyping import PRNGKeyArray
 from learndyn._checks import checked_times, is_concrete
 from learndyn._types import RealLike
 from learndyn.datasets._build import overlaps_at
-from learndyn.datasets._origins import problem_of, rule_of
+from learndyn.datasets._origins import lessons_of, problem_of, rule_of
 from learndyn.datasets._provenance import key_of
 from learndyn.dynamics import LEVELS, Level, Trajectory
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import GroupedOverlaps, Overlaps, Weights
+from learndyn.tasks import learn
+from learndyn.tasks._types import Lessons
 
 if TYPE_CHECKING:
     import xarray
@@ -46,10 +48,11 @@ def continue_run(
         ts: (times,) increasing, from the run's last time on: ts[0] is that time.
         key: None: the run's own, with which it goes on as if it had never stopped: SGD bit for bit,
             the chain and Langevin (with the same dt, at a time on its grid of steps) with the same
-            random numbers, to round-off; the ODE to its tolerance.
+            random numbers, to round-off; the ODE to its tolerance. So do runs of `ld.learn`, with
+            their tasks, schedule and drift.
         known: functions and classes of your own that a dataset names, as for `problem_of`.
-        options: of the level, as the run had them: `inputs` of SGD, `averages`, `solver`,
-            `jump_ts`. The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
+        options: of the level, as the run had them: `inputs` and `groups` of SGD, `averages`,
+            `solver`, `jump_ts`. The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
 
     Returns:
         The `Trajectory` at ts alone; its first row is the last one of `run`.
@@ -67,7 +70,6 @@ def continue_run(
         (True, True)
     """
     given = _stopped(run, known)
-    _require_one_task(run)
     ts = checked_times(ts)
     level = _level(given)
     _require_start(given, ts)
@@ -81,6 +83,10 @@ def continue_run(
     keywords = kept | keywords
     if given.velocity is not None:
         keywords["velocity"] = given.velocity
+    if given.lessons is not None:
+        what = given.lessons
+        keywords |= {"heads": given.heads, "schedule": what.schedule, "drift": what.drift}
+        return learn(level.name, what.tasks, given.rule, given.end, ts, **keywords)
     return level.function(given.problem, given.rule, given.end, ts, **keywords)
 
 
@@ -97,6 +103,8 @@ class _Stopped(NamedTuple):
     velocity: Any = None
     inputs: str = ""
     kept: Mapping[str, Any] = MappingProxyType({})
+    lessons: Lessons | None = None
+    heads: Any = None
 
 
 def _stopped(run: Any, known: Iterable[Callable]) -> _Stopped:
@@ -118,17 +126,6 @@ def _stopped(run: Any, known: Iterable[Callable]) -> _Stopped:
     return _of_dataset(run, tuple(known))
 
 
-def _require_one_task(run: Any) -> None:
-    """Raises: ValueError for a run of several tasks, of which a run keeps no schedule."""
-    several = run.heads is not None if isinstance(run, Trajectory) else "eg_tasks" in run
-    if several:
-        raise ValueError(
-            "a run of ld.learn does not keep its tasks and their schedule; it goes on by "
-            "ld.learn(level, tasks, rule, run.at(-1), ts, run.heads[-1], schedule), at level 'sgd' "
-            "from run.weights."
-        )
-
-
 def _of_trajectory(run: Trajectory) -> _Stopped:
     run = run.raise_if_failed() if is_concrete(run.result) else run
     end = run.weights if run.level == "sgd" else run.at(-1)
@@ -137,7 +134,9 @@ def _of_trajectory(run: Trajectory) -> _Stopped:
     kept: dict[str, Any] = dict(run.stats)
     if run.given is not None and run.given.dtype:
         kept["input_dtype"] = run.given.dtype
-    rest = (times[-1], run.n, run.key, run.velocity, inputs, kept)
+    lessons = None if run.given is None else run.given.lessons
+    heads = None if run.heads is None else run.heads[-1]
+    rest = (times[-1], run.n, run.key, run.velocity, inputs, kept, lessons, heads)
     return _Stopped(run.level, run.problem, run.rule, end, *rest)
 
 
@@ -147,7 +146,11 @@ def _of_dataset(run: "xarray.Dataset", known: tuple[Callable, ...]) -> _Stopped:
     n = run["n"].item() if "n" in run.coords else run.attrs.get("n")
     given = (problem_of(run, known), rule_of(run, known), end, last, n, key_of(run.attrs))
     kept = {name: run[name].item() for name in ("dt", "rtol", "atol") if name in run}
-    return _Stopped(str(run.attrs.get("level", "")), *given, kept=kept)
+    level = str(run.attrs.get("level", ""))
+    if "eg_tasks" not in run:
+        return _Stopped(level, *given, kept=kept)
+    heads = run["heads"].isel(alpha=-1).values
+    return _Stopped(level, *given, kept=kept, lessons=lessons_of(run, known), heads=heads)
 
 
 def _level(given: _Stopped) -> Level:

@@ -14,6 +14,8 @@ from learndyn import inputs, problems, rules
 from learndyn._readable import defaults_of
 from learndyn.problems import Function, Problem, describe, plain_name
 from learndyn.rules import AbstractRule
+from learndyn.tasks import Task, _types
+from learndyn.tasks._types import Lessons
 
 if TYPE_CHECKING:
     import xarray
@@ -61,6 +63,37 @@ def rule_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> Abstra
         SGD(lr=0.5)
     """
     return _read(dataset, "rule", known)
+
+
+def tasks_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> tuple[Task, ...]:
+    """The tasks of a dataset of `ld.learn`, read back from its attribute; otherwise as
+    `problem_of`, which gives the problem of the first of them.
+
+    Args:
+        dataset: of one run, or of several runs of the same tasks.
+        known: functions and classes of your own, found by name.
+
+    Raises:
+        ValueError: where the dataset holds none, or is of a version that did not store them.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.learn("ode", [ld.Task(ld.Problem(), [1.0])], ld.SGD(lr=0.5), start, [0.0, 1.0])
+        >>> [task.head for task in ld.tasks_of(ld.to_dataset(run))]
+        [0]
+    """
+    return lessons_of(dataset, known).tasks
+
+
+def lessons_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> Lessons:
+    """Tasks, schedule and drift of a dataset of `ld.learn`."""
+    if "eg_tasks" in dataset and "tasks" not in dataset.attrs:
+        raise ValueError(
+            "the dataset has runs of several tasks, but no attribute 'tasks': it was written when "
+            "these were not stored. Make them yourself; the run goes on by ld.learn(level, tasks, "
+            "ld.rule_of(dataset), ld.overlaps_at(dataset, alpha), ts, heads, schedule)."
+        )
+    return _read(dataset, "tasks", known)
 
 
 def with_value(tree: Any, path: tuple[str, ...], value: Any) -> Any:
@@ -219,7 +252,7 @@ def _found(name: str, known: dict[str, Any], fields: Iterable[str] = ()) -> Any:
     module, _, last = name.rpartition(".")
     if last in known:
         return known[last]
-    rooms = (problems, rules, inputs) if not module else ()
+    rooms = (problems, rules, inputs, _types) if not module else ()
     own = [getattr(room, name) for room in rooms if hasattr(room, name)]
     if own:
         return max(own, key=lambda kind: _shared_fields(kind, fields))

@@ -78,7 +78,7 @@ def integrate(
     coordinates to those of `flow`; None: the first ones are those.
     """
     valid = is_valid(flow, ts, tolerance_numbers(*tolerances), smallest)
-    rtol, atol = _capped(tolerances, flow)
+    rtol, atol = capped(tolerances, flow)
     each = atol if is_relative is None else jnp.where(is_relative, _NOTHING, atol)
     solved = integrate_field(
         term,
@@ -123,11 +123,10 @@ def integrate_field(
         result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
         rows = jnp.where(valid, y0, jnp.nan)[None]
         return Solved(rows, result, {"steps": jnp.zeros((), int)})
-    # Where a schedule jumps, the solver must meet its times to their last bit.
-    clock = _Clock(ts[0], ts[-1] - ts[0]) if jump_ts is None else None
-    if clock is not None:
-        term, first_step = clock.term(term), clock.step(first_step)
-    begin, end = (ts[0], ts[-1]) if clock is None else (0.0, 1.0)
+    # Where a schedule jumps, the solver must meet its times to their last bit: there it has alpha.
+    scaled = jump_ts is None
+    clock = _Clock(ts[0], ts[-1] - ts[0]) if scaled else _Clock(jnp.zeros(()), jnp.ones(()))
+    begin, end = (0.0, 1.0) if scaled else (ts[0], ts[-1])
     # Diffrax's default coefficients make this an I controller of the step size.
     controller = diffrax.PIDController(
         rtol=tolerances[0],
@@ -139,13 +138,13 @@ def integrate_field(
     if jump_ts is not None:
         controller = diffrax.ClipStepSizeController(controller, jump_ts=jump_ts)
     solution = diffrax.diffeqsolve(
-        term,
+        clock.term(term),
         diffrax.Tsit5() if solver is None else solver,
         t0=begin,
         t1=end,
-        dt0=None if first_step is None else jnp.asarray(first_step),
+        dt0=clock.step(first_step),
         y0=y0,
-        saveat=diffrax.SaveAt(ts=ts if clock is None else clock.reads(ts)),
+        saveat=diffrax.SaveAt(ts=clock.reads(ts)),
         stepsize_controller=controller,
         max_steps=max_steps,
         event=diffrax.Event(has_diverged),
@@ -180,7 +179,7 @@ class _Clock(eqx.Module):
         return (ts - self.begin) / self.length
 
     def step(self, first_step: float | None) -> Array | None:
-        return None if first_step is None else jnp.minimum(first_step / self.length, 1.0)
+        return None if first_step is None else first_step / self.length
 
 
 def tolerance_numbers(rtol: Array, atol: Array) -> list[Number]:
@@ -254,7 +253,7 @@ def _grouped_trajectory(
     return record_groups(run, own, vectors, stopped, solved.result, stats=solved.stats)
 
 
-def _capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
+def capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
     """Tolerances no finer than the averages where those make the drift discontinuous."""
     rtol, atol = tolerances
     start, averages = flow.start, flow.averages

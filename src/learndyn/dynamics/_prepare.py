@@ -223,9 +223,8 @@ def require_of_fields(rule: AbstractRule, start: GroupedOverlaps) -> None:
         )
 
 
-def require_sizes(start: GroupedOverlaps, n: Array) -> None:
-    """Raises: ValueError for concrete groups that are no whole number of n directions, or whose
-    overlaps need more directions than they have."""
+def require_whole_sizes(start: GroupedOverlaps, n: Array) -> None:
+    """Raises: ValueError for concrete groups that are no whole number of n directions."""
     if not is_concrete(start, n):
         return
     sizes = np.asarray(start.spectrum.shares) * float(n)
@@ -237,6 +236,15 @@ def require_sizes(start: GroupedOverlaps, n: Array) -> None:
             f"{sizes[wrong]:g} in group {wrong + 1}, with the share {start.spectrum.shares[wrong]} "
             f"of n = {float(n):g}. Give shares as counts / n, or another n."
         )
+
+
+def require_sizes(start: GroupedOverlaps, n: Array) -> None:
+    """Raises: ValueError for concrete groups that are no whole number of n directions, or whose
+    overlaps need more directions than they have."""
+    if not is_concrete(start, n):
+        return
+    require_whole_sizes(start, n)
+    whole = np.round(np.asarray(start.spectrum.shares) * float(n))
     # By NumPy: inside jit JAX would trace the covariances of a concrete start.
     c = concrete_covariance(start.Q, start.R, start.T)
     if not _have_room(c, whole, np):

@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from learndyn._checks import as_float, as_key
 from learndyn._numerics.forward_only import reverse_refused
-from learndyn._outcome import warn_if_failed
 from learndyn.dynamics._prepare import (
     require_countable,
     require_finite_batch,
@@ -70,11 +69,13 @@ class TaskSetting(eqx.Module):
 class TaskState(NamedTuple):
     """The student in its frame, with all its heads; `chain.v` is none of them.
 
-    teacher: factor of T where the teachers drift, else None.
+    pushes: velocities of the heads, where they have any, else None. teacher: factor of T where the
+    teachers drift, else None.
     """
 
     chain: ChainState
     heads: Float[Array, "heads k #lanes"]
+    pushes: Float[Array, "heads k #lanes"] | None
     teacher: Float[Array, "m m #lanes"] | None
 
     @property
@@ -119,7 +120,7 @@ def simulate(asked: Asked, n: Any, key: Any) -> Trajectory:
     asked.require_slow_drift(n)
     require_countable(asked.ts, n, plain._most_steps(asked.rule, asked.start))
     with reverse_refused("learn"):
-        return warn_if_failed(_simulate(asked, n, key))
+        return _simulate(asked, n, key)
 
 
 @eqx.filter_jit
@@ -132,7 +133,9 @@ def _simulate(asked: Asked, n: Float[Array, ""], key: Key[Array, ""]) -> Traject
     steps = jnp.round(jnp.where(valid, ts, 0.0) * n_safe).astype(int)
     ready = [plain._prepared(task.problem, rule, own, n_safe, valid) for task, own in owns]
     wander = wander_of(asked, n_safe)
-    state = TaskState(ready[0][1], asked.heads, None if wander is None else ready[0][0].teacher)
+    pushes = None if ready[0][1].u_v is None else jnp.zeros_like(asked.heads)
+    teacher = None if wander is None else ready[0][0].teacher
+    state = TaskState(ready[0][1], asked.heads, pushes, teacher)
     heads = tuple(task.head for task in asked.tasks)
     groups = alike([task.problem for task in asked.tasks])
     schedule = asked.schedule
@@ -232,14 +235,28 @@ def _step(setting: TaskSetting, state: TaskState, draw: TaskDraw, step: Array) -
         sample = sample._replace(y=y)
     head = _picked(draw.task, [jnp.full((1,), head) for head in setting.heads])
     own = state.chain._replace(v=_picked(head, list(state.heads)))
+    if state.pushes is not None:
+        own = own._replace(u_v=_picked(head, list(state.pushes)))
     chain = _moved(setting, state, own, sample, draw.task, step)
-    is_own = jnp.arange(len(state.heads))[:, None, None] == head
-    heads = jnp.where(is_own, chain.v, state.heads)
-    chain = chain._replace(v=state.chain.v)
-    if later is None:
-        return TaskState(chain, heads, None)
-    chain, teacher = _wandered(setting, chain, state.teacher, later, step)
-    return TaskState(chain, heads, teacher)
+    heads, pushes = _untrained(setting, state, step)
+    is_own = jnp.arange(len(heads))[:, None, None] == head
+    heads = jnp.where(is_own, chain.v, heads)
+    if pushes is not None:
+        pushes = jnp.where(is_own, chain.u_v, pushes)
+    chain, teacher = chain._replace(v=state.chain.v, u_v=state.chain.u_v), None
+    if later is not None:
+        chain, teacher = _wandered(setting, chain, state.teacher, later, step)
+    return TaskState(chain, heads, pushes, teacher)
+
+
+def _untrained(setting: TaskSetting, state: TaskState, step: Array) -> tuple[Array, Array | None]:
+    """Heads and their velocities after a step without a gradient."""
+    if state.pushes is None:
+        return state.heads, None
+    rates_at = lambda rule, alpha, n: rule.step_rates(alpha, n)
+    rates, beta = per_lane(rates_at, setting.rule, step / setting.n, setting.n)
+    pushes = beta * state.pushes
+    return state.heads - rates.v * pushes, pushes
 
 
 def _moved(

@@ -12,7 +12,7 @@ from learndyn.tasks._rows import Asked
 class Wander(eqx.Module):
     """w* <- keep w* + size sqrt(n) xi, for each unit of the teacher.
 
-    keep: a = 1 - rate/n. size: sqrt((1 - a**2) T_nn / n), with T_nn at the start.
+    keep: a = 1 - rate/n. size: sqrt((1 - a**2) norms_n / n).
     """
 
     keep: Float[Array, "m *#lanes"]
@@ -24,6 +24,7 @@ def wander_of(asked: Asked, n: Any) -> Wander | None:
     if asked.drift is None:
         return None
     part = jnp.broadcast_to(asked.drift.rate, (asked.start.m,)) / n
+    norms = jnp.broadcast_to(asked.drift.norms, (asked.start.m,))
     # 1 - a**2 without cancellation
     noise = part * (2.0 - part)
-    return Wander(1.0 - part, jnp.sqrt(noise * jnp.diagonal(asked.start.T) / n))
+    return Wander(1.0 - part, jnp.sqrt(noise * norms / n))

@@ -8,11 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, brief, checked_times, require_x64
+from learndyn._outcome import warn_if_failed
 from learndyn._types import RealLike
 from learndyn.averages import choose_averages, has_biases, reach_of, teacher_of
 from learndyn.dynamics import level_of
+from learndyn.dynamics._averages_errors import warn_of_averages
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.states import (
+    Overlaps,
     RuleLike,
     StateLike,
     Weights,
@@ -45,17 +48,19 @@ def learn(
             function: `solve_ode`, `simulate_chain`, `simulate_sgd`.
         tasks: the tasks; their v_teacher are over the teacher's units of the start, in which the
             units of all tasks stand together, so that T holds the tasks' similarities.
-        rule: the learning rule of all tasks, without momentum.
+        rule: the learning rule of all tasks. Momentum is that of all heads: one that no task trains
+            goes on by its velocity.
         start: the state at ts[0], whose v_teacher is not used; `Weights` for "sgd".
         ts: (times,) increasing times alpha = steps / n, dimensionless.
         heads: (heads, k) second layers at the start, one row for each head; None: start.v for all.
         schedule: phases (until, shares): until alpha = until, the last one math.inf, each step is
             one of task t with probability shares[t]. [(20.0, (1, 0)), (math.inf, (0.25, 0.75))]
             learns the first task alone and then replays it in a quarter of the steps. None: made
-            from the tasks' `until` (in turn) or `share` (interleaved).
+            from the tasks' `until` (in turn) or `share` (interleaved). That of an earlier run will
+            do, `run.schedule`.
         drift: of the teachers, after each step; T is then (times, m, m). At finite n, rates <= n.
         keywords: of the level: `averages`, `rtol`, `atol`, `max_steps` of the ODE, `key` and `n` of
-            the chain, `key` of SGD.
+            the chain, `key` and `velocity` of SGD.
 
     Returns:
         A `Trajectory` with `eg_tasks` (times, tasks) and `heads` (times, heads, k). `v` and `eg`
@@ -64,7 +69,7 @@ def learn(
 
     Raises:
         ValueError: for a task without a head, shares that do not sum to 1, times that do not
-            increase, teachers that drift from a singular T, momentum, and all that the level itself
+            increase, teachers that drift from a singular T, and all that the level itself
             refuses.
 
     Source:
@@ -81,10 +86,6 @@ def learn(
     level = _checked_level(level)
     tasks = _checked_tasks(tasks)
     require_arguments("learn", rule=rule, start=start, ts=ts)
-    if rule.momentum is not None:
-        raise ValueError(
-            f"learn: tasks have no momentum; got momentum={rule.momentum}. Leave it out."
-        )
     if level == "sgd" and not isinstance(start, Weights):
         raise ValueError(
             f"learn: level 'sgd' starts from Weights; got {brief(start)}. Make them with "
@@ -112,14 +113,32 @@ def learn(
         )
         for task in tasks
     )
+    drift = _resolved(drift, state)
     asked = Asked(tasks, rule, state, layers, schedule_of(tasks, schedule), ready, ts, drift)
     asked.require_drift()
     if level == "ode":
-        return _ode.solve(asked, **keywords)
+        run = _ode.solve(asked, **keywords)
+        warn_of_averages(run)
+        return warn_if_failed(run)
     keywords.pop("averages", None)
-    if level == "chain":
-        return _chain.simulate(asked, **keywords)
-    return _sgd.simulate(asked, start, **keywords)
+    run = (
+        _chain.simulate(asked, **keywords)
+        if level == "chain"
+        else _sgd.simulate(asked, start, **keywords)
+    )
+    return warn_if_failed(run)
+
+
+def _resolved(drift: Any, start: Overlaps) -> Drift | None:
+    """The drift with the lengths to which the teachers return, so that a run can go on."""
+    if drift is None:
+        return None
+    if not isinstance(drift, Drift):
+        raise ValueError(
+            f"learn: drift must be ld.Drift(rate) or None; got {brief(drift)}. For example "
+            "drift=ld.Drift(0.1)."
+        )
+    return drift if drift.norms is not None else Drift(drift.rate, jnp.diagonal(start.T))
 
 
 def _checked_level(level: Any) -> str:

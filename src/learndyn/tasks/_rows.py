@@ -14,10 +14,10 @@ from learndyn._checks import is_concrete, shown
 from learndyn._types import Times
 from learndyn.averages import AbstractAverages
 from learndyn.dynamics._record import Rows, Run, record
-from learndyn.dynamics._trajectory import Trajectory
+from learndyn.dynamics._trajectory import Given, Trajectory
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps, tested
-from learndyn.tasks._types import Drift, Schedule, Task
+from learndyn.tasks._types import Drift, Lessons, Schedule, Task
 
 TASK, DRIFT = 11, 12
 """Folded into the key for the choice of tasks and for the drift of teachers: none of the numbers of
@@ -46,8 +46,9 @@ class Asked(eqx.Module):
         infinite."""
         if self.drift is None:
             return jnp.asarray(True)
-        rate, t = self.drift.rate, self.start.T
-        fits = jnp.all(jnp.isfinite(rate) & (rate >= 0.0))
+        (rate, norms), t = (self.drift.rate, self.drift.norms), self.start.T
+        fits = jnp.all(jnp.isfinite(rate) & (rate >= 0.0)) & jnp.all(norms > 0.0)
+        fits = fits & jnp.all(jnp.isfinite(norms))
         if n is not None:
             fits = fits & jnp.all(rate <= n)
         return fits & (jnp.linalg.eigvalsh(t)[0] > _SINGULAR * jnp.max(jnp.abs(t)))
@@ -56,12 +57,13 @@ class Asked(eqx.Module):
         """Raises: ValueError for rates of another number, and a singular T."""
         if self.drift is None:
             return
-        rate, t = self.drift.rate, self.start.T
-        if rate.ndim and rate.shape != (len(t),):
-            raise ValueError(
-                f"learn: drift has one rate, or one for each of the {len(t)} teacher units; got "
-                f"shape {rate.shape}."
-            )
+        t = self.start.T
+        for name, values in (("rate", self.drift.rate), ("norms", self.drift.norms)):
+            if values.ndim and values.shape != (len(t),):
+                raise ValueError(
+                    f"learn: {name} of drift must be one number, or one for each of the {len(t)} "
+                    f"teacher units; got shape {values.shape}."
+                )
         if is_concrete(t) and np.linalg.eigvalsh(np.asarray(t))[0] <= _SINGULAR * np.max(np.abs(t)):
             raise ValueError(
                 "learn: teachers that drift must be linearly independent at the start, as their "
@@ -120,12 +122,15 @@ def trajectory(
     found = record(
         run, seen, stopped, result, alpha=alpha, stats=stats, eg=jnp.sum(shares * errors, axis=1)
     )
+    lessons = Lessons(asked.tasks, asked.schedule, asked.drift)
     gone = lambda x: jnp.where(stopped.reshape(-1, *[1] * (x.ndim - 1)), jnp.nan, x)
     return dataclasses.replace(
         found,
+        given=Given.of(first.problem, asked.rule, key, lessons=lessons),
         T=asked.start.T if rows.T is None else gone(rows.T),
         eg_tasks=gone(errors),
         heads=gone(rows.heads),
+        shares=shares,
     )
 
 

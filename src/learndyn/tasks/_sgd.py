@@ -1,6 +1,7 @@
 """SGD on weights that learns several tasks: at every step one of them."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -11,12 +12,18 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from learndyn._checks import as_key
 from learndyn._numerics.forward_only import forward_only
 from learndyn._numerics.random import normal
-from learndyn._outcome import warn_if_failed
 from learndyn.dynamics._record import ending
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.dynamics.sgd._checks import are_valid_times, are_valid_values, require_valid
 from learndyn.dynamics.sgd._loop import first_carry, run_steps
-from learndyn.dynamics.sgd._step import LearningState, Parameters, sgd_step
+from learndyn.dynamics.sgd._step import (
+    Gradient,
+    LearningState,
+    Parameters,
+    initial_state,
+    sgd_step,
+    with_velocity,
+)
 from learndyn.dynamics.sgd._stream import (
     AbstractStream,
     draw_samples,
@@ -25,6 +32,7 @@ from learndyn.dynamics.sgd._stream import (
 )
 from learndyn.inputs import Gaussian
 from learndyn.problems import Problem
+from learndyn.rules import AbstractRule
 from learndyn.states import Weights
 from learndyn.tasks._drift import Wander, wander_of
 from learndyn.tasks._rows import DRIFT, TASK, Asked, TaskRows, of_task, trajectory
@@ -54,24 +62,29 @@ class TaskStream(AbstractStream):
 
 
 class TaskState(NamedTuple):
-    """parameters: with the heads as second layers. teacher: where it drifts, else None."""
+    """What learns, with the heads as second layers. teacher: where it drifts, else None."""
 
-    parameters: Parameters
+    learning: LearningState
     teacher: Float[Array, "m n"] | None
 
 
-def simulate(asked: Asked, weights: Weights | Any, key: Any) -> Trajectory:
-    """SGD on weights with white Gaussian inputs."""
+def simulate(
+    asked: Asked, weights: Weights | Any, key: Any, velocity: Gradient | None = None
+) -> Trajectory:
+    """SGD on weights with white Gaussian inputs. velocity: as for `simulate_sgd`."""
     key = as_key(key)
     for task in asked.tasks:
         own = of_task(task, weights, asked.heads)
         require_valid(task.problem, asked.rule, own, asked.ts, Gaussian())
     asked.require_slow_drift(weights.n)
-    return warn_if_failed(_simulate(asked, weights, key))
+    at_rest = initial_state(asked.rule, Parameters(weights.w, asked.heads, weights.b))
+    return _simulate(asked, weights, key, with_velocity(at_rest, velocity))
 
 
 @eqx.filter_jit
-def _simulate(asked: Asked, weights: Weights, key: PRNGKeyArray) -> Trajectory:
+def _simulate(
+    asked: Asked, weights: Weights, key: PRNGKeyArray, learning: LearningState
+) -> Trajectory:
     n, ts, rule = weights.n, asked.ts, asked.rule
     owns = [of_task(task, weights, asked.heads) for task in asked.tasks]
     countable = are_valid_times(ts, n, rule.batch_size)
@@ -85,20 +98,19 @@ def _simulate(asked: Asked, weights: Weights, key: PRNGKeyArray) -> Trajectory:
     fresh = fresh_steps(n, rule.batch_size)
     stream = TaskStream(weights, key, rule.batch_size, drifts, steps_per_block=fresh)
     stream = with_draws(stream, rule, key, weights.k)
-    parameters = Parameters(weights.w, asked.heads, weights.b)
-    start = TaskState(parameters, weights.w_teacher if drifts else None)
+    start = TaskState(learning, weights.w_teacher if drifts else None)
     groups = alike([task.problem for task in asked.tasks])
 
     def advance(state: TaskState, batch: Any, step: Array) -> TaskState:
         teacher = weights.w_teacher if state.teacher is None else state.teacher
         ways = [_way(asked, group, weights, teacher, batch, step / n) for group in groups]
-        parameters = _taken(asked, groups, ways, state.parameters, (key, step, n))
+        learning = _taken(asked, groups, ways, state.learning, (key, step, n))
         if wander is None:
-            return TaskState(parameters, None)
-        return TaskState(parameters, _wandered(wander, teacher, key, step))
+            return TaskState(learning, None)
+        return TaskState(learning, _wandered(wander, teacher, key, step))
 
     def measure(state: TaskState) -> TaskRows:
-        w, heads, b = state.parameters
+        w, heads, b = state.learning.parameters
         teacher = weights.w_teacher if state.teacher is None else state.teacher
         t = None if state.teacher is None else teacher @ teacher.T / n
         return TaskRows(w @ w.T / n, w @ teacher.T / n, heads, b, t)
@@ -113,18 +125,19 @@ def _simulate(asked: Asked, weights: Weights, key: PRNGKeyArray) -> Trajectory:
     # As all that a failed run leaves, its last state is NaN.
     end = jax.tree.map(lambda x: jnp.where(stopped[-1], jnp.nan, x), carry.state)
     teacher = weights.w_teacher if end.teacher is None else end.teacher
-    moved = (end.parameters.w, teacher, end.parameters.v[0], weights.v_teacher)
-    return dataclasses.replace(done, weights=Weights(*moved, end.parameters.b, weights.b_teacher))
+    w, heads, b = end.learning.parameters
+    last = Weights(w, teacher, heads[0], weights.v_teacher, b, weights.b_teacher)
+    return dataclasses.replace(done, weights=last, velocity=end.learning.velocity)
 
 
 def _taken(
     asked: Asked,
     groups: tuple[tuple[int, ...], ...],
     ways: list[Any],
-    parameters: Parameters,
+    learning: LearningState,
     at: tuple[PRNGKeyArray, Array, int],
-) -> Parameters:
-    """The parameters after the step of the task that is drawn.
+) -> LearningState:
+    """The state after the step of the task that is drawn.
 
     groups: of tasks that are alike; ways: the step of each group, given which task it is.
     """
@@ -135,11 +148,11 @@ def _taken(
         i for task in range(len(asked.tasks)) for i, own in enumerate(groups) if task in own
     ]
 
-    def by(task: Array) -> Parameters:
-        return jax.lax.switch(jnp.asarray(group_of)[task], ways, task, parameters)
+    def by(task: Array) -> LearningState:
+        return jax.lax.switch(jnp.asarray(group_of)[task], ways, task, learning)
 
     if len(ways) == 1:
-        return ways[0](choose(shares, uniform), parameters)
+        return ways[0](choose(shares, uniform), learning)
     # A task that is learned alone does not depend on the key: under vmap over keys a real branch.
     alone = jnp.max(shares) == 1.0
     return jax.lax.cond(alone, lambda: by(jnp.argmax(shares)), lambda: by(choose(shares, uniform)))
@@ -159,18 +172,44 @@ def _way(
     data = [(task.problem, task.v_teacher, jnp.asarray(task.head)) for task in tasks]
     numbers, rest = zip(*(eqx.partition(one, eqx.is_array) for one in data), strict=True)
 
-    def step(task: Array, parameters: Parameters) -> Parameters:
+    def step(task: Array, learning: LearningState) -> LearningState:
         position = sum(jnp.where(task == number, i, 0) for i, number in enumerate(group))
         own = jax.tree.map(lambda *x: jnp.stack(x)[position], *numbers)
         problem, v_teacher, head = eqx.combine(own, rest[0])
-        w, heads, b = parameters
         state = eqx.tree_at(lambda s: s.v_teacher, weights, v_teacher)
         labelled = _labelled(problem, state, teacher, batch, asked.drift is not None)
-        learning = LearningState(Parameters(w, heads[head], b), None)
-        w, v, b = sgd_step(problem, asked.rule, learning, labelled, alpha, teacher).parameters
-        return Parameters(w, heads.at[head].set(v), b)
+        seen = _with_head(learning, lambda heads: heads[head])
+        moved = sgd_step(problem, asked.rule, seen, labelled, alpha, teacher)
+        heads, pushes = _untrained(asked.rule, learning, alpha, weights.n)
+        after = moved._replace(
+            parameters=moved.parameters._replace(v=heads.at[head].set(moved.parameters.v))
+        )
+        if pushes is None or after.velocity is None:
+            return after
+        pushes = pushes.at[head].set(after.velocity.v)
+        return after._replace(velocity=after.velocity._replace(v=pushes))
 
     return step
+
+
+def _with_head(learning: LearningState, of: Callable[[Array], Array]) -> LearningState:
+    """The state with `of` the heads, and their velocities, in place of all of them."""
+    parameters, velocity = learning
+    if velocity is not None and velocity.v is not None:
+        velocity = velocity._replace(v=of(velocity.v))
+    return LearningState(parameters._replace(v=of(parameters.v)), velocity)
+
+
+def _untrained(
+    rule: AbstractRule, learning: LearningState, alpha: Array, n: int
+) -> tuple[Array, Array | None]:
+    """Heads and their velocities after a step without a gradient."""
+    heads, velocity = learning.parameters.v, learning.velocity
+    if velocity is None or velocity.v is None:
+        return heads, None
+    rates, beta = rule.step_rates(alpha, n)
+    pushes = beta * velocity.v
+    return heads - rates.v * pushes, pushes
 
 
 def _labelled(

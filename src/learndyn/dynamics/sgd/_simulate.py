@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,6 +22,7 @@ from learndyn.dynamics.sgd._checks import (
     checked_dtype,
     require_valid,
 )
+from learndyn.dynamics.sgd._directions import Directions, directions_of
 from learndyn.dynamics.sgd._loop import Carry, first_carry, run_steps
 from learndyn.dynamics.sgd._measure import Measurement
 from learndyn.dynamics.sgd._step import (
@@ -29,6 +31,7 @@ from learndyn.dynamics.sgd._step import (
     Parameters,
     initial_state,
     sgd_step,
+    with_velocity,
 )
 from learndyn.dynamics.sgd._stream import AbstractStream, make_stream, with_draws
 from learndyn.inputs import (
@@ -42,6 +45,7 @@ from learndyn.inputs import (
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import (
+    GroupedOverlaps,
     ProblemLike,
     RuleLike,
     Weights,
@@ -63,6 +67,7 @@ def simulate_sgd(
     averages: AbstractNodes | AbstractAverages | str | None = None,
     velocity: Gradient | None = None,
     keep_weights: bool = True,
+    groups: GroupedOverlaps | Any = None,
 ) -> Trajectory:
     """SGD on weights in n dimensions: fresh samples, fresh batches or a finite training set.
 
@@ -85,8 +90,9 @@ def simulate_sgd(
     Returns:
         A `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at the
         measured overlaps where the inputs are Gaussian, else over all images (or test inputs).
-        Inputs that are not white add Q_field, R_field, T_field, a training set adds
-        `stats["train_error"]`, the mean loss over it. Forward derivatives only.
+        Inputs that are not white add Q_field, R_field, T_field, `groups` adds Q_groups, R_groups,
+        T_groups, and a training set adds `stats["train_error"]`, the mean loss over it. Forward
+        derivatives only.
 
     Raises:
         ValueError: for bad values, shapes, times or options.
@@ -101,7 +107,7 @@ def simulate_sgd(
         >>> run.level, run.weights.w.shape, bool(run.eg[-1] < run.eg[0])
         ('sgd', (1, 50), True)
     """
-    run = _checked(problem, rule, weights, ts, key, inputs, input_dtype, averages)
+    run = _checked(problem, rule, weights, ts, key, inputs, input_dtype, averages, groups)
     done = _simulate(_moving(run, velocity))
     return warn_if_failed(done if keep_weights else replace(done, weights=None, velocity=None))
 
@@ -145,6 +151,7 @@ class _Run(eqx.Module):
     averages: AbstractAverages
     dtype: jnp.dtype = eqx.field(static=True)
     velocity: Gradient | None = None
+    directions: Directions | None = None
 
     @property
     def times_valid(self) -> Bool[Array, ""]:
@@ -159,7 +166,8 @@ class _Run(eqx.Module):
         stream = make_stream(
             self.problem, self.weights, self.inputs, self.key, self.rule.batch_size, self.dtype
         )
-        measure = Measurement(self.problem, self.rule, self.weights, base_of(self.inputs), stream)
+        given = self.problem, self.rule, self.weights, base_of(self.inputs), stream
+        measure = Measurement(*given, self.directions)
         return measure, with_draws(stream, self.rule, self.key, self.weights.k)
 
     def advance(self, state: LearningState, batch: tuple[Array, ...], step: Array) -> LearningState:
@@ -203,13 +211,7 @@ def _moving(run: _Run, velocity: Gradient | None) -> _Run:
     """The run with this velocity at its start. Raises: ValueError where it does not fit."""
     if velocity is None:
         return run
-    at_rest = jax.eval_shape(_start, run).velocity
-    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
-    if shapes(at_rest) != shapes(velocity):
-        raise ValueError(
-            "velocity must be that of a run of the same rule and sizes, with shapes "
-            f"{shapes(at_rest)} (None: the rule has no momentum); got {shapes(velocity)}."
-        )
+    with_velocity(jax.eval_shape(_start, run), velocity)
     return eqx.tree_at(lambda run: run.velocity, run, velocity, is_leaf=lambda x: x is None)
 
 
@@ -234,7 +236,19 @@ def _result(run: _Run, carry: Carry) -> Trajectory:
     end = jax.tree.map(lambda x: jnp.where(stopped[-1], jnp.nan, x), carry.state)
     moved = (end.parameters.w, weights.w_teacher, end.parameters.v, weights.v_teacher)
     last = Weights(*moved, end.parameters.b, weights.b_teacher, weights.latent_teacher)
-    return replace(done, weights=last, velocity=end.velocity)
+    done = replace(done, weights=last, velocity=end.velocity)
+    if run.directions is None or saved.groups is None:
+        return done
+    there = jnp.where(stopped[:, None, None, None], jnp.nan, saved.groups)
+    start = run.directions.start
+    return replace(
+        done,
+        Q_groups=there[:, :, :k, :k],
+        R_groups=there[:, :, :k, k:],
+        T_groups=saved.groups[0, :, k:, k:],
+        spectrum=start.spectrum,
+        T_unseen=start.T_unseen,
+    )
 
 
 def _checked(
@@ -246,6 +260,7 @@ def _checked(
     inputs: InputsLike,
     input_dtype: DTypeLike | None,
     averages: AbstractNodes | AbstractAverages | str | None,
+    groups: GroupedOverlaps | Any = None,
 ) -> _Run:
     """The run that these arguments of `simulate_sgd` describe."""
     require_arguments("simulate_sgd", problem=problem, rule=rule, weights=weights, ts=ts)
@@ -258,4 +273,5 @@ def _checked(
     dtype = checked_dtype(input_dtype, weights)
     # What was made in another precision is of the default one from here on.
     problem, rule, weights, inputs = in_default_float((problem, rule, weights, inputs))
-    return _Run(problem, rule, weights, ts, key, inputs, ready, dtype)
+    directions = directions_of(groups, weights, base_of(inputs))
+    return _Run(problem, rule, weights, ts, key, inputs, ready, dtype, directions=directions)

@@ -46,6 +46,20 @@ def initial_state(rule: AbstractRule, parameters: Parameters) -> LearningState:
     return LearningState(parameters, jax.tree.map(jnp.zeros_like, moving))
 
 
+def with_velocity(at_rest: LearningState, velocity: Gradient | None) -> LearningState:
+    """The state with this velocity; None: at rest. Raises: ValueError where it does not fit."""
+    if velocity is None:
+        return at_rest
+    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+    if shapes(at_rest.velocity) != shapes(velocity):
+        raise ValueError(
+            "velocity must be that of a run of the same rule and sizes, with shapes "
+            f"{shapes(at_rest.velocity)} (None: the rule has no momentum); got "
+            f"{shapes(velocity)}."
+        )
+    return at_rest._replace(velocity=velocity)
+
+
 def sgd_step(
     problem: Problem,
     rule: AbstractRule,

@@ -14,4 +14,5 @@ from learndyn.integrals.smooth.rules import Series as Series
 from learndyn.integrals.smooth.rules import made as made
 from learndyn.integrals.smooth.rules import series as series
 from learndyn.integrals.smooth.rules import stacked as stacked
+from learndyn.integrals.smooth.rules import stacked_series as stacked_series
 from learndyn.integrals.smooth.units import Units as Units

@@ -156,7 +156,12 @@ def made(level: Level, half: bool) -> Rules:
 def stacked(levels: Sequence[Level], half: bool) -> Rules:
     """The rules of several levels in arrays of one shape, with a leading axis: one compiled
     program serves them all. What a level lacks is filled with nodes that weigh nothing."""
-    every = [made(level, half) for level in levels]
+    return _stacked([made(level, half) for level in levels])
+
+
+def _stacked(every: list[Any]) -> Any:
+    """Trees of arrays in one tree, padded in the middle of their last axis and at the end of the
+    others, with a leading axis."""
 
     def padded(*arrays: np.ndarray) -> np.ndarray:
         shape = np.max([np.array(array.shape, int) for array in arrays], axis=0)
@@ -198,6 +203,11 @@ def series(orders: int, points: int) -> Series:
     root = np.exp(-0.25 * z * z)
     hermite = _hermite(z, orders, root) * step * root
     return Series(z, step * root**2, hermite, np.asarray(orders))
+
+
+def stacked_series(*sizes: tuple[int, int]) -> Series:
+    """Rules of several sizes, (orders, points), in arrays of one shape with a leading axis."""
+    return _stacked([series(*size) for size in sizes])
 
 
 def _sinh_lattice(points: int) -> tuple[np.ndarray, np.ndarray]:
