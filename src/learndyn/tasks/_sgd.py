@@ -97,7 +97,7 @@ def _simulate(
     drifts = wander is not None
     fresh = fresh_steps(n, rule.batch_size)
     stream = TaskStream(weights, key, rule.batch_size, drifts, steps_per_block=fresh)
-    stream = with_draws(stream, rule, key, weights.k, n)
+    stream = with_draws(stream, rule, key, weights.k)
     start = TaskState(learning, weights.w_teacher if drifts else None)
     groups = alike([task.problem for task in asked.tasks])
 
