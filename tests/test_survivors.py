@@ -4,9 +4,11 @@ library."""
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import learndyn as ld
 from learndyn.averages._samples import _episode_weights
+from learndyn.averages._symmetry import _flips
 
 # Averages
 
@@ -18,6 +20,21 @@ def test_density_of_an_episode_is_the_product_of_its_samples():
     found = jax.jvp(lambda w: _episode_weights(rule, w), (weight,), (weight * scores,))
     np.testing.assert_allclose(found[0], weight)
     np.testing.assert_allclose(found[1], np.repeat([0.6, 0.6], 3) / 6, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "biases", "flips"),
+    [
+        (ld.Erf(), ld.Tanh(), True, ((-1, -1, -1),)),  # all fields together
+        (ld.Erf(), ld.ReLU(), True, ()),
+        (ld.ReLU(), ld.Erf(), True, ()),
+        (ld.Quadratic(), ld.ReLU(), False, ((-1, 1, 1),)),
+        (ld.ReLU(), ld.Quadratic(), False, ((1, -1, 1),)),
+        (ld.ReLU(), ld.Erf(), False, ()),
+    ],
+)
+def test_flips_of_fields_that_odd_and_even_functions_allow(student, teacher, biases, flips):
+    assert _flips(ld.Problem(student, teacher), 2, biases) == flips
 
 
 # Rules
