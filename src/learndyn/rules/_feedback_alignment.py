@@ -68,5 +68,6 @@ class FeedbackAlignment(AbstractRule):
         if self.feedback.shape != (k,):
             raise ValueError(
                 f"feedback must have shape ({k},) (one entry for each student unit); got shape "
-                f"{self.feedback.shape}. For a batch use jax.vmap or filter_vmap, or learndyn.sweep."
+                f"{self.feedback.shape}. For a batch use jax.vmap or filter_vmap, or "
+                "learndyn.sweep."
             )
