@@ -106,14 +106,16 @@ def test_asked_once_and_not_of_traced_parameters():
 
 
 def brute_force(h, k, r):
-    """<[x > h][y > k]>, <[x > h](y - k)_+>, <(x - h)_+(y - k)_+>, <(y - k)_+> given x = h."""
+    """<[x > h][y > k]>, <[x > h](y - k)_+>, <(x - h)_+(y - k)_+>, and given x = h <(y - k)_+> and
+    <[y > k]>."""
     q = np.sqrt(1 - r * r)
     bend = k / r + q / abs(r) * np.array([-8, -4, -2, -1, 0, 1, 2, 4, 8])
     x, weight = pieces(np.append(bend[np.abs(bend) < 9], h), 10)
     weight = np.where(x > h, weight, 0) * norm.pdf(x)
     mean = lambda x: (r * x - k) * norm.cdf((r * x - k) / q) + q * norm.pdf((r * x - k) / q)
     steps = weight @ norm.cdf((r * x - k) / q)
-    return [steps, weight @ mean(x), (weight * (x - h)) @ mean(x), mean(h)]
+    at_h = norm.cdf((r * h - k) / q)
+    return [steps, weight @ mean(x), (weight * (x - h)) @ mean(x), mean(h), at_h]
 
 
 @jax.jit
@@ -321,11 +323,11 @@ def test_feedback_alignment_takes_the_same_averages():
     "problem",
     [
         ld.Problem(jax.nn.relu, jnp.tanh),
-        ld.Problem(jax.nn.relu, ld.Sign()),
+        ld.Problem(jax.nn.relu, jnp.round),
         ld.Problem(jax.nn.relu, jax.nn.relu, loss=ld.Hinge()),
         ld.Problem(jax.nn.relu, ld.MultiIndex(lambda rho, zeta: jax.nn.relu(rho[0]))),
     ],
-    ids=["smooth teacher", "teacher that jumps", "another loss", "multi-index"],
+    ids=["smooth teacher", "teacher with many jumps", "another loss", "multi-index"],
 )
 def test_other_problems_are_not_taken(problem):
     assert not isinstance(chosen(problem, STATE), PiecewiseLinearAverages)

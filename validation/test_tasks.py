@@ -1,6 +1,7 @@
 """Several tasks: the library's levels against weights that learn the tasks written out again."""
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -143,13 +144,17 @@ def _theory(case: by_hand.Setting, heads: np.ndarray) -> np.ndarray:
         jnp.asarray(heads),
         _schedule(case.switch, case.before, case.after),
         jnp.asarray(case.noise),
-        jnp.asarray((0.0, 0.0) if case.drift is None else case.drift),
+        _rates(case),
         filled(np.append(0.0, TS)),
     )
     states = [x[1 : len(TS) + 1] for x in found]
     rows = by_hand.coordinates(case, *(np.asarray(x) for x in states[:4]))
     rows[:, -len(HEADS) :] = states[4]
     return rows.ravel()
+
+
+def _rates(case: by_hand.Setting) -> jax.Array:
+    return jnp.asarray((0.0, 0.0) if case.drift is None else case.drift)
 
 
 def _schedule(switch: float, before: Any, after: Any) -> tuple[jax.Array, jax.Array]:
@@ -260,6 +265,7 @@ def _chains(
     ends: jax.Array,
     shares: jax.Array,
     noise: jax.Array,
+    rates: jax.Array,
     ts: jax.Array,
     n: jax.Array,
     keys: jax.Array,
@@ -268,8 +274,8 @@ def _chains(
 
     def one(start: ld.Overlaps, shares: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
         schedule = list(zip(ends, shares, strict=True))
-        tasks = _tasks(v_teacher, noise)
-        run = ld.learn("chain", tasks, rule, start, ts, heads, schedule, n=n, key=key)
+        given = _tasks(v_teacher, noise), rule, start, ts, heads, schedule
+        run = ld.learn("chain", *given, drift=ld.Drift(rates), n=n, key=key)
         return run.Q, run.R, run.T, run.heads, run.eg_tasks
 
     return jax.vmap(one)(starts, shares, keys)
@@ -296,6 +302,7 @@ def chains(
         jnp.asarray([case.switch, math.inf]),
         jnp.asarray(shares, float),
         jnp.asarray(case.noise),
+        _rates(case),
         filled(np.append(0.0, ts)),
         jnp.asarray(n, float),
         jax.random.split(key, LANES),
@@ -303,49 +310,59 @@ def chains(
     return [np.asarray(x)[:, 1 : len(ts) + 1] for x in found]
 
 
-LAW = Claim(
-    id="tasks-law",
-    family="tasks",
-    statement="The overlap chain of two tasks with replay has the law of SGD on weights at n = 20",
-    source="Derived here",
-    setting=f"erf, k = m = 2, T_12 = 0.5, lr = 1, noise {NOISE}, alpha <= {TS[-1]:g}, the first "
-    f"task alone until {SWITCH:g}, then shares of 1/4 and 3/4; weights written out again",
-    rule="Of the z scores between the two samples, of every Q, R, head and eg at every time and of "
-    "all products of two, none is beyond the limit that equal laws exceed with probability "
-    f"{FALSE_ALARM}.",
-    control="The chain without replay.",
-)
+LAWS = {
+    "replay": ("two tasks with replay", "The chain without replay.", CASES["switch"].hand),
+    "drift": (
+        "teachers that wander",
+        "The chain whose teachers stay.",
+        dataclasses.replace(CASES["drift"].hand, drift=None),
+    ),
+}
+"""What is learned, the control in words, and the control."""
 
 
-def test_law(lab: Lab) -> None:
+@pytest.mark.parametrize("name", LAWS)
+def test_law(lab: Lab, name: str) -> None:
     lab.skip_in_quick()
-    lab.settle(LAW, lambda: measure_law(lab), judge_law, draw_law)
+    what, control, wrong = LAWS[name]
+    claim = Claim(
+        id=f"tasks-law-{name}",
+        family="tasks",
+        statement=f"The overlap chain of {what} has the law of SGD on weights at n = {SMALL}",
+        source="Derived here",
+        setting=f"that of tasks-{name}; weights written out again",
+        rule="Of the z scores between the two samples, of every Q, R, T, head and eg at every time "
+        "and of all products of two, none is beyond the limit that equal laws exceed with "
+        f"probability {FALSE_ALARM}.",
+        control=control,
+    )
+    measured = lambda: measure_law(CASES[name].hand, wrong, lab.pick(8, 16, 128), lab.key(claim.id))
+    lab.settle(claim, measured, judge_law, draw_law)
 
 
-def measure_law(lab: Lab) -> xr.Dataset:
-    keys = jax.random.split(lab.key(LAW.id), 3)
-    blocks = lab.pick(16, 32, 128)
-    case = CASES["replay"].hand
+def measure_law(
+    case: by_hand.Setting, wrong: by_hand.Setting, blocks: int, key: jax.Array
+) -> xr.Dataset:
+    keys = jax.random.split(key, 3)
     start = (np.asarray(x) for x in (START.Q, START.R, START.T))
     given = {"n": SMALL, "runs": blocks * LANES, "rng": generator(keys[0])}
     weights = by_hand.run(case, *start, HEADS, TS, **given)
-    sides = {"chain": REPLAY, "wrong": SECOND}
+    sides = {"chain": case, "wrong": wrong}
     found = {
-        name: _law_of_chains(case, after, jax.random.split(key, blocks))
-        for (name, after), key in zip(sides.items(), keys[1:], strict=True)
+        side: _law_of_chains(one, jax.random.split(key, blocks))
+        for (side, one), key in zip(sides.items(), keys[1:], strict=True)
     }
     moves = np.ptp(weights, axis=0) > 1e-9
     found["weights"] = weights
     return xr.Dataset({name: (("seed", "p"), x[:, moves]) for name, x in found.items()})
 
 
-def _law_of_chains(case: by_hand.Setting, after: Any, keys: jax.Array) -> np.ndarray:
+def _law_of_chains(case: by_hand.Setting, keys: jax.Array) -> np.ndarray:
     """(runs, coordinates) at all times, as by hand."""
-    shares = np.tile([case.before, after], (LANES, 1, 1))
+    shares = np.tile([case.before, case.after], (LANES, 1, 1))
     parts = []
     for key in keys:
         found = chains(case, [START] * LANES, HEADS, shares, TS, SMALL, key)
-        found[2] = np.broadcast_to(np.asarray(START.T), (LANES, len(TS), 2, 2))
         at = [by_hand.coordinates(case, *(x[:, i] for x in found[:4])) for i in range(len(TS))]
         for i, rows in enumerate(at):
             rows[:, -len(HEADS) :] = found[4][:, i]
@@ -365,8 +382,8 @@ def judge_law(dataset: xr.Dataset) -> Verdict:
         control=last["wrong"],
         passed=bool(z.max() < limit),
         control_rejected=bool(wrong.max() > limit),
-        detail=f"Largest |z| of {len(z)}: {z.max():.2f}, limit {limit:.2f}; without replay "
-        f"{wrong.max():.1f}. Numbers are the mean error of the second task at the end.",
+        detail=f"Largest |z| of {len(z)}: {z.max():.2f}, limit {limit:.2f}; of the "
+        f"control {wrong.max():.1f}. Numbers are the mean error of the second task at the end.",
         false_alarm=FALSE_ALARM + z_missed(wrong, limit),
     )
 
@@ -377,7 +394,7 @@ def draw_law(dataset: xr.Dataset) -> Figure:
 
     with plot.style():
         figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-        for name, colour, label in (("chain", SGD, "chain"), ("wrong", WRONG, "without replay")):
+        for name, colour, label in (("chain", SGD, "chain"), ("wrong", WRONG, "control")):
             z = np.sort(two_sample_z(dataset[name].values, dataset.weights.values))
             normal = stats.norm.ppf((np.arange(len(z)) + 0.5) / len(z))
             ax.plot(normal, z, ".", color=colour, label=label)
@@ -389,14 +406,17 @@ def draw_law(dataset: xr.Dataset) -> Figure:
 
 # Forgetting
 
-HORIZONS = {10: (250, 0.55), 50: (250, 0.55), 1000: (100, 0.2)}
-"""For each time after the switch: the input dimension, and the similarity with most forgetting."""
-SIMILARITIES = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 1.0])
+HORIZONS = {10: (200, 0.55, 0.25), 50: (200, 0.55, 0.25), 1000: (64, 0.2, 0.6)}
+"""For each time after the switch: the input dimension, the similarity with most forgetting, and how
+far chains may be from the ODE, in units of the largest forgetting: at n = 64 a mean over few runs
+is good to 6 % of it."""
+LEFT_OUT = 0.15
+"""What the ODE leaves out, in that unit: at n = 64 terms of order 1/n are a tenth of it."""
+SIMILARITIES = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 0.99])
+"""Equal teachers, at 1, cannot drift, and these share the programs of those that do."""
+OF_CHAINS = (0.0, 0.2, 0.55, 0.99)
 LEARNED = 100.0
 """When the second task begins: the first one's error is then 1.3e-4 at every similarity."""
-CLOSE = 0.25
-"""How far chains may be from the ODE, in units of the largest forgetting: at n = 100 and a horizon
-of 1000 terms of order 1/n are 6 % of it."""
 A, B = np.array([0.1, -0.05]), np.array([0.08, 0.06])
 FORGETTING = by_hand.Setting(ONE_BY_ONE, 1.0, 1.0, 0.0, LEARNED, FIRST, SECOND)
 SMALL_HEADS = np.array([[0.1, -0.05], [0.05, 0.1]])
@@ -414,7 +434,7 @@ def similar(similarity: float) -> ld.Overlaps:
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_forgetting(lab: Lab, horizon: int) -> None:
     lab.skip_in_quick()
-    n, most = HORIZONS[horizon]
+    n, most, close = HORIZONS[horizon]
     blocks = lab.pick(1, 1, 4)
     claim = Claim(
         id=f"tasks-forgetting-{horizon}",
@@ -424,14 +444,15 @@ def test_forgetting(lab: Lab, horizon: int) -> None:
         source="Lee, Goldt and Saxe (2021), who do not name the time; the numbers are our own",
         setting=f"erf, k = 2, m = 1 + 1, a head each, lr = lr_second = 1, switch at "
         f"{LEARNED:g}; the ODE at {len(SIMILARITIES)} similarities, chains at n = {n} and V = 0, "
-        f"0.2, 0.55, 1, {RUNS_EACH * blocks} runs each",
+        f"0.2, 0.55, 0.99, {RUNS_EACH * blocks} runs each",
         rule="The ODE has its maximum at that V, chains forget more there than at V = 0 and at V = "
-        f"1 beyond chance ({FALSE_ALARM}), and their means are within {CLOSE:g} of the maximum "
+        f"0.99 beyond chance ({FALSE_ALARM}), and their means are within {close:g} of the maximum "
         "from the ODE at all four V (two one-sided tests, 5 % each).",
         control="The same rule for runs without the switch.",
     )
     measured = lambda: measure_forgetting(horizon, n, blocks, lab.key(f"tasks-forgetting-{n}"))
-    lab.settle(claim, measured, judge_forgetting, draw_forgetting)
+    judge = functools.partial(judge_forgetting, close=close)
+    lab.settle(claim, measured, judge, draw_forgetting)
 
 
 _CHAINS: dict[Any, np.ndarray] = {}
@@ -440,7 +461,7 @@ _CHAINS: dict[Any, np.ndarray] = {}
 
 def measure_forgetting(horizon: int, n: int, blocks: int, key: jax.Array) -> xr.Dataset:
     """Variables: theory (v); chains and without (v_run, seed): forgetting at this horizon."""
-    until = [float(one) for one, (size, _) in HORIZONS.items() if size == n]
+    until = [float(one) for one, (size, _, _) in HORIZONS.items() if size == n]
     ts = np.array([LEARNED, *(LEARNED + one for one in until)])
     at = {"since": LEARNED}, {"alpha": LEARNED + horizon, "task": 0}
     errors = np.stack([_errors(v, ts) for v in SIMILARITIES])
@@ -449,7 +470,7 @@ def measure_forgetting(horizon: int, n: int, blocks: int, key: jax.Array) -> xr.
     if name not in _CHAINS:
         _CHAINS[name] = _forgetful_chains(ts, n, jax.random.split(key, blocks))
     found = _dataset(_CHAINS[name], ts).learndyn.forgetting(**at[0]).sel(at[1]).values
-    places = np.array([0.0, 0.2, 0.55, 1.0])
+    places = np.array(OF_CHAINS)
     return xr.Dataset(
         {
             "theory": ("v", theory.values),
@@ -479,21 +500,21 @@ def _dataset(errors: np.ndarray, ts: np.ndarray) -> xr.Dataset:
 
 def _forgetful_chains(ts: np.ndarray, n: int, keys: jax.Array) -> np.ndarray:
     """Errors (with or without switch, similarities, runs, times, tasks)."""
-    starts = [similar(v) for _ in range(2) for v in (0.0, 0.2, 0.55, 1.0) for _ in range(RUNS_EACH)]
+    starts = [similar(v) for _ in range(2) for v in OF_CHAINS for _ in range(RUNS_EACH)]
     shares = np.repeat([[FIRST, SECOND], [FIRST, FIRST]], LANES // 2, axis=0)
     given = (FORGETTING, starts, SMALL_HEADS, shares, ts, n)
     blocks = [chains(*given, key)[4].reshape(2, 4, RUNS_EACH, len(ts), 2) for key in keys]
     return np.concatenate(blocks, axis=2)
 
 
-def judge_forgetting(found: xr.Dataset) -> Verdict:
+def judge_forgetting(found: xr.Dataset, close: float) -> Verdict:
     most = float(found.v[int(np.argmax(found.theory.values))])
-    inside = 0.0 < most < 1.0 and most in found.v_run
+    inside = SIMILARITIES[0] < most < SIMILARITIES[-1] and most in found.v_run
     mean, error, excess = _excess(found.chains, most)
     _, _, control = _excess(found.without, most)
     largest = float(found.theory.max())
     theory = found.theory.sel(v=found.v_run).values
-    near = Equivalence((mean - theory) / largest, error / largest, CLOSE)
+    near = Equivalence((mean - theory) / largest, error / largest, close)
     limit = z_limit(2, FALSE_ALARM)
     place = int(np.argmax(found.v_run.values == most))
     return Verdict(
@@ -503,16 +524,16 @@ def judge_forgetting(found: xr.Dataset) -> Verdict:
         control=float(found.without.sel(v_run=most, method="nearest").mean()),
         passed=bool(inside and excess.min() > limit and near.equal),
         control_rejected=bool(control.min() < limit),
-        detail=f"The ODE forgets most at V = {most:g}. Chains at V = 0, 0.2, 0.55, 1: "
+        detail=f"The ODE forgets most at V = {most:g}. Chains at V = 0, 0.2, 0.55, 0.99: "
         f"{np.round(mean, 4)} +- {np.round(error, 4)}, the ODE {np.round(theory, 4)}; above both "
         f"ends by {excess.min():.0f} standard errors (limit {limit:.1f}), without the switch "
         f"{control.min():.1f}.",
-        false_alarm=near.false_alarm(0.1) + FALSE_ALARM,
+        false_alarm=near.false_alarm(LEFT_OUT) + FALSE_ALARM,
     )
 
 
 def _excess(runs: xr.DataArray, most: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means, their errors, and by how many errors the one at `most` is above those at V = 0, 1."""
+    """Means, their errors, and by how many errors the one at `most` is above those at the ends."""
     mean = runs.mean("seed").values
     error = (runs.std("seed", ddof=1) / runs.sizes["seed"] ** 0.5).values
     at, ends = int(np.argmin(np.abs(runs.v_run.values - most))), [0, -1]

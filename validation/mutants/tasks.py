@@ -7,7 +7,7 @@ from learndyn.tasks import _chain, _flow, _rows
 from learndyn.tasks._flow import TaskFlow
 from learndyn.tasks._types import Schedule
 
-MEANS, LAW = "test_tasks.py::test_means", "test_tasks.py::test_law"
+MEANS, LAW = "test_tasks.py::test_means", "test_tasks.py::test_law[replay]"
 
 
 @mutant("several tasks: the ODE goes on with the first task after the switch", f"{MEANS}[switch]")

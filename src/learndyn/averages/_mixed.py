@@ -12,11 +12,12 @@ from jaxtyping import Array, Float
 from learndyn.averages._closed import rule_averages, takes_error_signal
 from learndyn.averages._fallback import node_averages
 from learndyn.averages._places import places
+from learndyn.averages._smooth_students import smooth_student_products
 from learndyn.averages._split import SplitQuadrature
 from learndyn.averages._types import AbstractAverages, half_square
 from learndyn.integrals import mixed
 from learndyn.integrals.piecewise_linear import Network, PiecewiseLinear, network
-from learndyn.integrals.smooth import Series, Units, series
+from learndyn.integrals.smooth import Series, Units, series, stacked_series
 from learndyn.problems import (
     Problem,
     are_same,
@@ -43,12 +44,13 @@ Errors of units that are smooth between their kinks fall faster."""
 
 
 class MixedAverages(AbstractAverages):
-    """Averages of a network with squared loss, some of whose units have kinks.
+    """Averages of a network with squared loss, some of whose units have kinks, or whose teacher
+    jumps.
 
     G, h, f and eg come from averages over two fields, see `learndyn.integrals.mixed`; products
     <F F> from `products`, averages of another kind, which also tell their error; None for eg alone.
 
-    student, teacher: the piecewise linear parts of the units, with all their kinks.
+    student, teacher: the piecewise linear parts of the units, with all their kinks and jumps.
     exact: whether student and teacher are piecewise linear themselves. curved: whether the student
     has a continuous second derivative but for its kinks. bends: whether that of any unit jumps.
     biases: whether there are any; if not, those of a state are taken for 0.
@@ -81,6 +83,9 @@ class MixedAverages(AbstractAverages):
         units = self._units(problem, state)
         return half_square(u, mixed.second_moments(*units, state.covariance, self.series))
 
+    def misfit(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
+        return jnp.zeros(()) if self.products is None else self.products.misfit(problem, state)
+
     @property
     def replicates(self) -> int:
         return 0 if self.products is None else self.products.replicates
@@ -96,13 +101,33 @@ class MixedAverages(AbstractAverages):
             return None
         return self._with(self.coarser, both[0]), self._with(self.finer_series, both[1])
 
+    def levels(self) -> "MixedAverages | None":
+        products = None if self.products is None else self.products.levels()
+        if products is None:
+            return None
+        terms = jax.tree.map(jnp.asarray, stacked_series(_COARSER, _SERIES, _FINER))
+        # All arrays have the leading axis; those of other levels are not used.
+        return eqx.tree_at(
+            lambda a: (a.series, a.coarser, a.finer_series, a.products),
+            self,
+            (terms, terms, terms, products),
+        )
+
+    def finer(self, k: int, m: int) -> "MixedAverages | None":
+        finer = None if self.products is None else self.products.finer(k, m)
+        return None if finer is None else self._with(self.series, finer)
+
+    @property
+    def rtol(self) -> float:
+        return 0.0 if self.products is None else self.products.rtol
+
     @property
     def falls(self) -> float:
         return _FALLS if self.bends else math.inf
 
     @property
     def holds_at_singular(self) -> bool:
-        return self.products is None
+        return self.products is None or self.products.holds_at_singular
 
     @property
     def is_stepwise(self) -> bool:
@@ -143,8 +168,9 @@ def mixed_averages(
     biases: bool,
     reach: float | None = None,
 ) -> MixedAverages | None:
-    """Averages for `problem` and `rule` where some unit has kinks and the loss is squared; None
-    where there are no kinks, or a unit jumps, or for a rule without closed form.
+    """Averages for `problem` and `rule` where some unit has kinks or the teacher jumps, and the
+    loss is squared; None where there are no kinks, or the student jumps, or for a rule without
+    closed form.
 
     rule: None: for the generalisation error alone. reach: the largest standard deviation of a
     field, for the nodes; None: 1.
@@ -152,20 +178,21 @@ def mixed_averages(
     if not takes_error_signal(problem, rule) or (rule is not None and rule.needs_other_layers):
         return None
     student = kinked_part(problem.student)
-    teacher = None if student is None else kinked_part(problem.teacher)
+    teacher = None if student is None else kinked_part(problem.teacher, jumps=True)
     if student is None or teacher is None or not (student.knots or teacher.knots):
         return None
     exact = (
         piecewise_linear(problem.student) is not None,
-        piecewise_linear(problem.teacher) is not None,
+        piecewise_linear(problem.teacher, jumps=True) is not None,
     )
     curved = exact[0] or not regularity(problem.student).bends
     bends = not curved or bool(not exact[1] and regularity(problem.teacher).bends)
     products = None
     if rule is not None:
+        sizes = {"biases": biases, "reach": reach}
         products = _one_unit_products(problem, k, m, rule)
-        sizes = {"rule": rule, "biases": biases, "reach": reach}
-        products = products or node_averages(problem, k, m, **sizes)
+        products = products or smooth_student_products(problem, k, m, **sizes)
+        products = products or node_averages(problem, k, m, rule=rule, **sizes)
     terms, coarser, finer = (
         jax.tree.map(jnp.asarray, series(*x)) for x in (_SERIES, _COARSER, _FINER)
     )
@@ -202,10 +229,10 @@ def _rest(g: Any, part: PiecewiseLinear, exact: bool) -> tuple[Any, Any]:
 
 
 def _value_left(g: Any, part: PiecewiseLinear, x: Array) -> Array:
-    ramps = [bend * jnp.maximum(x - t, 0.0) for t, bend in zip(*part[2:], strict=True)]
-    return g(x) - part.constant - part.slope * x - sum(ramps, jnp.zeros_like(x))
+    ramps = [bend * jnp.maximum(x - t, 0.0) for t, bend in zip(part.knots, part.bends, strict=True)]
+    return g(x) - part.constant - part.slope * x - sum(ramps, part.stepped(x))
 
 
 def _slope_left(g: Any, part: PiecewiseLinear, x: Array) -> Array:
-    steps = [jnp.where(x > t, bend, 0.0) for t, bend in zip(*part[2:], strict=True)]
+    steps = [jnp.where(x > t, bend, 0.0) for t, bend in zip(part.knots, part.bends, strict=True)]
     return derivative(g, x) - part.slope - sum(steps, jnp.zeros_like(x))

@@ -24,9 +24,10 @@ _FINEST = 1
 class PiecewiseLinearAverages(AbstractAverages):
     """Averages of a network with squared loss and piecewise linear student and teacher.
 
-    G, h, f and eg are exact to rounding, with any knots and biases. So is Phi where all knots are
-    at 0 and there are no biases; elsewhere it is an integral over two fields, and its nodes grow
-    with the level, by 5/3 in each direction. At level 0 the error measured is 4e-6 of the largest
+    G, h, f and eg are exact to rounding, with any knots and biases, and of teachers that jump. So
+    is Phi where the student is linear, or all knots are at 0 and there are no biases and no jumps;
+    elsewhere it is an integral over two fields, and its nodes grow with the level, by 5/3 in each
+    direction. At level 0 the error measured is 4e-6 of the largest
     entry at generic states, and up to 7e-4 where student and teacher differ by some percent.
 
     biases: whether there are any; if not, those of a state are taken for 0.
@@ -73,14 +74,15 @@ def piecewise_linear_averages(
     problem: Problem, k: int, m: int, *, rule: AbstractRule | None = None, biases: bool
 ) -> PiecewiseLinearAverages | None:
     """Averages for `problem` and `rule` where both activations are piecewise linear, one of them
-    bent, and the loss is squared; None for any other problem, or a rule without closed form.
+    bent or the teacher's with jumps, and the loss is squared; None for any other problem, or a rule
+    without closed form.
 
     rule: None: for the generalisation error alone.
     """
     if not takes_error_signal(problem, rule):
         return None
     student = piecewise_linear(problem.student)
-    teacher = None if student is None else piecewise_linear(problem.teacher)
+    teacher = None if student is None else piecewise_linear(problem.teacher, jumps=True)
     if student is None or teacher is None or not (student.knots or teacher.knots):
         return None
     return PiecewiseLinearAverages(student, teacher, biases)

@@ -116,13 +116,13 @@ class SeriesAverages(AbstractAverages):
         """Two levels finer: the error of <F F> falls by 10 to 50."""
         if self.level is None or self.level + 3 >= len(LEVELS):
             return None
-        if _work(LEVELS[self.level + 2], k, m, self.even) > _DEAREST:
+        if not is_affordable(LEVELS[self.level + 2], k, m, self.even):
             return None
         return at_level(self.level + 2, even=self.even, curved=self.curved)
 
     @property
     def rtol(self) -> float:
-        return 0.0 if self.level is None else _RTOL * _ERROR ** -(self.level - _DEFAULT)
+        return 0.0 if self.level is None else level_rtol(self.level)
 
     def _units(self, problem: Problem, state: Overlaps) -> Units:
         b = None
@@ -166,24 +166,38 @@ def series_averages(
     smooth = [regularity(g) for g in units]
     if not all(one.has_continuous_slope for one in smooth):
         return None
-    even = not biases and _same_parity(*units)
+    even = not biases and same_parity(*units)
     curved = not smooth[0].bends
     own, other = (polynomial_degree(g) for g in units)
     if own is not None and other is not None:
         return at_level(Exact(max(1, own, other)), even=even, curved=curved)
-    first = _DEFAULT
-    affordable = [
-        level
-        for level in range(first, len(LEVELS) - 1)
-        if level == first or _work(LEVELS[level], k, m, even) <= _DEAREST
-    ]
-    level = (
-        first if rule is None else _resolving(units, affordable, 1.0 if reach is None else reach)
-    )
+    level = _DEFAULT if rule is None else first_level(units, k, m, even=even, reach=reach)
     return at_level(level, even=even, curved=curved)
 
 
-def _resolving(units: tuple[Any, Any], levels: list[int], reach: float) -> int:
+def first_level(
+    units: tuple[Any, ...], k: int, m: int, *, even: bool, reach: float | None = None
+) -> int:
+    """The level to start from: the first affordable one that resolves these units."""
+    levels = [
+        level
+        for level in range(_DEFAULT, len(LEVELS) - 1)
+        if level == _DEFAULT or is_affordable(LEVELS[level], k, m, even)
+    ]
+    return _resolving(units, levels, 1.0 if reach is None else reach)
+
+
+def is_affordable(level: Lattices, k: int, m: int, even: bool) -> bool:
+    """Whether an evaluation of k student and m teacher units takes no more than 10 ms or so."""
+    return _work(level, k, m, even) <= _DEAREST
+
+
+def level_rtol(level: int) -> float:
+    """A relative tolerance finer than which a solver would follow the error of a level."""
+    return _RTOL * _ERROR ** -(level - _DEFAULT)
+
+
+def _resolving(units: tuple[Any, ...], levels: list[int], reach: float) -> int:
     """The first of `levels` whose lattices resolve units of fields of that standard deviation, or
     the one that comes nearest."""
     tables = [remembered(_values_and_slopes, g, reach) for g in units if is_concrete(g)]
@@ -223,7 +237,8 @@ def _density(x: np.ndarray) -> np.ndarray:
     return weight / weight.sum()
 
 
-def _same_parity(*units: Any) -> bool:
+def same_parity(*units: Any) -> bool:
+    """Whether student and teacher are both odd, or both even."""
     of_student, of_teacher = (parity(g) for g in units)
     return of_student is not None and of_student == of_teacher
 

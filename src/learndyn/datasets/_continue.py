@@ -51,8 +51,8 @@ def continue_run(
             random numbers, to round-off; the ODE to its tolerance. So do runs of `ld.learn`, with
             their tasks, schedule and drift.
         known: functions and classes of your own that a dataset names, as for `problem_of`.
-        options: of the level, as the run had them: `inputs` of SGD, `averages`, `solver`,
-            `jump_ts`. The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
+        options: of the level, as the run had them: `inputs` and `groups` of SGD, `averages`,
+            `solver`, `jump_ts`. The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
 
     Returns:
         The `Trajectory` at ts alone; its first row is the last one of `run`.

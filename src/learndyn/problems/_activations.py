@@ -21,6 +21,7 @@ from learndyn._readable import Readable
 from learndyn._types import RealLike, ScalarFunction
 from learndyn.integrals import erf, linear, relu
 from learndyn.integrals.leaky_relu import LeakyReLUIntegrals
+from learndyn.integrals.piecewise_linear import PiecewiseLinear
 from learndyn.problems._regularity import SMOOTH, Regularity, slope_of
 
 
@@ -32,6 +33,8 @@ class AbstractActivation(Readable):
     name: how the command line calls it.
     regularity: where g, g' and g'' jump.
     degree: that of a polynomial g.
+    pieces: g itself, where it is piecewise linear: whatever is not declared is found out by value,
+        but for traced parameters.
     integrals: closed forms of its Gaussian integrals: pair, first_layer and squared_slope of
         `learndyn.integrals.erf`, for example.
     elementary: its integrals I2, I3, I4 and J2 as functions of single overlaps.
@@ -40,6 +43,7 @@ class AbstractActivation(Readable):
     name: ClassVar[str | None] = None
     regularity: ClassVar[Regularity | None] = None
     degree: ClassVar[int | None] = None
+    pieces: ClassVar[PiecewiseLinear | None] = None
     integrals: ClassVar[Any] = None
     elementary: ClassVar[Any] = None
 
@@ -212,6 +216,7 @@ class Sign(AbstractActivation):
 
     name: ClassVar[str] = "sign"
     regularity: ClassVar[Regularity] = Regularity(jumps=(0.0,))
+    pieces: ClassVar[PiecewiseLinear] = PiecewiseLinear(-1.0, 0.0, (0.0,), (0.0,), (2.0,), (1.0,))
 
     flip: Float[Array, "..."]
 

@@ -8,44 +8,37 @@ import numpy as np
 from learndyn._checks import is_concrete
 from learndyn.integrals.piecewise_linear import PiecewiseLinear
 from learndyn.problems._activations import derivative
+from learndyn.problems._jumps import MOST_KNOTS, rounded, steps_of, with_steps
 from learndyn.problems._piecewise_linear import piecewise_linear
 from learndyn.problems._regularity import evaluate, regularity, remembered
 
-_MOST_KINKS = 16
-"""A function with more kinks is left to nodes: averages take all pairs of kinks."""
 
-_DIGITS, _ROUNDING = 12, 1e-14
-"""Bisection finds a kink to 14 digits at least: a number of at most 12 digits that close is meant
-exactly."""
-
-
-def kinked_part(g: Callable) -> PiecewiseLinear | None:
+def kinked_part(g: Callable, *, jumps: bool = False) -> PiecewiseLinear | None:
     """A piecewise linear function L with the kinks of the elementwise g: g - L has a continuous
     slope. It is g itself where g is piecewise linear, and 0 where g has no kinks.
 
+    jumps: whether a g that jumps is taken, too; L then jumps as g does.
+
     None: g jumps, or its slope does not approach a limit on both sides of a kink, or it has more
-    than 16 kinks, or its parameters are traced. The answer is remembered.
+    than 16 kinks and jumps, or its parameters are traced. The answer is remembered.
     """
-    if not is_concrete(g):
-        return None
-    same = piecewise_linear(g)
-    return remembered(_measured, g) if same is None else same
+    same = piecewise_linear(g, jumps=jumps)
+    if same is not None or not is_concrete(g):
+        return same
+    found = remembered(_measured, g)
+    return found if found is None or jumps or found.is_continuous else None
 
 
 def _measured(g: Callable) -> PiecewiseLinear | None:
-    found = regularity(g)
-    if found.jumps or len(found.kinks) > _MOST_KINKS:
+    steps, kinks = steps_of(g), regularity(g).kinks
+    if steps is None or len(kinks) + len(steps.knots) > MOST_KNOTS:
         return None
-    knots = [_rounded(kink) for kink in found.kinks]
+    knots = [rounded(kink) for kink in kinks]
     bends = [_bend(g, knot) for knot in knots]
     known = tuple(bend for bend in bends if bend is not None)
-    return PiecewiseLinear(0.0, 0.0, tuple(knots), known) if len(known) == len(knots) else None
-
-
-def _rounded(place: float) -> float:
-    """The short number that bisection has missed by rounding, if there is one."""
-    short = float(f"{place:.{_DIGITS}g}") if abs(place) > _ROUNDING else 0.0
-    return short if abs(short - place) <= _ROUNDING * max(1.0, abs(place)) else place
+    if len(known) < len(knots):
+        return None
+    return with_steps(PiecewiseLinear(0.0, 0.0, tuple(knots), known), steps)
 
 
 def _bend(g: Callable, knot: float) -> float | None:

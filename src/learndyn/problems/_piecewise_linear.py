@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,8 @@ from jaxtyping import Float
 from learndyn._checks import is_concrete
 from learndyn.integrals.piecewise_linear import PiecewiseLinear
 from learndyn.problems._activations import derivative
+from learndyn.problems._functions import declared
+from learndyn.problems._jumps import MOST_KNOTS, steps_of, with_steps, without_steps
 from learndyn.problems._regularity import evaluate, remembered
 
 _NEAR = np.arange(-40 * 64, 40 * 64 + 1) / 64
@@ -28,22 +31,32 @@ _BETWEEN = _GRID + (0.5 + 0.4 * np.sin(np.arange(len(_GRID)))) * np.gradient(_GR
 _AROUND = np.concatenate([side * 10.0 ** -np.arange(1, 15) for side in (-1, 1)])
 """Distances from a knot at which a function that only rounds off its corner would show."""
 
-_MOST_KNOTS = 16
-"""A function with more knots is left to nodes: the averages take all pairs of knots."""
-
 _ROUNDING = 64
 """Differences up to this many units in the last place of the terms that add up are rounding."""
 
 
-def piecewise_linear(g: Callable) -> PiecewiseLinear | None:
+def piecewise_linear(g: Callable, *, jumps: bool = False) -> PiecewiseLinear | None:
     """The elementwise g as a piecewise linear function, if it is one; None if it is not.
 
+    jumps: whether a g that jumps is taken, too; jumps are looked for within 128 of 0.
+
     Decided from values of g and of its derivative at 11 000 points up to 1e6, and at points that
-    come close to each knot: there g must agree to rounding. A continuous g is taken, with at most
-    16 knots that are 1/16 or more apart (further from 0, a fifth of the distance); its parameters
-    must not be traced. The answer is remembered.
+    come close to each knot: there g must agree to rounding. A g is taken with at most 16 knots
+    that are 1/16 or more apart (further from 0, a fifth of the distance); its parameters must not
+    be traced. The answer is remembered. What a class declares (`pieces`) is believed.
     """
-    return remembered(_measured, g) if is_concrete(g) else None
+    found = declared(g, "pieces")
+    if found is None and is_concrete(g):
+        found = remembered(_measured, g) or (remembered(_measured_with_jumps, g) if jumps else None)
+    return found if found is None or jumps or found.is_continuous else None
+
+
+def _measured_with_jumps(g: Callable) -> PiecewiseLinear | None:
+    steps = steps_of(g)
+    if steps is None or steps.is_continuous:
+        return None
+    rest = _measured(eqx.Partial(without_steps, g, steps))
+    return None if rest is None else with_steps(rest, steps)
 
 
 def _measured(g: Callable) -> PiecewiseLinear | None:
@@ -76,7 +89,7 @@ def _joined(
     left, right = slopes[:-1], slopes[1:]
     straight = np.abs(left - right) <= _ROUNDING * eps * (np.abs(left) + np.abs(right))
     starts, ends = _runs(straight)
-    if not 1 <= len(starts) <= _MOST_KNOTS + 1:
+    if not 1 <= len(starts) <= MOST_KNOTS + 1:
         return None
     # Take each line where it comes closest to 0: there its intercept loses least to rounding.
     at = np.array(

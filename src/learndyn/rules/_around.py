@@ -4,7 +4,6 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from learndyn._types import Scalar
 from learndyn.rules._types import AbstractRule
 
 
@@ -30,7 +29,7 @@ class AroundRule(AbstractRule):
         return self.rule.needs_overlaps
 
     @property
-    def input_noise(self) -> Scalar | None:
+    def input_noise(self) -> Float[Array, "..."] | None:
         return self.rule.input_noise
 
     def draws_of(self, k: int) -> int:

@@ -130,6 +130,7 @@ def trajectory(
         T=asked.start.T if rows.T is None else gone(rows.T),
         eg_tasks=gone(errors),
         heads=gone(rows.heads),
+        shares=shares,
     )
 
 

@@ -12,7 +12,7 @@ from learndyn._types import RealLike
 from learndyn.dynamics import Trajectory, solve_ode
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import GroupedOverlaps, Overlaps
 from learndyn.testing._ensembles import ensemble
 from learndyn.testing._statistics import Equivalence, difference, in_units_of_one_run
 
@@ -72,7 +72,7 @@ class Scaling(NamedTuple):
 def assert_matches_ode(
     problem: Problem,
     rule: AbstractRule,
-    start: Overlaps,
+    start: Overlaps | GroupedOverlaps,
     ts: RealLike,
     *,
     key: PRNGKeyArray,
@@ -88,7 +88,7 @@ def assert_matches_ode(
     Args:
         problem: the teacher-student problem.
         rule: the learning rule.
-        start: the overlaps at ts[0].
+        start: the overlaps at ts[0]; in groups of directions at level "chain" alone.
         ts: (times,) in units of alpha = steps / n. The first one is the time of `start`, where all
             agree and nothing is tested: [1, 2] is one unit of alpha from there, not two. Choose
             times before runs scatter over an exit from a plateau: there the mean of eg is not the
@@ -200,7 +200,7 @@ def _agreement(alpha: np.ndarray, expected: np.ndarray, eg: np.ndarray, margin: 
 def assert_concentrates(
     problem: Problem,
     rule: AbstractRule,
-    start: Overlaps,
+    start: Overlaps | GroupedOverlaps,
     *,
     key: PRNGKeyArray,
     horizon: float = 5.0,

@@ -22,8 +22,8 @@ SPECTRA = {
     "0.4, 1, 2.5": ((0.4, 1.0, 2.5), (0.5, 0.3, 0.2)),
     "all 0.25": ((0.25, 0.25, 0.25), (0.5, 0.3, 0.2)),
 }
-"""Eigenvalues and the share of directions that have each: always three groups, for which one program
-is compiled; groups of the same eigenvalue are as one."""
+"""Eigenvalues and the share of directions that have each: always three groups, for which one
+program is compiled; groups of the same eigenvalue are as one."""
 
 
 def _spectrum(s: SimpleNamespace) -> "xarray.Dataset":

@@ -4,11 +4,12 @@ Delta = sum_a u_a g(x_a) is the difference of student and teacher. Given the fie
 k, all others are Gaussian, and the mean and the variance of Delta are known: the mean exactly, the
 variance up to one smooth integral for each pair of ReLUs (Price's theorem),
 
-    Cov((x - h)_+, (y - k)_+) = r P(x > h) P(y > k) + int_0^r (r - s) density(h, k; s) ds.
+    Cov((x - h)_+, (y - k)_+) = r P(x > h) P(y > k) + int_0^r (r - s) density(h, k; s) ds,
 
-What is left is an integral over two numbers. It is nested and split at the knots of both units, so
-that the integrand is smooth on each piece; pieces on which g' vanishes are left out. Both orders of
-nesting are averaged, which treats all units alike.
+and where the teacher jumps, those of a step with a step and with a ReLU in closed form. What is
+left is an integral over two numbers. It is nested and split at the knots of both units, so that the
+integrand is smooth on each piece; pieces on which g' vanishes are left out. Both orders of nesting
+are averaged, which treats all units alike.
 """
 
 from functools import lru_cache
@@ -23,7 +24,12 @@ from jaxtyping import Array, Float, Int
 from learndyn._numerics.special import arcsin
 from learndyn.integrals.piecewise_linear.function import Network, PiecewiseLinear
 from learndyn.integrals.piecewise_linear.pairs import Steps, steps_at
-from learndyn.integrals.piecewise_linear.steps import above, density
+from learndyn.integrals.piecewise_linear.steps import (
+    StepAverages,
+    above,
+    density,
+    step_averages,
+)
 
 REACH = 7.0
 """Standard deviations to which the integrals extend: beyond is a probability of 3e-12."""
@@ -73,7 +79,7 @@ def conditioned_products(
     noise_variance: Float[Array, ""],
     resolution: Resolution,
 ) -> Float[Array, "k k"]:
-    """<s_i s_k> of the error signal s_i = g'(x_i) (sum_a u_a g(x_a) - sigma zeta) of k units.
+    """<s_i s_j> of the error signal s_i = g'(x_i) (sum_a u_a g(x_a) - sigma zeta) of k units.
 
     g: the students' function; c: covariance of the fields; b: (d,) biases; u: (v, -v*).
     Error: falls with the resolution; largest, relative to the result, where student and teacher
@@ -83,7 +89,8 @@ def conditioned_products(
     steps = steps_at(net, c, b)
     r, q = steps.r, steps.q
     knots = (jnp.array(g.knots) - b[:k, None]) / steps.scale[:k, None]
-    rest = _steps_left(tuple(net.unit.tolist()), k)
+    bent = np.flatnonzero(net.bend.any(axis=0))
+    rest = _steps_left(tuple(bent.tolist()), tuple(net.unit.tolist()), k)
 
     def diagonal(args: tuple[Array, Array]) -> Array:
         i, left_over = args
@@ -91,8 +98,8 @@ def conditioned_products(
         z = jnp.stack([z, jnp.zeros_like(z)], axis=-1)
         loading = jnp.stack([r[i], jnp.zeros_like(r[i])], axis=-1)
         given = Given(loading, r - jnp.outer(r[i], r[i]), left_over)
-        square = _squared_difference(net, steps, u, b, given, z, resolution.correlation)
-        return weight @ (square + noise_variance)
+        mean, variance = given_moments(net, steps, u, b, given, z, resolution.correlation)
+        return weight @ (mean**2 + variance + noise_variance)
 
     def ordered(args: tuple[Array, Array, Array]) -> Array:
         i, j, left_over = args
@@ -105,8 +112,8 @@ def conditioned_products(
         left = r - jnp.outer(r[i], r[i]) - jnp.outer(through_j, through_j)
         given = Given(jnp.stack([r[i], through_j], axis=-1), left, left_over)
         z, weight = z.reshape(-1, 2), (weight[:, None] * inner).ravel()
-        square = _squared_difference(net, steps, u, b, given, z, resolution.correlation)
-        return weight @ (square + noise_variance)
+        mean, variance = given_moments(net, steps, u, b, given, z, resolution.correlation)
+        return weight @ (mean**2 + variance + noise_variance)
 
     own = jax.lax.map(diagonal, (jnp.arange(k), rest.one))
     if k == 1:
@@ -118,15 +125,16 @@ def conditioned_products(
 
 
 class _Left(NamedTuple):
-    """one: (k, rest) steps that do not belong to a unit; two: (pairs, rest) nor to another."""
+    """one: (k, rest) steps at which a slope grows that do not belong to a unit; two: (pairs, rest)
+    nor to another."""
 
     one: Int[np.ndarray, "k rest"]
     two: Int[np.ndarray, "pairs rest"]
 
 
 @lru_cache
-def _steps_left(unit: tuple[int, ...], k: int) -> _Left:
-    others = lambda *own: [s for s, a in enumerate(unit) if a not in own]
+def _steps_left(bent: tuple[int, ...], unit: tuple[int, ...], k: int) -> _Left:
+    others = lambda *own: [s for s in bent if unit[s] not in own]
     one = [others(i) for i in range(k)]
     two = [others(i, j) for i, j in permutations(range(k), 2)]
     return _Left(np.array(one, int), np.array(two, int))
@@ -165,7 +173,12 @@ def _clustered(count: int, at_start: bool, at_end: bool) -> tuple[np.ndarray, np
     return x, weight
 
 
-def _squared_difference(
+def spreads(given: Given) -> Float[Array, " d"]:
+    """Standard deviations that are left to all fields, in units of their own; never 0."""
+    return jnp.sqrt(jnp.maximum(jnp.diagonal(given.left), SHARPEST**2))
+
+
+def given_moments(
     net: Network,
     steps: Steps,
     u: Float[Array, " d"],
@@ -173,11 +186,11 @@ def _squared_difference(
     given: Given,
     z: Float[Array, "nodes 2"],
     count: int,
-) -> Float[Array, " nodes"]:
-    """<Delta**2> given each z: the square of the mean, and the variance."""
+) -> tuple[Float[Array, " nodes"], Float[Array, " nodes"]]:
+    """Mean and variance of Delta given each z."""
     scale = u * steps.scale
     raised = scale @ net.bend  # each step counts once, with the scale of the field it belongs to
-    spread = jnp.sqrt(jnp.maximum(jnp.diagonal(given.left), SHARPEST**2))
+    spread = spreads(given)
     mean = z @ given.loading.T
     t = (steps.h - mean[:, net.unit]) / spread[net.unit]
     passed = above(t)
@@ -186,7 +199,11 @@ def _squared_difference(
     expected = constant + mean @ (scale * net.slope) + relus @ raised
     slope = scale * (net.slope + passed @ net.bend.T)
     straight = jnp.sum((slope @ given.left) * slope, axis=-1)
-    return expected**2 + straight + _through_bends(net, steps, raised, spread, given, t, count)
+    variance = straight + _through_bends(net, steps, raised, spread, given, t, count)
+    if net.jump.any():
+        expected = expected + passed @ (u @ net.jump)
+        variance = variance + _through_jumps(net, steps, u, spread, given, t)
+    return expected, variance
 
 
 def _through_bends(
@@ -209,6 +226,52 @@ def _through_bends(
     side = jnp.where(r < 0, -1.0, 1.0)  # int_0^r of h, k is int_0^-r of h, -k
     weight = raised[x] * raised[y] * spreads * np.where(first == second, 1.0, 2.0)
     return _bend_covariance(t[:, x], side * t[:, y], side * r, count) @ weight
+
+
+def _through_jumps(
+    net: Network,
+    steps: Steps,
+    u: Float[Array, " d"],
+    spread: Float[Array, " d"],
+    given: Given,
+    t: Float[Array, "nodes steps"],
+) -> Float[Array, " nodes"]:
+    """The part of the variance in which the teacher's jumps take part: among themselves, with lines
+    (by Stein's lemma), and with ReLUs."""
+    unit, height = jnp.asarray(net.unit), u @ net.jump
+    jumps = np.flatnonzero(net.jump.any(axis=0))
+    along = ((u * steps.scale * net.slope) @ given.left / spread)[unit[jumps]]
+    lines = density(t[:, jumps]) @ (2 * height[jumps] * along)
+    raised = (u * steps.scale) @ net.bend * spread[unit]
+
+    def correlated(x: Array, y: Array) -> tuple[Array, StepAverages]:
+        """Averages of the steps x and y, (nodes, pairs), and products of their probabilities."""
+        r = jnp.clip(given.left[unit[x], unit[y]] / (spread[unit[x]] * spread[unit[y]]), -1.0, 1.0)
+        r = jnp.where(unit[x] == unit[y], 1.0, r)
+        q = jnp.sqrt((1 - r) * (1 + r))
+        return above(t[:, x]), step_averages(t[:, x], t[:, y], r, q)
+
+    # Each pair of jumps once, and each jump with each ReLU.
+    first, second = (jumps[index] for index in np.triu_indices(len(jumps)))
+    same = net.unit[first] == net.unit[second]
+    among = jnp.zeros(len(t))
+    if same.any():
+        x, y = first[same], second[same]
+        both = above(jnp.maximum(t[:, x], t[:, y]))
+        weight = np.where(x == y, 1.0, 2.0) * height[x] * height[y]
+        among = (both - above(t[:, x]) * above(t[:, y])) @ weight
+    if not same.all():
+        x, y = first[~same], second[~same]
+        passed, found = correlated(x, y)
+        among += (found.both - passed * above(t[:, y])) @ (2 * height[x] * height[y])
+    if not given.rest.shape[0]:
+        return lines + among
+    x = jnp.repeat(jumps, given.rest.shape[0])
+    y = jnp.tile(given.rest, len(jumps))
+    passed, found = correlated(x, y)
+    mean = density(t[:, y]) - t[:, y] * above(t[:, y])
+    relus = (found.step_relu - passed * mean) @ (2 * height[x] * raised[y])
+    return lines + among + relus
 
 
 def _bend_covariance(

@@ -18,7 +18,7 @@ class SignalAverages(NamedTuple):
     """Averages of the error e = sum_a u_a g(x_a) - sigma zeta and of its signals s_i = g'(x_i) e.
 
     G: (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p) for any jointly Gaussian f_p;
-    product: (k, k) <s_i s_k>; h: (k,) <g(x_i) e>; mean: (k,) <s_i>.
+    product: (k, k) <s_i s_j>; h: (k,) <g(x_i) e>; mean: (k,) <s_i>.
     """
 
     G: Float[Array, "k d"]
@@ -45,9 +45,12 @@ def first_layer(
     """
     pairs = _pairs(student, teacher, c, b, k)
     h, mean = pairs.g_g[:k] @ u, pairs.dg_g[:k] @ u
-    if has_exact_products(student, teacher, biases=b is not None):
+    if _bends_at_zero(student, teacher, biases=b is not None):
         return SignalAverages(*_bent_at_zero(student, teacher, c, u, k, noise_variance), h, mean)
     gradient = u * pairs.dg_dg[:k] + jnp.eye(k, len(u)) * (pairs.ddg_g[:k] @ u)[:, None]
+    if not student.knots:  # s_i is the error, times a number
+        product = student.slope**2 * (u @ pairs.g_g @ u + noise_variance)
+        return SignalAverages(gradient, jnp.full((k, k), product), h, mean)
     shift = jnp.zeros_like(u) if b is None else b
     net = network(student, teacher, k, len(u) - k)
     rest = u, k, noise_variance, resolution
@@ -55,8 +58,14 @@ def first_layer(
 
 
 def has_exact_products(student: PiecewiseLinear, teacher: PiecewiseLinear, *, biases: bool) -> bool:
-    """Whether products <s_i s_k> are exact to rounding: all knots are at 0, without biases."""
-    return not (biases or any(student.knots) or any(teacher.knots))
+    """Whether products <s_i s_j> are exact to rounding: the student is linear, or all knots are at
+    0, without biases, and nothing jumps."""
+    return not student.knots or _bends_at_zero(student, teacher, biases=biases)
+
+
+def _bends_at_zero(student: PiecewiseLinear, teacher: PiecewiseLinear, *, biases: bool) -> bool:
+    at_zero = not (biases or any(student.knots) or any(teacher.knots))
+    return at_zero and teacher.is_continuous
 
 
 def second_moments(
@@ -89,7 +98,7 @@ def _bent_at_zero(
     k: int,
     noise_variance: Float[Array, ""],
 ) -> tuple[Float[Array, "k d"], Float[Array, "k k"]]:
-    """G and <s_i s_k> where all knots are at 0: from the averages of ReLU, by linearity."""
+    """G and <s_i s_j> where all knots are at 0: from the averages of ReLU, by linearity."""
     counts = [k, len(u) - k]
     below, above = (
         np.repeat([student.slopes[side], teacher.slopes[side]], counts) for side in (0, -1)

@@ -8,7 +8,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn.integrals.piecewise_linear.function import Network, PiecewiseLinear
-from learndyn.integrals.piecewise_linear.steps import FAR, above, density, step_averages
+from learndyn.integrals.piecewise_linear.steps import (
+    FAR,
+    StepAverages,
+    above,
+    density,
+    step_averages,
+)
 from learndyn.integrals.relu.correlations import SMALLEST_VARIANCE, angles_from
 
 PARALLEL = 2.0**-51
@@ -20,6 +26,8 @@ class PairAverages(NamedTuple):
 
     g_g: <g(x_a) g(x_c)>; dg_g: <g'(x_a) g(x_c)>; dg_dg: <g'(x_a) g'(x_c)>;
     ddg_g: <g''(x_a) g(x_c)>, where g'' is a sum of delta functions.
+    Where g jumps, g' has a delta function: dg_g and ddg_g hold in rows of units a that do not jump,
+    dg_dg where one of the two does not.
     """
 
     g_g: Float[Array, "d d"]
@@ -57,8 +65,9 @@ def steps_at(net: Network, c: Float[Array, "d d"], b: Float[Array, " d"]) -> Ste
     r = given + jax.lax.stop_gradient(_held(given) - given)
     scale = jnp.where(present, jnp.sqrt(variance), SMALLEST_VARIANCE**0.5)
     h = (net.knot - b[net.unit]) / scale[net.unit]
-    # step(0) = 0: a zero field does not pass a threshold at 0.
-    h = jnp.where(present[net.unit] | (h < 0), h, jnp.maximum(h, FAR))
+    # step(0) = 0: a zero field does not pass a threshold at 0, unless g says so.
+    beyond = jnp.where(net.closed & (h == 0), -FAR, jnp.maximum(h, FAR))
+    h = jnp.where(present[net.unit] | (h < 0), h, beyond)
     return Steps(scale, r, angles_from(r).q, h)
 
 
@@ -74,7 +83,8 @@ def pair_averages(net: Network, c: Float[Array, "d d"], b: Float[Array, " d"]) -
     where a field vanishes at a knot. Derivatives are exact and bounded, see `correlations`.
     Error: rounding. Source: Stein's lemma; see `steps`.
     """
-    scale, r, q, h = steps_at(net, c, b)
+    at = steps_at(net, c, b)
+    scale, r, q, h = at
     both = np.ix_(net.unit, net.unit)
     found = step_averages(h[:, None], h, r[both], q[both])
     first, bend = jnp.asarray(net.slope), jnp.asarray(net.bend)
@@ -94,7 +104,38 @@ def pair_averages(net: Network, c: Float[Array, "d d"], b: Float[Array, " d"]) -
     above_step += found.step_relu @ raised.T
     at_step = constant + h[:, None] * along + found.relu_at @ raised.T
     at_step = (density(h) / scale[net.unit])[:, None] * at_step
-    return PairAverages(g_g, first[:, None] * mean + bend @ above_step, dg_dg, bend @ at_step)
+    continuous = PairAverages(g_g, first[:, None] * mean + bend @ above_step, dg_dg, bend @ at_step)
+    if not net.jump.any():
+        return continuous
+    jumping = _of_jumps(net, at, c, constant, found)
+    return PairAverages(*(x + y for x, y in zip(continuous, jumping, strict=True)))
+
+
+def _of_jumps(
+    net: Network,
+    at: Steps,
+    c: Float[Array, "d d"],
+    constant: Float[Array, " d"],
+    found: StepAverages,
+) -> PairAverages:
+    """What jumps add to the averages of the continuous parts of the units.
+
+    constant: (d,) the value of each unit left of all knots, at f = 0.
+    Equation: a jump is a step, and its slope a delta function; lines by Stein's lemma.
+    """
+    first, bend, jump = (jnp.asarray(x) for x in (net.slope, net.bend, net.jump))
+    peak = density(at.h) / at.scale[net.unit]  # the average of a step's delta function
+    mean, slope = jump @ above(at.h), jump @ peak
+    lines = constant[:, None] * mean + c * first[:, None] * slope
+    relus = (bend * at.scale[:, None]) @ found.step_relu.T @ jump.T
+    bends = bend @ (peak * found.step_at.T) @ jump.T  # (a, c): of the step of a, where c jumps
+    slopes = first[:, None] * slope + bends
+    return PairAverages(
+        lines + lines.T + relus + relus.T + jump @ found.both @ jump.T,
+        first[:, None] * mean + bend @ found.both @ jump.T,
+        slopes + slopes.T,
+        bend @ (peak[:, None] * found.step_at) @ jump.T,
+    )
 
 
 def squared_slope(

@@ -44,13 +44,14 @@ class StepAverages(NamedTuple):
     """Averages of two fields with thresholds, all of the same shape.
 
     both: <[x > h] [y > k]>, the bivariate normal probability; step_relu: <[x > h] (y - k)_+>;
-    relu_relu: <(x - h)_+ (y - k)_+>; relu_at: <(y - k)_+> given x = h.
+    relu_relu: <(x - h)_+ (y - k)_+>; relu_at, step_at: <(y - k)_+> and <[y > k]> given x = h.
     """
 
     both: Values
     step_relu: Values
     relu_relu: Values
     relu_at: Values
+    step_at: Values
 
 
 def density(x: Values) -> Values:
@@ -91,6 +92,7 @@ def _step_averages_jvp(primals, tangents):
         at_h * dr - density(h) * found.relu_at * dh - found.both * dk,
         found.both * dr - found.step_relu * dh - relu_step * dk,
         (h * above(alpha) - r * point) * dr + above(alpha) * (r * dh - dk),
+        point * (r * dh - dk + beta * bounded_inverse(q) * dr),
     )
     return found, change
 
@@ -106,6 +108,7 @@ def _averages(
         r * at_h + at_k - k * both,
         (r + h * k) * both - k * at_h - h * at_k + edge,
         q * density(alpha) - (k - r * h) * above(alpha),
+        above(alpha),
     )
 
 

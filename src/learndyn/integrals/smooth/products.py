@@ -1,6 +1,7 @@
-"""<s_i s_k> of the error signals of two units, by conditioning on their fields."""
+"""<s_i s_j> of the error signals of two units, by conditioning on their fields."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -26,7 +27,7 @@ fields that the given ones determine is not there, and does not matter."""
 def error_products(
     units: Units, c: Float[Array, "d d"], u: Float[Array, " d"], rules: Rules
 ) -> Float[Array, "k k"]:
-    """<s_i s_k> of the error signals s_i = g'(f_i + b_i) D of k units.
+    """<s_i s_j> of the error signals s_i = g'(f_i + b_i) D of k units.
 
     c: covariance of the fields; u: (v, -v*) in D = sum_a u_a g_a(f_a + b_a).
     Derivatives with respect to c are those with respect to biases, by the heat equation
@@ -55,7 +56,7 @@ def misfit(units: Units, c: Float[Array, "d d"], rules: Rules) -> Float[Array, "
     return jnp.max(jnp.where(counts, jnp.concatenate([outer, inner]), 0.0))
 
 
-def _two_fields(plane: Any, r: Array) -> Float[Array, "2 p"]:
+def two_fields(plane: Any, r: Array) -> Float[Array, "2 p"]:
     """Two standard normal fields of correlation r at the nodes of the plane."""
     z_plus, z_minus, _ = plane
     p, q = _half_angle(r)
@@ -67,25 +68,36 @@ def _half_angle(r: Array) -> tuple[Array, Array]:
     return jnp.sqrt(0.5 * (1 + r)), jnp.sqrt(0.5 * (1 - r))
 
 
-@eqx.filter_custom_jvp
-def _products(c: Array, rest: Any, rules: Rules) -> Float[Array, "k k"]:
-    return _summed(c, rest, rules)
+def by_heat_equation(summed: Callable) -> Callable:
+    """summed(c, (units, u, shift), rules), whose derivatives with respect to c are those with
+    respect to the shift of all fields."""
+
+    @eqx.filter_custom_jvp
+    def average(c: Array, rest: Any, rules: Rules) -> Array:
+        return summed(c, rest, rules)
+
+    @average.def_jvp
+    def average_jvp(primals: Any, tangents: Any) -> Any:
+        c, rest, rules = primals
+        dc, d_rest, _ = tangents
+        value, change = summed(c, rest, rules), None
+        if jax.tree.leaves(d_rest):
+            value, change = eqx.filter_jvp(lambda rest: summed(c, rest, rules), (rest,), (d_rest,))
+        if dc is None:
+            return value, jnp.zeros_like(value) if change is None else change
+        through_c = _through_covariance(summed, dc, *primals)
+        return value, through_c if change is None else change + through_c
+
+    return average
 
 
-@_products.def_jvp
-def _products_jvp(primals: Any, tangents: Any) -> Any:
-    c, rest, rules = primals
-    dc, d_rest, _ = tangents
+def _through_covariance(summed: Callable, dc: Array, c: Array, rest: Any, rules: Rules) -> Array:
+    """The change with c: half the second derivatives with respect to the shifts, times dc."""
     units, u, shift = rest
-    value, change = _summed(c, rest, rules), None
-    if jax.tree.leaves(d_rest):
-        value, change = eqx.filter_jvp(lambda rest: _summed(c, rest, rules), (rest,), (d_rest,))
-    if dc is None:
-        return value, jnp.zeros_like(value) if change is None else change
 
     def second(directions: tuple[Array, Array]) -> Array:
         def first(shift: Array) -> Array:
-            at = lambda shift: _summed(c, (units, u, shift), rules)
+            at = lambda shift: summed(c, (units, u, shift), rules)
             return jax.jvp(at, (shift,), (directions[0],))[1]
 
         return jax.jvp(first, (shift,), (directions[1],))[1]
@@ -93,11 +105,10 @@ def _products_jvp(primals: Any, tangents: Any) -> Any:
     a, b = np.triu_indices(len(c))
     curvature = jax.lax.map(second, (jnp.eye(len(c))[a], jnp.eye(len(c))[b]))
     half = jnp.where(a == b, 0.5 * dc[a, b], 0.5 * (dc[a, b] + dc[b, a]))
-    through_c = jnp.tensordot(half, curvature, 1)
-    return value, through_c if change is None else change + through_c
+    return jnp.tensordot(half, curvature, 1)
 
 
-class _Network(NamedTuple):
+class Fields(NamedTuple):
     """All that one sum over nodes needs."""
 
     units: Units
@@ -111,11 +122,24 @@ def _summed(c: Array, rest: Any, rules: Rules) -> Float[Array, "k k"]:
     units, u, shift = rest
     k, d = units.k, len(c)
     sigma, r = standardised(c)
-    net = _Network(units, sigma, r, u, units.biases(d) + shift)
-    lines = jax.lax.map(lambda which: _on_line(net, rules, which), _units_first(d, k, 1))
+    net = Fields(units, sigma, r, u, units.biases(d) + shift)
+    return over_pairs(
+        lambda which: _on_line(net, rules, which), lambda which: _on_plane(net, rules, which), d, k
+    )
+
+
+_products = by_heat_equation(_summed)
+
+
+def over_pairs(on_line: Callable, on_plane: Callable, d: int, k: int) -> Float[Array, "k k"]:
+    """Averages for all pairs of k students, of d units: of a student with itself, and of two.
+
+    They are functions of all units in order, after one or two students were put in front.
+    """
+    lines = jax.lax.map(on_line, _units_first(d, k, 1))
     if k == 1:
         return lines[:, None]
-    planes = jax.lax.map(lambda which: _on_plane(net, rules, which), _units_first(d, k, 2))
+    planes = jax.lax.map(on_plane, _units_first(d, k, 2))
     i, j = np.triu_indices(k, 1)
     return jnp.diag(lines).at[i, j].set(planes).at[j, i].set(planes)
 
@@ -126,7 +150,7 @@ def _units_first(d: int, k: int, count: int) -> np.ndarray:
     return np.array([[*front, *(a for a in range(d) if a not in front)] for front in chosen])
 
 
-def _on_line(net: _Network, rules: Rules, which: Array) -> Float[Array, ""]:
+def _on_line(net: Fields, rules: Rules, which: Array) -> Float[Array, ""]:
     """<s_i s_i>, i = which[0], by conditioning on f_i."""
     z, weight = rules.line
     i, others = which[0], which[1:]
@@ -139,25 +163,30 @@ def _on_line(net: _Network, rules: Rules, which: Array) -> Float[Array, ""]:
     return jnp.sum(weight * slope**2 * square)
 
 
-def _on_plane(net: _Network, rules: Rules, which: Array) -> Float[Array, ""]:
-    """<s_i s_k>, i, k = which[:2], by conditioning on f_i and f_k.
+def _on_plane(net: Fields, rules: Rules, which: Array) -> Float[Array, ""]:
+    """<s_i s_j>, i, j = which[:2], by conditioning on f_i and f_j.
 
-    In the frame of their normed sum and difference, f_i/sigma_i, f_k/sigma_k = p z_plus +-
+    In the frame of their normed sum and difference, f_i/sigma_i, f_j/sigma_j = p z_plus +-
     q z_minus: it stays itself, but for signs, where the units are exchanged or turned.
     """
     z_plus, z_minus, weight = rules.plane
-    (i, k), others = which[:2], which[2:]
-    p, q = _half_angle(net.r[i, k])
-    x = _two_fields(rules.plane, net.r[i, k])
+    others = which[2:]
+    x = two_fields(rules.plane, net.r[which[0], which[1]])
     x = net.sigma[which[:2], None] * x + net.b[which[:2], None]
     slopes = net.units.student_slope(x)
     own = net.u[which[:2]] @ net.units.student(x)
-    towards_i, towards_k = net.r[others, i], net.r[others, k]
-    loading = jnp.stack([_over(towards_i + towards_k, p), _over(towards_i - towards_k, q)], axis=1)
+    loading = loadings(net.r, which)[others]
     inner = rules.given_plane
     z = jnp.stack([z_plus, z_minus])
     square = _squared_error(net, inner, others, net.units.k - 2, loading, z, own)
     return jnp.sum(weight * slopes[0] * slopes[1] * square)
+
+
+def loadings(r: Float[Array, "d d"], which: Array) -> Float[Array, "d 2"]:
+    """How all fields depend on z_plus and z_minus of the units which[:2]."""
+    i, k = which[:2]
+    p, q = _half_angle(r[i, k])
+    return jnp.stack([_over(r[:, i] + r[:, k], p), _over(r[:, i] - r[:, k], q)], axis=1)
 
 
 def _over(x: Array, size: Array) -> Array:
@@ -167,7 +196,7 @@ def _over(x: Array, size: Array) -> Array:
 
 
 def _squared_error(
-    net: _Network,
+    net: Fields,
     inner: Given,
     others: Array,
     students: int,
@@ -175,21 +204,49 @@ def _squared_error(
     z: Float[Array, "given p"],
     own: Float[Array, " p"],
 ) -> Float[Array, " p"]:
-    """<D**2 | z>, where `own` is the part of D that z determines.
+    """<D**2 | z>, where `own` is the part of D that z determines."""
+    mean, variance, _ = expanded(net, inner, others, students, loading, z)
+    return (own + mean) ** 2 + variance
+
+
+def correlations_left(
+    r: Float[Array, "d d"], loading: Float[Array, "d given"], one: Array, other: Array
+) -> Float[Array, "one other"]:
+    """Correlations of two sets of fields, given the numbers that all depend on by `loading`."""
+    spread = _spread(loading)
+    among = r[one[:, None], other] - loading[one] @ loading[other].T
+    return _correlation(among, spread[one][:, None] * spread[other])
+
+
+def _spread(loading: Float[Array, "a given"]) -> Float[Array, " a"]:
+    return jnp.sqrt(jnp.maximum(1 - jnp.sum(loading**2, axis=1), 0.0))
+
+
+def _correlation(among: Float[Array, "a b"], scale: Float[Array, "a b"]) -> Float[Array, "a b"]:
+    loose = scale > _NO_SPREAD
+    return jnp.clip(jnp.where(loose, among / jnp.where(loose, scale, 1.0), 0.0), -1.0, 1.0)
+
+
+def expanded(
+    net: Fields,
+    inner: Given,
+    others: Array,
+    students: int,
+    loading: Float[Array, "a given"],
+    z: Float[Array, "given p"],
+) -> tuple[Float[Array, " p"], Float[Array, " p"], Float[Array, "orders a p"]]:
+    """Mean and variance of the sum of the other units' outputs given z, and their coefficients.
 
     Given z each other field is loading_a.z + s_a xi_a. Its unit's output is expanded in polynomials
     of xi_a, and Mehler's series sums over the correlations rho_ab of xi_a and xi_b.
     """
-    spread = jnp.sqrt(jnp.maximum(1 - jnp.sum(loading**2, axis=1), 0.0))
+    spread = _spread(loading)
     among = net.r[others[:, None], others] - loading @ loading.T
-    scale = spread[:, None] * spread
-    loose = scale > _NO_SPREAD
-    rho = jnp.clip(jnp.where(loose, among / jnp.where(loose, scale, 1.0), 0.0), -1.0, 1.0)
+    rho = _correlation(among, spread[:, None] * spread)
     # (units, xi, nodes): the last axis is the longest, along which the processor's vectors run.
     x = spread[:, None, None] * inner.xi[:, None] + (loading @ z)[:, None]
     sigma, b, u = (number[others][:, None, None] for number in (net.sigma, net.b, net.u))
     g = u * net.units.values(sigma * x + b, students)
     orders = jnp.einsum("nq,aqp->nap", inner.moments, g)
-    mean = own + jnp.sum(orders[0], axis=0)
     coupled = jnp.einsum("nab,nbp->nap", powers(rho, len(inner.moments))[1:], orders[1:])
-    return mean**2 + jnp.sum(coupled * orders[1:], axis=(0, 1))
+    return jnp.sum(orders[0], axis=0), jnp.sum(coupled * orders[1:], axis=(0, 1)), orders

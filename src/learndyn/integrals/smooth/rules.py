@@ -63,7 +63,7 @@ class Checks(NamedTuple):
 class Rules(NamedTuple):
     """All rules of a level.
 
-    plane, line: coordinates of the two fields or the one that <s_i s_k> is conditioned on, one
+    plane, line: coordinates of the two fields or the one that <s_i s_j> is conditioned on, one
     array each, and last the weights, which sum to 1. given_plane, given_line: for each other field.
     """
 
@@ -117,7 +117,7 @@ class Lattices:
 class Exact:
     """Gauss and Hermite's nodes, exact for units that are polynomials of this degree or lower.
 
-    An average of s_i s_k has the degree 4 degree - 2 in the fields that it is conditioned on, and
+    An average of s_i s_j has the degree 4 degree - 2 in the fields that it is conditioned on, and
     2 degree in each of the others.
     """
 
@@ -156,7 +156,12 @@ def made(level: Level, half: bool) -> Rules:
 def stacked(levels: Sequence[Level], half: bool) -> Rules:
     """The rules of several levels in arrays of one shape, with a leading axis: one compiled
     program serves them all. What a level lacks is filled with nodes that weigh nothing."""
-    every = [made(level, half) for level in levels]
+    return _stacked([made(level, half) for level in levels])
+
+
+def _stacked(every: list[Any]) -> Any:
+    """Trees of arrays in one tree, padded in the middle of their last axis and at the end of the
+    others, with a leading axis."""
 
     def padded(*arrays: np.ndarray) -> np.ndarray:
         shape = np.max([np.array(array.shape, int) for array in arrays], axis=0)
@@ -187,7 +192,7 @@ LEVELS = (
     Lattices(1024, 960, (96, 8.5), 1e-15, (96, 8.5), (240, 8.5), (160, 8.5)),
     Lattices(1024, 960, (128, 8.5), 1e-15, (128, 8.5), (360, 8.5), (256, 8.5)),
 )
-"""Lattices by level: the error of <s_i s_k> falls by about 4 from each to the next. The two fields
+"""Lattices by level: the error of <s_i s_j> falls by about 4 from each to the next. The two fields
 that are given need less than the others, whose conditional spread is what the average of D**2 is
 made of."""
 
@@ -198,6 +203,11 @@ def series(orders: int, points: int) -> Series:
     root = np.exp(-0.25 * z * z)
     hermite = _hermite(z, orders, root) * step * root
     return Series(z, step * root**2, hermite, np.asarray(orders))
+
+
+def stacked_series(*sizes: tuple[int, int]) -> Series:
+    """Rules of several sizes, (orders, points), in arrays of one shape with a leading axis."""
+    return _stacked([series(*size) for size in sizes])
 
 
 def _sinh_lattice(points: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,9 @@
 """Averages over pairs of fields of units with kinks: a piecewise linear part and a smooth rest.
 
-Every unit is g = L + S, where L is piecewise linear and has all kinks of g, so that S has a
-continuous slope. An average of two units is a sum of four: L with L in closed form, S with S by
-Mehler's series, and L with S by the same series, in which the Hermite coefficients of L are known
-in closed form.
+Every unit is g = L + S, where L is piecewise linear and has all kinks and jumps of g, so that S has
+a continuous slope. Units of the student do not jump. An average of two units is a sum of four: L
+with L in closed form, S with S by Mehler's series, and L with S by the same series, in which the
+Hermite coefficients of L are known in closed form.
 """
 
 from collections.abc import Callable
@@ -120,8 +120,8 @@ class _Fields:
         return jnp.concatenate([curved, jnp.zeros_like(x[k:])])
 
     def crossed(self, kind: str, smooth: Smooth) -> Float[Array, "d d"]:
-        """<L_a S_c> of units a, c; kind: "ramp" for L itself, "step" for L', "delta" for L'';
-        smooth: for S.
+        """<L_a S_c> of units a, c; kind: "ramp" for L itself, "step" for L', "delta" for L'', which
+        is of use where L does not jump; smooth: for S.
 
         Mehler's series, cut and closed by its ends in the same way as `mehler`; averages at the
         ends, r = 1 and -1, are taken in pieces between the kinks. So the error is that of the
@@ -140,23 +140,27 @@ class _Fields:
         return jnp.einsum("an,cn,nac->ac", bent, theirs, table[:orders]) + rest
 
     def _kinked(self) -> dict[str, Float[Array, "d n"]]:
-        """Hermite coefficients of all kinks of the piecewise linear parts, in closed form.
+        """Hermite coefficients of kinks and jumps of the piecewise linear parts, in closed form.
 
         Equation: with h = (t - b)/sigma and orthonormal polynomials he_n, delta(x - t) has the
         coefficients phi(h) he_n(h) / sigma, its integral, a step, phi(h) he_{n-1}(h) / sqrt(n), and
         the integral of that, a ReLU, sigma phi(h) he_{n-2}(h) / sqrt(n (n - 1)).
         """
         orders, h = self.rule.hermite.shape[-2], self.h
-        waves = _hermite_functions(h, orders)
+        waves = hermite_functions(h, orders)
         root = np.sqrt(np.arange(1, orders))[:, None]
         steps = jnp.concatenate([above(h)[None], waves[:-1] / root])
         ramps = jnp.concatenate([(density(h) - h * above(h))[None], steps[:-1] / root])
-        scale, bend = self.scale[:, None], jnp.asarray(self.net.bend)
-        return {
+        scale, bend, jump = self.scale[:, None], jnp.asarray(self.net.bend), self.net.jump
+        kinked = {
             "ramp": scale * (bend @ ramps.T),
             "step": bend @ steps.T,
             "delta": bend @ waves.T / scale,
         }
+        if jump.any():
+            kinked["ramp"] += jump @ steps.T
+            kinked["step"] += jump @ waves.T / scale
+        return kinked
 
     def _linear(self, kind: str, orders: int) -> Float[Array, "d n"]:
         """The coefficients of the linear function that L is left of all kinks."""
@@ -169,8 +173,18 @@ class _Fields:
         return none.at[:, 0].set(at_zero).at[:, 1].set(slope * self.sigma)
 
     def _at_ends(self, kind: str, smooth: Smooth) -> Float[Array, "2 d d"]:
-        """The averages of all kinks of L_a with S_c at x_c = sigma_c z + b_c and -sigma_c z + b_c,
-        where a's field is sigma_a z."""
+        """The averages of all kinks and jumps of L_a with S_c at x_c = sigma_c z + b_c and
+        -sigma_c z + b_c, where a's field is sigma_a z."""
+        kinks = self._at_end_of(kind, self.net.bend, smooth)
+        lower = {"ramp": "step", "step": "delta"}.get(kind)
+        if lower is None or not self.net.jump.any():
+            return kinks
+        return kinks + self._at_end_of(lower, self.net.jump, smooth)
+
+    def _at_end_of(
+        self, kind: str, height: Float[np.ndarray, "d steps"], smooth: Smooth
+    ) -> Float[Array, "2 d d"]:
+        """The same of a sum of ramps, steps or delta functions, times `height`."""
         sign = jnp.array([1.0, -1.0])[:, None, None]
         if kind == "delta":
             z = sign * self.h[:, None] * jnp.ones((len(self.b), 1, 1, 1))
@@ -179,11 +193,11 @@ class _Fields:
         else:
             z, weight = self._pieces()
             if kind == "ramp":
-                height = self.scale[self.net.unit][:, None]
-                weight = weight * height * (z - self.h[:, None])
+                scale = self.scale[self.net.unit][:, None]
+                weight = weight * scale * (z - self.h[:, None])
             z = sign * z
         at_steps = jnp.sum(weight * smooth(z, self._moved(z)), axis=-1)
-        return jnp.einsum("aj,csj->sac", self.net.bend, at_steps)
+        return jnp.einsum("aj,csj->sac", height, at_steps)
 
     def _pieces(self) -> tuple[Array, Array]:
         """Nodes z (d, 2, steps, nodes) and weights of all steps of units a, for averages with
@@ -212,7 +226,7 @@ class _Fields:
         return self.sigma.reshape(shape) * z + self.b.reshape(shape)
 
 
-def _hermite_functions(h: Float[Array, " steps"], orders: int) -> Float[Array, "orders steps"]:
+def hermite_functions(h: Float[Array, " steps"], orders: int) -> Float[Array, "orders steps"]:
     """phi(h) he_n(h) for n = 0 ... orders - 1, by the recurrence of the polynomials."""
 
     def following(two: tuple[Array, Array], n: Array) -> tuple[tuple[Array, Array], Array]:

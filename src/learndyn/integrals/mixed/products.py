@@ -1,0 +1,150 @@
+"""<s_i s_k> of the error signals of smooth students of a piecewise linear teacher, which may jump.
+
+As in `smooth.products` the fields of units i and k are given, on a lattice, and the outputs of the
+other students are expanded in polynomials of what is left of their fields. The teacher's output has
+its mean, its variance and its own coefficients in closed form, so that nothing jumps on the lattice
+but where the two fields determine a field of the teacher.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from learndyn.integrals.mixed.pairs import hermite_functions
+from learndyn.integrals.piecewise_linear import (
+    Network,
+    PiecewiseLinear,
+    Steps,
+    above,
+    conditioned,
+    network,
+    steps_at,
+)
+from learndyn.integrals.smooth import Rules, Units
+from learndyn.integrals.smooth.products import (
+    Fields,
+    by_heat_equation,
+    correlations_left,
+    expanded,
+    loadings,
+    over_pairs,
+    two_fields,
+)
+from learndyn.integrals.smooth.rules import Given
+from learndyn.integrals.smooth.units import powers, standardised
+
+_CORRELATIONS = 12
+"""Nodes of the integral over correlations of two ramps of the teacher: twice as many as leave an
+error of 2e-5 for networks that have all their ramps there."""
+
+
+class SmoothStudents(eqx.Module):
+    """k smooth units and a piecewise linear teacher, and the variance of the label's noise.
+
+    units: whose first k, alike, are the students; its teacher's functions are not used.
+    """
+
+    units: Units
+    noise_variance: Float[Array, ""]
+    teacher: PiecewiseLinear = eqx.field(static=True)
+
+
+def error_products(
+    students: SmoothStudents, c: Float[Array, "d d"], u: Float[Array, " d"], rules: Rules
+) -> Float[Array, "k k"]:
+    """<s_i s_k> of the error signals s_i = g'(x_i) (sum_a u_a g_a(x_a) - sigma zeta) of k units.
+
+    c: covariance of the fields f, x = f + b; u: (v, -v*).
+    Error: that of the lattices. It grows where a field of the teacher is nearly determined by those
+    of two students, within a few percent of its standard deviation. First derivatives only, as
+    those of `smooth.products`.
+    """
+    return _products(c, (students, u, jnp.zeros(len(c), c.dtype)), rules)
+
+
+def _summed(
+    c: Float[Array, "d d"],
+    rest: tuple[SmoothStudents, Float[Array, " d"], Float[Array, " d"]],
+    rules: Rules,
+) -> Float[Array, "k k"]:
+    students, u, shift = rest
+    units, d = students.units, len(c)
+    sigma, r = standardised(c)
+    fields = Fields(units, sigma, r, u, units.biases(d) + shift)
+    net = network(PiecewiseLinear(0.0, 0.0), students.teacher, units.k, d - units.k)
+    at = steps_at(net, c, fields.b)
+    noise = students.noise_variance
+
+    def on_line(which: Array) -> Float[Array, ""]:
+        z, weight = rules.line
+        x = sigma[which[0]] * z + fields.b[which[0]]
+        loading = jnp.stack([r[:, which[0]], jnp.zeros(d)], axis=1)
+        inner, z = rules.given_line, jnp.stack([z, jnp.zeros_like(z)])
+        own = u[which[0]] * units.student(x)
+        square = _squared_error(fields, net, at, inner, which[1 : units.k], loading, z, own)
+        return jnp.sum(weight * units.student_slope(x) ** 2 * (square + noise))
+
+    def on_plane(which: Array) -> Float[Array, ""]:
+        z_plus, z_minus, weight = rules.plane
+        x = two_fields(rules.plane, r[which[0], which[1]])
+        x = sigma[which[:2], None] * x + fields.b[which[:2], None]
+        loading = loadings(r, which)
+        inner, z = rules.given_plane, jnp.stack([z_plus, z_minus])
+        own = u[which[:2]] @ units.student(x)
+        square = _squared_error(fields, net, at, inner, which[2 : units.k], loading, z, own)
+        return jnp.sum(weight * jnp.prod(units.student_slope(x), axis=0) * (square + noise))
+
+    return over_pairs(on_line, on_plane, d, units.k)
+
+
+_products = by_heat_equation(_summed)
+
+
+def _squared_error(
+    fields: Fields,
+    net: Network,
+    at: Steps,
+    inner: Given,
+    others: Array,
+    loading: Float[Array, "d 2"],
+    z: Float[Array, "2 p"],
+    own: Float[Array, " p"],
+) -> Float[Array, " p"]:
+    """<D**2 | z>, where `own` is the part of D that z determines, and others are students."""
+    rest = np.flatnonzero(net.bend.any(axis=0))
+    given = conditioned.Given(loading, fields.r - loading @ loading.T, jnp.asarray(rest))
+    label, spread_of_label = conditioned.given_moments(
+        net, at, fields.u, fields.b, given, z.T, _CORRELATIONS
+    )
+    if not others.shape[0]:
+        return (own + label) ** 2 + spread_of_label
+    mean, variance, orders = expanded(fields, inner, others, len(others), loading[others], z)
+    coefficients = _coefficients(fields, net, at, given, z, len(orders))
+    teacher = jnp.arange(fields.units.k, len(loading))
+    rho = correlations_left(fields.r, loading, others, teacher)
+    both = jnp.einsum("nac,ncp->nap", powers(rho, len(orders))[1:], coefficients)
+    covariance = jnp.sum(both * orders[1:], axis=(0, 1))
+    return (own + mean + label) ** 2 + variance + spread_of_label + 2 * covariance
+
+
+def _coefficients(
+    fields: Fields,
+    net: Network,
+    at: Steps,
+    given: conditioned.Given,
+    z: Float[Array, "2 p"],
+    orders: int,
+) -> Float[Array, "orders m p"]:
+    """Hermite coefficients, from the first order on, of the teacher's outputs given z, in what is
+    left of their fields; see `pairs`."""
+    k, unit = fields.units.k, net.unit
+    spread = conditioned.spreads(given)
+    t = (at.h - z.T @ given.loading[unit].T) / spread[unit]
+    root = jnp.sqrt(jnp.arange(1, orders))[:, None, None]
+    steps = hermite_functions(t, orders - 1) / root
+    ramps = jnp.concatenate([above(t)[None], steps[:-1] / root[1:]])
+    height = fields.u * at.scale * spread
+    found = jnp.einsum("as,nps->nap", height[:, None] * net.bend, ramps)
+    found += jnp.einsum("as,nps->nap", fields.u[:, None] * net.jump, steps)
+    return found.at[0].add((height * net.slope)[:, None])[:, k:]

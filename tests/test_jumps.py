@@ -1,0 +1,219 @@
+"""Teachers that jump, in regression: squared loss, additive networks."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from averages_reference import STATE, averages_of, chosen, pieces
+from scipy.special import erf, ndtr, owens_t
+
+import learndyn as ld
+from learndyn.averages import (
+    MixedAverages,
+    averages_error,
+    choose_averages,
+)
+from learndyn.averages._piecewise_linear import PiecewiseLinearAverages
+from learndyn.integrals.piecewise_linear import PiecewiseLinear
+from learndyn.problems import as_module, kinked_part, piecewise_linear
+
+
+def heaviside(x):
+    return jnp.where(x > 0.3, 1.0, 0.0)
+
+
+def staircase(x):
+    return -1.0 + 0.5 * (x > -0.8) + 1.0 * (x > 0.1) + 0.7 * (x > 0.9)
+
+
+def one_step(knot, height=1.0, share=0.0, constant=0.0):
+    return PiecewiseLinear(constant, 0.0, (knot,), (0.0,), (height,), (share,))
+
+
+# What is recognised
+
+JUMPING = {
+    "sign": (ld.Sign(), one_step(0.0, 2.0, 1.0, -1.0)),
+    "jnp.sign": (jnp.sign, one_step(0.0, 2.0, 0.5, -1.0)),
+    "heaviside": (heaviside, one_step(0.3)),
+    "staircase": (
+        staircase,
+        PiecewiseLinear(-1.0, 0.0, (-0.8, 0.1, 0.9), (0.0,) * 3, (0.5, 1.0, 0.7), (0.0,) * 3),
+    ),
+    "a jump at a kink": (
+        lambda x: jnp.where(x > 0.5, x, 0.0),
+        PiecewiseLinear(0.0, 0.0, (0.5,), (1.0,), (0.5,), (0.0,)),
+    ),
+    "a jump next to a kink": (
+        lambda x: jax.nn.relu(x) - 2.0 * (x >= 0.125),
+        PiecewiseLinear(0.0, 0.0, (0.0, 0.125), (1.0, 0.0), (0.0, -2.0), (0.0, 1.0)),
+    ),
+}
+
+
+@pytest.mark.nightly(by_day=["sign", "a jump at a kink"])
+@pytest.mark.parametrize(("g", "right"), JUMPING.values(), ids=JUMPING)
+def test_jumps_are_recognised_to_rounding(g, right):
+    g = as_module(g, "g")
+    assert piecewise_linear(g) is None
+    found = piecewise_linear(g, jumps=True)
+    for value, expected in zip(found, right, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-14, atol=1e-15)
+
+
+OTHERS = {
+    "as many jumps as there are integers": jnp.round,
+    "a steep place": lambda x: jnp.tanh(1e12 * (x - 0.1)),
+    "curved next to a jump": lambda x: jnp.where(x > 0, jnp.exp(-x), 0.0),
+}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("g", OTHERS.values(), ids=OTHERS)
+def test_other_functions_that_jump_are_not_taken(g):
+    assert piecewise_linear(as_module(g, "g"), jumps=True) is None
+
+
+@pytest.mark.nightly
+def test_the_part_that_jumps_of_a_curved_function():
+    g = lambda x: jnp.where(x > 0.25, jnp.exp(-x), 0.0)
+    found = kinked_part(as_module(g, "g"), jumps=True)
+    assert found.knots == (0.25,)
+    # Left of the jump nothing; right of it exp(-x), whose slope is -exp(-x).
+    np.testing.assert_allclose(found.jumps, np.exp(-0.25), rtol=1e-12)
+    np.testing.assert_allclose(found.bends, -np.exp(-0.25), rtol=1e-9)
+    assert kinked_part(as_module(g, "g")) is None
+
+
+# Averages, against quadrature over the student's fields
+
+
+def both_above(x, y, r):
+    """P(f > x, g > y) of N(0, 1) fields of correlation r, by Owen (1956)."""
+    x, y = -np.where(x == 0, 1e-15, x), -np.where(y == 0, 1e-15, y)
+    q = np.sqrt((1 - r) * (1 + r))
+    wedges = owens_t(x, (y - r * x) / (x * q)) + owens_t(y, (x - r * y) / (y * q))
+    return 0.5 * (ndtr(x) + ndtr(y)) - wedges - np.where(x * y > 0, 0.0, 0.5)
+
+
+def on_plane(q, kinks, b):
+    """Fields (p, 2) of two students and weights: nested, split where the students bend."""
+    root = np.linalg.cholesky(q)
+    steps = np.arange(-8, 9, 2.0)
+    first, outer = pieces([*steps, *((kinks - b[0]) / root[0, 0])], 9)
+    z, weight = [], []
+    for x, w in zip(first, outer, strict=True):
+        at = (kinks - b[1] - root[1, 0] * x) / root[1, 1]
+        y, inner = pieces([-3.0, 0.0, 3.0, *at[np.abs(at) < 9]], 9)
+        z.append(np.stack([np.full_like(y, x), y], axis=1))
+        weight.append(w * inner)
+    z, weight = np.concatenate(z), np.concatenate(weight)
+    return z @ root.T, weight * np.exp(-0.5 * np.sum(z**2, axis=1)) / (2 * np.pi)
+
+
+def right_averages(student, teacher, state, noise):
+    """<F f>, Phi, h, f and eg of two students; the teacher is constant between its knots."""
+    g, slope, kinks = student
+    c, k = np.asarray(state.covariance), 2
+    b, b_teacher = (np.zeros(2) if x is None else np.asarray(x) for x in (state.b, state.b_teacher))
+    v, v_teacher = np.asarray(state.v), np.asarray(state.v_teacher)
+    f, weight = on_plane(c[:k, :k], np.array(kinks), b)
+    along = np.linalg.solve(c[:k, :k], c[:k, k:])
+    left = c[k:, k:] - c[k:, :k] @ along
+    width = np.sqrt(np.diag(left))
+    steps = [
+        (a, v_teacher[a] * jump, (knot - b_teacher[a] - f @ along[:, a]) / width[a])
+        for a in range(len(width))
+        for knot, jump in zip(teacher.knots, teacher.jumps, strict=True)
+    ]
+    label = sum(height * ndtr(-t) for _, height, t in steps)
+    # Cov(rho, label) given the student's fields, by Stein's lemma
+    peaks = [height / width[a] * np.exp(-0.5 * t**2) / np.sqrt(2 * np.pi) for a, height, t in steps]
+    with_label = sum(p[:, None] * left[a] for p, (a, *_) in zip(peaks, steps, strict=True))
+    square = 0.0
+    for a, height, t in steps:
+        for a2, height2, t2 in steps:
+            r = left[a, a2] / (width[a] * width[a2])
+            both = ndtr(-np.maximum(t, t2)) if a == a2 else both_above(t, t2, r)
+            square = square + height * height2 * both
+    known = g(f + b) @ v - teacher.constant * v_teacher.sum()
+    error, squared = known - label, known**2 - 2 * known * label + square
+    pull = v * slope(f + b)
+    signal = pull * (weight * error)[:, None]
+    with_teacher = signal.T @ (f @ along) - (pull * weight[:, None]).T @ with_label
+    return (
+        np.concatenate([signal.T @ f, with_teacher], axis=1),
+        (pull * (weight * (squared + noise**2))[:, None]).T @ pull,
+        g(f + b).T @ (weight * error),
+        signal.sum(axis=0),
+        0.5 * weight @ squared,
+    )
+
+
+STUDENTS = {
+    "relu": (ld.ReLU(), (lambda x: np.maximum(x, 0), lambda x: 1.0 * (x > 0), [0.0])),
+    "linear": (ld.Linear(), (lambda x: x, np.ones_like, [])),
+    "erf": (
+        ld.Erf(),
+        (
+            lambda x: erf(x / np.sqrt(2)),
+            lambda x: np.sqrt(2 / np.pi) * np.exp(-0.5 * x**2),
+            [],
+        ),
+    ),
+    "tanh": (ld.Tanh(), (np.tanh, lambda x: np.cosh(x) ** -2.0, [])),
+}
+BIASED = eqx.tree_at(
+    lambda s: (s.b, s.b_teacher),
+    STATE,
+    (jnp.array([0.2, -0.1]), jnp.array([0.3, 0.1])),
+    is_leaf=lambda x: x is None,
+)
+CASES = {
+    # student, teacher, state, label noise, error of Phi
+    "relu of sign": ("relu", "sign", STATE, 0.0, 2e-6),
+    "relu of a staircase with biases": ("relu", "staircase", BIASED, 0.4, 2e-6),
+    "linear of sign with biases": ("linear", "sign", BIASED, 0.4, 1e-11),
+    "erf of heaviside with biases": ("erf", "heaviside", BIASED, 0.4, 3e-3),
+    "tanh of sign": ("tanh", "sign", STATE, 0.0, 3e-3),
+}
+
+
+@pytest.mark.nightly(by_day=["linear of sign with biases"])
+@pytest.mark.parametrize("name", CASES)
+def test_averages_are_those_of_quadrature(name):
+    student, teacher, state, noise, phi_error = CASES[name]
+    g, in_numpy = STUDENTS[student]
+    g_teacher, known = JUMPING[teacher]
+    problem = ld.Problem(g, g_teacher, noise=noise)
+    averages = chosen(problem, state)
+    kind = MixedAverages if student in ("erf", "tanh") else PiecewiseLinearAverages
+    assert isinstance(averages, kind)
+    found, eg = averages_of(averages, problem, state)
+    right = right_averages(in_numpy, known, state, noise)
+    values = [found.with_fields(state.covariance), found.Phi, found.h, found.f, eg]
+    for n, (value, expected) in enumerate(zip(values, right, strict=True)):
+        np.testing.assert_allclose(value, expected, rtol=0, atol=phi_error if n == 1 else 1e-10)
+    wrong = np.abs(found.Phi - right[1]).max()
+    assert wrong <= averages_error(problem, ld.SGD(lr=1.0), state, averages) + 1e-11
+
+
+def test_error_and_its_gradient_by_hand():
+    """<sign(a) sign(c)> = 2 arcsin(r) / pi; erf(x / sqrt 2) is a sign blurred by one more field, so
+    <erf sign> = 2 arcsin(R / sqrt((1 + Q) T)) / pi."""
+    problem, q, t, v = ld.Problem(ld.Erf(), ld.Sign()), 0.9, 1.3, 1.4
+    averages = choose_averages(problem, 1, 2, biases=False)
+    assert isinstance(averages, MixedAverages)
+
+    def error(overlap):
+        state = ld.Overlaps([[q]], [[overlap, 0.3]], t * jnp.eye(2), [v], [0.8, 0.0])
+        return averages.generalisation_error(problem, state)
+
+    r = 0.6
+    eg, slope = jax.jit(lambda r: jax.jvp(error, (r,), (1.0,)))(r)
+    sine = r / np.sqrt((1 + q) * t)
+    own = v**2 * 2 / np.pi * np.arcsin(q / (1 + q)) + 0.8**2
+    np.testing.assert_allclose(eg, 0.5 * own - v * 0.8 * 2 / np.pi * np.arcsin(sine), rtol=1e-12)
+    right = -v * 0.8 * 2 / np.pi / np.sqrt((1 + q) * t - r**2)
+    np.testing.assert_allclose(slope, right, rtol=1e-10)
