@@ -630,6 +630,7 @@ RULES = {
     "perceptron": ("", rules.Perceptron(0.2)),
     "adatron": ("", rules.AdaTron(0.2)),
     "node-perturbation": ("--law sign --scale 0.1", rules.NodePerturbation(0.1, "sign", 0.2)),
+    "weight-perturbation": ("", rules.WeightPerturbation(0.2)),
     "clipped": ("--limit 0.5 --per batch", rules.Clipped(0.5, 0.2, per="batch")),
     "dropout": ("--keep 0.8", rules.Dropout(0.8, 0.2)),
     "input-noise": ("--std 0.3", rules.InputNoise(0.3, 0.2)),

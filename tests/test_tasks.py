@@ -27,7 +27,14 @@ def similar(similarity):
     return ld.Overlaps(0.09 * np.array([[1, 0.1], [0.1, 1]]), r, t)
 
 
+GROUPS = {
+    "Q": [[[0.2, 0.0], [0.0, 0.2]]],
+    "R": [[[0.1, 0.0], [0.0, 0.1]]],
+    "T": [[[1.0, 0.0], [0.0, 1.0]]],
+    "spectrum": ld.Spectrum([1.0], [1.0]),
+}
 KEY = jax.random.key(3)
+RANDOM = {"n": 100, "key": KEY}
 FEW = ld.weights_from_overlaps(KEY, similar(0.5), 10)
 
 
@@ -75,7 +82,7 @@ def test_switch(switched):
 def test_a_level_may_be_its_function(switched):
     run = ld.learn(ld.solve_ode, IN_TURN, RULE, similar(0.5), TS, HEADS)
     np.testing.assert_array_equal(run.eg_tasks, switched.eg_tasks)
-    with pytest.raises(ValueError, match="or its function"):
+    with pytest.raises(ValueError, match="exact and whose cost"):
         ld.learn(ld.simulate_langevin, IN_TURN, RULE, similar(0.5), TS, HEADS)
 
 
@@ -197,7 +204,7 @@ def test_transfer_is_the_error_from_scratch_less_the_own(switched):
 # Momentum
 
 
-@pytest.mark.nightly(by_day=["sgd-slow"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("momentum", [0.5, ld.SlowMomentum(1.0)], ids=["heavy", "slow"])
 @pytest.mark.parametrize("level", ["ode", "chain", "sgd"])
 def test_one_task_is_the_run_of_its_problem(level, momentum):
@@ -227,7 +234,7 @@ def test_momentum_of_two_tasks_at_finite_n(level, momentum):
     """A head that is no longer trained goes on by its velocity."""
     n, runs, ts = 400, 24, [0.0, 5.0, 6.0, 10.0]
     rule = ld.SGD(lr=0.4, lr_second=0.4, momentum=momentum)
-    schedule, start = [(5.0, (1, 0)), (math.inf, (0.25, 0.75))], similar(0.5)
+    schedule, start = [(5.0, (1, 0)), (math.inf, (0, 1))], similar(0.5)
     start = eqx.tree_at(lambda s: (s.Q, s.R), start, (start.Q * 4, start.R * 2))
     heads = [[1.0, 0.5], [0.5, 1.0]]
 
@@ -250,9 +257,9 @@ def test_momentum_of_two_tasks_at_finite_n(level, momentum):
         assert np.abs(z).max() < 4.5
     if momentum != 0.5:
         # Control: where a head stays once it is no longer trained, as without a velocity.
-        stays = found.heads[:, 1, 0] - theory.heads[2, 0]
-        error = stays.std(axis=0, ddof=1) / np.sqrt(runs)
-        assert np.abs(stays.mean(axis=0) / error).max() > 10.0
+        goes_on = found.heads[:, 3, 0] - found.heads[:, 1, 0]
+        error = goes_on.std(axis=0, ddof=1) / np.sqrt(runs)
+        assert np.abs(goes_on.mean(axis=0) / error).max() > 10.0
 
 
 # Bad input
@@ -271,10 +278,18 @@ def test_momentum_of_two_tasks_at_finite_n(level, momentum):
         ({"ts": [0.0, 2.0, 1.0]}, "strictly increasing"),
         ({"start": similar(1.0), "drift": ld.Drift(0.1)}, "singular T"),
         ({"drift": ld.Drift([0.1, 0.2, 0.3])}, "2 teacher units"),
-        ({"level": "langevin"}, "level must be one of"),
-        ({"level": "sgd"}, "starts from Weights"),
-        ({"level": "chain", "start": similar(1.0), "drift": ld.Drift(0.1)}, "singular T"),
-        ({"level": "chain", "drift": ld.Drift(101.0), "n": 100, "key": KEY}, "at most n"),
+        ({"level": "langevin"}, "choice of a task is noise"),
+        ({"level": "sde"}, "level must be one of"),
+        ({"level": "chain", "key": KEY}, "needs n and key.*got a call without n"),
+        ({"level": "sgd", "start": FEW}, "got a call without key"),
+        ({"n": 100}, "level 'ode' may have .*got a call with n"),
+        ({"heads": [[0.1, math.nan], [1.0, 1.0]]}, "heads must be finite"),
+        ({"tasks": 3}, "at least one ld.Task; got 3"),
+        ({"drift": 0.1}, "drift must be ld.Drift"),
+        ({"start": ld.GroupedOverlaps(**GROUPS)}, "GroupedOverlaps|white"),
+        ({"level": "sgd", "key": KEY}, "starts from Weights"),
+        ({"level": "chain", "start": similar(1.0), "drift": ld.Drift(0.1)} | RANDOM, "singular T"),
+        ({"level": "chain", "drift": ld.Drift(101.0)} | RANDOM, "at most n"),
         ({"level": "sgd", "start": FEW, "drift": ld.Drift(11.0), "key": KEY}, "at most n"),
         ({"tasks": []}, "at least one ld.Task"),
         ({"tasks": [ld.Task(ld.Problem(), [1.0])]}, "2 teacher units"),
@@ -296,8 +311,11 @@ def test_bad_tasks():
         ld.Task(ld.Problem(), [1.0, math.nan])
     with pytest.raises(ValueError, match="number of a head"):
         ld.Task(ld.Problem(), [1.0], head=-1)
-    with pytest.raises(ValueError, match="rate must be one finite number >= 0"):
-        ld.Drift(-0.1)
+    for rate in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="rate must be one finite number >= 0"):
+            ld.Drift(rate)
+    with pytest.raises(ValueError, match="norms must be finite numbers > 0"):
+        ld.Drift(0.1, norms=[1.0, 0.0])
     both = [ld.Task(ld.Problem(), [1.0, 0.0], share=0.5), IN_TURN[1]]
     with pytest.raises(ValueError, match="must have a share"):
         ld.learn("ode", both, RULE, similar(0.5), TS, HEADS)
@@ -393,6 +411,82 @@ def test_simulations_of_drifting_teachers_go_on(level):
     if level == "sgd":
         with pytest.raises(ValueError, match="goes on from weights"):
             ld.continue_run(ld.to_dataset(first), [2.0, 3.0])
+
+
+# Batches, sweeps, and what judges runs
+
+
+def test_an_ensemble_of_teachers():
+    """Under jit and vmap, the mean of its dataset is that of the runs alone."""
+    similarities = [0.2, 0.5, 0.8]
+    each = [similar(x) for x in similarities]
+    starts = jax.tree.map(lambda *x: jnp.stack(x), *each)
+    learned = lambda start: ld.learn("ode", IN_TURN, RULE, start, TS, HEADS)
+    runs = jax.jit(jax.vmap(learned))(starts)
+    alone = np.stack([learned(start).eg_tasks for start in each])
+    np.testing.assert_allclose(runs.eg_tasks, alone, atol=1e-9)
+    dataset = ld.to_dataset(runs, over={"similarity": similarities})
+    mean = dataset.mean("similarity")["eg_tasks"]
+    np.testing.assert_allclose(mean, alone.mean(axis=0), atol=1e-9)
+    assert dataset.learndyn.forgetting(since=20.0).dims == ("similarity", "alpha", "task")
+
+
+@pytest.mark.nightly
+def test_traced_input_that_is_bad_is_told_by_the_result():
+    def learned(rate):
+        start, task, rule = DRIFTING
+        return ld.learn("ode", [task], rule, start, DRIFT_TS, drift=ld.Drift(rate))
+
+    found = jax.vmap(learned)(jnp.array([0.1, -0.1]))
+    assert found.result.tolist() == [ld.Result.SUCCESS, ld.Result.INVALID_INPUT]
+    assert np.isnan(found.eg_tasks[1]).all()
+
+
+def taught(problem, rule, start, ts):
+    tasks = [ld.Task(problem, [1.0, 0.0], 0, until=20.0), ld.Task(problem, [0.0, 1.0], 1)]
+    return ld.learn("ode", tasks, rule, start, ts, HEADS)
+
+
+def of_similarity(similarity):
+    other = jnp.sqrt(1 - similarity**2) * B
+    r = jnp.stack([0.3 * jnp.asarray(A), 0.3 * (similarity * A + other)], axis=1)
+    t = jnp.eye(2) + similarity * (1 - jnp.eye(2))
+    return ld.Overlaps(0.09 * np.array([[1, 0.1], [0.1, 1]]), r, t)
+
+
+@pytest.mark.nightly
+def test_sweeps_over_tasks(tmp_path):
+    """Over rates, with a store that goes on, and over the similarity of two teachers."""
+    given = ld.Problem(), RULE, of_similarity, TS
+    store = tmp_path / "run.zarr"
+    ld.sweep(taught, *given, over={"similarity": [0.5], "lr": [0.5, 1.0]}, store=store)
+    more = {"similarity": [0.5, 0.8], "lr": [0.5, 1.0]}
+    dataset = ld.sweep(taught, *given, over=more, store=store)
+    run = ld.learn("ode", IN_TURN, RULE, similar(0.8), TS, HEADS)
+    found = dataset["eg_tasks"].sel(similarity=0.8, lr=1.0)
+    np.testing.assert_allclose(found, run.eg_tasks, atol=1e-9)
+    assert bool(dataset["done"].all())
+
+
+@pytest.mark.nightly
+def test_runs_are_judged_against_the_theory(replayed, switched):
+    one = lambda key: ld.learn(
+        "chain", IN_TURN, RULE, similar(0.5), TS, HEADS, REPLAY, n=1000, key=key
+    )
+    runs = jax.vmap(one)(jax.random.split(jax.random.key(11), 64))
+    found = ld.testing.assert_runs_match(replayed, runs)
+    assert found.mean.shape == (3, 2)
+    assert ld.compare(replayed, runs).verdict == "agree"
+    # Controls: the theory without replay
+    with pytest.raises(AssertionError, match="does not follow the theory"):
+        ld.testing.assert_runs_match(switched, runs)
+    other = ld.compare(switched, runs)
+    assert other.verdict == "differ"
+    assert "eg_tasks" in other.worst or "heads" in other.worst or "R" in other.worst
+    with pytest.raises(ValueError, match="at least 8 runs; got 2"):
+        ld.compare(replayed, runs[:2])
+    with pytest.raises(ValueError, match="batch of two or more"):
+        ld.testing.assert_runs_match(replayed, runs[0])
 
 
 # Finite n against the ODE; chain and weights have the same law

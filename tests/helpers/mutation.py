@@ -30,7 +30,7 @@ from cosmic_ray.mutating import use_mutation
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec
 from coverage import CoverageData
-from ledger import go_on, results
+from ledger import add, go_on, results
 from scipy.stats import binomtest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -65,9 +65,6 @@ TESTS = {
 """Beginnings of names of test files that each room's mutants meet. The others look at rooms above:
 they would reach most lines at a high price."""
 
-DEAREST = 60
-"""CPU seconds that the tests of one mutant may take, as measured; the first ones count."""
-
 LONGEST = 7200
 """Seconds by the clock after which a mutant is taken to wait for ever. What computes for ever is
 stopped by its CPU seconds; by the clock, a busy machine may take long over an honest run."""
@@ -81,6 +78,12 @@ def main() -> None:
     parser.add_argument("--mutants", type=int, default=204, help="size of the sample")
     parser.add_argument("--seed", type=int, default=0, help="which sample")
     parser.add_argument("--revision", default="HEAD", help="the code and the tests that are tried")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of CPU for each mutant's tests"
+    )
+    parser.add_argument("--again", action="store_true", help="try those that survived again")
+    parser.add_argument("--measure", action="store_true", help="first see what each test reaches")
+    parser.add_argument("--control", action="store_true", help="run what killed without a fault")
     parser.add_argument("--report", action="store_true", help="say what is known, and stop")
     options = parser.parse_args()
     folder = BUILT / revision(options.revision)
@@ -89,8 +92,16 @@ def main() -> None:
         go_to(copy_of(options.revision, folder))
         load_what_tests_load()
         reached = Reached(folder)
+        if options.control:
+            return control(results(found), folder)
+        if options.measure:
+            reached.measure_all()
         by_name = {name_of(x): x for x in sample(folder, options.mutants, options.seed)}
-        go_on(found, by_name, lambda name: attempt(by_name[name], reached))
+        tried = lambda name: attempt(by_name[name], reached, options.seconds)
+        if options.again:
+            for name in [x for x, result in results(found).items() if not result["killed"]]:
+                add(found, name, tried(name))
+        go_on(found, by_name, tried)
     report(results(found))
 
 
@@ -202,8 +213,7 @@ def _be_the_copy(log: Path, told: Path, arguments: list[str], limit: float) -> N
 
 
 class Reached:
-    """Which tests reach a line, by contexts of coverage. Each file of tests is measured when it is
-    first needed, and that is kept."""
+    """Which tests reach a line, by contexts of coverage, of the files that have been measured."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -226,6 +236,8 @@ class Reached:
         A line where a statement goes on counts as that where it begins. What runs at the import is
         that of all tests of its module.
         """
+        if not self.has(file):
+            return [file], most
         data, prices = self._of(file)
         by_line = _by_line(data, str(Path.cwd() / mutation.module_path))
         line = mutation.start_pos[0]
@@ -240,12 +252,16 @@ class Reached:
         count = max(1, int(np.searchsorted(total, most)) - 1)
         return tests[:count], float(total[: count + 1][-1])
 
+    def has(self, file: str) -> bool:
+        return self._path(file).exists()
+
+    def _path(self, file: str) -> Path:
+        return self.folder / f"coverage-{Path(file).stem}.sqlite"
+
     def _of(self, file: str) -> tuple[CoverageData, dict[str, float]]:
         """Contexts of a file, and the CPU seconds of its tests that pass."""
         if file not in self._measured:
-            path = self.folder / f"coverage-{Path(file).stem}.sqlite"
-            if not path.exists():
-                self._measure(file, path)
+            path = self._path(file)
             tests = json.loads(path.with_suffix(".json").read_text())
             prices = {name: s for name, (s, outcome) in tests.items() if outcome == "passed"}
             data = CoverageData(str(path))
@@ -253,7 +269,16 @@ class Reached:
             self._measured[file] = data, prices
         return self._measured[file]
 
-    def _measure(self, file: str, path: Path) -> None:
+    def measure_all(self) -> None:
+        """A long run, kept file by file."""
+        for path in sorted(Path("tests").glob("test_*.py")):
+            beginnings = tuple(name for names in TESTS.values() for name in names)
+            wanted = path.stem.removeprefix("test_").startswith(beginnings)
+            if wanted and not self.has(str(path)):
+                self.measure(str(path))
+
+    def measure(self, file: str) -> None:
+        path = self._path(file)
         part = path.with_suffix(".part")
         part.unlink(missing_ok=True)
         os.environ["COVERAGE_FILE"] = str(part)
@@ -291,17 +316,23 @@ def sample(folder: Path, size: int, seed: int) -> list[MutationSpec]:
 
 def mutants_of(folder: Path, room: str) -> list[MutationSpec]:
     """All of them, found once: that takes minutes."""
-    path = folder / f"all-{room}.sqlite"
+    path = folder / f"all-{room}.json"
     if not path.exists():
-        part = path.with_suffix(".part")
-        part.unlink(missing_ok=True)
-        with use_db(part, WorkDB.Mode.create) as session:
+        part, database = path.with_suffix(".part"), folder / "all.sqlite"
+        database.unlink(missing_ok=True)
+        with use_db(database, WorkDB.Mode.create) as session:
             init(sorted(Path(f"src/learndyn/{room}").rglob("*.py")), session, {})
+            items = [item.mutations[0] for item in session.work_items]
+        # A hundred times faster to read than the database
+        part.write_text(json.dumps([[str(x.module_path), *_place(x)] for x in items]))
         part.rename(path)
-    with use_db(path, WorkDB.Mode.open) as session:
-        items = [item.mutations[0] for item in session.work_items]
+    items = [MutationSpec(*row) for row in json.loads(path.read_text())]
     kept = [x for x in items if not any(part in x.operator_name for part in LEFT_OUT)]
     return sorted(kept, key=name_of)
+
+
+def _place(x: MutationSpec) -> tuple:
+    return x.operator_name, x.occurrence, x.start_pos, x.end_pos
 
 
 def name_of(mutation: MutationSpec) -> str:
@@ -309,29 +340,52 @@ def name_of(mutation: MutationSpec) -> str:
     return f"{mutation.module_path}:{line} {operator} {mutation.occurrence}"
 
 
-def attempt(mutation: MutationSpec, reached: Reached) -> dict:
-    """Run the tests that reach the mutant's line, file by file; without any, it survives."""
+def attempt(mutation: MutationSpec, reached: Reached, dearest: float) -> dict:
+    """Run the tests that reach the mutant's line, file by file; without any, it survives.
+
+    A file that is not measured is run as a whole. dearest: CPU seconds for all of them.
+    """
     operator = cosmic_ray.plugins.get_operator(mutation.operator_name)()
     path, began, spent, tried = Path(mutation.module_path), time.time(), 0.0, 0
-    by, before, after = None, "", ""
+    by, change = None, []
     for file in reached.files_of(mutation):
-        tests, price = reached.tests_of(mutation, file, DEAREST - spent)
-        if tests and spent < DEAREST:
-            with use_mutation(path, operator, mutation.occurrence) as (before, after):
-                ended, seen = run_pytest(reached.folder, ["-x", *tests], limit=60 + 3 * price)
-            spent, tried = spent + price, tried + len(tests)
-            if ended != "passed":
-                by = [name for name, (_, outcome) in seen.items() if outcome == "failed"] or [file]
-                break
+        tests, price = reached.tests_of(mutation, file, dearest - spent)
+        if not tests:
+            continue
+        if spent >= dearest:
+            break
+        limit = 60 + 3 * price if reached.has(file) else price
+        with use_mutation(path, operator, mutation.occurrence) as texts:
+            ended, seen = run_pytest(reached.folder, ["-x", *tests], limit)
+            change = changed_lines(*texts)
+        seconds = sum(seconds for seconds, _ in seen.values())
+        spent, tried = spent + (seconds if seen else dearest), tried + len(seen)
+        by = [name for name, (_, outcome) in seen.items() if outcome == "failed"]
+        # What was stopped may be an endless loop, but also a file that takes long.
+        if by or (ended == "failed") or (ended == "stopped" and reached.has(file)):
+            by = by or [f"{file} {ended}"]
+            break
+        by = None
     result = {
         "killed": by is not None,
         "by": by,
-        "change": changed_lines(before, after),
+        "change": change,
         "tests": tried or UNREACHED,
         "seconds": round(time.time() - began),
+        "cpu": round(spent, 1),
     }
     print(name_of(mutation), json.dumps(result), flush=True)
     return result
+
+
+def control(found: dict[str, dict], folder: Path) -> None:
+    """Run the tests that killed mutants, without a fault: whichever fails then proves nothing."""
+    killers = {name for result in found.values() for name in result["by"] or () if "::" in name}
+    ended, seen = run_pytest(folder, sorted(killers), limit=3600)
+    wrong = [name for name in killers if seen.get(name, (0, ""))[1] != "passed"]
+    print(
+        f"control: {ended}; of {len(killers)} tests that killed, these fail by themselves: {wrong}"
+    )
 
 
 def changed_lines(before: str, after: str) -> list[str]:

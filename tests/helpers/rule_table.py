@@ -106,6 +106,7 @@ CASES = {
     "node": Case(rules.NodePerturbation(lr=0.3)),
     "node signs": Case(rules.NodePerturbation(law="sign", lr=0.3)),
     "node finite": Case(rules.NodePerturbation(0.3, lr=0.3)),
+    "weight": Case(rules.WeightPerturbation(0.5, lr_second=0.2), without=RANDOM),
     "clipped": Case(rules.Clipped(0.5, 0.5), LINEAR, ONE),
     "clipped feedback": Case(rules.Clipped(0.5, rule=rules.FeedbackAlignment([1.0, -0.7], 0.5))),
     "clipped batch": Case(rules.Clipped(0.4, 0.6, per="batch", batch_size=2), LINEAR, ONE),

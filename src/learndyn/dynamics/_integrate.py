@@ -26,6 +26,7 @@ from learndyn.dynamics._prepare import (
     times_hold,
 )
 from learndyn.dynamics._record import Rows, Run, record, record_groups
+from learndyn.dynamics._stiff_groups import StiffGroups
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.states import Overlaps
 
@@ -123,8 +124,9 @@ def integrate_field(
         result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
         rows = jnp.where(valid, y0, jnp.nan)[None]
         return Solved(rows, result, {"steps": jnp.zeros((), int)})
-    # Where a schedule jumps, the solver must meet its times to their last bit: there it has alpha.
-    scaled = jump_ts is None
+    # Where a schedule jumps, the solver must meet its times to their last bit, and StiffGroups
+    # looks into the field: there time is alpha.
+    scaled = jump_ts is None and not isinstance(solver, StiffGroups)
     clock = _Clock(ts[0], ts[-1] - ts[0]) if scaled else _Clock(jnp.zeros(()), jnp.ones(()))
     begin, end = (0.0, 1.0) if scaled else (ts[0], ts[-1])
     # Diffrax's default coefficients make this an I controller of the step size.
@@ -138,7 +140,7 @@ def integrate_field(
     if jump_ts is not None:
         controller = diffrax.ClipStepSizeController(controller, jump_ts=jump_ts)
     solution = diffrax.diffeqsolve(
-        clock.term(term),
+        clock.term(term) if scaled else term,
         diffrax.Tsit5() if solver is None else solver,
         t0=begin,
         t1=end,

@@ -35,6 +35,7 @@ from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._integrate import Solved, integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
+    require_along_inputs,
     require_fields,
     require_number,
     require_of_fields,
@@ -109,6 +110,7 @@ def overlap_flow(
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
     if isinstance(start, GroupedOverlaps):
         require_without_input_noise(rule, start)
+        require_along_inputs(rule, start)
         require_of_fields(rule, start)
         fields, averaged = start.fields, _meeting(problem, rule, start)
     else:

@@ -200,6 +200,12 @@ def require_local(rule: AbstractRule, function: str) -> None:
             f"no noise theory and no averages over nodes; got {function}. Use simulate_sgd, or "
             "solve_ode with erf units and squared loss."
         )
+    if rule.perturbs_weights:
+        raise ValueError(
+            f"{type(rule).__name__} moves weights along random directions of all n dimensions, on "
+            f"the time steps / n**2, so it has no chain and no noise theory; got {function}. Use "
+            "simulate_sgd or solve_ode."
+        )
 
 
 def require_without_input_noise(rule: AbstractRule, start: GroupedOverlaps) -> None:
@@ -208,6 +214,15 @@ def require_without_input_noise(rule: AbstractRule, start: GroupedOverlaps) -> N
     if rule.input_noise is not None:
         raise ValueError(
             f"{type(rule).__name__} adds white noise to the inputs, of which there is no theory "
+            f"for groups of directions; got {start.groups} groups. Simulate it by ld.simulate_sgd."
+        )
+
+
+def require_along_inputs(rule: AbstractRule, start: GroupedOverlaps) -> None:
+    """Raises: ValueError for a rule whose noise is as large in directions of all variances."""
+    if rule.perturbs_weights:
+        raise ValueError(
+            f"{type(rule).__name__} has noise in all directions alike, of which there is no theory "
             f"for groups of directions; got {start.groups} groups. Simulate it by ld.simulate_sgd."
         )
 

@@ -80,10 +80,9 @@ def _of_rules(stored: dict[str, Any]) -> dict[str, Any]:
 
 def _name(rule: dict[str, Any]) -> str | None:
     """What people call a rule; None for SGD, which is that of most figures."""
-    kind = rule.get("type")
-    if kind == "LocalRule":
-        kind = str(rule["function"].get("callable", rule["function"].get("type")))
-        return kind.rpartition(".")[2]
+    kind, function = rule.get("type"), rule.get("function")
+    if function:  # of a user's rule, which has its name
+        return str(function.get("callable", function.get("type"))).rpartition(".")[2]
     return None if kind == "SGD" else kind
 
 

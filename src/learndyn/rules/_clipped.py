@@ -70,10 +70,10 @@ class Clipped(AroundRule):
                 "rule must be a learning rule that sees one sample at a time, such as "
                 f"ld.rules.FeedbackAlignment(...), or None; got {brief(rule)}."
             )
-        if rule is not None and rule.moves_along_weights:
+        if rule is not None and (rule.moves_along_weights or rule.perturbs_weights):
             raise ValueError(
                 f"what is clipped is F of a step along the input, and {type(rule).__name__} moves "
-                "weights along weights as well; clip another rule."
+                "weights in other directions as well; clip another rule."
             )
         if lr is None and rule is not None:
             keywords = settings_of(rule) | keywords

@@ -202,6 +202,9 @@ class AbstractRule(Readable):
       of them, nothing is declared of the outcome.
     - `moves_along_weights`: its modulations have dw, which SGD on weights and the ODE in closed
       form alone can follow.
+    - `perturbs_weights`: SGD on weights moves along its own random directions of all weights, by
+      the gradient's component along them, where `modulation` with draws of 0 is the gradient; the
+      chain and the theory of noise do not know this.
     - `is_gradient`: the modulation is the gradient of the loss, as closed forms of the literature
       have it.
     - `is_unbiased`: the mean of the modulation over the rule's own draws is that gradient.
@@ -249,6 +252,7 @@ class AbstractRule(Readable):
     propagates_error: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("gradient", "signals")
     moves_along_weights: ClassVar[bool] = False
+    perturbs_weights: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -354,6 +358,11 @@ class AbstractRule(Readable):
         """
 
     @property
+    def label(self) -> str:
+        """What people call the rule: the name of its class."""
+        return type(self).__name__
+
+    @property
     def schedules(self) -> list[Any]:
         """The rates that are functions of alpha."""
         return [rate for rate in (self.lr, self.lr_second, self.lr_bias) if callable(rate)]
@@ -410,6 +419,14 @@ class AbstractRule(Readable):
         # Geometric series: each gradient acts 1 + beta + beta**2 + ... times.
         gain = 1.0 / (1.0 - self.momentum)
         return jax.tree.map(lambda rate: gain * rate, rates)
+
+    def steps_per_time(self, n: RealLike) -> Any:
+        """How many steps are a unit of the time alpha in n dimensions: n.
+
+        Args:
+            n: input dimension.
+        """
+        return n
 
     def step_rates(self, alpha: RealLike, n: RealLike) -> tuple[Rates, Scalar | None]:
         """Rates of the step at time alpha in n dimensions, and its beta; None: no momentum.

@@ -10,7 +10,7 @@ import numpy as np
 
 from learndyn.datasets import SCHEMA
 from learndyn.problems import Function
-from learndyn.rules import AbstractRule, LocalRule
+from learndyn.rules import AbstractRule
 
 Kind = Literal["rule", "problem", "keyword", "start", "rules", "zip"]
 
@@ -136,7 +136,7 @@ def rule_axis(rule: Any) -> Axis | None:
 
 def rule_labels(rules: list[AbstractRule]) -> list[str]:
     """The rules' names, with their numbers where two have one name."""
-    names = [_name(x.function) if isinstance(x, LocalRule) else type(x).__name__ for x in rules]
+    names = [rule.label for rule in rules]
     if len(set(names)) < len(names):
         names = [repr(rule) for rule in rules]
     return _apart(names)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, brief, checked_times, require_x64
+from learndyn._checks import as_float, brief, checked_times, require_finite, require_x64
 from learndyn._outcome import warn_if_failed
 from learndyn._types import RealLike
 from learndyn.averages import choose_averages, has_biases, reach_of, teacher_of
@@ -26,7 +26,12 @@ from learndyn.tasks import _chain, _ode, _sgd
 from learndyn.tasks._rows import Asked
 from learndyn.tasks._types import Drift, Task, schedule_of
 
-_LEVELS = ("ode", "chain", "sgd")
+_LEVELS = {
+    "ode": ((), ("averages", "rtol", "atol", "max_steps")),
+    "chain": (("n", "key"), ("averages",)),
+    "sgd": (("key",), ("averages", "velocity")),
+}
+"""The levels that know several tasks, with the keywords that they need and those that they take."""
 
 
 def learn(
@@ -72,6 +77,12 @@ def learn(
             increase, teachers that drift from a singular T, and all that the level itself
             refuses.
 
+    An ensemble of teachers is a batch of starts under vmap, whose mean is that of its dataset:
+    `runs = jax.vmap(lambda start: ld.learn("ode", tasks, rule, start, ts))(starts)` and
+    `ld.to_dataset(runs, over={"teachers": range(32)}).mean("teachers")`. A sweep takes a function
+    of (problem, rule, start, ts) that calls `learn`, over rates, similarities (by a start that is a
+    function of one) or what else, with a store or without.
+
     Source:
         Lee, Goldt and Saxe (2021), arXiv 2107.04384, for two tasks in turn with squared loss.
 
@@ -84,6 +95,7 @@ def learn(
         ((3, 2), True)
     """
     level = _checked_level(level)
+    _require_keywords(level, keywords)
     tasks = _checked_tasks(tasks)
     require_arguments("learn", rule=rule, start=start, ts=ts)
     if level == "sgd" and not isinstance(start, Weights):
@@ -144,6 +156,12 @@ def _resolved(drift: Any, start: Overlaps) -> Drift | None:
 def _checked_level(level: Any) -> str:
     found = level_of(level) if callable(level) else None
     name: Any = level if found is None else found.name
+    if name == "langevin":
+        raise ValueError(
+            "learn: Langevin's equation does not know several tasks, as the choice of a task is "
+            "noise, too, which it leaves out. Use level 'chain', whose law is exact and whose cost "
+            "does not depend on n either."
+        )
     if name not in _LEVELS:
         raise ValueError(
             f"learn: level must be one of {', '.join(_LEVELS)}, or its function such as "
@@ -152,11 +170,28 @@ def _checked_level(level: Any) -> str:
     return name
 
 
-def _checked_tasks(tasks: Any) -> tuple[Task, ...]:
-    tasks = (tasks,) if isinstance(tasks, Task) else tuple(tasks)
+def _require_keywords(level: str, keywords: dict[str, Any]) -> None:
+    """Raises: ValueError where one is missing, or is none of this level."""
+    needed, others = _LEVELS[level]
+    missing = [name for name in needed if name not in keywords]
+    unknown = sorted(set(keywords) - {*needed, *others})
+    if not missing and not unknown:
+        return
+    wrong = f"without {', '.join(missing)}" if missing else f"with {', '.join(unknown)}"
+    needs = f"needs {' and '.join(needed)}, and may have" if needed else "may have"
+    raise ValueError(
+        f"learn: level {level!r} {needs} {', '.join(others)}; got a call {wrong}. For example "
+        "ld.learn('chain', tasks, rule, start, ts, n=1000, key=jax.random.key(0))."
+    )
+
+
+def _checked_tasks(given: Any) -> tuple[Task, ...]:
+    """Raises: ValueError for anything but a list of tasks."""
+    tasks = (given,) if isinstance(given, Task) else given
+    tasks = tuple(tasks) if isinstance(tasks, Sequence) else ()
     if not tasks or not all(isinstance(task, Task) for task in tasks):
         raise ValueError(
-            f"learn: tasks must be a list of at least one ld.Task; got {brief(list(tasks))}."
+            f"learn: tasks must be a list of at least one ld.Task; got {brief(given)}."
         )
     return tasks
 
@@ -167,6 +202,7 @@ def _checked_heads(tasks: tuple[Task, ...], v: Array, heads: Any) -> Float[Array
     if heads is None:
         return jnp.tile(v, (needed, 1))
     heads = as_float(heads, "heads")
+    require_finite(heads=heads)
     if heads.ndim != 2 or heads.shape[1] != len(v):
         raise ValueError(
             f"learn: heads must have shape (heads, {len(v)}), a row for each head; got shape "

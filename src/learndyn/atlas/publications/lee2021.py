@@ -28,7 +28,7 @@ COMMON = {
     "scale": 0.3,
     "heads": ((0.1, -0.05), (0.05, 0.1)),
     "switch": 100.0,
-    "v": SIMILARITIES,
+    "similarity": SIMILARITIES,
 }
 
 
@@ -50,16 +50,20 @@ def _errors(s: SimpleNamespace, v: float, replay: float, horizons: tuple) -> np.
 
 
 def _similarity(s: SimpleNamespace) -> "xarray.Dataset":
-    found = np.array([_errors(s, v, 0.0, s.horizons) for v in s.v])
+    found = np.array([_errors(s, v, 0.0, s.horizons) for v in s.similarity])
     forgotten = (found[:, 1:, 0] - found[:, :1, 0]).T
     return labelled(
         {
-            "forgetting": (("horizon", "v"), forgotten, "forgetting of the first task"),
-            "second": (("horizon", "v"), found[:, 1:, 1].T, "error of the second task"),
-            "worst": ("horizon", np.array(s.v)[forgotten.argmax(axis=1)], "V of most forgetting"),
+            "forgetting": (("horizon", "similarity"), forgotten, "forgetting of the first task"),
+            "second": (("horizon", "similarity"), found[:, 1:, 1].T, "error of the second task"),
+            "worst": (
+                "horizon",
+                np.array(s.similarity)[forgotten.argmax(axis=1)],
+                "V of most forgetting",
+            ),
         },
         horizon=np.array(s.horizons),
-        v=np.array(s.v),
+        similarity=np.array(s.similarity),
     )
 
 
@@ -82,30 +86,34 @@ SIMILARITY = Entry(
                 1000: ".0185444 .1570428 .1143335 .1114296 .0742425 .0006619",
             }.items()
             for one in numbers(
-                "forgetting", values, {"v": PLACES}, at={"horizon": horizon}, source=OWN
+                "forgetting", values, {"similarity": PLACES}, at={"horizon": horizon}, source=OWN
             )
         ),
         *numbers("worst", ".55 .55 .2", {"horizon": (10, 50, 1000)}, source=OWN),
     ),
     panels=(
-        Panel("forgetting", "v", by="horizon", title="first task"),
-        Panel("second", "v", by="horizon", log="y", title="second task"),
+        Panel("forgetting", "similarity", by="horizon", title="first task"),
+        Panel("second", "similarity", by="horizon", log="y", title="second task"),
     ),
     note="the time after the switch decides where the maximum is; sizes and starts are ours",
 )
 
 
 def _maslow(s: SimpleNamespace) -> "xarray.Dataset":
-    found = np.array([[_errors(s, v, p, (s.horizon,)) for v in s.v] for p in s.replay])
+    found = np.array([[_errors(s, v, p, (s.horizon,)) for v in s.similarity] for p in s.replay])
     forgotten = found[:, :, 1, 0] - found[:, :, 0, 0]
     return labelled(
         {
-            "forgetting": (("replay", "v"), forgotten, "forgetting of the first task"),
-            "second": (("replay", "v"), found[:, :, 1, 1], "error of the second task"),
-            "worst": ("replay", np.array(s.v)[forgotten.argmax(axis=1)], "V of most forgetting"),
+            "forgetting": (("replay", "similarity"), forgotten, "forgetting of the first task"),
+            "second": (("replay", "similarity"), found[:, :, 1, 1], "error of the second task"),
+            "worst": (
+                "replay",
+                np.array(s.similarity)[forgotten.argmax(axis=1)],
+                "V of most forgetting",
+            ),
         },
         replay=np.array(s.replay),
-        v=np.array(s.v),
+        similarity=np.array(s.similarity),
     )
 
 
@@ -120,16 +128,16 @@ MASLOW = Entry(
     published=(
         *numbers(
             "forgetting",
-            ".0034076 .0128431 .0233 .0265285",
-            {"v": (0.0, 0.3, 0.8, 0.85)},
+            ".0034076 .0128431 .0233271 .0265285",
+            {"similarity": (0.0, 0.3, 0.8, 0.85)},
             at={"replay": 0.2},
             source=OWN,
         ),
         *numbers("worst", ".55 .85", {"replay": (0.0, 0.2)}, source=OWN),
     ),
     panels=(
-        Panel("forgetting", "v", by="replay", title="first task, 50 after the switch"),
-        Panel("second", "v", by="replay", log="y", title="second task"),
+        Panel("forgetting", "similarity", by="replay", title="first task, 50 after the switch"),
+        Panel("second", "similarity", by="replay", log="y", title="second task"),
     ),
     note="of the paper's interventions replay alone is made here; regularisers are not",
 )

@@ -155,12 +155,18 @@ class _Run(eqx.Module):
 
     @property
     def times_valid(self) -> Bool[Array, ""]:
-        return are_valid_times(self.ts, self.weights.n, self.rule.batch_size)
+        return are_valid_times(self.ts, self.steps_per_time, self.rule.batch_size)
+
+    @property
+    def steps_per_time(self) -> float:
+        return float(self.rule.steps_per_time(self.weights.n))
 
     @property
     def steps(self) -> Int[Array, " times"]:
         """Steps at which to save."""
-        return jnp.round(jnp.where(self.times_valid, self.ts, 0.0) * self.weights.n).astype(int)
+        return jnp.round(jnp.where(self.times_valid, self.ts, 0.0) * self.steps_per_time).astype(
+            int
+        )
 
     def measured_stream(self) -> tuple[Measurement, AbstractStream]:
         stream = make_stream(
@@ -168,10 +174,11 @@ class _Run(eqx.Module):
         )
         given = self.problem, self.rule, self.weights, base_of(self.inputs), stream
         measure = Measurement(*given, self.directions)
-        return measure, with_draws(stream, self.rule, self.key, self.weights.k)
+        k, n = self.weights.w.shape
+        return measure, with_draws(stream, self.rule, self.key, k, n)
 
     def advance(self, state: LearningState, batch: tuple[Array, ...], step: Array) -> LearningState:
-        alpha, teacher = step / self.weights.n, self.weights.w_teacher
+        alpha, teacher = step / self.steps_per_time, self.weights.w_teacher
         return sgd_step(self.problem, self.rule, state, batch, alpha, teacher)
 
 
@@ -229,7 +236,7 @@ def _result(run: _Run, carry: Carry) -> Trajectory:
     inputs = "" if isinstance(run.inputs, Gaussian) else type(run.inputs).__name__
     given = (run.problem, run.rule, t, weights.layers, run.averages, run.ts, n)
     asked = Run("sgd", *given, run.key, inputs, str(run.dtype))
-    alpha = jnp.where(run.times_valid, run.steps / weights.n, run.ts)
+    alpha = jnp.where(run.times_valid, run.steps / run.steps_per_time, run.ts)
     stats = {} if saved.train_error is None else {"train_error": saved.train_error}
     done = record(asked, rows, stopped, result, alpha=alpha, stats=stats, eg=saved.eg)
     # As all that a failed run leaves, its last state is NaN.

@@ -109,7 +109,9 @@ def batch_gradient(
     batch, n = x.shape
     lam = x @ w.T / n**0.5
     layers = Layers(v, v[:0], b, None)  # the teacher has already spoken: y
-    draws = drawn[0] if drawn else jnp.zeros((batch, 0), x.dtype)
+    draws, directions = drawn[0] if drawn else jnp.zeros((batch, 0), x.dtype), None
+    if rule.perturbs_weights:
+        draws, directions = jnp.zeros((batch, rule.draws_of(len(v))), x.dtype), drawn[0]
     seen = Seen(w @ w.T / n, w @ teacher.T / n) if rule.needs_overlaps else None
     sample = Sample(lam, y, draws, jnp.sum(x * x, axis=1) / n, seen)
     c, dv, dw = rule.modulations(problem, sample, layers)
@@ -119,6 +121,8 @@ def batch_gradient(
         c_x = c.T @ x / batch
     if dw is not None:
         c_x = c_x + dw.mean(axis=0) @ w / n**0.5
+    if directions is not None:  # forward gradient: its component along random directions
+        c_x = jnp.sum(directions * c_x) * directions
     return Gradient(
         c_x / n**0.5 + (rule.weight_decay / n) * w,
         dv.mean(axis=0) / n if rule.trains_second else None,
