@@ -76,7 +76,7 @@ class TaskState(NamedTuple):
 
     chain: ChainState
     heads: Float[Array, "heads k #lanes"]
-    pushes: Float[Array, "heads k #lanes"] | None
+    pushes: Float[Array, "heads k #lanes"] | Absent
     teacher: Float[Array, "m m #lanes"] | Absent
 
     @property
@@ -147,9 +147,10 @@ def _simulate(asked: Asked, n: Float[Array, ""], key: Key[Array, ""]) -> Traject
         arrays, state, keys, steps = tree
         keys = jnp.broadcast_to(keys, (lane_count(tree),))
         seeds = lambda tag: lane_seeds(jax.vmap(lambda key: jax.random.fold_in(key, tag))(keys))
-        settings, ends, shares, wander = eqx.combine(arrays, static)
-        known = (settings, ends, shares, wander, seeds(TASK), seeds(DRIFT))
-        setting = TaskSetting(*known, heads=heads, alike=groups)
+        known: Any = eqx.combine(arrays, static)
+        own, ends, shares, drifting = known
+        drawn = seeds(TASK), seeds(DRIFT)
+        setting = TaskSetting(own, ends, shares, drifting, *drawn, heads=heads, alike=groups)
         ways = {"draw": _draw_block, "advance": _step, "measure": _measured, "fold": _folded}
         return run_chain(setting, state, lane_seeds(keys), steps, **ways)
 
@@ -243,7 +244,7 @@ def _step(setting: TaskSetting, state: TaskState, draw: TaskDraw, step: Array) -
     heads, pushes = _untrained(setting, state, step)
     is_own = jnp.arange(len(heads))[:, None, None] == head
     heads = jnp.where(is_own, chain.v, heads)
-    if pushes is not None:
+    if pushes is not None and chain.u_v is not None:
         pushes = jnp.where(is_own, chain.u_v, pushes)
     chain, teacher = chain._replace(v=state.chain.v, u_v=state.chain.u_v), None
     if later is not None:
@@ -284,9 +285,8 @@ def _moved(
 
     def _mixed(group: tuple[int, ...], problems: Sequence[Any]) -> Any:
         numbers, rest = zip(*(eqx.partition(one, eqx.is_array) for one in problems), strict=True)
-        position = sum(
-            (jnp.where(task == number, i, 0) for i, number in enumerate(group)), jnp.zeros((), int)
-        )
+        places = [jnp.where(task == number, i, 0) for i, number in enumerate(group)]
+        position = functools.reduce(jnp.add, places)
         return eqx.combine(jax.tree.map(lambda *x: _picked(position, x), *numbers), rest[0])
 
     if len(setting.alike) == 1:
