@@ -94,10 +94,12 @@ def mutation(session: nox.Session) -> None:
     """Put small faults at random places: would the tests notice? Goes on where it was stopped.
 
     `nox -s mutation -- --mutants 204 --seed 1` takes another sample; hours. Faults are put into a
-    copy, in build/mutation, which one removes after a change of the code.
+    copy of one revision, in build/mutation; `-- --report` says what is known.
     """
     session.install("-e", ".[sweep,plot,images]", *groups("mutation"))
-    session.run("python", "tests/helpers/mutation.py", *session.posargs, env=cpu() | one_thread())
+    # What a mutant does not change is compiled once for all.
+    environment = cpu() | one_thread() | cached()
+    session.run("python", "tests/helpers/mutation.py", *session.posargs, env=environment)
 
 
 @nox.session

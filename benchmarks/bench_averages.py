@@ -20,10 +20,12 @@ import learndyn as ld
 from learndyn.averages import QuasiMonteCarlo, at_level, choose_averages
 
 UNITS = {"tanh": jnp.tanh, "swish": jax.nn.swish}
+"""Two smooth units without closed forms, one of them odd, the other neither odd nor even."""
 RULE = ld.SGD(lr=0.5)
 """Averages do not depend on the rate; in the solves below this one learns within alpha = 50."""
 
 BEFORE = QuasiMonteCarlo()
+"""4 x 4096 Sobol nodes, from which such averages came before."""
 
 FINEST = {2: 8, 4: 8, 8: 6}
 """Levels of the truth, by number of units: three or four levels above the default ones."""
@@ -128,6 +130,7 @@ def test_one_drift(name, k, say):
 
 
 TANH = ld.Problem(UNITS["tanh"], UNITS["tanh"])
+"""The problem of the whole solves."""
 
 
 def random_start(k):

@@ -18,6 +18,10 @@ from learndyn.dynamics.chain._draws import steps_per_block
 from learndyn.dynamics.chain._random import LaneRandom, chi_square, lane_seeds
 
 K, M, LR, NOISE = 4, 4, 0.2, 0.1
+"""The cost of a step depends on K and M alone. LR is far below 1.2, the critical rate of four
+units, so that no run diverges; with label noise eg stays above 0, and its mean can be held to the
+ODE."""
+
 CHAINS, ALPHA, N = 256, 20.0, 784
 """256 runs fill the lanes of one core's vectors and caches; alpha = 20 is 15 680 steps, a second of
 work, beside which starting is nothing; n is that of MNIST's images, as in Goldt et al. (2020)."""

@@ -20,6 +20,7 @@ TS = jnp.linspace(0.0, 100.0, 101)
 """At lr = 1/K the units are specialised by alpha = 100."""
 
 PROBLEM = ld.Problem(noise=0.1)
+"""Label noise keeps eg far above the 1e-8 to which the answers are compared."""
 
 
 def start(k):

@@ -21,6 +21,7 @@ TS = jnp.linspace(0.0, 20.0, 21)
 PROBLEM, RULE = ld.Problem(noise=0.1), ld.SGD(lr=0.1)
 START = ld.Overlaps(Q=[[0.5]], R=[[0.1]], T=[[1.0]])  # quick, so that overhead would show
 GRID = {"lr": np.linspace(0.1, 1.0, SIZE), "noise": np.linspace(0.0, 1.0, SIZE)}
+"""Rates far below 4.06, the critical one of a single erf unit, so that no cell diverges."""
 
 MOST_FOR_A_PROBLEM = 0.5e-3
 """Seconds: a user's script that makes thousands of problems should not notice it."""

@@ -108,7 +108,9 @@ def _table(path: Path) -> Iterator[str]:
     yield "| quantity | predicted | measured | published | difference | source |"
     yield "|---|---|---|---|---|---|"
     for i in range(found.sizes["quantity"]):
-        row = {name[6:]: found[name].values[i] for name in found if name.startswith("table_")}
+        row = {
+            name[6:]: found[name].values[i] for name in map(str, found) if name.startswith("table_")
+        }
         cells = [
             str(found.quantity.values[i]),
             _number(row["predicted"]),

@@ -190,5 +190,5 @@ plt.show()
 
 # %% [markdown]
 # The same six lines of setup take the rules of larger students: `FeedbackAlignment`,
-# `NodePerturbation`, `Dropout`, `InputNoise` and `NaturalGradient`. The guide to your own rule says
-# what a modulation may read.
+# `NodePerturbation`, `WeightPerturbation`, `Dropout`, `InputNoise` and `NaturalGradient`. The guide
+# to your own rule says what a modulation may read.

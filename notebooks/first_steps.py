@@ -146,7 +146,7 @@ def runs(problem, rule, start, ts, n, key):
     return ld.simulate_sgd(problem, rule, weights, ts, key=run_key)
 
 
-sizes = [64, 128, 256, 512]
+sizes = [64, 192, 576]
 experiment = ld.sweep(
     runs, small, gentle, pair, times, over={"n": sizes}, seeds=64, key=jax.random.key(3)
 )

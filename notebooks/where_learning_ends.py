@@ -251,7 +251,7 @@ plt.show()
 
 # %%
 best = asymptotics.optimal_schedule(
-    noisy, ld.SGD(lr=0.1), start, 30.0, knots=7, steps=30, step_size=0.15
+    noisy, ld.SGD(lr=0.1), start, 30.0, knots=7, steps=15, step_size=0.3
 )
 print(
     f"eg at alpha = 30: constant {best.constant.value:.5f}, inverse time "

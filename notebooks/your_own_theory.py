@@ -97,13 +97,13 @@ signs = ld.LocalRule(sign_of_error, lr=0.5)
 # levels of description; nobody has derived its ODE.
 
 # %%
-n, keys = 500, jax.random.split(key, 64)
+n, keys = 500, jax.random.split(key, 32)
 weights = ld.weights_from_overlaps(key, start, n)
 levels = {
     "SGD on weights": lambda key: ld.simulate_sgd(problem, signs, weights, times, key=key),
     "overlap chain": lambda key: ld.simulate_chain(problem, signs, start, times, n=n, key=key),
     "Langevin": lambda key: ld.simulate_langevin(
-        problem, signs, start, times, n=n, key=key, dt=0.05
+        problem, signs, start, times, n=n, key=key, dt=0.1
     ),
 }
 predicted = ld.solve_ode(problem, signs, start, ts)

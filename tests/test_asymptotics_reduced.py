@@ -33,7 +33,7 @@ def same_curves(problem, rule, start):
     return few.state, all_of_them
 
 
-@pytest.mark.nightly(by_day=["rule1"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("rule", [ld.SGD(lr=0.3), ld.SGD(lr=0.4, weight_decay=0.01, batch_size=3)])
 def test_eight_equations_are_the_full_ode(rule):
     start = asymptotics.SpecialisedOverlaps(3, 2, **MIXED, v=1.1, v_superfluous=0.7)

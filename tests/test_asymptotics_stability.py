@@ -184,6 +184,7 @@ def test_growth_from_the_plateau_in_the_ode(plateau_3):
     close(np.log(sizes[2] / sizes[1]) / 200, plateau_3.rate, rel=1e-5)
 
 
+@pytest.mark.nightly
 def test_derivatives_through_the_plateau():
     def rate(lr):
         return asymptotics.plateau(2, lr).rate_over_lr

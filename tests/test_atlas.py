@@ -120,6 +120,10 @@ def test_settings_of_ones_own_move_the_numbers():
         ("kunin2024-fig4b", {"y": 1.3}, "first"),
         ("kunin2025-agf-linear", {"scale": 1e-3}, "time"),
         ("chizat2019-lazy", {"y": (0.5, 0.5)}, "kernel"),
+        ("yoshida2019-spectrum", {"lr": 0.4}, "eg"),
+        ("arnaboldi2023b-exit", {"gamma": 0.08}, "risk"),
+        ("jacot2022-regimes", {"singular": (2.0, 1.0, 0.5)}, "way"),
+        ("kunin2024-fig1", {"rate": 4e-3}, "kernel"),
     ],
 )
 def test_every_run_computes_its_numbers_anew(name, changed, variable):

@@ -257,7 +257,7 @@ def slope_by_tails(student, r, threshold, unit):
     return -len(fixed) * density * multivariate_normal(-mean, rest).cdf(-above[others])
 
 
-@pytest.mark.nightly(by_day=["Erf()-6--0.5-0.02", "ReLU()-4-0.726-0.01"])
+@pytest.mark.nightly(by_day=["ReLU()-4-0.726-0.01"])
 @pytest.mark.parametrize(
     ("m", "threshold", "error"),
     [

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from learndyn.dynamics.chain import _random as _lane_random
-from learndyn.dynamics.chain._draws import _outside
+from learndyn.dynamics.chain._draws import wishart_factor
 from learndyn.dynamics.chain._random import LaneRandom, chi_square, lane_seeds
 
 DOF = (1.0, 2.0, 3.0, 4.0, 7.0, 30.0, 780.0, 10_000.0)
@@ -133,7 +133,7 @@ def wishart():
     @jax.jit
     def gram(dof):
         random = random_of(4)
-        factor = _outside(random, dof, random.normal(16 * 6).reshape(16, 6, LANES), 3)
+        factor = wishart_factor(random, dof, random.normal(16 * 6).reshape(16, 6, LANES), 3)
         return jnp.einsum("sijl,skjl->slik", factor, factor).reshape(-1, 3, 3)
 
     return lambda dof: np.asarray(gram(jnp.array([dof])))

@@ -59,7 +59,7 @@ def on_weights(problem, rule, n, seed):
     return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(seed), RUNS))
 
 
-@pytest.mark.nightly(by_day=["erf-30"])
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("setting", "n"),
     [(ERF, 10), (ERF, 30), (RELU, 10), (LINEAR, 30)],

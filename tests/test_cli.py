@@ -23,6 +23,7 @@ from learndyn import problems, rules
 from learndyn.cli import _doctor, _door, _options, main
 from learndyn.cli._names import Loss, Rule, StudentUnit, TeacherUnit
 from learndyn.cli._settings import save_times, settings_from
+from learndyn.cli.tasks.command import schedule_from
 from learndyn.problems._activations import AbstractActivation
 
 SMALL = ["--k", "2", "--m", "1", "--n", "20", "--alpha-max", "1", "--points", "5"]
@@ -165,6 +166,10 @@ class TestTheory:
             "--k 4 --m 4",
             "--student relu --lr-second 0.1",
             "--rule feedback-alignment --feedback 1,-0.7 --k 2",
+            "--rule perceptron --student linear --teacher sign --loss perceptron --k 1 --m 1",
+            "--rule reward-perceptron --episode 3 --student linear --teacher sign --loss hebb"
+            " --k 1 --m 1",
+            "--loss adatron --student linear --teacher sign --k 1 --m 1",
             "--k 40 --theory",
             "--student tanh --theory on",
         ],
@@ -178,6 +183,7 @@ class TestTheory:
             "--k 5 --m 4",
             "--student tanh",
             "--loss logistic --teacher sign",
+            "--rule hebb --student linear --teacher sign --loss hebb --k 2 --m 1",
             "--b 0 --lr-bias 0.1 --b-teacher gaussian",
             "--slow-momentum 1",
             "--averages qmc",
@@ -457,7 +463,9 @@ def test_help_shows_examples_that_parse(command, capsys):
         _options.parse(arguments)
 
 
-@pytest.mark.parametrize("path", ["_options.py", "flow/options.py", "sweep/options.py"])
+@pytest.mark.parametrize(
+    "path", ["_options.py", "flow/options.py", "sweep/options.py", "tasks/options.py"]
+)
 def test_lines_of_help_break_between_sentences(path):
     """tyro starts a new line wherever a description does, also in the middle of a sentence."""
     source = (Path(_options.__file__).parent / path).read_text()
@@ -622,6 +630,7 @@ RULES = {
     "perceptron": ("", rules.Perceptron(0.2)),
     "adatron": ("", rules.AdaTron(0.2)),
     "node-perturbation": ("--law sign --scale 0.1", rules.NodePerturbation(0.1, "sign", 0.2)),
+    "weight-perturbation": ("", rules.WeightPerturbation(0.2)),
     "clipped": ("--limit 0.5 --per batch", rules.Clipped(0.5, 0.2, per="batch")),
     "dropout": ("--keep 0.8", rules.Dropout(0.8, 0.2)),
     "input-noise": ("--std 0.3", rules.InputNoise(0.3, 0.2)),
@@ -680,3 +689,43 @@ def test_garbage_is_collected_again_once_modules_are_loaded():
         assert gc.get_freeze_count() > before
     finally:
         gc.unfreeze()
+
+
+class TestTasks:
+    def test_a_run_writes_what_the_library_computes(self, folder, capsys):
+        given = ["--n", "20", "--alpha-max", "2", "--points", "5", "--switch", "1", "--no-png"]
+        assert main(["tasks", *given, "--lr", "0.5", "--similarity", "0.3"]) == 0
+        ds = ld.load("learndyn-tasks.nc")
+        np.testing.assert_allclose(ds["T"], [[1, 0.3], [0.3, 1]], atol=1e-12)
+        start = ld.Overlaps(ds.Q[0].values, ds.R[0].values, ds["T"].values)
+        tasks = [ld.Task(ld.Problem(), [1.0, 0.0], 0), ld.Task(ld.Problem(), [0.0, 1.0], 1)]
+        schedule = [(1.0, (1, 0)), (np.inf, (0, 1))]
+        rule, heads = ld.SGD(lr=0.5), np.ones((2, 2))
+        run = ld.learn("ode", tasks, rule, start, ds.alpha.values, heads, schedule)
+        np.testing.assert_allclose(ds.eg_tasks, run.eg_tasks, rtol=1e-6)
+        said = capsys.readouterr().out
+        assert "2 tasks of 1 teacher units" in said
+        assert "eg 2, ode" in said
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--similarity", "2"], "--similarity must lie between -1 and 1"),
+            (["--tasks", "3", "--switch", "5"], "--switch needs 2 times for 3 tasks; got 1"),
+            (["--shares", "0.5,0.5", "--replay", "0.1"], "leave out --switch and --replay"),
+            (["--replay", "1.5"], "between 0 and 1"),
+            (["--shares", "a,b"], "numbers separated by commas"),
+            (["--runs", "3"], "the ODE has nothing random"),
+            (["--tasks", "0"], "--tasks must be at least 1"),
+        ],
+    )
+    def test_options_that_do_not_go_together(self, arguments, message, capsys):
+        with pytest.raises(SystemExit) as stopped:
+            main(["tasks", *arguments])
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+
+    def test_replay_is_of_all_earlier_tasks(self):
+        own = _options.parse(["tasks", "--tasks", "3", "--switch", "1,2", "--replay", "0.2"]).tasks
+        shares = [row for _, row in schedule_from(own, 3.0)]
+        np.testing.assert_allclose(shares, [[1, 0, 0], [0.2, 0.8, 0], [0.1, 0.1, 0.8]])

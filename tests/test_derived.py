@@ -235,6 +235,7 @@ class TestCurves:
             curve(t, eg).learndyn.exit_time(below=below)
 
 
+@pytest.mark.nightly
 def test_seeds_of_a_chain_agree_once_their_units_are_in_order():
     """At n = 50 chance decides which unit learns what; `order` undoes it."""
     problem, rule = ld.Problem(), ld.SGD(lr=1.0)

@@ -93,6 +93,7 @@ DEAR = [
     "AbstractLoss",
     "Images",
     "rules.NodePerturbation",
+    "rules.WeightPerturbation",
     "rules.NaturalGradient",
     "rules.AdaTron",
     "rules.Perceptron",

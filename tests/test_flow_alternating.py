@@ -76,6 +76,7 @@ def norm_squared(t, c, d, s, stops):
     return np.sum((c * np.exp(s * seen)) ** 2 + (d * np.exp(-s * seen)) ** 2)
 
 
+@pytest.mark.nightly
 def test_linear_networks_in_rotated_units():
     s, lam = np.array([3.0, 2.0, 1.0]), np.array([1.2, 0.8, 0.5])
     rng, alpha = np.random.default_rng(0), 1e-6

@@ -142,6 +142,7 @@ def test_symmetries_conserve_under_flow_and_shrink_under_decay(name):
     np.testing.assert_allclose(h(ends[1]), expected, rtol=1e-8)
 
 
+@pytest.mark.nightly(by_day=["translation", "rescale"])
 @pytest.mark.parametrize("name", SYMMETRIES)
 def test_finite_steps_break_conservation_by_exactly_the_predicted_terms(name):
     model, symmetry, lr, degree = SYMMETRIES[name]

@@ -247,7 +247,8 @@ def test_events_end_a_run_on_a_plateau_and_where_it_is_left():
     assert 2.4 < flow.loss(second.last, MODAL) < 2.5
 
 
-def test_a_run_that_fails_has_the_model_where_it_stopped():
+@pytest.mark.nightly
+def test_a_flow_that_fails_has_the_model_where_it_stopped():
     start = linear_start(1e-3)
     short = flow.gradient_flow(start, MODAL, [0.0, 1.0, 30.0], max_steps=40)
     assert short.result == ld.Result.MAX_STEPS
@@ -255,25 +256,33 @@ def test_a_run_that_fails_has_the_model_where_it_stopped():
         start, MODAL, jnp.stack([jnp.zeros(()), 0.5 * short.end, short.end])
     )
     np.testing.assert_allclose(short.last.end_to_end(), reached.last.end_to_end(), atol=1e-8)
+
+
+def test_a_descent_that_fails_has_the_model_where_it_stopped():
     beyond = flow.gradient_descent(flow.LinearNeuron(1.0, np.ones(3)), WHITE, [0, 1, 2000], lr=50.0)
     assert beyond.result == ld.Result.DIVERGED
     np.testing.assert_array_equal(beyond.last.w, beyond.model.w[1])
 
 
-def test_any_equinox_module_learns(rng):
-    """ReLU and erf networks of the library, and a network of Equinox, with functions as leaves."""
+@pytest.mark.nightly(by_day=["ReLU"])
+@pytest.mark.parametrize("activation", [ld.ReLU(), ld.Erf()], ids=["ReLU", "erf"])
+def test_networks_of_the_library_learn_as_modules(activation, rng):
     x = rng.normal(size=(6, 3))
-    labels = np.sin(x[:, 0])
-    for activation in (ld.ReLU(), ld.Erf()):
-        w, v = jnp.asarray(rng.normal(size=(4, 3))), jnp.asarray(rng.normal(size=4))
-        net = ld.TwoLayer(w, v, None, activation)
-        run = flow.gradient_flow(net, flow.Data(x, labels), [0.0, 1.0])
-        assert run.ok
-        # Where an activation bends, small tolerances would only make small steps.
-        assert run.stats["rtol"] == (1e-6 if isinstance(activation, ld.ReLU) else 1e-10)
-        assert run.loss[1] < run.loss[0]
+    w, v = jnp.asarray(rng.normal(size=(4, 3))), jnp.asarray(rng.normal(size=4))
+    net = ld.TwoLayer(w, v, None, activation)
+    run = flow.gradient_flow(net, flow.Data(x, np.sin(x[:, 0])), [0.0, 1.0])
+    assert run.ok
+    # Where an activation bends, small tolerances would only make small steps.
+    assert run.stats["rtol"] == (1e-6 if isinstance(activation, ld.ReLU) else 1e-10)
+    assert run.loss[1] < run.loss[0]
+
+
+def test_any_equinox_module_learns(rng):
+    """A network of Equinox, with functions as leaves."""
+    x = rng.normal(size=(6, 3))
+    data = flow.Data(x, np.sin(x[:, 0]))
     mlp = eqx.nn.MLP(3, "scalar", 4, 1, activation=jnp.tanh, key=jax.random.key(0))
-    run = flow.gradient_flow(mlp, flow.Data(x, labels), [0.0, 1.0], lr=[1.0, 0.0], rtol=1e-6)
+    run = flow.gradient_flow(mlp, data, [0.0, 1.0], lr=[1.0, 0.0], rtol=1e-6)
     assert run.loss[1] < run.loss[0]
     np.testing.assert_array_equal(run.at(-1).layers[1].weight, mlp.layers[1].weight)
     assert not np.allclose(run.at(-1).layers[0].weight, mlp.layers[0].weight)

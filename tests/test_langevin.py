@@ -106,6 +106,7 @@ def moments_z(one, other):
     return max(np.abs(means).max(), np.abs(ratios).max())
 
 
+@pytest.mark.nightly
 def test_overlaps_stay_positive_semi_definite_and_corrections_are_counted():
     n = np.where(np.arange(LANES) < 32, 1.5, 1e6)
     run = simulate(jax.random.key(2), n=n, dt=0.05)

@@ -1,29 +1,24 @@
 """A learning rule is one file, and the same rule at every level of description."""
 
 import ast
-import functools
 import json
 from pathlib import Path
-from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rule_table import NODES, PROBLEM, TS, Shares, weights
+from rule_table import TWO as START
 
 import learndyn as ld
 from learndyn import asymptotics
 from learndyn.averages import ClosedForm, QuasiMonteCarlo, choose_averages
 from learndyn.problems import FieldGradient
-from learndyn.rules import AbstractRule, FeedbackAlignment, Modulation
+from learndyn.rules import FeedbackAlignment, Modulation
 
 FEEDBACK = jnp.array([1.0, -0.7])
-PROBLEM = ld.Problem(noise=0.1)
-START = ld.Overlaps(
-    [[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], np.eye(2), v=[0.8, 0.6]
-)
-TS = jnp.array([0.0, 1.0, 3.0])
 GOLD = json.loads((Path(__file__).parent / "data" / "feedback_alignment.json").read_text())
 LIBRARY = Path(ld.__file__).parent
 
@@ -34,24 +29,6 @@ class OwnGradient(ld.Problem):
     def gradient(self, lam, y, layers):
         g, dg, slope = self.signals(lam, y, layers)
         return FieldGradient(FEEDBACK * dg * slope, g * slope)
-
-
-class Masked(AbstractRule):
-    """A rule with a closed form: SGD in which each unit has its own share of the rate."""
-
-    shares: jax.Array
-    propagates_error: ClassVar[bool] = True
-
-    def __init__(self, shares, lr, **keywords):
-        super().__init__(lr, **keywords)
-        self.shares = jnp.asarray(shares, float)
-
-    def modulation(self, problem, sample, layers):
-        c, dv = problem.gradient(sample.lam, sample.y, layers)
-        return Modulation(self.shares * c, dv)
-
-    def closed_form(self, signal, layers):
-        return signal.weighted(self.shares * layers.v)
 
 
 def by_hand(problem, sample, layers):
@@ -67,13 +44,7 @@ WRITINGS = {
     "own gradient": (OwnGradient(noise=0.1), ld.SGD(**RATES)),
     "local rule": (PROBLEM, ld.LocalRule(by_hand, **RATES)),
 }
-NODES = QuasiMonteCarlo(256, 2)
 pytestmark = pytest.mark.filterwarnings("ignore:the error of the Gaussian averages:RuntimeWarning")
-
-
-@functools.cache
-def weights():
-    return ld.weights_from_overlaps(jax.random.key(5), START, 40)
 
 
 def run(level, problem, rule):
@@ -144,14 +115,14 @@ def test_closed_forms_are_those_of_the_rule_or_none():
         return isinstance(choose_averages(problem, 2, 2, rule=rule, biases=False), ClosedForm)
 
     assert closed(PROBLEM, ALIGNED)
-    assert closed(PROBLEM, Masked([1.0, 0.5], **RATES))
+    assert closed(PROBLEM, Shares([1.0, 0.5], **RATES))
     assert closed(OwnGradient(), None)  # eg is as ever
     assert not closed(OwnGradient(), ld.SGD(lr=0.5))
     assert closed(OwnGradient(), ALIGNED)  # which asks for no gradient
     assert not closed(*WRITINGS["local rule"])
 
 
-class Forgetful(Masked):
+class Forgetful(Shares):
     def closed_form(self, signal, layers):
         return None
 
@@ -163,7 +134,7 @@ def test_a_closed_form_that_is_none():
 
 @pytest.mark.nightly
 def test_a_declared_closed_form_is_the_average_over_nodes():
-    rule = Masked([1.0, 0.5], **RATES)
+    rule = Shares([1.0, 0.5], **RATES)
     nodes = choose_averages(PROBLEM, 2, 2, rule=rule, biases=False, averages=QuasiMonteCarlo())
     of = eqx.filter_jit(lambda averages: averages.field_averages(PROBLEM, rule, START))
     exact, sampled = of(ClosedForm()), of(nodes)

@@ -1,6 +1,5 @@
 """The library's own learning rules, against independent solutions and against each other."""
 
-import functools
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from rule_table import LINEAR, ONE, OWN, PROBLEM, WEDGE, normalised, perturbed, run, start, weights
 
 import learndyn as ld
 from learndyn import asymptotics, rules, testing
@@ -18,41 +18,11 @@ from learndyn.problems import to_json
 from learndyn.rules import Modulation
 
 GOLD = json.loads((Path(__file__).parent / "data" / "local_rules.json").read_text())
-PROBLEM = ld.Problem(noise=0.1)
-LINEAR = ld.Problem(ld.Linear(), ld.Linear(), noise=0.3)
-WEDGE = ld.Problem(ld.Linear(), ld.Sign(0.1), ld.Perceptron())
-ONE = ld.Overlaps([[1.0]], [[0.2]], [[1.0]])
-TS = jnp.array([0.0, 1.0, 3.0])
-NODES = QuasiMonteCarlo(256, 2)
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the error of the Gaussian averages:RuntimeWarning",
     "ignore:the step dt:RuntimeWarning",
     "ignore:the Gaussian averages have not converged:RuntimeWarning",
 )
-
-
-def start(v=None):
-    return ld.Overlaps([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], np.eye(2), v=v)
-
-
-@functools.cache
-def weights(n=40, units=2):
-    return ld.weights_from_overlaps(jax.random.key(5), ONE if units == 1 else start([0.8, 0.6]), n)
-
-
-def run(level, rule, problem=PROBLEM, at=None, ts=TS, **keywords):
-    at = start([0.8, 0.6]) if at is None else at
-    key = jax.random.key(3)
-    if level == "sgd":
-        return ld.simulate_sgd(problem, rule, weights(units=at.k), ts, key=key, **keywords)
-    if level == "chain":
-        return ld.simulate_chain(problem, rule, at, ts, n=40, key=key, **keywords)
-    if level == "ode":
-        return ld.solve_ode(problem, rule, at, ts, **keywords)
-    keywords = {"noise_nodes": NODES} | keywords
-    if level == "fluctuations":
-        return ld.fluctuations(problem, rule, at, ts, **keywords)
-    return ld.simulate_langevin(problem, rule, at, ts, n=40, key=key, dt=0.2, **keywords)
 
 
 # Against independent solutions: closed forms by DOP853 at 1e-12
@@ -297,39 +267,6 @@ def test_dropout_is_tested_with_all_units():
 # Rules that the user writes, with all that a sample has
 
 
-def perturbed(problem, sample, layers):
-    """Node perturbation of size 0.3, clipped at 0.3 by the true norm of the gradient."""
-    error = lambda lam: problem.loss(problem.student_output(lam, layers), sample.y)
-    change = error(sample.lam + 0.3 * sample.draws) - error(sample.lam)
-    c = sample.draws / 0.3 * change
-    norm = jnp.sqrt(jnp.sum(c**2) * sample.size)
-    return Modulation(c * jnp.minimum(1.0, 0.3 / norm), 0.0 * c)
-
-
-def batch_clipped(problem, samples, layers):
-    gradient = jax.vmap(problem.gradient, (0, 0, None))(samples.lam, samples.y, layers)
-    norm = jnp.sqrt(jnp.sum(gradient.c**2)) / len(samples.y)
-    return Modulation(gradient.c * jnp.minimum(1.0, 0.2 / norm), gradient.dv)
-
-
-def normalised(problem, sample, layers):
-    c, dv = problem.gradient(sample.lam, sample.y, layers)
-    return Modulation(c / jnp.diagonal(sample.overlaps.Q), dv)
-
-
-def jumping(problem, sample, layers):
-    c, dv = problem.gradient(sample.lam, sample.y, layers)
-    return Modulation(0.2 * jnp.sign(c), dv)
-
-
-OWN = {
-    "draws": ld.LocalRule(perturbed, 1.0, draws=2, batch_size=2, weight_decay=0.2),
-    "episode": ld.LocalRule(batch_clipped, 1.0, episode=True, batch_size=3),
-    "overlaps": ld.LocalRule(normalised, 0.3, needs_overlaps=True),
-    "jumps": ld.LocalRule(jumping, 1.0),
-}
-
-
 @pytest.mark.nightly(by_day=["chain-draws", "sgd-episode"])
 @pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("level", ["sgd", "chain"])
@@ -341,7 +278,7 @@ def test_more_save_times_change_no_bit(level, name):
     assert np.abs(few.Q[-1] - few.Q[0]).max() > 0.01
 
 
-@pytest.mark.nightly(by_day=["jumps"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", OWN)
 def test_levels_agree_on_rules_of_the_user(name):
     """Means and spread of chains at n = 60 against the ODE with its fluctuations."""
@@ -385,6 +322,37 @@ def test_the_size_of_an_input_has_its_law():
     third = 5 * 7 * 9 / 5**3
     assert abs(found.mean() - third) < 4 * found.std() / runs**0.5
     assert found.mean() > 1.5  # the control: 7/5, with 1 in place of size
+
+
+class Length(rules.AbstractRule):
+    """The length of the noisy input in place of a gradient."""
+
+    input_noise = 0.5
+
+    def modulation(self, problem, sample, layers):
+        return Modulation(0 * sample.lam + sample.size, 0 * sample.lam)
+
+
+def test_the_size_of_a_noisy_input_is_that_which_the_student_sees():
+    found = averages_at(Length(1.0), start(), QuasiMonteCarlo(64))
+    np.testing.assert_allclose(found.f, 1.25, rtol=1e-12)
+
+
+@pytest.mark.nightly
+def test_clipping_at_the_length_of_noisy_inputs():
+    """The ODE against chains, n = 400, where |x|**2/n is 1.25: its neglect is seen."""
+    rule, ts = rules.Clipped(0.3, rule=rules.InputNoise(0.5, 0.5)), [0.0, 4.0]
+    keys = jax.random.split(jax.random.key(2), 200)
+    one = lambda key: ld.simulate_chain(PROBLEM, rule, start(), ts, n=400, key=key)
+    found = np.asarray(jax.vmap(one)(keys).Q[:, -1]).reshape(200, -1)
+    error = found.std(0) / 200**0.5
+    z = lambda rule: (
+        (found.mean(0) - ld.solve_ode(PROBLEM, rule, start(), ts).Q[-1].ravel()) / error
+    )
+    assert np.abs(z(rule)).max() < 4.0
+    # As if the norm of the gradient were |F| alone
+    shorter = rules.Clipped(0.3 * 1.25**0.5, rule=rules.InputNoise(0.5, 0.5))
+    assert np.abs(z(shorter)).max() > 8.0
 
 
 def test_draws_are_new_for_every_sample_and_step():
@@ -436,6 +404,7 @@ class Wrong(rules.AbstractRule):
         (lambda: rules.Clipped(1.0, 0.1, per="epoch"), 'per must be "sample" or "batch"'),
         (lambda: rules.Clipped(1.0, rule=OWN["episode"]), "sees one sample at a time"),
         (lambda: rules.Clipped(1.0, 0.1, per="batch", batch_size=np.inf), "sees all samples"),
+        (lambda: rules.Clipped(1.0, rule=rules.NaturalGradient(lr=0.1)), "clip another rule"),
         (lambda: rules.RewardPerceptron(0, 1.0), "episode must be a Python integer"),
         (lambda: rules.RewardPerceptron(3, np.nan), "reward must be finite"),
         (lambda: rules.RewardPerceptron(3, 1.0, batch_size=2), "an episode is a batch"),
@@ -494,6 +463,18 @@ class Reader:
 def test_rules_are_read_back_from_datasets(name):
     rule = FIXTURES[name][1]
     assert ld.rule_of(xr.Dataset(attrs={"rule": to_json(rule)})) == rule
+
+
+def test_a_rule_around_a_rule_is_read_from_older_files():
+    """Files from before the rule inside was the first of the fields."""
+    stored = (
+        '{"type": "Clipped", "lr": 0.5, "lr_second": null, "lr_bias": null, "weight_decay": 0.0, '
+        '"batch_size": 1, "momentum": null, "spherical": false, "limit": 0.3, "rule": {"type": '
+        '"InputNoise", "lr": 0.5, "lr_second": null, "lr_bias": null, "weight_decay": 0.0, '
+        '"batch_size": 1, "momentum": null, "spherical": false, "std": 0.5}, "per": "sample"}'
+    )
+    clipped = rules.Clipped(0.3, rule=rules.InputNoise(0.5, 0.5))
+    assert ld.rule_of(xr.Dataset(attrs={"rule": stored})) == clipped
 
 
 def test_rules_of_older_files_are_read():

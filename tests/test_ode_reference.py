@@ -33,6 +33,7 @@ def solution(name: str, **options):
     return np.asarray(trajectory.eg), state, table[:, 1], table[:, 2:]
 
 
+@pytest.mark.nightly(by_day=[case for case in CASES if case != "iii1"])
 @pytest.mark.parametrize("name", CASES)
 def test_defaults_follow_the_reference(name):
     """Measured: 2e-7 relative in eg and 9e-10 in Q, R, v at the worst time."""

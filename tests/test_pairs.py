@@ -10,6 +10,7 @@ import numpy as np
 import plain_sgd
 import pytest
 from allpairspy import AllPairs
+from as_library import layers_of, overlaps_of, problem_of, rule_of
 from faults import Fault, forget
 from plain_sgd import CLASSIFICATION, Setting
 
@@ -17,6 +18,7 @@ import learndyn as ld
 from learndyn.averages import _samples as samples
 from learndyn.dynamics import _grouped_flow as grouped_module
 from learndyn.dynamics._averages_errors import errors_along
+from learndyn.dynamics._diffusion import diffusion, noise_averages
 from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics.chain import _loop as chain_loop
@@ -68,109 +70,9 @@ def _setting(of):
 
 ROWS = the_array()
 NAMES = [f"{i}" for i in range(len(ROWS))]
-
-
-# One setting, as the library has it
-
-OWN = lambda x: jnp.sin(x) + 0.2 * x
-ACTIVATIONS = {
-    "erf": ld.Erf(),
-    "relu": ld.ReLU(),
-    "leaky": ld.LeakyReLU(plain_sgd.LEAK),
-    "tanh": ld.Tanh(),
-    "linear": ld.Linear(),
-    "quadratic": ld.Quadratic(),
-    "own": OWN,
-    "sign": ld.Sign(),
-}
-LOG_COSH = lambda phi, y: jnp.log(jnp.cosh(phi - y))
-LOSSES = {
-    "squared": ld.Squared(),
-    "logistic": ld.Logistic(),
-    "hinge": ld.Hinge(),
-    "perceptron": ld.Perceptron(),
-    "own": LOG_COSH,
-}
-
-
-def of_two_fields(rho, zeta):
-    return jnp.tanh(rho[0] * rho[1]) + 0.5 * rho[0] + 0.3 * zeta + 0.4 * zeta**2
-
-
-MULTI_INDEX = ld.MultiIndex(of_two_fields)
-
-
-def problem_of(row):
-    special = {"flipped": ld.Sign(flip=row.flip), "multi-index": MULTI_INDEX}
-    teacher = special.get(row.teacher, ACTIVATIONS.get(row.teacher))
-    return ld.Problem(ACTIVATIONS[row.student], teacher, LOSSES[row.loss], row.noise)
-
-
-def with_a_draw(problem, sample, layers):
-    c, dv = problem.gradient(sample.lam, sample.y, layers)
-    xi = Setting.shake * sample.draws[0]
-    return ld.Modulation(c * sample.size * (1 + xi) + xi, dv + xi * sample.draws[0])
-
-
-def by_norms(problem, sample, layers):
-    c, dv = problem.gradient(sample.lam, sample.y, layers)
-    return ld.Modulation(c / (0.5 + jnp.diagonal(sample.overlaps.Q)), dv)
-
-
-RULES = {
-    "sgd": ld.SGD,
-    "feedback": functools.partial(ld.rules.FeedbackAlignment, Setting.feedback),
-    "node": functools.partial(ld.rules.NodePerturbation, 0.0, "normal"),
-    "clipped": functools.partial(ld.rules.Clipped, Setting.limit),
-    "clipped batch": functools.partial(ld.rules.Clipped, Setting.limit, per="batch"),
-    "dropout": functools.partial(ld.rules.Dropout, Setting.keep),
-    "input noise": functools.partial(ld.rules.InputNoise, Setting.std),
-    "local": functools.partial(ld.LocalRule, with_a_draw, draws=1),
-    "reader": functools.partial(ld.LocalRule, by_norms, needs_overlaps=True),
-    "perceptron": ld.rules.Perceptron,
-}
-
-SCHEDULES = {name: place for place, name in enumerate(("lr", "lr_second", "lr_bias"))}
-SPEEDS = {"lr": 4.0, "lr_second": 6.0, "lr_bias": 2.0}
-
-
-def rate_of(row, name):
-    rate = getattr(row, name)
-    if row.rates == "schedule":
-        return ld.rules.InverseTimeRate(rate, 1 / SPEEDS[name])
-    return rate * np.array(row.factors) if row.rates == "per unit" else rate
-
-
-def rule_of(row):
-    trained = {"lr": True, "lr_second": row.second, "lr_bias": row.biases == "trained"}
-    rates = {name: rate_of(row, name) for name, is_trained in trained.items() if is_trained}
-    momentum = {"none": None, "constant": row.beta, "slow": ld.SlowMomentum(row.gamma)}
-    return RULES[row.rule](
-        **rates,
-        weight_decay=row.decay,
-        batch_size=row.batch,
-        momentum=momentum[row.momentum],
-        spherical=row.spherical,
-    )
-
-
-def layers_of(row, start):
-    biases = {"b": start.b, "b_teacher": start.b_teacher} if row.biases != "none" else {}
-    if row.teacher == "multi-index":
-        biases.pop("b_teacher", None)
-        return {"v": start.v} | biases
-    return {"v": start.v, "v_teacher": start.v_teacher} | biases
-
-
-def overlaps_of(row, start):
-    units, teachers = plain_sgd.UNITS, plain_sgd.TEACHERS
-    parts = ((units, units), (units, teachers), (teachers, teachers))
-    q, r, t = (start.gram[:, a, b] for a, b in parts)
-    layers = layers_of(row, start)
-    if row.groups:
-        spectrum = ld.Spectrum(row.eigenvalues, row.shares)
-        return ld.GroupedOverlaps(q, r, t, spectrum, **layers)
-    return ld.Overlaps(q[0], r[0], t[0], **layers)
+AT_REST = [row for row in ROWS if row.momentum == "none"]
+AT_REST_NAMES = [name for name, row in zip(NAMES, ROWS, strict=True) if row.momentum == "none"]
+"""Rows without velocities, which neither the theory of noise nor files have."""
 
 
 # The drift, against one step at n = 1e8
@@ -281,9 +183,58 @@ def law_misses(row, level, runs=RUNS):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
 def test_a_few_steps_have_the_law_of_plain_sgd(row, level):
-    if level == "chain" and row.groups:
-        pytest.skip("the chain has no groups of directions")
     assert law_misses(row, level) < 1, row
+
+
+# The noise of the Langevin level, against that of one step at n = 1e8
+
+NODES_MISS = 0.02
+"""What nodes may miss of the largest entry of the diffusion matrix, as in `test_writings`."""
+
+
+def noise_misses(row):
+    """Largest difference of the diffusion matrix and the covariance of a step over what it may
+    be."""
+    start = plain_sgd.start_of(row)
+    sets = plain_sgd.limit_covariance(row, start, ALPHA, seed=6)
+    problem, rule, state = problem_of(row), rule_of(row), overlaps_of(row, start)
+    flow = ld.ode_term(problem, rule, state).vector_field
+    nodes = noise_averages(problem, rule, flow.start)
+    found = np.asarray(diffusion(flow, nodes, jnp.asarray(ALPHA), flow.pack(flow.start)))
+    limit = plain_sgd.t_limit(len(ROWS) * found.size)
+    allowed = limit * sets.std(0, ddof=1) / len(sets) ** 0.5 + NODES_MISS * np.abs(found).max()
+    return float(np.max(np.abs(sets.mean(0) - found) / allowed))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("row", AT_REST, ids=AT_REST_NAMES)
+def test_diffusion_is_the_covariance_of_a_step(row):
+    assert noise_misses(row) < 1, row
+
+
+# Files: a run that is saved, loaded and continued is the one that never stopped
+
+
+def goes_on(row, folder):
+    """The last overlaps of a chain that stopped in between, and of one that did not."""
+    start = overlaps_of(row, plain_sgd.start_of(row))
+    chain = functools.partial(
+        ld.simulate_chain, problem_of(row), rule_of(row), start, n=N, key=jax.random.key(8)
+    )
+    whole, part = (chain(jnp.arange(3) * size / N, averages=NODES) for size in (2, 1))
+    loaded = ld.load(ld.save(part, folder / "part.nc"))
+    return ld.continue_run(loaded, jnp.arange(2, 5) / N, averages=NODES), whole
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("row", AT_REST, ids=AT_REST_NAMES)
+def test_a_saved_chain_goes_on_as_if_it_had_not_stopped(row, tmp_path):
+    """Its law is that of plain SGD, by the test above."""
+    more, whole = goes_on(row, tmp_path)
+    for name in ("Q", "R", "v", "b"):
+        found, right = getattr(more, name), getattr(whole, name)
+        if right is not None:
+            np.testing.assert_allclose(found[-1], right[-1], rtol=1e-10, atol=1e-12)
 
 
 # By day: a few rows that have much at once, and faults that they are to see

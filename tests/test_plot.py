@@ -410,3 +410,49 @@ class TestScaling:
 )
 def test_labels_move_as_little_as_they_must(wanted, placed):
     np.testing.assert_allclose(spread(np.array(wanted), 1.0), placed)
+
+
+def tasks(seeds=None, level="ode"):
+    """A dataset with the schema of `ld.learn`: the first task until 4, then both by halves."""
+    ds = run(level=level, seeds=seeds)
+    errors = np.stack([np.exp(-0.3 * LINEAR), np.exp(-0.1 * LINEAR)], axis=1)
+    shares = np.where(LINEAR[:, None] < 4.0, [1.0, 0.0], [0.5, 0.5])
+    heads = np.arange(4.0).reshape(2, 2) + LINEAR[:, None, None]
+    own = {
+        "eg_tasks": (("alpha", "task"), errors),
+        "shares": (("alpha", "task"), shares),
+        "heads": (("alpha", "head", "student"), heads),
+        "v": (("alpha", "student"), np.where(LINEAR[:, None] < 4.0, heads[:, 0], np.nan)),
+    }
+    return ds.assign(own)
+
+
+class TestTasks:
+    def test_each_task_has_a_curve_and_the_schedule_a_strip(self):
+        ax = plot.task_curves(tasks(), tasks(level="sgd"))
+        curves = [line for line in lines(ax) if len(line.get_xdata()) == len(LINEAR)]
+        for line, errors in zip(curves, tasks().eg_tasks.values.T, strict=True):
+            np.testing.assert_allclose(line.get_ydata(), errors)
+        (switch,) = [line for line in lines(ax) if len(line.get_xdata()) == 2]
+        assert switch.get_xdata()[0] == 4.0
+        assert [text.get_text() for text in ax.texts] == ["task 1", "task 2"]
+        # Strips in the colours of the tasks, as high as their shares, above all curves
+        strips = [band.get_paths()[0].vertices for band in ax.collections]
+        heights = [np.ptp(strip[:, 1]) for strip in strips]
+        np.testing.assert_allclose(heights, 0.05 * np.array([1.0, 0.0, 0.5, 0.5]), atol=1e-12)
+        bottom = ax.transAxes.transform((0.0, 0.95))[1]
+        assert ax.transData.transform((0.0, 1.0))[1] < bottom
+
+    def test_the_overview_has_heads_in_place_of_v(self):
+        axes = plot.overview(tasks())
+        titles = [ax.get_title(loc="left") for ax in axes]
+        assert titles[0] == "learning curves"
+        assert titles[3] == "heads, second layers $v$"
+        assert len(titles) == 4
+        drawn = [line.get_ydata()[-1] for line in lines(axes[3]) if len(line.get_ydata()) > 2]
+        np.testing.assert_allclose(drawn, tasks()["heads"][-1].values.ravel())
+
+    def test_pages_and_films_take_them(self, tmp_path):
+        ds = tasks()
+        assert '"heads"' in str(plot.explore(ds).html)
+        assert plot.animate(ds.isel(alpha=slice(0, 2)), tmp_path / "run.gif").exists()

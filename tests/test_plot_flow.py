@@ -285,7 +285,7 @@ class TestFrequencies:
         powers = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 21]
         np.testing.assert_allclose(powers[0], 0.0, atol=1e-12)
         np.testing.assert_allclose(powers[1], (run.u**2).sum(("hidden", "site")), rtol=1e-12)
-        assert [text.get_text() for text in ax.texts] == ["$k = 2$", "others"]
+        assert [text.get_text() for text in ax.texts] == ["frequency 2", "others"]
 
     def test_predicted_times_have_the_colour_of_their_frequency(self):
         jumps = flow.modular_jumps(np.cos(2 * np.pi * 2 * np.arange(5) / 5))

@@ -1,70 +1,29 @@
 """Rates per unit, the population gradient, and learning on the sphere, at every level."""
 
-import functools
 import math
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rule_table import ON_SPHERE, PROBLEM, TS, Shares
+from rule_table import TWO as START
+from rule_table import run as run_level
 
 import learndyn as ld
 from learndyn.averages import QuasiMonteCarlo
-from learndyn.rules import AbstractRule, Modulation
 
-PROBLEM = ld.Problem(noise=0.1)
-START = ld.Overlaps(
-    [[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], np.eye(2), v=[0.8, 0.6]
-)
-ON_SPHERE = ld.Overlaps([[1.0, 0.1], [0.1, 1.0]], [[0.2, 0.05], [0.1, 0.15]], np.eye(2))
-TS = jnp.array([0.0, 1.0, 3.0])
-NODES = QuasiMonteCarlo(256, 2)
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the error of the Gaussian averages:RuntimeWarning",
     "ignore:the step dt:RuntimeWarning",
 )
 
 
-@functools.cache
-def weights(spherical=False):
-    start = ON_SPHERE if spherical else START
-    return ld.weights_from_overlaps(jax.random.key(5), start, 40)
-
-
-def run(level, rule, start=START, problem=PROBLEM, **keywords):
-    key = jax.random.key(3)
-    if level == "sgd":
-        chosen = weights(start is ON_SPHERE)
-        return ld.simulate_sgd(problem, rule, chosen, TS, key=key, **keywords)
-    if level == "chain":
-        return ld.simulate_chain(problem, rule, start, TS, n=40, key=key, **keywords)
-    if level == "ode":
-        return ld.solve_ode(problem, rule, start, TS, **keywords)
-    if level == "fluctuations":
-        return ld.fluctuations(problem, rule, start, TS, **keywords)
-    return ld.simulate_langevin(problem, rule, start, TS, n=40, key=key, dt=0.1, **keywords)
+def run(level, rule, at=START):
+    return run_level(level, rule, PROBLEM, at)
 
 
 LEVELS = ["sgd", "chain", "ode", pytest.param("langevin", marks=pytest.mark.nightly)]
-
-
-class Shares(AbstractRule):
-    """SGD in which the gradient of each unit has a factor."""
-
-    shares: jax.Array
-    propagates_error: ClassVar[bool] = True
-
-    def __init__(self, shares, lr, **keywords):
-        super().__init__(lr, **keywords)
-        self.shares = jnp.asarray(shares, float)
-
-    def modulation(self, problem, sample, layers):
-        c, dv = problem.gradient(sample.lam, sample.y, layers)
-        return Modulation(self.shares * c, dv)
-
-    def closed_form(self, signal, layers):
-        return signal.weighted(self.shares * layers.v)
 
 
 @pytest.mark.parametrize("level", LEVELS)

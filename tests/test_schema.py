@@ -158,6 +158,7 @@ class Steep(eqx.Module):
         return jnp.tanh(self.steepness * x)
 
 
+@pytest.mark.nightly
 def test_whatever_a_users_module_holds_a_run_can_be_compiled_and_vmapped():
     problem = ld.Problem(Steep(1.5, "steep"), ld.Erf())
 

@@ -63,6 +63,7 @@ EXPECTED = {
 }  # fmt: skip
 
 
+@pytest.mark.nightly(by_day=["tanh with biases", "gelu of tanh"])
 @pytest.mark.parametrize("name", REFERENCE)
 def test_reference_numbers(name):
     student, teacher, b = REFERENCE[name]

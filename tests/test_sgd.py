@@ -109,6 +109,7 @@ CASES = {
 }
 
 
+@pytest.mark.nightly(by_day=[case for case in CASES if case != "online"])
 @pytest.mark.parametrize("case", CASES)
 def test_run_is_the_steps_written_out(case, key):
     problem, student, rule, biases = CASES[case]
@@ -351,6 +352,7 @@ def test_rotating_the_inputs_changes_nothing(seed):
         np.testing.assert_allclose(getattr(two, name), getattr(one, name), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.nightly
 @settings(max_examples=8)
 @given(student=st.permutations(range(K)), teacher=st.permutations(range(M)), seed=st.integers(0, 9))
 def test_permuting_hidden_units_permutes_the_order_parameters(student, teacher, seed):

@@ -220,7 +220,7 @@ def steep(x):
     return jnp.tanh(6.0 * x)
 
 
-@pytest.mark.nightly(by_day=["Trapezoid"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("nodes", [Trapezoid(64), GaussHermite(80)], ids=["Trapezoid", "Gauss"])
 def test_the_error_of_a_users_rule_is_not_larger_than_told(nodes):
     """The error of a lattice changes its sign with the spacing. At the first state the differences

@@ -73,7 +73,14 @@ def flow_of(problem, state):
     return flow, flow.pack(state)
 
 
-@pytest.mark.nightly(by_day=["linear-lambda"])
+def test_drifts_of_two_writings():
+    """The closed form of linear units and a function that is recognised by value."""
+    (flow, y), (other, _) = (flow_of(*WRITINGS["linear"][way]) for way in ("itself", "lambda"))
+    drift = eqx.filter_jit(lambda flow: flow(0.0, y, None))
+    np.testing.assert_allclose(drift(other), drift(flow), rtol=1e-12)
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize(("problem", "way"), CASES, ids=NAMES)
 def test_theories_of_two_writings(problem, way):
     (drift, eg, _, jacobian, slopes), other = (

@@ -18,6 +18,9 @@ from learndyn.claims import Claim
 from learndyn.rules import AbstractRule, FeedbackAlignment
 
 N, N_NODES, NOISE, LR, TIMES = 1000, 500, 0.3, 0.6, (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Rate and noise are so large that each term which a control lacks moves eg by more than the margin
+at one of the times, which double. N and N_NODES are explained with RUNS."""
+
 RUNS, BIAS = 512, 0.2
 """An estimate is then good to 0.045, the bias at this N is below 0.2 and the tests need 0.07 of
 the margin of 0.5: a true claim fails with probability below 1e-5. Where averages are over nodes,
@@ -27,6 +30,8 @@ OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0
 """A start without any symmetry, at which every term of the equations counts."""
 START = ld.Overlaps(*OVERLAPS)
 BIASED = ld.Overlaps(*OVERLAPS, b=[0.0, 0.0], b_teacher=[0.8, 0.4])
+"""Biases that start away from the teacher's, which differ from each other and are of the size of
+the fields, so that their motion is seen in eg."""
 SILENT = ld.Overlaps(*OVERLAPS, v=[0.0, 0.0])
 """The same weights behind a second layer that is silent, so that gradients vanish at first."""
 ERF, PLAIN = ld.Problem(noise=NOISE), ld.SGD(lr=LR)

@@ -26,6 +26,7 @@ from learndyn.claims import Claim, Verdict
 from learndyn.testing import relative_difference
 
 FIG2A = atlas.entry_of("goldt2020-fig2a").settings
+"""Sizes and rate as published."""
 
 
 def end_state(m: int, l: int, lr: float, noise: float = NOISE, units: type = ld.Erf) -> float:
@@ -103,6 +104,9 @@ def draw_levelling(dataset: xr.Dataset) -> object:
 
 
 M, L, Z, V_TEACHER = 2, 3, 2, 2.0
+"""M and L differ and V_TEACHER is not 1, so that a formula that mixes up the two or forgets the
+teacher's second layer is wrong here."""
+
 LIMITS = {
     "erf": ("(11) and (14)", (L + M / 3**0.5) / (2 * np.pi), (L + M) / 3**0.5 / (2 * np.pi)),
     "linear": ("(13) and (14)", (L + M) / 4, (L + M) / 2),

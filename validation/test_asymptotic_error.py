@@ -161,6 +161,7 @@ def draw_error(dataset: xr.Dataset) -> Figure:
 N, HORIZON, GAIN_MARGIN, GAIN_BIAS = 784, 30.0, 0.15, 0.02
 """The bias is that of the ODE at finite n, a few percent of 1/sqrt(n)."""
 START = ([[0.3, 0.05], [0.05, 0.25]], [[0.32, 0.03], [0.02, 0.3]])
+"""Each student unit leans towards one teacher unit, so that no plateau takes up the horizon."""
 
 
 def test_optimal_schedule(lab: Lab) -> None:

@@ -23,6 +23,8 @@ from learndyn.claims import Claim
 
 FIG1B, FIG3AB = (atlas.entry_of(f"goldt2020-{name}").settings for name in ("fig1b", "fig3ab"))
 N, M, LR, NOISE = FIG1B["n"], FIG1B["m"], FIG1B["lr"], FIG1B["noise"]
+"""As published."""
+
 BOTH_BIAS, BOTH_RUNS = 0.15, 300
 """The largest bias where both layers are trained, and the runs that it takes, more than elsewhere.
 Measured with 1024 runs at n = 500 the bias is 0.10 ± 0.03."""

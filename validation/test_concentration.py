@@ -19,6 +19,8 @@ from learndyn.claims import Claim, Verdict
 from learndyn.testing import difference, power_law
 
 THEOREM1 = atlas.entry_of("goldt2020-theorem1").settings
+"""Rate, noise and start of the atlas's entry on this theorem."""
+
 LR, NOISE, SLOPE, BAND, MARGIN = THEOREM1["lr"], THEOREM1["noise"], -0.5, 0.03, 0.05
 """BAND is the margin of the slope, MARGIN that of the constant, relative."""
 T = np.linspace(0.0, 5.0, 11)
@@ -36,6 +38,8 @@ true claim fails with probability 2e-4 at most.
 """
 
 LAYERS = {"v": [0.8, 0.6], "v_teacher": [1.0, 1.0]}
+"""Second-layer weights that differ from each other and from the teacher's, so that they learn."""
+
 OVERLAPS = (THEOREM1["q"], THEOREM1["r"], np.eye(2))
 """A start without any symmetry, at which every term of the equations counts."""
 CASES = {

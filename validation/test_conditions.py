@@ -21,10 +21,16 @@ LARGER = 64 * 2 ** np.arange(7)
 """Sizes at which the mean square of a step is that of large n."""
 
 T = np.linspace(0.0, 5.0, 11)
+"""The distance is the largest over these times, as in `test_concentration.py`."""
+
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
 """A start without any symmetry, at which every term of the equations counts."""
 START, PROBLEM = ld.Overlaps(*OVERLAPS), ld.Problem(noise=0.1)
 OFFSET, POWERS, LR = 0.4, np.array([0.25, 0.5, 1.0]), 1.0
+"""At n = 256, the smallest N, N^-1/4 moves R_11 = 0.12 by OFFSET / 4 = 0.1, more than the scatter
+of a run, of order 1/16. POWERS lie below, at and above 1/2, where the law min(e0, 1/2) bends. At
+this LR, of single steps, terms of every order in lr count."""
+
 BAND = {"mean": 0.3, "square": 0.08, "start": 0.05}
 """The standard errors are 0.042 and at most 0.007: over 4 of them of room each. Higher
 orders in 1/n bend the lines by less than a fifth of this."""

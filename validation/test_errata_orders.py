@@ -92,6 +92,8 @@ def draw_scatter(dataset: xr.Dataset) -> Figure:
 
 
 NOISES = np.array([0.1, 0.05, 0.025])
+"""Small next to labels of order 1, and halved twice, as RATES are."""
+
 RATES = np.array([0.04, 0.02, 0.01])
 """Halved twice: two halvings give the order twice, and the difference is its error."""
 STRONG = np.array([0.5, 2.0, 8.0])

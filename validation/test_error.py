@@ -25,6 +25,8 @@ T = np.array([[1.0, 0.2], [0.2, 0.9]])
 """A state without any symmetry, so that every term of eg counts."""
 LAYERS = {"v": [1.0, -0.7, 0.5], "v_teacher": [1.2, 0.8]}
 BIASES = {"b": [0.3, -0.2, 0.1], "b_teacher": [0.6, -0.4]}
+"""Second layers and biases of both signs and different sizes: no two units can be exchanged."""
+
 SMALLER = 0.8
 """The factor of R in the control."""
 

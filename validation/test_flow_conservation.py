@@ -17,6 +17,8 @@ from learndyn.claims import Claim
 
 SOURCE = "Kunin et al. 2021, Neural mechanics; Du, Hu & Lee 2018 for layers"
 D, HIDDEN, SAMPLES, POINTS = 3, 4, 7, 4
+"""Dimensions that differ, so that no axis of a layer passes for another; more samples than inputs,
+so that gradients have full rank; and how many points are tried of each kind of network."""
 
 
 class Kind(NamedTuple):
@@ -128,6 +130,8 @@ def test_identity(lab: Lab) -> None:
 
 RTOL = 1e-8
 DRIFT_MARGIN = 100 * RTOL
+"""The tolerance bounds the error of one step, and those of all steps add up: hence a hundred. What
+adds up in the run of validation/RESULTS.md is less than one tolerance."""
 
 
 def test_drift(lab: Lab) -> None:
@@ -164,6 +168,9 @@ def drift(kind: Kind, rows: Layers, lr: Any) -> jax.Array:
 
 
 STEP_MARGIN = 1e-12
+"""Rounding leaves 4e-16 of the terms of h (validation/RESULTS.md), and what a step adds to h is a
+million times the margin."""
+
 STEPS, STEP, MOMENTUM, DECAY = 10, 0.005, 0.6, 0.01
 """Steps in units of the rates: no random start diverges, and what they add to h is 1e-6 or more."""
 

@@ -18,6 +18,7 @@ from learndyn.claims import Claim
 
 SOURCE = "Pesme & Flammarion 2023; Kunin et al. 2025, Alternating gradient flows"
 SAMPLES, D = 5, 7
+"""Fewer samples than coordinates: then coordinates may fall back to 0 on the way to a solution."""
 
 
 class Steps(NamedTuple):
@@ -112,6 +113,7 @@ def problem(
 
 
 LARGE, SMALL = 1e-32, 1e-64
+"""Scales of the start. At the larger one alpha^SETTLES is 6e-4, well below SLOPE_MARGIN."""
 MOST = 16
 """The most jumps of a problem that has room in the program."""
 
@@ -189,6 +191,9 @@ def dual_flows() -> Callable:
 
 
 ALTERNATING_MARGIN, START = 1e-9, 1e-3
+"""Both sides are exact in units of arccosh(alpha^-2)/2, so that START need not be small. The margin
+is the error that `alternating` states for its times; 6e-13 is what a run had
+(validation/RESULTS.md)."""
 
 
 def coordinate(theta: jax.Array, x: jax.Array, i: jax.Array) -> jax.Array:
@@ -243,7 +248,12 @@ def difference(found: Steps, exact: Steps) -> list[float]:
 
 
 LINEAR_MARGIN, LINEAR_START = 1e-8, 1e-6
+"""Frozen growth is exact for every start that is rotated. Ten times the error that `alternating`
+states, relative to its times; rounding alone is left of it in a run (validation/RESULTS.md)."""
+
 S, LAM, C = np.array([3.0, 2.0, 1.0]), np.array([1.2, 0.8, 0.5]), 3
+"""Strengths and variances of the modes, as in `test_flow_linear.py`; a hidden unit for each
+mode."""
 
 
 def unit_of_linear(theta: jax.Array, x: jax.Array) -> jax.Array:

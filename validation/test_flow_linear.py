@@ -205,6 +205,8 @@ def draw_law(dataset: xr.Dataset) -> Figure:
 
 
 ALPHAS = (1e-6, 1e-8)
+"""Scales of the start. A slope is a difference of times over log(100) = 4.6."""
+
 CLEAR = 0.4
 """The least relaxation exponent and wait between jumps of the problems that are looked at: errors
 fall as alpha to such powers."""
@@ -336,6 +338,8 @@ def slowest(found: LinearFlows, run: int, levels: np.ndarray) -> np.ndarray:
 
 
 SLOPE_MARGIN = 0.01
+"""The larger scale leaves alpha^CLEAR = 4e-3 of a time of order 1, so 1e-3 of a slope; 5e-4 is the
+largest in the run of validation/RESULTS.md."""
 
 
 @pytest.mark.parametrize("kind", ["coupled", "blocks"])

@@ -97,6 +97,7 @@ ONE = encoding(5, {1: (5.0, 0.3)})
 """One frequency: what a network of few neurons learns of it."""
 
 SCALES = (1e-2, 1e-3, 1e-4)
+"""Three decades: an error that fell more slowly than alpha would leave the margin of one alpha."""
 
 
 def test_jump_time(lab: Lab) -> None:
@@ -145,6 +146,10 @@ LEVEL_MARGIN = 0.01
 
 TWO = {1: (6.0, 0.3), 2: (2.5, -1.0)}
 P, NEURONS, RUNS, SCALE = 11, 12, 6, 0.03
+"""TWO has amplitudes and phases. Utilities grow as their cubes, so that the first frequency is
+learned 14 times earlier. NEURONS are the six that each frequency needs; P is a prime that leaves
+room for both; the median over RUNS does not see a run or two that are late; with SCALE runs last
+1.5/SCALE = 50."""
 
 
 def test_levels(lab: Lab) -> None:
@@ -196,6 +201,9 @@ LEFT = np.array([8 / 9, 5 / 9, 0.32566, 1 / 6, 0.0, 0.0])
 """The least share of a frequency that 1, 2, ... neurons leave; 5 need infinite weights for it."""
 
 NEEDED_MARGIN, TRIES = 0.005, 24
+"""The control is off by 1/9. Five neurons need infinite weights, so that what least squares leave
+is not 0: 2e-4 in the run of validation/RESULTS.md. TRIES are starts, since most end in local
+minima."""
 
 
 def test_neurons_needed(lab: Lab) -> None:
@@ -256,6 +264,8 @@ def least_squares(x: np.ndarray, neurons: int, rng: np.random.Generator) -> floa
 
 
 ALTERNATING_MARGIN, START = 1e-9, 1e-3
+"""The formula is exact for every alpha, so that START need not be small. The margin is the error
+that `alternating` states for its times; 4e-16 is what a run had (validation/RESULTS.md)."""
 
 
 def quadratic(theta: jax.Array, x: jax.Array) -> jax.Array:

@@ -21,6 +21,7 @@ SAMPLES, D = 3, 6
 """Fewer samples than inputs, so that there are many solutions."""
 
 RATES = ((1.0, 1.0), (0.3, 2.0))
+"""Learning rates of a and of w, equal and unequal."""
 
 
 class Starts(NamedTuple):
@@ -61,6 +62,8 @@ def first_layer(delta: float, lr_a: float, lr_w: float, sign: float) -> tuple[fl
 
 
 DELTAS = (-6.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 6.0)
+"""Balances of both signs, from large ones to those near 0, where a formula may divide by it."""
+
 CLOSED_MARGIN = 1e-7
 """The flow is integrated at rtol = 1e-10, and errors near a saddle grow by some hundreds."""
 

@@ -18,7 +18,10 @@ from learndyn.claims import Claim, Verdict
 from learndyn.testing import Equivalence, relative_difference
 
 LR, NOISE, RUNS = 0.2, 0.1, 4096
+"""Rate and noise of the atlas's entry on Theorem 1, as in `test_concentration.py`."""
 T = np.array([0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0])
+"""Closest together in the beginning, where the overlaps move fastest."""
+
 ENTRY, SIZE, CONSTANT = 0.2, 0.08, 0.05
 """Margins of one entry of the whitened covariance, of its mean trace, and of C(T), relative.
 
@@ -34,6 +37,8 @@ def bias(n: np.ndarray) -> np.ndarray:
 
 SMALL = {"Q": [[0.3, 0.05], [0.05, 0.25]], "R": [[0.12, 0.03], [0.02, 0.1]]}
 LARGE = {"Q": [[1.0, 0.1], [0.1, 0.8]], "R": [[0.12, 0.02], [-0.03, 0.07]]}
+"""Starts without any symmetry, shorter than the teacher and of its length."""
+
 CASES = {
     "large-start": (LARGE, None),
     "small-start": (SMALL, None),

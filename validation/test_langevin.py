@@ -21,6 +21,9 @@ from learndyn.testing import Equivalence
 
 N, LR, NOISE, DT, RUNS, CHAINS = 256, 0.5, 0.1, 0.05, 1280, 8192
 TS = np.array([0.0, 0.5, 1.0, 2.0])
+"""RUNS give a variance to √(2/RUNS) = 4 %, CHAINS to 1.6 %; at this N corrections of order 1/n are
+below 1 %; DT is a tenth of the first time."""
+
 OVERLAPS = ([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], [[1.0, 0.0], [0.0, 1.0]])
 """A start without any symmetry, at which every term of the equations counts."""
 

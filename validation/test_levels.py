@@ -21,10 +21,12 @@ from learndyn.claims import Claim
 from learndyn.rules import AbstractRule, FeedbackAlignment
 
 CONTROL = "spherical inputs"
-"""How likely each claim is to fail although it is true, over all its statistics."""
+"""The control's inputs: |x|² is exactly n, where that of Gaussian ones scatters by √(2 n)."""
 
 OVERLAPS = ([[0.5, 0.1], [0.1, 0.4]], [[0.2, 0.0], [0.1, 0.3]], [[1.0, 0.0], [0.0, 1.0]])
+"""A start without any symmetry, at which every term of the equations counts."""
 TS = np.array([0.0, 0.5, 1.0, 2.0])
+"""Multiples of 1/2, at which alpha n is a whole number of steps for every N below."""
 
 
 class Spherical(ld.Gaussian):

@@ -105,6 +105,7 @@ def judge_map(dataset: xr.Dataset) -> Verdict:
 N, LR, NOISE, SET_RUNS, SET_BIAS = 200, 0.2, 0.1, wide(512, 1024), 0.2
 """512 runs: as for the learning curves through chains; at this N the bias is below 0.2."""
 TIMES = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
+"""At the last one the sets of LOADS have been seen 8 times and twice."""
 LOADS = (1, 4)
 """Samples of a training set over N: few enough to matter by the last time."""
 

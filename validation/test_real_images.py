@@ -28,6 +28,8 @@ from learndyn.testing import LEVEL, difference
 
 NOISELESS = ld.Problem()
 Z = norm.isf(LEVEL)
+"""How many standard errors away one-sided tests at this level are."""
+
 
 NEAR, FAR, TWIN = 0.25, 0.35, 0.05
 """Root mean square of ln(eg of SGD / eg of theory) over starts and times: below NEAR follows the

@@ -16,8 +16,12 @@ from learndyn.claims import Claim, Verdict
 from learndyn.testing import Equivalence, relative_difference
 
 N, LR, NOISE, DECAYS = 500, 0.8, 0.1**0.5, (0.0, 0.1, 0.5, 2.0)
+"""At this LR the terms in lr² are of the size of those in lr. DECAYS reach from none to one at
+which the student keeps a third of the teacher."""
+
 TS = np.array([0.0, 10.0, 15.0, 20.0])
-"""The slowest mode decays at the rate 0.96: by alpha = 10 it is gone."""
+"""The slowest mode, that of R without decay, has the rate lr = 0.8: by alpha = 10 it is 3e-4 of
+itself."""
 
 MARGIN, BIAS = 0.03, 0.006
 """Relative. At this N a correction of order 1/n; 512 runs have errors below 0.35 %."""

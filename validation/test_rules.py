@@ -39,9 +39,13 @@ START = ld.Overlaps(
 )
 """A start without any symmetry, at which every term of the equations counts."""
 ON_SPHERE = ld.Overlaps([[1.0, 0.1], [0.1, 1.0]], [[0.2, 0.05], [0.1, 0.15]], np.eye(2))
+"""Students of length 1, as rules on a sphere keep them."""
 ONE = ld.Overlaps([[1.0]], [[0.2]], [[1.0]])
+"""One unit, for the rules of single perceptrons."""
 
 NOISE, FLIP, FEEDBACK, KEEP, LIMIT = 0.3, 0.1, (1.0, -0.7), 0.7, 0.4
+"""NOISE is that of `test_algorithms.py`. The others are so far from what SGD has that the theories
+which lack them, the controls, are off by more than MARGIN."""
 ERF = ld.Problem(noise=NOISE)
 LINEAR = ld.Problem(ld.Linear(), ld.Linear(), noise=NOISE)
 FLIPPED = ld.Problem(ld.Linear(), ld.Sign(FLIP), ld.Hinge())
@@ -315,6 +319,8 @@ def draw(dataset: xr.Dataset) -> Figure:
 # The exact mean of the chain
 
 STEPS, SMALL, UNITS, MEAN_LR, MEAN_NOISE = 10, 5, 3, 0.1, 0.5
+"""SMALL is the input dimension, just above the four units of both networks: there the mean differs
+most from its limit. STEPS are then two units of alpha."""
 LINEAR_START = ld.Overlaps(
     np.diag([0.5, 0.4, 0.3]), np.array([[0.2], [0.1], [0.0]]), np.array([[1.0]])
 )

@@ -18,6 +18,8 @@ from learndyn.claims import Claim, Verdict
 from learndyn.testing import LEVEL, Equivalence
 
 N, K, M, NOISE = 100, 4, 2, 0.01
+"""Two student units for each teacher unit, so that two are superfluous, or copies. The noise is so
+small that it does not blur the overlaps by which units are told apart."""
 TIMES, RUNS = 16, wide(128, 1024)
 """Times kept and runs side by side: the same in every claim, so that they share programs."""
 
@@ -239,6 +241,8 @@ def draw_error(dataset: xr.Dataset) -> Figure:
 
 
 V_TEACHER, ROUGH, UNEVEN, LR_BOTH, END_BOTH = 2.0, 0.5, 0.5, 0.5, 2000.0
+"""V_TEACHER over two copies is an even share of 1. UNEVEN is the standard deviation of the shares'
+logarithms, which puts the control outside of its margin; ROUGH is that of the weights."""
 SUM_MARGIN, UNIT_MARGIN = 0.03, 0.1
 """Margins of the mean absolute deviations of v's sums, relative, and of R. At this time 0.003 and
 0.06 of them are left."""

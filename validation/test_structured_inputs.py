@@ -23,6 +23,7 @@ from learndyn.testing import z_limit
 
 NOISY = ld.Problem(noise=0.1)
 TS = np.array([0.0, 0.5, 1.0, 2.0])
+"""Multiples of 1/2, at which alpha n is a whole number of steps at n = 20."""
 SIZES, S = np.array([2, 3, 15]), np.array([3.0, 1.5, 0.5])
 """Two groups with fewer directions than the four weight vectors, and one with more."""
 
@@ -66,10 +67,18 @@ def measure_law(lab: Lab) -> xr.Dataset:
     runs = whole_blocks(lab.pick(4096, 8192, 32_768))
     sides = {
         "chain": of_chains(rule, start, jax.random.split(keys[1], runs)),
-        "wrong": of_chains(rule, start.fields, jax.random.split(keys[2], runs)),
+        "wrong": of_chains(rule, white(start), jax.random.split(keys[2], runs)),
         "weights": of_weights(rule, weights, inputs, jax.random.split(keys[3], runs)),
     }
     return xr.Dataset({side: (("seed", "p"), joint(found)) for side, found in sides.items()})
+
+
+def white(start: ld.GroupedOverlaps) -> ld.GroupedOverlaps:
+    """White inputs whose fields have the same covariances, in the same groups: one compiled program
+    serves both."""
+    s = start.spectrum.eigenvalues[:, None, None]
+    spectrum = ld.Spectrum(np.ones(start.groups), start.spectrum.shares)
+    return ld.GroupedOverlaps(s * start.Q, s * start.R, s * start.T, spectrum)
 
 
 def grouped(weights: ld.Weights) -> ld.GroupedOverlaps:
@@ -136,7 +145,7 @@ def measure_ode(lab: Lab) -> xr.Dataset:
     )(keys)
     curves = {
         "ode": ld.solve_ode(NOISY, rule, start, ts).eg,
-        "white": ld.solve_ode(NOISY, rule, start.fields, ts).eg,
+        "white": ld.solve_ode(NOISY, rule, white(start), ts).eg,
         "missing": without_eigenvalue(rule, start, ts),
     }
     named = {name: ("alpha", np.asarray(eg)) for name, eg in curves.items()}

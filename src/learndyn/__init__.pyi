@@ -22,8 +22,10 @@ from .datasets import problem_of as problem_of
 from .datasets import read_state as read_state
 from .datasets import rule_of as rule_of
 from .datasets import save as save
+from .datasets import tasks_of as tasks_of
 from .datasets import to_dataset as to_dataset
 from .dynamics import Fluctuations as Fluctuations
+from .dynamics import StiffGroups as StiffGroups
 from .dynamics import Trajectory as Trajectory
 from .dynamics import fluctuations as fluctuations
 from .dynamics import generalisation_error as generalisation_error

@@ -5,7 +5,7 @@ dimension, `times` requested times. Symbols follow the literature: Q, R, T are o
 lambda and rho the local fields of student and teacher, zeta the label noise.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Array, Float, Int, Key
 
@@ -13,6 +13,13 @@ Scalar = Float[Array, ""]
 Times = Float[Array, " times"]
 Result = Int[Array, ""]
 PRNGKey = Key[Array, ""]
+
+if TYPE_CHECKING:
+    Absent = Any
+else:
+    Absent = None
+"""The None of a result that a call may leave out, for run-time checks. Type checkers take it for
+anything, so that whoever asked for the result may read it as it is."""
 
 RealLike = Any
 """A number, an array or nested lists of numbers. What it may be is checked by `as_float`,

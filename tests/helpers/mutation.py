@@ -1,40 +1,73 @@
 """Small faults at random places: which of them would the tests notice? `nox -s mutation`.
 
-cosmic-ray makes the mutants, in a copy of the repository. A sample, the same for a seed and spread
-evenly over six rooms, is tried, each mutant against the tests that reach its line. Every result is
-kept at once, so a session that was stopped goes on where it was.
+cosmic-ray makes the mutants, in a copy of one revision of the repository. A sample, the same for a
+seed and spread evenly over six rooms, is tried in random order, so that every beginning of it is a
+sample, too. Each mutant meets the tests that reach its line, cheapest first, until one fails. Every
+result is kept at once, so a session that was stopped goes on where it was.
 """
 
 import argparse
+import ctypes
 import functools
+import io
+import json
 import os
-import shlex
-import shutil
+import resource
+import signal
 import subprocess
 import sys
+import tarfile
+import time
+import traceback
 from pathlib import Path
+from typing import NoReturn
 
+import cosmic_ray.plugins
 import numpy as np
+import pytest
 from cosmic_ray.commands.init import init
-from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.mutating import use_mutation
 from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
+from cosmic_ray.work_item import MutationSpec
 from coverage import CoverageData
+from ledger import add, go_on, results
 from scipy.stats import binomtest
 
 ROOT = Path(__file__).parent.parent.parent
 BUILT = ROOT / "build" / "mutation"
 ROOMS = ("integrals", "averages", "dynamics", "asymptotics", "flow", "rules")
 
-LEFT_OUT = ("BitOr", "RemoveDecorator", "ZeroIterationForLoop")
-"""Parts of names of operators: `|` stands in annotations, decorators of shapes are checked by
-type checkers, and loops over nothing stop at once."""
+LEFT_OUT = (
+    *("BitOr", "BitAnd", "BitXor", "LShift", "RShift"),
+    *("RemoveDecorator", "ZeroIterationForLoop"),
+)
+"""Parts of names of operators. Floats refuse those of bits, so whatever test reaches the line would
+see them, and `|` stands in annotations; decorators of shapes are checked by type checkers; loops
+over nothing stop at once."""
 
-LONGEST = 600
-"""Seconds for the tests of one mutant; whoever takes longer has noticed it."""
+TESTS = {
+    "integrals": (
+        *("integrals", "relu", "orthants", "piecewise_linear", "leaky_relu", "mixed", "special"),
+        *("series", "scaled_erf", "averages"),
+    ),
+    "averages": (
+        *("averages", "symmetric_nodes", "one_unit", "smoothness", "mixed", "series"),
+        *("piecewise_linear", "leaky_relu", "groups", "pairs"),
+    ),
+    "dynamics": (
+        *("ode", "chain", "sgd", "langevin", "fluctuations", "trajectory", "grouped_chain"),
+        *("groups", "random", "invalid_input", "rates_and_spheres", "pairs"),
+    ),
+    "asymptotics": ("asymptotics", "one_unit"),
+    "flow": ("flow",),
+    "rules": ("rules", "learning_rules", "local_rules", "rates_and_spheres", "groups", "pairs"),
+}
+"""Beginnings of names of test files that each room's mutants meet. The others look at rooms above:
+they would reach most lines at a high price."""
 
-MOST_TESTS = 60
-"""Tests tried for a line, the first by name that reach it: some lines are passed by all."""
+LONGEST = 7200
+"""Seconds by the clock after which a mutant is taken to wait for ever. What computes for ever is
+stopped by its CPU seconds; by the clock, a busy machine may take long over an honest run."""
 
 UNREACHED = "no test reaches it"
 """What is said of a mutant that no test could notice."""
@@ -44,120 +77,220 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutants", type=int, default=204, help="size of the sample")
     parser.add_argument("--seed", type=int, default=0, help="which sample")
-    parser.add_argument("--tests", nargs="*", default=["tests"], help="only these files of tests")
-    options = parser.parse_args()
-    tree = copy_of_repository()
-    os.chdir(tree)
-    reached = contexts(options.tests)
-    path = BUILT / f"seed-{options.seed}-of-{options.mutants}.sqlite"
-    with use_db(path, WorkDB.Mode.create) as session:
-        if not session.num_work_items:
-            some = None if options.tests == ["tests"] else reached
-            session.add_work_items(sample(options.mutants, options.seed, some))
-        for item in sorted(session.pending_work_items, key=_place):
-            session.set_result(item.job_id, attempt(item, reached))
-        report(session)
-
-
-def copy_of_repository() -> Path:
-    """The files that git knows, where a fault that is left behind by a kill does no harm."""
-    tree = BUILT / "tree"
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    parser.add_argument("--revision", default="HEAD", help="the code and the tests that are tried")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of CPU for each mutant's tests"
     )
-    shutil.rmtree(tree, ignore_errors=True)
-    for name in listed.stdout.splitlines():
-        target = tree / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, target)
+    parser.add_argument("--again", action="store_true", help="try those that survived again")
+    parser.add_argument("--measure", action="store_true", help="first see what each test reaches")
+    parser.add_argument("--control", action="store_true", help="run what killed without a fault")
+    parser.add_argument("--report", action="store_true", help="say what is known, and stop")
+    options = parser.parse_args()
+    folder = BUILT / revision(options.revision)
+    found = folder / f"seed-{options.seed}.jsonl"
+    if not options.report:
+        go_to(copy_of(options.revision, folder))
+        load_what_tests_load()
+        reached = Reached(folder)
+        if options.control:
+            return control(results(found), folder)
+        if options.measure:
+            reached.measure_all()
+        by_name = {name_of(x): x for x in sample(folder, options.mutants, options.seed)}
+        tried = lambda name: attempt(by_name[name], reached, options.seconds)
+        if options.again:
+            for name in [x for x, result in results(found).items() if not result["killed"]]:
+                add(found, name, tried(name))
+        go_on(found, by_name, tried)
+    report(results(found))
+
+
+# A copy of the repository, and pytest in it
+
+
+def revision(name: str) -> str:
+    command = ["git", "rev-parse", "--short=10", name]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def copy_of(name: str, folder: Path) -> Path:
+    """That revision's files, written again at each start: a fault that a kill left behind goes."""
+    tree = folder / "tree"
+    is_new = not tree.exists()
+    packed = subprocess.run(["git", "archive", name], cwd=ROOT, capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        archive.extractall(tree, filter="data")
+    if is_new:
+        # Python compares these with the source itself: the time of a file says too little here.
+        compiled = ("--invalidation-mode", "checked-hash", "-q", str(tree / "src"))
+        subprocess.run([sys.executable, "-m", "compileall", *compiled], check=True)
     return tree
 
 
-def pytest_command(*arguments: str) -> list[str]:
-    plain = ("-o", "addopts=", "--import-mode=importlib", "-q", "-p", "no:cacheprovider")
-    return [sys.executable, "-m", "pytest", *plain, *arguments]
+def go_to(tree: Path) -> None:
+    os.chdir(tree)
+    sys.path.insert(0, str(tree / "src"))
+    sys.dont_write_bytecode = True
+    os.environ |= {"PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def contexts(tests: list[str]) -> CoverageData:
-    """Which test reaches which line, measured once for these tests: a long run."""
-    name = "-".join(Path(test).stem for test in tests)
-    path = BUILT / f"coverage-{name}.sqlite"
-    if not path.exists():
-        part = path.with_suffix(".part")
-        measured = ("--cov=learndyn", "--cov-context=test", "--cov-report=")
-        command = pytest_command(*measured, *tests)
-        subprocess.run(command, env=environment() | {"COVERAGE_FILE": str(part)}, check=True)
-        part.rename(path)
-    data = CoverageData(str(path))
-    data.read()
-    return data
+def load_what_tests_load() -> None:
+    """Seconds of imports that the copies of this process then need not do; nothing that computes,
+    since threads do not survive the copying."""
+    import diffrax  # noqa: F401
+    import hypothesis  # noqa: F401
+    import optax  # noqa: F401
+    import optimistix  # noqa: F401
+    import scipy.integrate  # noqa: F401
+    import xarray  # noqa: F401
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(BUILT / "tree" / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+class Recorder:
+    """What a run of pytest says of each test: CPU seconds, and whether it passed."""
+
+    def __init__(self):
+        self.seconds, self.outcomes = {}, {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item):
+        began = time.process_time()
+        result = yield
+        self.seconds[item.nodeid] = time.process_time() - began
+        return result
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" or report.outcome != "passed":
+            self.outcomes[report.nodeid] = report.outcome
 
 
-def sample(size: int, seed: int, reached: CoverageData | None) -> list[WorkItem]:
-    """As many mutants of each room, at random places; fewer where a room has not so many.
+def run_pytest(folder: Path, arguments: list[str], limit: float) -> tuple[str, dict]:
+    """How pytest ended in a copy of this process, and each test's seconds and outcome.
 
-    reached: of some tests alone, which then decide on what they reach; None: all lines count.
+    limit: CPU seconds after which the copy is stopped.
     """
-    rng = np.random.default_rng(seed)
-    chosen = []
-    for room in ROOMS:
-        items = [x for x in mutants_of(room) if reached is None or tests_of(x, reached)]
-        count = min(size // len(ROOMS), len(items))
-        chosen += [items[i] for i in rng.choice(len(items), count, replace=False)] if items else []
-    return chosen
+    told = folder / "told.json"
+    told.unlink(missing_ok=True)
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        _be_the_copy(folder / "pytest.log", told, arguments, limit)
+    _, status = os.waitpid(child, 0)
+    if not told.exists():
+        return "stopped", {}
+    tests = json.loads(told.read_text())
+    return ("passed" if os.waitstatus_to_exitcode(status) == 0 else "failed"), tests
 
 
-def mutants_of(room: str) -> list[WorkItem]:
-    """All of them, found once: that takes minutes."""
-    path = BUILT / f"all-{room}.sqlite"
-    if not path.exists():
+def _be_the_copy(log: Path, told: Path, arguments: list[str], limit: float) -> NoReturn:
+    code = 70
+    try:
+        # Whoever stops this session stops its copies.
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        seconds = int(limit)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+        signal.alarm(LONGEST)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        plain = ("-o", "addopts=", "--import-mode=importlib", "-q", "-p", "no:cacheprovider")
+        # Plugins of libraries that this process has loaded
+        plain += ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+        recorder = Recorder()
+        code = int(pytest.main([*plain, *arguments], plugins=[recorder]))
+        tests = {x: (s, recorder.outcomes.get(x, "")) for x, s in recorder.seconds.items()}
+        told.write_text(json.dumps(tests))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+# Which tests reach a line, and what they cost
+
+
+class Reached:
+    """Which tests reach a line, by contexts of coverage, of the files that have been measured."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._measured: dict[str, tuple[CoverageData, dict]] = {}
+
+    def files_of(self, mutation: MutationSpec) -> list[str]:
+        """Those of the room, first the ones named after words of the module's path."""
+        parts = Path(mutation.module_path).with_suffix("").parts[2:]
+        words = {word for part in parts for word in part.strip("_").split("_")}
+        found = sorted(x.stem for x in Path("tests").glob("test_*.py"))
+        names = [x for x in found if x.removeprefix("test_").startswith(TESTS[parts[0]])]
+        near = lambda name: -len(words & set(name.split("_")))
+        return [f"tests/{name}.py" for name in sorted(names, key=near)]
+
+    def tests_of(self, mutation: MutationSpec, file: str, most: float) -> tuple[list[str], float]:
+        """Those of this file whose own lines they are, then its others, which may live on what the
+        first have compiled or prepared; each group by price. And what they cost together, which is
+        at most `most` seconds, unless the first alone is dearer.
+
+        A line where a statement goes on counts as that where it begins. What runs at the import is
+        that of all tests of its module.
+        """
+        if not self.has(file):
+            return [file], most
+        data, prices = self._of(file)
+        by_line = _by_line(data, str(Path.cwd() / mutation.module_path))
+        line = mutation.start_pos[0]
+        before = max((one for one in by_line if one <= line), default=line)
+        found = set(by_line.get(before, ())) - {""}
+        if not found and line in by_line:
+            found = {name for names in by_line.values() for name in names} - {""}
+        reaching = {name.rpartition("|")[0] for name in found} & set(prices)
+        order = lambda names: sorted(names, key=lambda name: (prices[name], name))
+        tests = [*order(reaching), *order(set(prices) - reaching)] if reaching else []
+        total = np.cumsum([0.0, *(prices[name] for name in tests)])
+        count = max(1, int(np.searchsorted(total, most)) - 1)
+        return tests[:count], float(total[: count + 1][-1])
+
+    def has(self, file: str) -> bool:
+        return self._path(file).exists()
+
+    def _path(self, file: str) -> Path:
+        return self.folder / f"coverage-{Path(file).stem}.sqlite"
+
+    def _of(self, file: str) -> tuple[CoverageData, dict[str, float]]:
+        """Contexts of a file, and the CPU seconds of its tests that pass."""
+        if file not in self._measured:
+            path = self._path(file)
+            tests = json.loads(path.with_suffix(".json").read_text())
+            prices = {name: s for name, (s, outcome) in tests.items() if outcome == "passed"}
+            data = CoverageData(str(path))
+            data.read()
+            self._measured[file] = data, prices
+        return self._measured[file]
+
+    def measure_all(self) -> None:
+        """A long run, kept file by file."""
+        for path in sorted(Path("tests").glob("test_*.py")):
+            beginnings = tuple(name for names in TESTS.values() for name in names)
+            wanted = path.stem.removeprefix("test_").startswith(beginnings)
+            if wanted and not self.has(str(path)):
+                self.measure(str(path))
+
+    def measure(self, file: str) -> None:
+        path = self._path(file)
         part = path.with_suffix(".part")
         part.unlink(missing_ok=True)
-        with use_db(part, WorkDB.Mode.create) as session:
-            init(sorted(Path(f"src/learndyn/{room}").rglob("*.py")), session, {})
+        os.environ["COVERAGE_FILE"] = str(part)
+        measured = ["--cov=learndyn", "--cov-context=test", "--cov-report=", file]
+        ended, tests = run_pytest(self.folder, measured, limit=3600)
+        if ended == "stopped":
+            raise RuntimeError(f"{file} must end before it says anything; see pytest.log.")
+        path.with_suffix(".json").write_text(json.dumps(tests))
+        failed = [name for name, (_, outcome) in tests.items() if outcome == "failed"]
+        seconds = sum(seconds for seconds, _ in tests.values())
+        print(f"{file}: {ended}, {len(tests)} tests, {seconds:.0f} s, {failed}", flush=True)
         part.rename(path)
-    with use_db(path, WorkDB.Mode.open) as session:
-        items = sorted(session.work_items, key=_place)
-    return [x for x in items if not any(part in _place(x)[1] for part in LEFT_OUT)]
-
-
-def _place(item: WorkItem) -> tuple[str, str, int]:
-    (mutation,) = item.mutations
-    return str(mutation.module_path), mutation.operator_name, mutation.occurrence
-
-
-def attempt(item: WorkItem, reached: CoverageData) -> WorkResult:
-    """Run the tests that reach the mutant's line; without any, it survives."""
-    (mutation,) = item.mutations
-    tests = tests_of(item, reached)
-    if tests:
-        listed = BUILT / "tests.txt"
-        listed.write_text("\n".join(tests))
-        os.environ.update(environment())
-        command = shlex.join(pytest_command("-x", f"@{listed}"))
-        result = mutate_and_test(item.mutations, command, LONGEST)
-    else:
-        result = WorkResult(WorkerOutcome.NORMAL, UNREACHED, TestOutcome.SURVIVED)
-    where = f"{mutation.module_path}:{mutation.start_pos[0]}"
-    print(f"{result.test_outcome.value}: {where} {mutation.operator_name}", flush=True)
-    return result
-
-
-def tests_of(item: WorkItem, reached: CoverageData) -> list[str]:
-    """Names of the tests that reach a mutant's line, or the line where its statement begins. What
-    runs at the import is that of all tests of its module."""
-    (mutation,) = item.mutations
-    by_line = _by_line(reached, str(Path.cwd() / mutation.module_path))
-    line = mutation.start_pos[0]
-    before = max((one for one in by_line if one <= line), default=line)
-    found = set(by_line.get(before, [])) - {""}
-    if not found and line in by_line:
-        found = {name for names in by_line.values() for name in names} - {""}
-    return sorted({name.rpartition("|")[0] for name in found})[:MOST_TESTS]
 
 
 @functools.cache
@@ -166,27 +299,113 @@ def _by_line(reached: CoverageData, path: str) -> dict[int, list[str]]:
     return reached.contexts_by_lineno(path)
 
 
-def report(session: WorkDB) -> None:
+# Mutants
+
+
+def sample(folder: Path, size: int, seed: int) -> list[MutationSpec]:
+    """As many mutants of each room, at random places, in random order. Of a larger sample a
+    smaller one is the beginning."""
+    orders = []
+    for place, room in enumerate(ROOMS):
+        items = mutants_of(folder, room)
+        order = np.random.default_rng((seed, place)).permutation(len(items))
+        orders.append([items[i] for i in order])
+    turns = zip(*orders, strict=False)
+    return [item for turn in turns for item in turn][:size]
+
+
+def mutants_of(folder: Path, room: str) -> list[MutationSpec]:
+    """All of them, found once: that takes minutes."""
+    path = folder / f"all-{room}.json"
+    if not path.exists():
+        part, database = path.with_suffix(".part"), folder / "all.sqlite"
+        database.unlink(missing_ok=True)
+        with use_db(database, WorkDB.Mode.create) as session:
+            init(sorted(Path(f"src/learndyn/{room}").rglob("*.py")), session, {})
+            items = [item.mutations[0] for item in session.work_items]
+        # A hundred times faster to read than the database
+        part.write_text(json.dumps([[str(x.module_path), *_place(x)] for x in items]))
+        part.rename(path)
+    items = [MutationSpec(*row) for row in json.loads(path.read_text())]
+    kept = [x for x in items if not any(part in x.operator_name for part in LEFT_OUT)]
+    return sorted(kept, key=name_of)
+
+
+def _place(x: MutationSpec) -> tuple:
+    return x.operator_name, x.occurrence, x.start_pos, x.end_pos
+
+
+def name_of(mutation: MutationSpec) -> str:
+    line, operator = mutation.start_pos[0], mutation.operator_name.removeprefix("core/")
+    return f"{mutation.module_path}:{line} {operator} {mutation.occurrence}"
+
+
+def attempt(mutation: MutationSpec, reached: Reached, dearest: float) -> dict:
+    """Run the tests that reach the mutant's line, file by file; without any, it survives.
+
+    A file that is not measured is run as a whole. dearest: CPU seconds for all of them.
+    """
+    operator = cosmic_ray.plugins.get_operator(mutation.operator_name)()
+    path, began, spent, tried = Path(mutation.module_path), time.time(), 0.0, 0
+    by, change = None, []
+    for file in reached.files_of(mutation):
+        tests, price = reached.tests_of(mutation, file, dearest - spent)
+        if not tests:
+            continue
+        if spent >= dearest:
+            break
+        limit = 60 + 3 * price if reached.has(file) else price
+        with use_mutation(path, operator, mutation.occurrence) as texts:
+            ended, seen = run_pytest(reached.folder, ["-x", *tests], limit)
+            change = changed_lines(*texts)
+        seconds = sum(seconds for seconds, _ in seen.values())
+        spent, tried = spent + (seconds if seen else dearest), tried + len(seen)
+        by = [name for name, (_, outcome) in seen.items() if outcome == "failed"]
+        # What was stopped may be an endless loop, but also a file that takes long.
+        if by or (ended == "failed") or (ended == "stopped" and reached.has(file)):
+            by = by or [f"{file} {ended}"]
+            break
+        by = None
+    result = {
+        "killed": by is not None,
+        "by": by,
+        "change": change,
+        "tests": tried or UNREACHED,
+        "seconds": round(time.time() - began),
+        "cpu": round(spent, 1),
+    }
+    print(name_of(mutation), json.dumps(result), flush=True)
+    return result
+
+
+def control(found: dict[str, dict], folder: Path) -> None:
+    """Run the tests that killed mutants, without a fault: whichever fails then proves nothing."""
+    killers = {name for result in found.values() for name in result["by"] or () if "::" in name}
+    ended, seen = run_pytest(folder, sorted(killers), limit=3600)
+    wrong = [name for name in killers if seen.get(name, (0, ""))[1] != "passed"]
+    print(
+        f"control: {ended}; of {len(killers)} tests that killed, these fail by themselves: {wrong}"
+    )
+
+
+def changed_lines(before: str, after: str) -> list[str]:
+    pairs = zip(before.splitlines(), after.splitlines(), strict=False)
+    return [x.strip() for pair in pairs if pair[0] != pair[1] for x in pair]
+
+
+def report(found: dict[str, dict]) -> None:
     """The rate of killed mutants with Wilson's interval, by room, and the survivors."""
-    outcome = dict(session.results)
-    done = [item for item in session.work_items if item.job_id in outcome]
-    killed = {item.job_id: outcome[item.job_id].is_killed for item in done}
-    reached = [item for item in done if outcome[item.job_id].output != UNREACHED]
-    groups = {room: [x for x in done if f"learndyn/{room}" in _place(x)[0]] for room in ROOMS}
-    for name, items in {
-        **groups,
-        "together": done,
-        "of lines that a test reaches": reached,
-    }.items():
-        if items:
-            count, size = sum(killed[item.job_id] for item in items), len(items)
+    groups = {room: [x for x in found if f"learndyn/{room}/" in x] for room in ROOMS}
+    groups["together"] = list(found)
+    groups["where a test reaches"] = [x for x in found if found[x]["tests"] != UNREACHED]
+    for group, names in groups.items():
+        if names:
+            count, size = sum(found[name]["killed"] for name in names), len(names)
             low, high = binomtest(count, size).proportion_ci(method="wilson")
-            print(f"{name}: {count} of {size} killed, 95 % interval {low:.0%} to {high:.0%}")
-    for item in done:
-        if not killed[item.job_id]:
-            print(
-                f"\nsurvived: {_place(item)}\n{outcome[item.job_id].diff or 'no test reaches it'}"
-            )
+            print(f"{group}: {count} of {size} killed, 95 % interval {low:.0%} to {high:.0%}")
+    for name, result in found.items():
+        if not result["killed"]:
+            print(f"\nsurvived {result['tests']}: {name}", *result["change"], sep="\n    ")
 
 
 if __name__ == "__main__":

@@ -172,16 +172,22 @@ def modulation(
     elif setting.rule == "node":
         c = xi * (xi * c).sum(-1, keepdims=True)
     elif setting.rule == "clipped":
-        c = c * np.minimum(1, setting.limit / (np.linalg.norm(c, axis=-1) * size**0.5))[..., None]
+        norm = np.linalg.norm(c, axis=-1) * size**0.5
+        c = c * clipped(setting, norm)[..., None]
     elif setting.rule == "clipped batch":
         norm = ((c**2).sum(-1) * size).sum(1) ** 0.5 / setting.batch
-        c = c * np.minimum(1, setting.limit / norm)[:, None, None]
+        c = c * clipped(setting, norm)[:, None, None]
     elif setting.rule == "local":
         c = c * size[..., None] * (1 + setting.shake * xi[..., :1]) + setting.shake * xi[..., :1]
         h = h + setting.shake * xi[..., :1] ** 2
     elif setting.rule == "reader":
         c = c / (0.5 + norms)
     return c, h
+
+
+def clipped(setting: Setting, norm: np.ndarray) -> np.ndarray:
+    """What brings gradients of these norms to the limit. Some losses have gradients of just 0."""
+    return np.minimum(1, setting.limit / np.maximum(norm, 1e-300))
 
 
 def step(setting: Setting, state: State, batch: Batch, alpha: float, n: float) -> State:
@@ -311,6 +317,21 @@ def limit_step(
     return {name: rows[0] for name, rows in first.items()}, stacked
 
 
+def limit_covariance(setting: Setting, start: Start, alpha: float, seed: int) -> np.ndarray:
+    """(sets, p, p) covariances of a step's change of all coordinates, times n**2, without
+    momentum."""
+    found = []
+    for i in range(SETS):
+        rng = np.random.default_rng((seed, i))
+        state, width = _in_frame(setting, start, 1)
+        batch = _limit_batch(setting, width, 0, rng, by_sobol=True)
+        before = coordinates(setting, state)
+        after = coordinates(setting, step(setting, state, batch, alpha, LARGE))
+        changes = LARGE * np.concatenate([after[x] - before[x] for x in before], axis=1)
+        found.append(np.cov(changes, rowvar=False))
+    return np.stack(found)
+
+
 def _in_frame(setting: Setting, start: Start, steps: int) -> tuple[State, int]:
     """Vectors in an orthonormal frame, with room for what inputs have outside of it."""
     d = len(start.gram[0])
@@ -432,6 +453,62 @@ def one_vector(start: Start) -> np.ndarray:
     gram = start.gram.sum(0)
     q, r = gram[UNITS, UNITS], gram[UNITS, TEACHERS]
     return np.concatenate([q[np.triu_indices(K)], r.ravel(), start.v, start.b])
+
+
+# Several tasks
+
+
+@dataclasses.dataclass(frozen=True)
+class Tasks:
+    """Several tasks at once. settings: of each one. heads: the number of each task's second layer.
+    layers: (heads, k) these at the start. teachers: (tasks, m) second layers of the teacher.
+    drift: the teachers' vectors keep the part 1 - drift/n in a step."""
+
+    settings: tuple[Setting, ...]
+    heads: tuple[int, ...]
+    layers: np.ndarray
+    teachers: np.ndarray
+    drift: float = 0.0
+
+
+def runs_of_tasks(
+    tasks: Tasks, shares: np.ndarray, start: Start, n: int, runs: int, seed: int
+) -> np.ndarray:
+    """(runs, p) Q, R, T, heads and b after steps from rest; shares: (steps, tasks) probabilities
+    that a step is one of a task."""
+    rng, first = np.random.default_rng(seed), tasks.settings[0]
+    state = _state(first, start, weights_of(first, start, n), runs, moving=False)
+    heads = np.broadcast_to(tasks.layers, (runs, *tasks.layers.shape)).copy()
+    lengths = ((state.teacher**2).sum(-1, keepdims=True) / n) ** 0.5
+    for t, share in enumerate(shares):
+        batch = Batch(
+            rng.normal(size=(runs, first.batch, n)),
+            None,
+            rng.normal(size=(runs, first.batch, NUMBERS)),
+        )
+        chosen = rng.choice(len(share), size=runs, p=share)
+        w, b, after = state.w.copy(), state.b.copy(), heads.copy()
+        for i, setting in enumerate(tasks.settings):
+            own = dataclasses.replace(
+                state, v=heads[:, tasks.heads[i]], v_teacher=tasks.teachers[i]
+            )
+            moved, mine = step(setting, own, batch, t / n, n), chosen == i
+            w[mine], b[mine] = moved.w[mine], moved.b[mine]
+            after[mine, tasks.heads[i]] = moved.v[mine]
+        kept = 1 - tasks.drift / n
+        fresh = (1 - kept**2) ** 0.5 * lengths * rng.normal(size=state.teacher.shape)
+        state = dataclasses.replace(state, w=w, b=b, teacher=kept * state.teacher + fresh)
+        heads = after
+    return tasks_vector(state.w, state.teacher, heads, state.b, n)
+
+
+def tasks_vector(w: np.ndarray, teacher: np.ndarray, heads: np.ndarray, b: np.ndarray, n: float):
+    """(runs, p) Q and T (upper triangles), R, heads and b."""
+    product = lambda x, y: x @ y.swapaxes(1, 2) / n
+    corner = lambda x: x[:, *np.triu_indices(x.shape[1])]
+    flat = lambda x: x.reshape(len(x), -1)
+    parts = [corner(product(w, w)), corner(product(teacher, teacher)), flat(product(w, teacher))]
+    return np.concatenate([*parts, flat(heads), b], axis=1)
 
 
 def law_difference(ours: np.ndarray, theirs: np.ndarray, centre: np.ndarray) -> np.ndarray:

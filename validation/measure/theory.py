@@ -154,13 +154,13 @@ def solved_by_steps(
     y, found, done = np.asarray(flow.pack(start)), [], 0
     for steps in np.round(np.asarray(ts) / STEP).astype(int):
         for _ in range(done, steps):
-            y = _runge_kutta(slope, y)
+            y = runge_kutta(slope, y)
         done = steps
         found.append(flow.unpack(jnp.asarray(y)))
     return found
 
 
-def _runge_kutta(slope: Callable[[np.ndarray], np.ndarray], y: np.ndarray) -> np.ndarray:
+def runge_kutta(slope: Callable[[np.ndarray], np.ndarray], y: np.ndarray) -> np.ndarray:
     """One step of the classical Runge-Kutta method."""
     first = slope(y)
     second = slope(y + 0.5 * STEP * first)

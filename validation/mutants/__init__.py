@@ -71,6 +71,6 @@ def apply(name: str) -> None:
 
 def load() -> dict[str, Mutant]:
     """All mutants, by name."""
-    for module in ("theory", "experiment", "rules", "asymptotics", "flow"):
+    for module in ("theory", "experiment", "rules", "asymptotics", "flow", "tasks"):
         importlib.import_module(f"validation.mutants.{module}")
     return MUTANTS

@@ -97,7 +97,7 @@ def chain_without_noise() -> None:
 
 @mutant("chain: what lies outside the frame has variance 1.05", CONSTANT)
 def chain_outside_too_long() -> None:
-    @replace(chain_draws, "_outside")
+    @replace(chain_draws, "wishart_factor")
     def _(old, *given):
         return 1.05**0.5 * old(*given)
 

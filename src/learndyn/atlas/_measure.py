@@ -29,6 +29,13 @@ NAMES = {
     "alpha_scale": "scale of the network",
     "share": "learning rate over the critical one",
     "power": "power of d",
+    "similarity": "similarity of the tasks' teachers",
+    "horizon": "time after the switch",
+    "replay": "share of the first task after the switch",
+    "inputs": "fraction of inputs that both tasks see",
+    "rules": "overlap of the tasks' rules",
+    "rate": "rate of the teachers' drift",
+    "decay": "weight decay",
 }
 """What variables and coordinates are, where an entry says nothing else."""
 

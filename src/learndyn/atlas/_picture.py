@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT = 4.6, 3.2
 """Inches of a panel, as wide as the narrowest figure of `learndyn.plot`."""
 
-_LINE = 88
+_LINE = 78
 """Characters of the grey line that fit over one panel at 7 points."""
 
 _FEW = 24

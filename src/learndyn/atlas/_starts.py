@@ -113,6 +113,14 @@ RECIPES: Mapping[str, dict[str, Any]] = {
         }
         for k in (4, 6, 8, 12)
     },
+    "saadrattray1997": {
+        "seed": 0,
+        "n": 784,
+        "k": 2,
+        "m": 2,
+        "scale": 0.5,
+        "orthonormal_teacher": True,
+    },
     "veiga2022-fig3": {"seed": 2, "n": 0, "k": 8, "m": 4, "in_span": True},
     **{
         f"simsek2023-{n}of{k}": {

@@ -17,6 +17,7 @@ from learndyn.averages._fallback import reach_of as reach_of
 from learndyn.averages._mixed import MixedAverages as MixedAverages
 from learndyn.averages._nodes import NodeAverages as NodeAverages
 from learndyn.averages._one_unit import AbstractOneUnit as AbstractOneUnit
+from learndyn.averages._one_unit import learns_half_plane as learns_half_plane
 from learndyn.averages._one_unit import outside_of as outside_of
 from learndyn.averages._quadrature import AbstractNodes as AbstractNodes
 from learndyn.averages._quadrature import BodyCentred as BodyCentred

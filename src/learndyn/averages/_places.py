@@ -259,12 +259,10 @@ def _uses_zeta(teacher: MultiIndex) -> bool:
 def _jumps(fns: list[Callable], leaves: object) -> tuple[float, ...]:
     """Where any of these elementwise functions jumps within 64 of 0."""
 
-    def stacked(scale: float) -> Callable:
-        return lambda x: jnp.stack([fn(scale * x[:, i]) for i, fn in enumerate(fns)], axis=1)
+    def stacked(x: Array) -> Array:
+        return jnp.stack([fn(x[:, i]) for i, fn in enumerate(fns)], axis=1)
 
-    near = jump_places(stacked(1.0), leaves, lines=len(fns))
-    far = [_WIDER * x for x in jump_places(stacked(_WIDER), leaves, lines=len(fns))]
-    return near + tuple(x for x in far if not abs(x) < 8.0)
+    return jump_places(stacked, leaves, lines=len(fns), wider=_WIDER)
 
 
 def _is_among(x: float, others: Iterable[float]) -> bool:

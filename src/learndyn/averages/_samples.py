@@ -93,12 +93,13 @@ def modulations(
     layers: Layers,
     rest: Rest | None = None,
 ) -> Modulation:
-    """The rule's modulation of each sample, as n -> infinity: |x|**2/n = 1. rest: None for a rule
-    that neither draws nor reads overlaps."""
-    own, one = layers.of_student, jnp.ones_like(y)
+    """The rule's modulation of each sample, as n -> infinity: |x|**2/n = 1, or 1 + s**2 of inputs
+    with noise s. rest: None for a rule that neither draws nor reads overlaps."""
+    own, size = layers.of_student, jnp.ones_like(y)
+    size = size if rule.input_noise is None else (1.0 + rule.input_noise**2) * size
     draws, seen = (jnp.zeros((len(y), 0)), None) if rest is None else (rest.draws, rest.seen)
     if not rule.is_episode:
-        return rule.modulations(problem, Sample(lam, y, draws, one, seen), own)
+        return rule.modulations(problem, Sample(lam, y, draws, size, seen), own)
 
     def apart(x: Array) -> Array:
         return x.reshape(len(y) // int(rule.batch_size), int(rule.batch_size), *x.shape[1:])
@@ -106,7 +107,7 @@ def modulations(
     def episode(samples: Sample) -> Modulation:
         return rule.modulations(problem, samples._replace(overlaps=seen), own)
 
-    samples = Sample(apart(lam), apart(y), apart(draws), apart(one))
+    samples = Sample(apart(lam), apart(y), apart(draws), apart(size))
     return Modulation(*(x.reshape(lam.shape) for x in jax.vmap(episode)(samples)[:2]))
 
 

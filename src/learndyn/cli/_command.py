@@ -57,7 +57,8 @@ class Command:
         loading = threading.Thread(target=_load_slow_libraries, args=(options.output.png,))
         loading.start()
         try:
-            finish, failed = self._flow() if is_flow else self._level()
+            ways = {"flow": self._flow, "tasks": self._tasks}
+            finish, failed = ways.get(self.level, self._level)()
         finally:
             loading.join()  # an interpreter that ends cuts imports short, with a traceback
         show_files(finish(), time.perf_counter() - began)
@@ -75,6 +76,14 @@ class Command:
         from learndyn.cli.flow.command import FlowCommand
 
         command = FlowCommand(self.options.model)
+        found, failed = command.run()
+        return lambda: command.write(found), failed
+
+    def _tasks(self) -> tuple[Callable[[], list[Path]], int]:
+        """The same of `learndyn tasks`."""
+        from learndyn.cli.tasks.command import TasksCommand
+
+        command = TasksCommand(self.options)
         found, failed = command.run()
         return lambda: command.write(found), failed
 

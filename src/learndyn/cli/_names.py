@@ -19,6 +19,7 @@ Rule = Literal[
     "perceptron",
     "adatron",
     "node-perturbation",
+    "weight-perturbation",
     "clipped",
     "dropout",
     "input-noise",

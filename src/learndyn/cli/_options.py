@@ -18,6 +18,7 @@ from learndyn.cli._destination import OutputOptions
 from learndyn.cli._names import Loss, Rule, StudentUnit, TeacherUnit
 from learndyn.cli.flow import options as flow
 from learndyn.cli.sweep import options as sweep
+from learndyn.cli.tasks import options as several
 
 Layer = float | Literal["mean", "sqrt", "gaussian"]
 
@@ -252,6 +253,20 @@ class Langevin(Common):
 
 
 @dataclass(frozen=True)
+class Tasks:
+    """Several tasks, one after another or interleaved: what is learned, and what is forgotten."""
+
+    problem: ProblemOptions = field(default_factory=ProblemOptions)
+    rule: RuleOptions = field(default_factory=RuleOptions)
+    tasks: several.TaskOptions = field(default_factory=several.TaskOptions)
+    start: several.TaskStartOptions = field(default_factory=several.TaskStartOptions)
+    times: TimeOptions = field(default_factory=TimeOptions)
+    ensemble: several.TaskEnsembleOptions = field(default_factory=several.TaskEnsembleOptions)
+    averages: AverageOptions = field(default_factory=AverageOptions)
+    output: OutputOptions = field(default_factory=OutputOptions)
+
+
+@dataclass(frozen=True)
 class Report:
     """Rebuild the page of `nox -s validate` from its datasets; nothing is run again."""
 
@@ -333,6 +348,7 @@ EXAMPLES = {
   learndyn chain --runs 500 --n 100 --k 2 --m 2 --no-theory""",
     "langevin": """\
   learndyn langevin --n 1000 --dt 0.005""",
+    "tasks": several.EXAMPLES,
     "flow": flow.EXAMPLES,
     "sweep": sweep.EXAMPLES,
     "report": """\
@@ -357,6 +373,7 @@ COMMANDS: dict[str, type] = {
     "sgd": Sgd,
     "chain": Chain,
     "langevin": Langevin,
+    "tasks": Tasks,
     "flow": flow.Flow,
     "sweep": sweep.Sweep,
     "report": Report,

@@ -18,7 +18,14 @@ from jaxtyping import Array, Float
 
 from learndyn import problems
 from learndyn._extras import require_extra
-from learndyn.averages import GaussHermite, MonteCarlo, QuasiMonteCarlo, has_biases, has_closed_form
+from learndyn.averages import (
+    GaussHermite,
+    MonteCarlo,
+    QuasiMonteCarlo,
+    has_biases,
+    has_closed_form,
+    learns_half_plane,
+)
 from learndyn.cli._start import initial_state
 from learndyn.datasets import require_writable
 from learndyn.inputs import AbstractInputs, Gaussian, TrainingSet, digits
@@ -93,7 +100,7 @@ def settings_from(options: Any, level: str) -> Settings:
     rule = rule_from(options.rule, options.times.alpha_max)
     averages = averages_from(options.averages)
     wanted = getattr(getattr(options, "ensemble", None), "theory", "off")
-    cheap = wanted == "auto" and _is_cheap(problem, rule, start, inputs, averages)
+    cheap = wanted == "auto" and is_cheap(problem, rule, start, inputs, averages)
     theory = cheap or wanted in ("on", "band")
     output = output_path(options.output, level, png, ["ode"] if theory else [])
     return Settings(
@@ -256,7 +263,7 @@ def inputs_from(options: Any) -> AbstractInputs | TrainingSet:
     return TrainingSet(base, options.train_size, options.replace)
 
 
-def _is_cheap(
+def is_cheap(
     problem: problems.Problem,
     rule: AbstractRule,
     start: Weights | Overlaps | GroupedOverlaps,
@@ -268,6 +275,8 @@ def _is_cheap(
     if slow or not isinstance(averages, str | None) or not isinstance(inputs, Gaussian):
         return False
     biases = has_biases(start, rule)
+    if (start.k, start.m) == (1, 1) and learns_half_plane(problem, rule, biases=biases):
+        return True
     return start.k + start.m <= _FEW_UNITS and has_closed_form(problem, rule, biases=biases)
 
 

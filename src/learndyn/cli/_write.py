@@ -9,12 +9,17 @@ from learndyn.datasets import save
 
 def write(datasets: dict[str, Any], settings: Settings, main: str) -> list[Path]:
     """Save every dataset, that of `main` under the name asked for, and draw one figure of all."""
+    return write_files(datasets, settings.output, main, png=settings.png)
+
+
+def write_files(datasets: dict[str, Any], output: Path, main: str, *, png: bool) -> list[Path]:
+    """As `write`."""
     paths = []
     for name in sorted(datasets, key=lambda name: name != main):
-        own_name = settings.output.with_stem(f"{settings.output.stem}-{name}")
-        paths.append(save(datasets[name], settings.output if name == main else own_name))
-    if settings.png:
-        paths += _draw(datasets, settings.output.with_suffix(".png"))
+        own_name = output.with_stem(f"{output.stem}-{name}")
+        paths.append(save(datasets[name], output if name == main else own_name))
+    if png:
+        paths += _draw(datasets, output.with_suffix(".png"))
     return paths
 
 

@@ -14,6 +14,7 @@ from ._files import save as save
 from ._flows import is_flow as is_flow
 from ._origins import problem_of as problem_of
 from ._origins import rule_of as rule_of
+from ._origins import tasks_of as tasks_of
 from ._origins import with_value as with_value
 from ._provenance import key_of as key_of
 from ._provenance import provenance as provenance

@@ -108,7 +108,8 @@ def to_dataset(
         if "alpha" in dims and array.shape[len(sizes) + dims.index("alpha")] != len(ts):
             raise ValueError(f"{name} has shape {array.shape}, but there are {len(ts)} times ts.")
     named = {name: Labelled((*over, *dims), array) for name, (dims, array) in variables.items()}
-    origin = provenance(problem, rule, level=level, n=n, seed=seed, key=known.key)
+    facts = {"level": level, "n": n, "seed": seed, "key": known.key, "tasks": known.lessons}
+    origin = provenance(problem, rule, **facts)
     notes = origin | dict(attributes or {})
     return build(named, {**over, "alpha": ts}, notes)
 
@@ -178,6 +179,8 @@ def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps | GroupedOv
         )
     array = lambda name: np.asarray(row[name]) if name in row else None
     layers = [array(name) for name in ("v", "v_teacher", "b", "b_teacher")]
+    if "heads" in row:
+        layers[0] = array("heads")[0]  # as `Trajectory.at`: v has no meaning between tasks
     if "Q_group" in row:
         spectrum = Spectrum(row["eigenvalue"].values, row["share"].values)
         q, r, t = (array(name) for name in ("Q_group", "R_group", "T_group"))
@@ -210,6 +213,7 @@ class _Known(NamedTuple):
     level: str | None = None
     n: int | None = None
     key: jax.Array | None = None
+    lessons: Any = None
 
 
 def _known(result: Any, batch: int) -> _Known:
@@ -218,13 +222,15 @@ def _known(result: Any, batch: int) -> _Known:
         return _known(result.mean, batch)._replace(level="fluctuations", n=None)
     if not isinstance(result, Trajectory) or not is_concrete(result.alpha):
         return _Known()
-    once = jax.tree.map(lambda leaf: _once(leaf, batch), (result.problem, result.rule, result.n))
-    problem, rule, n = once
+    lessons = None if result.given is None else result.given.lessons
+    given = (result.problem, result.rule, result.n, lessons)
+    once = jax.tree.map(lambda leaf: _once(leaf, batch), given)
+    problem, rule, n, lessons = once
     whole = None
     if n is not None and np.ndim(n) == 0 and float(n).is_integer():
         whole = int(n)
     key = None if result.key is None or np.ndim(result.key) else result.key
-    return _Known(problem, rule, result.level or None, whole, key)
+    return _Known(problem, rule, result.level or None, whole, key, lessons)
 
 
 def _once(leaf: Any, batch: int) -> Any:

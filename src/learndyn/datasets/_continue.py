@@ -1,6 +1,6 @@
 """Runs that go on from where they ended."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,12 +10,14 @@ from jaxtyping import PRNGKeyArray
 from learndyn._checks import checked_times, is_concrete
 from learndyn._types import RealLike
 from learndyn.datasets._build import overlaps_at
-from learndyn.datasets._origins import problem_of, rule_of
+from learndyn.datasets._origins import lessons_of, problem_of, rule_of
 from learndyn.datasets._provenance import key_of
 from learndyn.dynamics import LEVELS, Level, Trajectory
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import GroupedOverlaps, Overlaps, Weights
+from learndyn.tasks import learn
+from learndyn.tasks._types import Lessons
 
 if TYPE_CHECKING:
     import xarray
@@ -36,6 +38,7 @@ def continue_run(
     run: "Trajectory | xarray.Dataset",
     ts: RealLike,
     key: PRNGKeyArray | None = None,
+    known: Iterable[Callable] = (),
     **options: Any,
 ) -> Trajectory:
     """The run goes on from its last time, by the same problem and rule at the same level.
@@ -45,9 +48,11 @@ def continue_run(
         ts: (times,) increasing, from the run's last time on: ts[0] is that time.
         key: None: the run's own, with which it goes on as if it had never stopped: SGD bit for bit,
             the chain and Langevin (with the same dt, at a time on its grid of steps) with the same
-            random numbers, to round-off; the ODE to its tolerance.
-        options: of the level, as the run had them: `inputs` of SGD, `averages`, `solver`,
-            `jump_ts`. The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
+            random numbers, to round-off; the ODE to its tolerance. So do runs of `ld.learn`, with
+            their tasks, schedule and drift.
+        known: functions and classes of your own that a dataset names, as for `problem_of`.
+        options: of the level, as the run had them: `inputs` and `groups` of SGD, `averages`,
+            `solver`, `jump_ts`. The run's own `input_dtype`, `dt`, `rtol` and `atol` are kept.
 
     Returns:
         The `Trajectory` at ts alone; its first row is the last one of `run`.
@@ -55,7 +60,7 @@ def continue_run(
     Raises:
         ValueError: where the run failed, where ts begins elsewhere, and where what the run needs is
             not kept: weights (by datasets), velocities (by all but SGD's trajectories), a key,
-            inputs that are not the default ones.
+            inputs that are not the default ones, functions without a name that can be found.
 
     Example:
         >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
@@ -64,8 +69,7 @@ def continue_run(
         >>> bool(more.eg[0] == run.eg[-1]), bool(more.eg[-1] < run.eg[-1])
         (True, True)
     """
-    given = _stopped(run)
-    _require_one_task(run)
+    given = _stopped(run, known)
     ts = checked_times(ts)
     level = _level(given)
     _require_start(given, ts)
@@ -79,6 +83,10 @@ def continue_run(
     keywords = kept | keywords
     if given.velocity is not None:
         keywords["velocity"] = given.velocity
+    if given.lessons is not None:
+        what = given.lessons
+        keywords |= {"heads": given.heads, "schedule": what.schedule, "drift": what.drift}
+        return learn(level.name, what.tasks, given.rule, given.end, ts, **keywords)
     return level.function(given.problem, given.rule, given.end, ts, **keywords)
 
 
@@ -95,9 +103,11 @@ class _Stopped(NamedTuple):
     velocity: Any = None
     inputs: str = ""
     kept: Mapping[str, Any] = MappingProxyType({})
+    lessons: Lessons | None = None
+    heads: Any = None
 
 
-def _stopped(run: Any) -> _Stopped:
+def _stopped(run: Any, known: Iterable[Callable]) -> _Stopped:
     """Raises: ValueError for anything else than one run."""
     if isinstance(run, Trajectory):
         if run.alpha.ndim > 1:
@@ -113,18 +123,7 @@ def _stopped(run: Any) -> _Stopped:
             f"{type(run).__name__}. A file is read by ld.load(path); from overlaps or weights a "
             "level starts anew."
         )
-    return _of_dataset(run)
-
-
-def _require_one_task(run: Any) -> None:
-    """Raises: ValueError for a run of several tasks, of which a run keeps no schedule."""
-    several = run.heads is not None if isinstance(run, Trajectory) else "eg_tasks" in run
-    if several:
-        raise ValueError(
-            "a run of ld.learn does not keep its tasks and their schedule; it goes on by "
-            "ld.learn(level, tasks, rule, run.at(-1), ts, run.heads[-1], schedule), at level 'sgd' "
-            "from run.weights."
-        )
+    return _of_dataset(run, tuple(known))
 
 
 def _of_trajectory(run: Trajectory) -> _Stopped:
@@ -135,17 +134,23 @@ def _of_trajectory(run: Trajectory) -> _Stopped:
     kept: dict[str, Any] = dict(run.stats)
     if run.given is not None and run.given.dtype:
         kept["input_dtype"] = run.given.dtype
-    rest = (times[-1], run.n, run.key, run.velocity, inputs, kept)
+    lessons = None if run.given is None else run.given.lessons
+    heads = None if run.heads is None else run.heads[-1]
+    rest = (times[-1], run.n, run.key, run.velocity, inputs, kept, lessons, heads)
     return _Stopped(run.level, run.problem, run.rule, end, *rest)
 
 
-def _of_dataset(run: "xarray.Dataset") -> _Stopped:
+def _of_dataset(run: "xarray.Dataset", known: tuple[Callable, ...]) -> _Stopped:
     last = float(run["alpha"].values[-1])
     end = None if run.attrs.get("level") == "sgd" else overlaps_at(run, last)
     n = run["n"].item() if "n" in run.coords else run.attrs.get("n")
-    given = (problem_of(run), rule_of(run), end, last, n, key_of(run.attrs))
+    given = (problem_of(run, known), rule_of(run, known), end, last, n, key_of(run.attrs))
     kept = {name: run[name].item() for name in ("dt", "rtol", "atol") if name in run}
-    return _Stopped(str(run.attrs.get("level", "")), *given, kept=kept)
+    level = str(run.attrs.get("level", ""))
+    if "eg_tasks" not in run:
+        return _Stopped(level, *given, kept=kept)
+    heads = run["heads"].isel(alpha=-1).values
+    return _Stopped(level, *given, kept=kept, lessons=lessons_of(run, known), heads=heads)
 
 
 def _level(given: _Stopped) -> Level:

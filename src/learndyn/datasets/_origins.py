@@ -12,8 +12,10 @@ import numpy as np
 
 from learndyn import inputs, problems, rules
 from learndyn._readable import defaults_of
-from learndyn.problems import Function, Problem, describe
+from learndyn.problems import Function, Problem, describe, plain_name
 from learndyn.rules import AbstractRule
+from learndyn.tasks import Task, _types
+from learndyn.tasks._types import Lessons
 
 if TYPE_CHECKING:
     import xarray
@@ -63,6 +65,37 @@ def rule_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> Abstra
     return _read(dataset, "rule", known)
 
 
+def tasks_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> tuple[Task, ...]:
+    """The tasks of a dataset of `ld.learn`, read back from its attribute; otherwise as
+    `problem_of`, which gives the problem of the first of them.
+
+    Args:
+        dataset: of one run, or of several runs of the same tasks.
+        known: functions and classes of your own, found by name.
+
+    Raises:
+        ValueError: where the dataset holds none, or is of a version that did not store them.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> run = ld.learn("ode", [ld.Task(ld.Problem(), [1.0])], ld.SGD(lr=0.5), start, [0.0, 1.0])
+        >>> [task.head for task in ld.tasks_of(ld.to_dataset(run))]
+        [0]
+    """
+    return lessons_of(dataset, known).tasks
+
+
+def lessons_of(dataset: "xarray.Dataset", known: Iterable[Callable] = ()) -> Lessons:
+    """Tasks, schedule and drift of a dataset of `ld.learn`."""
+    if "eg_tasks" in dataset and "tasks" not in dataset.attrs:
+        raise ValueError(
+            "the dataset has runs of several tasks, but no attribute 'tasks': it was written when "
+            "these were not stored. Make them yourself; the run goes on by ld.learn(level, tasks, "
+            "ld.rule_of(dataset), ld.overlaps_at(dataset, alpha), ts, heads, schedule)."
+        )
+    return _read(dataset, "tasks", known)
+
+
 def with_value(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     """`tree` rebuilt with another value at path, so that constructors check it."""
     name, *rest = path
@@ -87,14 +120,27 @@ def _read(dataset: "xarray.Dataset", kind: str, known: Iterable[Callable]) -> An
             f"a dict of arrays. It has {sorted(dataset.attrs)}."
         )
     stored = json.loads(dataset.attrs[kind])
-    named = {thing.__qualname__.rpartition(".")[2]: thing for thing in known}
+    named = {plain_name(thing): thing for thing in known}
     tree = _built(stored, named)
     if not _agree(describe(tree), stored):
         raise ValueError(
             f"the {kind} cannot be read back: stored is {stored}, but these names and numbers now "
             f"make {describe(tree)}. Were numbers traced, or has a class or function changed?"
         )
-    return _with_swept(dataset, tree)
+    several = isinstance(tree, dict)
+    if several:
+        tree = _chosen(dataset, tree)
+    return _with_swept(dataset, tree, several, named)
+
+
+def _chosen(dataset: "xarray.Dataset", rules_by_label: dict[str, Any]) -> Any:
+    """The rule of this run, of several that a sweep went through."""
+    if "rule" not in dataset.coords or dataset["rule"].ndim:
+        raise ValueError(
+            f"the dataset holds runs by the rules {list(rules_by_label)}; choose one first, for "
+            f"example dataset.sel(rule={next(iter(rules_by_label))!r})."
+        )
+    return rules_by_label[dataset["rule"].item()]
 
 
 def _agree(found: Any, stored: Any) -> bool:
@@ -108,19 +154,26 @@ def _agree(found: Any, stored: Any) -> bool:
     return bool(np.isclose(found, stored, rtol=jnp.finfo(float).eps, atol=0.0, equal_nan=True))
 
 
-def _with_swept(dataset: "xarray.Dataset", tree: Any) -> Any:
-    """`tree` with the numbers of this run in place of those that the sweep began with."""
+def _with_swept(dataset: "xarray.Dataset", tree: Any, several: bool, known: dict[str, Any]) -> Any:
+    """`tree` with the values of this run in place of those that the sweep began with.
+
+    several: whether the dimension `rule` is that of the rules, and none of a rule's own.
+    """
+    labelled = json.loads(dataset.attrs.get("swept_values", "{}"))
     for dim in str(dataset.attrs.get("swept", "")).split():
         path = tuple(_SWEPT_NAMES.get(dim, dim).split("."))
-        if not hasattr(tree, path[0]) or dim not in dataset.coords:
+        unknown = not hasattr(tree, path[0]) or dim not in dataset.coords
+        if unknown or (several and dim == "rule"):
             continue
-        if dataset[dim].ndim:
+        if dims := dataset[dim].dims:
             raise ValueError(
-                f"the dataset holds runs along {dim!r}; choose one first, for example "
-                f"dataset.isel({{{dim!r}: 0}})."
+                f"the dataset holds runs along {dims[0]!r}; choose one first, for example "
+                f"dataset.isel({{{dims[0]!r}: 0}})."
             )
         value = dataset[dim].item()
-        if isinstance(value, str):
+        if dim in labelled:
+            value = _built(labelled[dim][str(value)], known)
+        elif isinstance(value, str):
             raise ValueError(
                 f"{dim!r} was swept over {value!r} and others, of which the dataset has the names "
                 "alone: make this problem or rule yourself."
@@ -142,11 +195,11 @@ def _built(stored: Any, known: dict[str, Any]) -> Any:
     if not isinstance(stored, dict):
         return stored
     if "callable" in stored:
-        return Function(_found(stored["callable"], known))
-    if "type" not in stored:
+        return Function(_function(stored["callable"], known))
+    if not isinstance(stored.get("type"), str):
         return {name: _built(item, known) for name, item in stored.items()}
     fields = {name: _built(item, known) for name, item in stored.items()}
-    return _module(_found(stored.get("module", stored["type"]), known), fields)
+    return _module(_found(stored.get("module", stored["type"]), known, fields), fields)
 
 
 def _module(kind: type, fields: dict[str, Any]) -> Any:
@@ -165,20 +218,44 @@ def _module(kind: type, fields: dict[str, Any]) -> Any:
     return module
 
 
+def _function(name: str, known: dict[str, Any]) -> Callable:
+    """A user's function, or an object of that class.
+
+    Raises: ValueError where the class alone is known, which says nothing of the object.
+    """
+    found = _found(name, known)
+    if isinstance(found, type):
+        raise ValueError(
+            f"the dataset names an object of the class {name!r}, whose numbers it does not hold: "
+            "give the object itself, known=[object], or make its class an equinox.Module."
+        )
+    return found
+
+
+def _shared_fields(kind: type, fields: Iterable[str]) -> int:
+    """How many of these are fields of the class; fewer by one that is not there."""
+    own = {field.name for field in dataclasses.fields(kind)}
+    return len(own & set(fields)) - len(own - set(fields))
+
+
 def _is_numeric(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and np.asarray(value).dtype.kind in "if"
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _found(name: str, known: dict[str, Any]) -> Any:
-    """What has this name: given by the user, of this library, or in a module that is imported."""
+def _found(name: str, known: dict[str, Any], fields: Iterable[str] = ()) -> Any:
+    """What has this name: given by the user, of this library, or in a module that is imported.
+
+    fields: those of a class; a loss and a rule of one name, as Hebb's, differ in them.
+    """
     module, _, last = name.rpartition(".")
     if last in known:
         return known[last]
-    for room in (problems, rules, inputs):
-        if not module and hasattr(room, name):
-            return getattr(room, name)
+    rooms = (problems, rules, inputs, _types) if not module else ()
+    own = [getattr(room, name) for room in rooms if hasattr(room, name)]
+    if own:
+        return max(own, key=lambda kind: _shared_fields(kind, fields))
     # Nothing is imported because a file says so: the longest imported module, then attributes.
     parts = name.split(".")
     for count in range(len(parts) - 1, 0, -1):

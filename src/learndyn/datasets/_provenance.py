@@ -24,14 +24,17 @@ def provenance(
     n: int | None = None,
     seed: Any = None,
     key: jax.Array | None = None,
+    tasks: Any = None,
 ) -> dict[str, Any]:
     """Attributes of a dataset as strings and numbers; what is not known is left out.
 
-    seed: what the user began with. key: that of the run itself, from which it can go on.
+    seed: what the user began with. key: that of the run itself, from which it can go on. tasks:
+    `Lessons` of several tasks.
     """
     attributes = {
         "problem": None if problem is None else to_json(problem),
         "rule": None if rule is None else to_json(rule),
+        "tasks": None if tasks is None else to_json(tasks),
         "level": level,
         "n": None if n is None else int(n),
         "seed": None if seed is None else seed_attribute(seed),

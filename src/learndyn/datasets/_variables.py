@@ -32,6 +32,7 @@ SCHEMA: dict[str, tuple[tuple[str, ...], str]] = {
     "eg": (("alpha",), "generalisation error"),
     "eg_tasks": (("alpha", "task"), "generalisation error of each task"),
     "heads": (("alpha", "head", "student"), "second layers of the student, one for each head"),
+    "shares": (("alpha", "task"), "probability of each task in the step that comes next"),
     "result": ((), "why the run stopped"),
 }
 """Dimensions and long name of every variable with a fixed meaning. All are dimensionless."""

@@ -13,6 +13,7 @@ from learndyn.dynamics._ode import generalisation_error as generalisation_error
 from learndyn.dynamics._ode import ode_term as ode_term
 from learndyn.dynamics._ode import solve_ode as solve_ode
 from learndyn.dynamics._overlap_flow import OverlapFlow as OverlapFlow
+from learndyn.dynamics._stiff_groups import StiffGroups as StiffGroups
 from learndyn.dynamics._trajectory import FAILED_RUN as FAILED_RUN
 from learndyn.dynamics._trajectory import Trajectory as Trajectory
 from learndyn.dynamics.chain import simulate_chain as simulate_chain

@@ -1,6 +1,7 @@
 """What the error of the averages means for a run: at every saved time, and for whoever reads it."""
 
 import warnings
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -77,9 +78,26 @@ def _ratio(x: Array, size: Array) -> Array:
     return jnp.where(x == 0, 0.0, x / jnp.where(size > 0, size, 1e-300))
 
 
-def finer_averages(
-    run: Trajectory, averages: AbstractAverages, before: Trajectory | None
-) -> AbstractAverages | None:
+def refined(
+    solve: Callable[[tuple[AbstractAverages, ...]], Trajectory],
+    averages: tuple[AbstractAverages, ...],
+    chosen: bool,
+) -> Trajectory:
+    """The run that `solve` makes with these averages, again with finer ones as long as they are too
+    coarse and finer ones help.
+
+    chosen: whether the library has chosen them; those that a user gave stay.
+    """
+    run, before = solve(averages), None
+    while chosen and (finer := _finer(run, averages, before)) is not None:
+        averages = finer
+        run, before = solve(averages), run
+    return run
+
+
+def _finer(
+    run: Trajectory, averages: tuple[AbstractAverages, ...], before: Trajectory | None
+) -> tuple[AbstractAverages, ...] | None:
     """Finer averages, where those of `run` are not fine enough.
 
     before: the run with coarser ones. None: they are fine enough, or finer ones would take too
@@ -91,7 +109,10 @@ def finer_averages(
     enough = not np.any((error > _FINE) & (drift > _UNFELT))
     if enough or (before is not None and error.max() > 0.5 * _errors_of(before)[0].max()):
         return None
-    return averages.finer(run.R.shape[-2], run.R.shape[-1])
+    finer = [one.finer(run.R.shape[-2], run.R.shape[-1]) for one in averages]
+    if all(one is None for one in finer):
+        return None
+    return tuple(new or old for new, old in zip(finer, averages, strict=True))
 
 
 def _errors_of(run: Trajectory) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from learndyn._numerics.linear_algebra import symmetric_from_triu, triu
 from learndyn._outcome import warn_if_failed
 from learndyn._readable import ReadableResult
 from learndyn._results import Result
-from learndyn._types import CountLike, RealLike, Times
+from learndyn._types import Absent, CountLike, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages
 from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
 from learndyn.dynamics._grouped_flow import GroupedFlow
@@ -41,10 +41,10 @@ class Spread(ReadableResult):
     Q: Float[Array, "*batch times k k"]
     R: Float[Array, "*batch times k m"]
     v: Float[Array, "*batch times k"]
-    b: Float[Array, "*batch times k"] | None
+    b: Float[Array, "*batch times k"] | Absent
     eg: Float[Array, "*batch times"]
-    Q_groups: Float[Array, "*batch times groups k k"] | None = None
-    R_groups: Float[Array, "*batch times groups k m"] | None = None
+    Q_groups: Float[Array, "*batch times groups k k"] | Absent = None
+    R_groups: Float[Array, "*batch times groups k m"] | Absent = None
 
 
 class Fluctuations(ReadableResult):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
@@ -25,6 +26,7 @@ from learndyn.dynamics._prepare import (
     times_hold,
 )
 from learndyn.dynamics._record import Rows, Run, record, record_groups
+from learndyn.dynamics._stiff_groups import StiffGroups
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.states import Overlaps
 
@@ -77,7 +79,7 @@ def integrate(
     coordinates to those of `flow`; None: the first ones are those.
     """
     valid = is_valid(flow, ts, tolerance_numbers(*tolerances), smallest)
-    rtol, atol = _capped(tolerances, flow)
+    rtol, atol = capped(tolerances, flow)
     each = atol if is_relative is None else jnp.where(is_relative, _NOTHING, atol)
     solved = integrate_field(
         term,
@@ -122,24 +124,29 @@ def integrate_field(
         result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
         rows = jnp.where(valid, y0, jnp.nan)[None]
         return Solved(rows, result, {"steps": jnp.zeros((), int)})
+    # Where a schedule jumps, the solver must meet its times to their last bit, and StiffGroups
+    # looks into the field: there time is alpha.
+    scaled = jump_ts is None and not isinstance(solver, StiffGroups)
+    clock = _Clock(ts[0], ts[-1] - ts[0]) if scaled else _Clock(jnp.zeros(()), jnp.ones(()))
+    begin, end = (0.0, 1.0) if scaled else (ts[0], ts[-1])
     # Diffrax's default coefficients make this an I controller of the step size.
     controller = diffrax.PIDController(
         rtol=tolerances[0],
         atol=tolerances[1],
-        dtmin=_SMALLEST_STEP * ts[-1],
+        dtmin=_SMALLEST_STEP * end,
         force_dtmin=False,
         norm=_step_error,
     )
     if jump_ts is not None:
         controller = diffrax.ClipStepSizeController(controller, jump_ts=jump_ts)
     solution = diffrax.diffeqsolve(
-        term,
+        clock.term(term) if scaled else term,
         diffrax.Tsit5() if solver is None else solver,
-        t0=ts[0],
-        t1=ts[-1],
-        dt0=None if first_step is None else jnp.asarray(first_step),
+        t0=begin,
+        t1=end,
+        dt0=clock.step(first_step),
         y0=y0,
-        saveat=diffrax.SaveAt(ts=ts),
+        saveat=diffrax.SaveAt(ts=clock.reads(ts)),
         stepsize_controller=controller,
         max_steps=max_steps,
         event=diffrax.Event(has_diverged),
@@ -149,6 +156,32 @@ def integrate_field(
     ys = reached_rows(solution, y0, valid)
     result = result_code(solution.result, valid)
     return Solved(ys, result, {"steps": solution.stats["num_steps"]})
+
+
+class _Clock(eqx.Module):
+    """Time that runs from 0 to 1 while alpha runs from `begin` over `length`.
+
+    Then the end is known to the compiler, which computes in advance what Diffrax makes of it, the
+    end minus a hundred roundings; of an end that is data this would be a fifth of all it compiles.
+    """
+
+    begin: Float[Array, ""]
+    length: Float[Array, ""]
+
+    def term(self, term: diffrax.AbstractTerm) -> diffrax.ODETerm:
+        """`term` per unit of this time."""
+
+        def field(t: Any, y: Any, args: Any) -> Array:
+            return self.length * term.vf(self.begin + self.length * t, y, args)
+
+        return diffrax.ODETerm(field)
+
+    def reads(self, ts: Times) -> Times:
+        """This time at the times alpha, the last of which is exactly 1."""
+        return (ts - self.begin) / self.length
+
+    def step(self, first_step: float | None) -> Array | None:
+        return None if first_step is None else first_step / self.length
 
 
 def tolerance_numbers(rtol: Array, atol: Array) -> list[Number]:
@@ -222,7 +255,7 @@ def _grouped_trajectory(
     return record_groups(run, own, vectors, stopped, solved.result, stats=solved.stats)
 
 
-def _capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
+def capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
     """Tolerances no finer than the averages where those make the drift discontinuous."""
     rtol, atol = tolerances
     start, averages = flow.start, flow.averages

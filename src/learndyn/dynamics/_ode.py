@@ -30,11 +30,12 @@ from learndyn.averages import (
     teacher_of,
 )
 from learndyn.dynamics._aligned_flow import aligned_flow
-from learndyn.dynamics._averages_errors import finer_averages, warn_of_averages
+from learndyn.dynamics._averages_errors import refined, warn_of_averages
 from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._integrate import Solved, integrate, tolerance_numbers, trajectory_from
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._prepare import (
+    require_along_inputs,
     require_fields,
     require_number,
     require_of_fields,
@@ -43,6 +44,7 @@ from learndyn.dynamics._prepare import (
     run_numbers,
     smallest_eigenvalue,
 )
+from learndyn.dynamics._stiff_groups import StiffGroups, chosen_solver, misfit
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule, Sized, reads_size
@@ -108,6 +110,7 @@ def overlap_flow(
     require_run(problem, rule, start, run_numbers(problem, rule), "the theory")
     if isinstance(start, GroupedOverlaps):
         require_without_input_noise(rule, start)
+        require_along_inputs(rule, start)
         require_of_fields(rule, start)
         fields, averaged = start.fields, _meeting(problem, rule, start)
     else:
@@ -170,7 +173,8 @@ def solve_ode(
             gets. Where the averages are over nodes and the integrand jumps, both are raised to a
             five-hundredth of the bound on the averages' relative error, where both errors are
             alike; finer, a solver would chase single nodes. `stats` has the values used.
-        solver: an adaptive Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6.
+        solver: an adaptive Diffrax solver; None: `Tsit5`, the fastest measured for errors of 1e-6,
+            or `StiffGroups` for groups of directions whose spectrum is stiff.
         max_steps: accepted and rejected steps after which a run stops with `Result.MAX_STEPS`.
         jump_ts: times at which a learning-rate schedule jumps, in any order.
         adjoint: how Diffrax differentiates; `diffrax.ForwardMode()` for forward derivatives.
@@ -201,15 +205,17 @@ def solve_ode(
     flow = overlap_flow(problem, rule, start, averages=averages)
     options = (
         _checked_jumps(jump_ts),
-        _checked_solver(solver),
+        _checked_solver(solver, flow, ts),
         checked_max_steps(max_steps),
         adjoint,
         smallest_eigenvalue(flow.start),
     )
-    run, before = _solve(flow, ts, _tolerances(flow, rtol, atol), *options), None
-    while averages is None and (finer := finer_averages(run, flow.averages, before)) is not None:
-        flow = eqx.tree_at(lambda flow: flow.averages, flow, finer)
-        run, before = _solve(flow, ts, _tolerances(flow, rtol, atol), *options), run
+
+    def solve(found: tuple[AbstractAverages, ...]) -> Trajectory:
+        own = eqx.tree_at(lambda flow: flow.averages, flow, found[0])
+        return _solve(own, ts, _tolerances(own, rtol, atol), *options)
+
+    run = refined(solve, (flow.averages,), averages is None)
     warn_of_averages(run)
     return warn_if_failed(run)
 
@@ -332,13 +338,20 @@ def _checked_jumps(jump_ts: RealLike | None) -> Array | None:
     return jump_ts
 
 
-def _checked_solver(solver: SolverOption) -> diffrax.AbstractAdaptiveSolver:
+def _checked_solver(
+    solver: SolverOption, flow: OverlapFlow, ts: Times
+) -> diffrax.AbstractAdaptiveSolver:
     if solver is None:
-        return diffrax.Tsit5()
+        return chosen_solver(flow, ts)
     if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
         raise ValueError(
             "solver must be a Diffrax solver with an error estimate, such as diffrax.Tsit5(), "
             f"Dopri8() or Kvaerno5(); got {solver!r}. For fixed steps use ode_term and "
             "diffrax.diffeqsolve."
+        )
+    if isinstance(solver, StiffGroups) and (reason := misfit(flow)) is not None:
+        raise ValueError(
+            "StiffGroups needs overlaps in groups, one learning rate for all units, no slow "
+            f"momentum, no sphere and averages that do not jump; got {reason}. Leave solver=None."
         )
     return solver

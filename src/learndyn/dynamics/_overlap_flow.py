@@ -144,11 +144,7 @@ class OverlapFlow(eqx.Module):
         self, rates: Rates, state: Overlaps, velocity: Velocity, averages: FieldAverages
     ) -> Array:
         """The limit of momentum with 1 - beta = gamma/n and rates lr gamma/n."""
-        dQ, dR, dS, dU, dV = self.velocity_drift(rates, state, velocity, averages)
-        if self.rule.spherical:
-            # Normalising shortens w alone, and so S = w.u/n.
-            dS = dS - growth(state.Q, dQ)[:, None] * velocity.S
-            dQ, dR = on_sphere(state, dQ, dR)
+        dQ, dR, dS, dU, dV = self.matrix_drift(rates, state, velocity, averages)
         gamma = self.rule.momentum.gamma
         lr_v, lr_b = (0.0 if rate is None else rate for rate in (rates.v, rates.b))
         moved = self.coordinates(dQ, dR, -lr_v * velocity.v, -lr_b * velocity.b)
@@ -156,6 +152,17 @@ class OverlapFlow(eqx.Module):
             dU, dV, gamma * (averages.h - velocity.v), gamma * (averages.f - velocity.b)
         )
         return jnp.concatenate([moved, dS.ravel(), pushed])
+
+    def matrix_drift(
+        self, rates: Rates, state: Overlaps, velocity: Velocity, averages: FieldAverages
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """dQ, dR, dS, dU and dV under slow momentum."""
+        dQ, dR, dS, dU, dV = self.velocity_drift(rates, state, velocity, averages)
+        if self.rule.spherical:
+            # Normalising shortens w alone, and so S = w.u/n.
+            dS = dS - growth(state.Q, dQ)[:, None] * velocity.S
+            dQ, dR = on_sphere(state, dQ, dR)
+        return dQ, dR, dS, dU, dV
 
     def velocity_drift(
         self, rates: Rates, state: Overlaps, velocity: Velocity, averages: FieldAverages

@@ -200,6 +200,12 @@ def require_local(rule: AbstractRule, function: str) -> None:
             f"no noise theory and no averages over nodes; got {function}. Use simulate_sgd, or "
             "solve_ode with erf units and squared loss."
         )
+    if rule.perturbs_weights:
+        raise ValueError(
+            f"{type(rule).__name__} moves weights along random directions of all n dimensions, on "
+            f"the time steps / n**2, so it has no chain and no noise theory; got {function}. Use "
+            "simulate_sgd or solve_ode."
+        )
 
 
 def require_without_input_noise(rule: AbstractRule, start: GroupedOverlaps) -> None:
@@ -208,6 +214,15 @@ def require_without_input_noise(rule: AbstractRule, start: GroupedOverlaps) -> N
     if rule.input_noise is not None:
         raise ValueError(
             f"{type(rule).__name__} adds white noise to the inputs, of which there is no theory "
+            f"for groups of directions; got {start.groups} groups. Simulate it by ld.simulate_sgd."
+        )
+
+
+def require_along_inputs(rule: AbstractRule, start: GroupedOverlaps) -> None:
+    """Raises: ValueError for a rule whose noise is as large in directions of all variances."""
+    if rule.perturbs_weights:
+        raise ValueError(
+            f"{type(rule).__name__} has noise in all directions alike, of which there is no theory "
             f"for groups of directions; got {start.groups} groups. Simulate it by ld.simulate_sgd."
         )
 
@@ -223,9 +238,8 @@ def require_of_fields(rule: AbstractRule, start: GroupedOverlaps) -> None:
         )
 
 
-def require_sizes(start: GroupedOverlaps, n: Array) -> None:
-    """Raises: ValueError for concrete groups that are no whole number of n directions, or whose
-    overlaps need more directions than they have."""
+def require_whole_sizes(start: GroupedOverlaps, n: Array) -> None:
+    """Raises: ValueError for concrete groups that are no whole number of n directions."""
     if not is_concrete(start, n):
         return
     sizes = np.asarray(start.spectrum.shares) * float(n)
@@ -237,6 +251,15 @@ def require_sizes(start: GroupedOverlaps, n: Array) -> None:
             f"{sizes[wrong]:g} in group {wrong + 1}, with the share {start.spectrum.shares[wrong]} "
             f"of n = {float(n):g}. Give shares as counts / n, or another n."
         )
+
+
+def require_sizes(start: GroupedOverlaps, n: Array) -> None:
+    """Raises: ValueError for concrete groups that are no whole number of n directions, or whose
+    overlaps need more directions than they have."""
+    if not is_concrete(start, n):
+        return
+    require_whole_sizes(start, n)
+    whole = np.round(np.asarray(start.spectrum.shares) * float(n))
     # By NumPy: inside jit JAX would trace the covariances of a concrete start.
     c = concrete_covariance(start.Q, start.R, start.T)
     if not _have_room(c, whole, np):

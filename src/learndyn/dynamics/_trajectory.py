@@ -15,7 +15,7 @@ from learndyn._outcome import (
     require_there,
 )
 from learndyn._readable import as_table, outcome_text, value_text
-from learndyn._types import CountLike
+from learndyn._types import Absent, CountLike
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import GroupedOverlaps, Overlaps, Spectrum, Weights
@@ -33,6 +33,7 @@ class Given(eqx.Module):
     So they may leave compiled and vmapped programs, whatever a user's modules hold.
     words: of the random key, and kind, its generator; None where nothing was drawn. inputs: the
     kind of distribution; "" for the default one. dtype: in which they were drawn, "" if none were.
+    The third part of numbers and rest is what `learn` was given: tasks, schedule and drift.
     """
 
     numbers: Any
@@ -49,10 +50,11 @@ class Given(eqx.Module):
         key: Key[Array, ""] | None = None,
         inputs: str = "",
         dtype: str = "",
+        lessons: Any = None,
     ) -> "Given":
         # vmap and jit return arrays only; all else must be structure.
         is_number = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, np.ndarray)
-        numbers, rest = eqx.partition((problem, rule), is_number)
+        numbers, rest = eqx.partition((problem, rule, lessons), is_number)
         if key is None:
             return Given(numbers, None, rest, "", inputs, dtype)
         # NumPy and most of JAX's own functions refuse keys, which is why their words are held.
@@ -61,7 +63,12 @@ class Given(eqx.Module):
 
     @property
     def both(self) -> tuple[Problem, AbstractRule]:
-        return eqx.combine(self.numbers, self.rest)
+        return eqx.combine(self.numbers, self.rest)[:2]
+
+    @property
+    def lessons(self) -> Any:
+        """`Lessons`, with tasks, schedule and drift; None but for `learn`."""
+        return eqx.combine(self.numbers, self.rest)[2]
 
 
 class Trajectory(AbstractOutcome):
@@ -92,6 +99,8 @@ class Trajectory(AbstractOutcome):
         eg_tasks, heads: (times, tasks) and (times, heads, k), the error of every task and the
             second layers of `ld.learn`; else None. Its v_teacher is the start's, which no task
             uses, and `at` gives the first head as v. Where teachers drift, T is (times, m, m).
+        tasks, schedule, drift: what `ld.learn` was given, where problem is that of the first task.
+        shares: (times, tasks) the probability of each task in the step that comes next; else None.
         level: "ode", "chain", "sgd", "langevin" or "".
         n: input dimension, None where it is infinite.
         ts: (times,) the requested times.
@@ -116,37 +125,53 @@ class Trajectory(AbstractOutcome):
     T: Float[Array, "*batch_or_times m m"]
     v: Float[Array, "*batch times k"]
     v_teacher: Float[Array, "*batch m"]
-    b: Float[Array, "*batch times k"] | None
-    b_teacher: Float[Array, "*batch m"] | None
+    b: Float[Array, "*batch times k"] | Absent
+    b_teacher: Float[Array, "*batch m"] | Absent
     eg: Float[Array, "*batch times"]
     result: Int[Array, "*batch"]
     stats: dict[str, Array]
-    Q_field: Float[Array, "*batch times k k"] | None = None
-    R_field: Float[Array, "*batch times k m"] | None = None
-    T_field: Float[Array, "*batch m m"] | None = None
-    Q_groups: Float[Array, "*batch times groups k k"] | None = None
-    R_groups: Float[Array, "*batch times groups k m"] | None = None
-    T_groups: Float[Array, "*batch groups m m"] | None = None
-    spectrum: Spectrum | None = None
-    T_unseen: Float[Array, "*batch m m"] | None = None
-    eg_tasks: Float[Array, "*batch times tasks"] | None = None
-    heads: Float[Array, "*batch times heads k"] | None = None
+    Q_field: Float[Array, "*batch times k k"] | Absent = None
+    R_field: Float[Array, "*batch times k m"] | Absent = None
+    T_field: Float[Array, "*batch m m"] | Absent = None
+    Q_groups: Float[Array, "*batch times groups k k"] | Absent = None
+    R_groups: Float[Array, "*batch times groups k m"] | Absent = None
+    T_groups: Float[Array, "*batch groups m m"] | Absent = None
+    spectrum: Spectrum | Absent = None
+    T_unseen: Float[Array, "*batch m m"] | Absent = None
+    eg_tasks: Float[Array, "*batch times tasks"] | Absent = None
+    heads: Float[Array, "*batch times heads k"] | Absent = None
+    shares: Float[Array, "*batch times tasks"] | Absent = None
     level: str = eqx.field(static=True, default="")
-    n: Array | None = None
-    ts: Float[Array, "*batch times"] | None = None
-    given: Given | None = None
-    weights: Weights | None = None
+    n: Array | Absent = None
+    ts: Float[Array, "*batch times"] | Absent = None
+    given: Given | Absent = None
+    weights: Weights | Absent = None
     velocity: Any = None
 
     @property
-    def problem(self) -> Problem | None:
+    def problem(self) -> Problem | Absent:
         """The problem that was run; None for a trajectory made by hand."""
         return None if self.given is None else self.given.both[0]
 
     @property
-    def rule(self) -> AbstractRule | None:
+    def rule(self) -> AbstractRule | Absent:
         """The rule by which was learned; None for a trajectory made by hand."""
         return None if self.given is None else self.given.both[1]
+
+    @property
+    def tasks(self) -> Any:
+        """The tasks of `ld.learn`; None for other runs."""
+        return None if self.given is None else getattr(self.given.lessons, "tasks", None)
+
+    @property
+    def schedule(self) -> Any:
+        """When the tasks of `ld.learn` were learned, as it takes it; None for other runs."""
+        return None if self.given is None else getattr(self.given.lessons, "schedule", None)
+
+    @property
+    def drift(self) -> Any:
+        """How the teachers drifted; None where they stayed."""
+        return None if self.given is None else getattr(self.given.lessons, "drift", None)
 
     @property
     def key(self) -> Key[Array, "*batch"] | None:

@@ -29,9 +29,9 @@ def I2(aa: Overlap, ab: Overlap, bb: Overlap) -> Average:
     return _2_PI * arcsin(ab * (1 / jnp.sqrt(1 + aa)) * (1 / jnp.sqrt(1 + bb)))
 
 
-def J2(ii: Overlap, ik: Overlap, kk: Overlap) -> Average:
-    """<g'(i) g'(k)> = (2/pi) / sqrt((1+ii)(1+kk) - ik**2)."""
-    return _2_PI / jnp.sqrt((1 + ii) * (1 + kk) - ik * ik)
+def J2(ii: Overlap, ij: Overlap, jj: Overlap) -> Average:
+    """<g'(i) g'(j)> = (2/pi) / sqrt((1+ii)(1+jj) - ij**2)."""
+    return _2_PI / jnp.sqrt((1 + ii) * (1 + jj) - ij * ij)
 
 
 def I3(ii: Overlap, ia: Overlap, ic: Overlap, ac: Overlap, cc: Overlap) -> Average:
@@ -44,23 +44,23 @@ def I3(ii: Overlap, ia: Overlap, ic: Overlap, ac: Overlap, cc: Overlap) -> Avera
 
 def I4(
     ii: Overlap,
-    ik: Overlap,
-    kk: Overlap,
+    ij: Overlap,
+    jj: Overlap,
     ia: Overlap,
     ib: Overlap,
-    ka: Overlap,
-    kb: Overlap,
+    ja: Overlap,
+    jb: Overlap,
     aa: Overlap,
     ab: Overlap,
     bb: Overlap,
 ) -> Average:
-    """<g'(i) g'(k) g(a) g(b)> = J2(i, k) I2(a, b), with I2 under the measure that g' g' tilts."""
-    si, sk = 1 + ii, 1 + kk
-    determinant = si * sk - ik**2  # Lambda4
-    tilted_ab = ab - (sk * ia * ib + si * ka * kb - ik * (ia * kb + ib * ka)) / determinant
-    tilted_aa = aa - (sk * ia**2 + si * ka**2 - 2 * ik * ia * ka) / determinant
-    tilted_bb = bb - (sk * ib**2 + si * kb**2 - 2 * ik * ib * kb) / determinant
-    return J2(ii, ik, kk) * I2(tilted_aa, tilted_ab, tilted_bb)
+    """<g'(i) g'(j) g(a) g(b)> = J2(i, j) I2(a, b), with I2 under the measure that g' g' tilts."""
+    si, sj = 1 + ii, 1 + jj
+    determinant = si * sj - ij**2  # Lambda4
+    tilted_ab = ab - (sj * ia * ib + si * ja * jb - ij * (ia * jb + ib * ja)) / determinant
+    tilted_aa = aa - (sj * ia**2 + si * ja**2 - 2 * ij * ia * ja) / determinant
+    tilted_bb = bb - (sj * ib**2 + si * jb**2 - 2 * ij * ib * jb) / determinant
+    return J2(ii, ij, jj) * I2(tilted_aa, tilted_ab, tilted_bb)
 
 
 def squared_slope(norms: Float[Array, " k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
@@ -82,7 +82,7 @@ def first_layer(
 
     c: covariance of the fields; u: (v, -v*); k: number of student units, the first fields.
     Returns G (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p) for any jointly Gaussian f_p,
-    and <s_i s_k> (k, k).
+    and <s_i s_j> (k, k).
     Equation: I3 and I4 of Saad & Solla (1995), with label noise as Goldt et al. (2020), Eq. (9).
     """
     return _field_gradient(c, u, k), _product(c, u, k, noise_variance)
@@ -100,16 +100,16 @@ def _field_gradient(c: Float[Array, "d d"], u: Float[Array, " d"], k: int) -> Fl
 def _product(
     c: Float[Array, "d d"], u: Float[Array, " d"], k: int, noise_variance: Float[Array, ""]
 ) -> Float[Array, "k k"]:
-    """<s_i s_k> = sum_ab u_a u_b I4(i, k, a, b) + sigma**2 J2(i, k).
+    """<s_i s_j> = sum_ab u_a u_b I4(i, j, a, b) + sigma**2 J2(i, j).
 
-    Each of I4's two symmetries is used, i <= k and a <= b, and each tilted variance taken once.
+    Each of I4's two symmetries is used, i <= j and a <= b, and each tilted variance taken once.
     """
     i, j = np.triu_indices(k)
     a, b = np.triu_indices(c.shape[0])
     s_i, s_j, c_ij = 1 + c[i, i], 1 + c[j, j], c[i, j]
     determinant = s_i * s_j - c_ij**2  # Lambda4
     x, y = c[i], c[j]
-    # The tilted covariance C - C_(ik) (1 + C_(ik)(ik))^-1 C_(ik), a rank-two downdate.
+    # The tilted covariance C - C_(ij) (1 + C_(ij)(ij))^-1 C_(ij), a rank-two downdate.
     x_over = (s_j[:, None] * x - c_ij[:, None] * y) / determinant[:, None]
     y_over = (s_i[:, None] * y - c_ij[:, None] * x) / determinant[:, None]
     scale = 1 / jnp.sqrt(1 + jnp.diagonal(c) - x_over * x - y_over * y)
@@ -118,6 +118,6 @@ def _product(
     multiplicity = np.where(a == b, 1.0, 2.0)
     # I2 under the tilted measure, summed over a and b
     squared_error = _2_PI * arcsin(correlation) @ (multiplicity * u[a] * u[b])
-    # I4 = J2(i, k) I2(tilted), and label noise adds sigma**2 J2.
+    # I4 = J2(i, j) I2(tilted), and label noise adds sigma**2 J2.
     values = J2(c[i, i], c_ij, c[j, j]) * (squared_error + noise_variance)
     return symmetric_from_triu(values, k)

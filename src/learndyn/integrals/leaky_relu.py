@@ -43,7 +43,7 @@ class LeakyReLUIntegrals:
 
         c: covariance of the fields; u: (v, -v*); k: number of student units, the first fields.
         Returns G (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p) for any jointly Gaussian f_p,
-        and <s_i s_k> (k, k). Both are 0 in the rows of a student whose field is 0.
+        and <s_i s_j> (k, k). Both are 0 in the rows of a student whose field is 0.
         """
         below = jnp.full(c.shape[0], self.slope)
         return relu.two_sided_first_layer(jnp.ones_like(below), below, c, u, k, noise_variance)

@@ -15,9 +15,9 @@ def I2(aa: Overlap, ab: Overlap, bb: Overlap) -> Average:
     return ab
 
 
-def J2(ii: Overlap, ik: Overlap, kk: Overlap) -> Average:
+def J2(ii: Overlap, ij: Overlap, jj: Overlap) -> Average:
     """<1> = 1."""
-    return jnp.ones_like(ik)
+    return jnp.ones_like(ij)
 
 
 def I3(ii: Overlap, ia: Overlap, ic: Overlap, ac: Overlap, cc: Overlap) -> Average:
@@ -27,12 +27,12 @@ def I3(ii: Overlap, ia: Overlap, ic: Overlap, ac: Overlap, cc: Overlap) -> Avera
 
 def I4(
     ii: Overlap,
-    ik: Overlap,
-    kk: Overlap,
+    ij: Overlap,
+    jj: Overlap,
     ia: Overlap,
     ib: Overlap,
-    ka: Overlap,
-    kb: Overlap,
+    ja: Overlap,
+    jb: Overlap,
     aa: Overlap,
     ab: Overlap,
     bb: Overlap,
@@ -57,6 +57,6 @@ def first_layer(
     """Averages of the error signal s_i = sum_a u_a f_a - sigma zeta, which is the same for k units.
 
     c: covariance of the fields; u: (v, -v*); k: number of student units.
-    Returns G (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p), and <s_i s_k> (k, k).
+    Returns G (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p), and <s_i s_j> (k, k).
     """
     return jnp.tile(u, (k, 1)), jnp.full((k, k), u @ c @ u + noise_variance)

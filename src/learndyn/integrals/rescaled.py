@@ -39,7 +39,7 @@ class Rescaled:
         k: int,
         noise_variance: Float[Array, ""],
     ) -> tuple[Float[Array, "k d"], Float[Array, "k k"]]:
-        """G and <s_i s_k> of the error signals, see `learndyn.integrals.erf`."""
+        """G and <s_i s_j> of the error signals, see `learndyn.integrals.erf`."""
         gain, slope = self._scales(len(c))
         scaled = np.outer(slope, slope) * c
         g, phi = self.base.first_layer(scaled, gain * u, k, noise_variance)

@@ -22,6 +22,7 @@ from learndyn.plot._style import EXPERIMENT as EXPERIMENT
 from learndyn.plot._style import THEORY as THEORY
 from learndyn.plot._style import save as save
 from learndyn.plot._style import style as style
+from learndyn.plot._tasks import task_curves as task_curves
 from learndyn.plot.explorer import Page as Page
 from learndyn.plot.explorer import explore as explore
 from learndyn.plot.flow import coefficients as coefficients

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TIME = r"$\alpha$ = steps / $n$"
+_ERRORS = {
+    "eg": r"generalisation error $\epsilon_g$",
+    "eg_tasks": r"generalisation error $\epsilon_g$ of each task",
+}
+"""Quantities that span decades, and how their axis is called."""
 _VISIBLE = 0.02
 """Error of the averages, over the value, below which its band is thinner than the line, on a
 logarithmic axis of four decades."""
@@ -95,13 +100,13 @@ def learning_curve(
     with style():
         ax = new_axes(ax)
         palette = dict(zip(named, colours(list(named)), strict=True))
-        _set_scales(ax, lines + points, log_time, is_error=quantity == "eg")
+        _set_scales(ax, lines + points, log_time, is_error=quantity in _ERRORS)
         for curve in lines:
             _draw_line(ax, curve, palette.get(curve.value, THEORY))
         for curve in points:
             _draw_points(ax, curve, palette.get(curve.value, EXPERIMENT))
         ax.set_xlabel(TIME)
-        ax.set_ylabel(r"generalisation error $\epsilon_g$" if quantity == "eg" else quantity)
+        ax.set_ylabel(_ERRORS.get(quantity, quantity))
         training = _draw_training_error(ax, experiment, by, palette) if quantity == "eg" else []
         _label(ax, lines, points, palette, training)
         datasets = [*datasets_by_name(theory).values(), *datasets_by_name(experiment).values()]

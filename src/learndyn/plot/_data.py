@@ -76,10 +76,13 @@ def curves_of(source: Any, name: str, quantity: str, by: str | None) -> list[Cur
     if not others:
         return [_curve(source, quantity, None, None)]
     values = np.asarray(source[by])
-    return [
-        _curve(source.isel({by: i}), quantity, _text(str(by), value), value.item())._replace(by=by)
-        for i, value in enumerate(values)
-    ]
+    found = []
+    for i, value in enumerate(values):
+        label = _text(str(by), value)
+        # Tasks are names: colours in a palette, not on a scale.
+        own = label if by == "task" else value.item()
+        found.append(_curve(source.isel({by: i}), quantity, label, own)._replace(by=by))
+    return found
 
 
 def datasets_by_name(source: Any) -> dict[Any, Any]:
@@ -149,5 +152,7 @@ def _variable(dataset: Any, name: str, quantity: str) -> Any:
 
 def _text(by: str, value: Any) -> str:
     shown = shown_value(value)
+    if by == "task":  # counted from 1, as units are
+        return f"task {int(value) + 1}"
     plain = by in ("start", "student_activation", "teacher_activation")
     return shown if plain else f"{symbol(by)} = {shown}"

@@ -15,6 +15,7 @@ from learndyn.problems._functions import as_module as as_module
 from learndyn.problems._functions import called as called
 from learndyn.problems._functions import declared as declared
 from learndyn.problems._functions import describe as describe
+from learndyn.problems._functions import plain_name as plain_name
 from learndyn.problems._functions import to_json as to_json
 from learndyn.problems._indices import out_of_range as out_of_range
 from learndyn.problems._kinks import kinked_part as kinked_part

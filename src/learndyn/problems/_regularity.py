@@ -100,8 +100,18 @@ def slope_of(g: Callable) -> Callable:
 def jumps_on_lines(fn: Callable, dims: int, leaves: Any) -> bool:
     """Whether fn: R^dims -> R jumps somewhere on a few lines: random ones, ones along a single
     coordinate, and ones along which all coordinates grow alike, where several thresholds meet."""
+    if not is_concrete(leaves):
+        return True  # nothing is known
     rng = np.random.default_rng(0)
-    return any(_jumps_on(fn, *_lines(rng, dims, bundle), leaves) for bundle in range(_BUNDLES))
+
+    @jax.jit  # one program for all bundles
+    def on_lines(t: jax.Array, origins: jax.Array, directions: jax.Array) -> jax.Array:
+        return jax.vmap(jax.vmap(fn))(origins + t[..., None] * directions)
+
+    def jumps(origins: np.ndarray, directions: np.ndarray) -> bool:
+        return bool(_places(lambda t: on_lines(t, origins, directions), _LINES))
+
+    return any(jumps(*_lines(rng, dims, bundle)) for bundle in range(_BUNDLES))
 
 
 def _lines(rng: np.random.Generator, dims: int, bundle: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,22 +126,28 @@ def _lines(rng: np.random.Generator, dims: int, bundle: int) -> tuple[np.ndarray
     return _SIZES[bundle % len(_SIZES)] * origins, directions
 
 
-def _jumps_on(fn: Callable, origins: np.ndarray, directions: np.ndarray, leaves: Any) -> bool:
-    def on_lines(t: jax.Array) -> jax.Array:
-        return jax.vmap(jax.vmap(fn))(origins + t[..., None] * directions)
-
-    return bool(jump_places(on_lines, leaves, lines=_LINES))
-
-
-def jump_places(fn: Callable, leaves: Any, lines: int = 1) -> tuple[float, ...]:
+def jump_places(
+    fn: Callable, leaves: Any, lines: int = 1, wider: float | None = None
+) -> tuple[float, ...]:
     """Where the elementwise `fn` of (points, lines) jumps in [-128, 128].
 
     By bisection: the larger step of every interval is followed down to rounding.
     leaves: what must be known for that; where it is traced the answer is one NaN.
+    wider: a factor by which it is scanned farther out as well, more coarsely; None: it is not.
     """
     if not is_concrete(leaves):
         return (math.nan,)
     fn = jax.jit(lambda x, fn=fn: fn(x))  # a Module with parameters cannot be hashed
+    near = _places(fn, lines)
+    if wider is None:
+        return near
+    far = [wider * x for x in _places(lambda x: fn(wider * x), lines)]
+    # The first window knows better what is there.
+    return near + tuple(x for x in far if not abs(x) < _RANGES[0])
+
+
+def _places(fn: Callable, lines: int) -> tuple[float, ...]:
+    """Where `fn`, compiled, of (points, lines) jumps in [-128, 128]."""
     places, largest, inner = [], 0.0, 0.0
     for outer in _RANGES:
         found, size = _jumps_between(fn, inner, outer, lines, largest)
@@ -150,13 +166,14 @@ def _jumps_between(
     edges = np.linspace(inner, outer, half + 1)
     edges = edges + 1e-3 * np.sqrt(2) * (1 + edges)
     low, high = np.r_[-edges[1:], edges[:-1]], np.r_[-edges[:-1], edges[1:]]
-    if inner == 0:
-        low, high = np.r_[low, -edges[0]], np.r_[high, edges[0]]
+    # What is within the window stands in each, so that all have one program, and counts in one.
+    low, high = np.r_[low, -edges[0]], np.r_[high, edges[0]]
     low, high = (np.repeat(side[:, None], lines, axis=1) for side in (low, high))
     f_low, f_high = evaluate(fn, low), evaluate(fn, high)
     size = np.maximum(np.abs(f_low), np.abs(f_high))
     # Where a function overflows nothing is known, and nothing can be averaged.
     finite = np.isfinite(size)
+    finite[-1] &= inner == 0
     f_low, f_high = np.where(finite, f_low, 0.0), np.where(finite, f_high, 0.0)
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)

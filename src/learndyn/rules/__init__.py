@@ -33,10 +33,12 @@ from learndyn.rules._types import Sample as Sample
 from learndyn.rules._types import Seen as Seen
 from learndyn.rules._types import SlowMomentum as SlowMomentum
 from learndyn.rules._types import require_gradient as require_gradient
+from learndyn.rules._weight_perturbation import WeightPerturbation as WeightPerturbation
 
 OWN = (
     *(SGD, FeedbackAlignment, Hebb, Perceptron, AdaTron),
-    *(NodePerturbation, Dropout, InputNoise, RewardPerceptron, NaturalGradient),
+    *(NodePerturbation, WeightPerturbation, Dropout, InputNoise),
+    *(RewardPerceptron, NaturalGradient),
 )
 """The library's rules that call no function of the user's: they read all fields alike."""
 

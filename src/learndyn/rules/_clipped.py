@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from learndyn._checks import as_float, brief, require_at_least
 from learndyn._types import RealLike, Scalar, Schedule
 from learndyn.problems import Layers, Problem, declared, is_squared
+from learndyn.rules._around import AroundRule, settings_of
 from learndyn.rules._sgd import SGD
 from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample
 
@@ -18,7 +19,7 @@ _FAR = 1e4
 the density there is exp(-5000)."""
 
 
-class Clipped(AbstractRule):
+class Clipped(AroundRule):
     """Gradient clipping of the first layer, at the norm `limit`.
 
         F <- F min(1, limit / (|F| |x|/sqrt n)),
@@ -35,8 +36,8 @@ class Clipped(AbstractRule):
         rule: whose modulation is clipped; None: the gradient.
 
     Raises:
-        ValueError: for a limit or a `per` out of these, a rule that takes episodes itself, and as
-            `SGD`.
+        ValueError: for a limit or a `per` out of these, a rule that takes episodes itself or moves
+            weights along weights, and as `SGD`.
 
     Source:
         Derived here.
@@ -50,7 +51,6 @@ class Clipped(AbstractRule):
     """
 
     limit: Float[Array, "..."]
-    rule: AbstractRule
     per: str = eqx.field(static=True)
 
     name: ClassVar[str] = "clipped"
@@ -70,15 +70,20 @@ class Clipped(AbstractRule):
                 "rule must be a learning rule that sees one sample at a time, such as "
                 f"ld.rules.FeedbackAlignment(...), or None; got {brief(rule)}."
             )
+        if rule is not None and (rule.moves_along_weights or rule.perturbs_weights):
+            raise ValueError(
+                f"what is clipped is F of a step along the input, and {type(rule).__name__} moves "
+                "weights in other directions as well; clip another rule."
+            )
         if lr is None and rule is not None:
             keywords = settings_of(rule) | keywords
             lr = keywords.pop("lr")
-        super().__init__(lr, **keywords)
+        super().__init__(SGD(0.0) if rule is None else rule, lr=lr, **keywords)
         self.limit = as_float(limit, "limit")
         require_at_least(self.limit, 0.0, "limit", "a norm", strict=True)
         if per not in ("sample", "batch"):
             raise ValueError(f'per must be "sample" or "batch"; got {brief(per)}.')
-        self.rule, self.per = SGD(0.0) if rule is None else rule, per
+        self.per = per
         self.require_finite_episode()
 
     def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
@@ -98,23 +103,6 @@ class Clipped(AbstractRule):
     @property
     def is_episode(self) -> bool:
         return self.per == "batch"
-
-    @property
-    def needs_overlaps(self) -> bool:
-        return self.rule.needs_overlaps
-
-    @property
-    def input_noise(self) -> Scalar | None:
-        return self.rule.input_noise
-
-    def draws_of(self, k: int) -> int:
-        return self.rule.draws_of(k)
-
-    def tested_layer(self, v: Float[Array, " k"]) -> Float[Array, " k"]:
-        return self.rule.tested_layer(v)
-
-    def require_units(self, k: int, m: int) -> None:
-        self.rule.require_units(k, m)
 
     def follows(self, problem: Problem) -> bool:
         degrees = [declared(g, "degree") for g in (problem.student, problem.teacher)]
@@ -144,9 +132,3 @@ def _clipped_moments(edge: Scalar, batch: int) -> tuple[Scalar, Scalar]:
     root = jnp.sqrt(2.0) * jnp.exp(gammaln(half + 0.5) - gammaln(half))
     above = jnp.sqrt(edge) * root * gammaincc(half + 0.5, limit)  # sqrt(edge) <sqrt x> above it
     return (below + above) / batch, (below + edge * gammaincc(half, limit)) / batch
-
-
-def settings_of(rule: AbstractRule) -> dict[str, Any]:
-    """The rates, decay, batches, momentum and sphere of a rule."""
-    names = ("lr", "lr_second", "lr_bias", "weight_decay", "batch_size", "momentum", "spherical")
-    return {name: getattr(rule, name) for name in names}

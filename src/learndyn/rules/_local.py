@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from learndyn._checks import as_count
 from learndyn._types import CountLike, RealLike, Schedule
-from learndyn.problems import Layers, Problem, as_module, called
+from learndyn.problems import Layers, Problem, as_module, called, plain_name
 from learndyn.rules._types import AbstractRule, Modulation, Sample, as_flag
 
 
@@ -83,6 +83,11 @@ class LocalRule(AbstractRule):
             needs_overlaps = getattr(modulation, "needs_overlaps", False)
         self.needs_overlaps = as_flag(needs_overlaps, "needs_overlaps")
         self.require_finite_episode()
+
+    @property
+    def label(self) -> str:
+        """The name of the user's function."""
+        return plain_name(self.function)
 
     def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
         must = "a rule's modulation must be a function (problem, sample, layers) -> Modulation"

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, is_concrete, require_at_least, shown
-from learndyn._types import RealLike, Scalar, Schedule
+from learndyn._types import RealLike, Schedule
 from learndyn.problems import Layers, Problem
 from learndyn.rules._types import (
     AbstractRule,
@@ -142,5 +142,5 @@ class InputNoise(AbstractRule):
         return signal.weighted(layers.v)
 
     @property
-    def input_noise(self) -> Scalar:
+    def input_noise(self) -> Float[Array, "..."]:
         return self.std

@@ -202,6 +202,9 @@ class AbstractRule(Readable):
       of them, nothing is declared of the outcome.
     - `moves_along_weights`: its modulations have dw, which SGD on weights and the ODE in closed
       form alone can follow.
+    - `perturbs_weights`: SGD on weights moves along its own random directions of all weights, by
+      the gradient's component along them, where `modulation` with draws of 0 is the gradient; the
+      chain and the theory of noise do not know this.
     - `is_gradient`: the modulation is the gradient of the loss, as closed forms of the literature
       have it.
     - `is_unbiased`: the mean of the modulation over the rule's own draws is that gradient.
@@ -228,14 +231,16 @@ class AbstractRule(Readable):
         Array([-0.7979], dtype=float64)
     """
 
+    # Type checkers give a subclass an `__init__` made of these fields, so they say what
+    # `__init__` below takes: all but lr may be left out.
     lr: Any
-    lr_second: Any
-    lr_bias: Any
-    weight_decay: Float[Array, "..."]
-    batch_size: Any = eqx.field(static=True)
+    lr_second: Any = eqx.field(default=None, kw_only=True)
+    lr_bias: Any = eqx.field(default=None, kw_only=True)
+    weight_decay: Float[Array, "..."] | Any = eqx.field(default=0.0, kw_only=True)
+    batch_size: Any = eqx.field(default=1, kw_only=True, static=True)
     """An integer, or math.inf."""
-    momentum: Any
-    spherical: bool = eqx.field(static=True)
+    momentum: Any = eqx.field(default=None, kw_only=True)
+    spherical: bool = eqx.field(default=False, kw_only=True, static=True)
 
     draws: ClassVar[int] = 0
     needs_overlaps: ClassVar[bool] = False
@@ -247,6 +252,7 @@ class AbstractRule(Readable):
     propagates_error: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("gradient", "signals")
     moves_along_weights: ClassVar[bool] = False
+    perturbs_weights: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -332,7 +338,7 @@ class AbstractRule(Readable):
         return declared(problem.loss, "wedge_averages") if self.follows(problem) else None
 
     @property
-    def input_noise(self) -> Scalar | None:
+    def input_noise(self) -> Float[Array, "..."] | None:
         """Standard deviation of noise on the student's inputs, along which the weights then move
         too; labels are those of clean inputs. None: there is none."""
         return None
@@ -350,6 +356,11 @@ class AbstractRule(Readable):
         Raises:
             ValueError: where they are not.
         """
+
+    @property
+    def label(self) -> str:
+        """What people call the rule: the name of its class."""
+        return type(self).__name__
 
     @property
     def schedules(self) -> list[Any]:
@@ -408,6 +419,14 @@ class AbstractRule(Readable):
         # Geometric series: each gradient acts 1 + beta + beta**2 + ... times.
         gain = 1.0 / (1.0 - self.momentum)
         return jax.tree.map(lambda rate: gain * rate, rates)
+
+    def steps_per_time(self, n: RealLike) -> Any:
+        """How many steps are a unit of the time alpha in n dimensions: n.
+
+        Args:
+            n: input dimension.
+        """
+        return n
 
     def step_rates(self, alpha: RealLike, n: RealLike) -> tuple[Rates, Scalar | None]:
         """Rates of the step at time alpha in n dimensions, and its beta; None: no momentum.

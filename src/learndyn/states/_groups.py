@@ -21,7 +21,7 @@ from learndyn._checks import (
     shown,
 )
 from learndyn._readable import Readable
-from learndyn._types import CountLike, RealLike
+from learndyn._types import Absent, CountLike, RealLike
 from learndyn.problems import Layers
 from learndyn.states._checks import checked_layers, require_psd, unit_counts
 from learndyn.states._states import Overlaps, Weights, euclidean_overlaps
@@ -122,8 +122,8 @@ class GroupedOverlaps(Readable):
     T_unseen: Float[Array, "m m"]
     v: Float[Array, " k"]
     v_teacher: Float[Array, " m"]
-    b: Float[Array, " k"] | None
-    b_teacher: Float[Array, " m"] | None
+    b: Float[Array, " k"] | Absent
+    b_teacher: Float[Array, " m"] | Absent
 
     def __init__(
         self,

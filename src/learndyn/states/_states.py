@@ -16,7 +16,7 @@ from learndyn._checks import (
     require_shape,
 )
 from learndyn._readable import Readable
-from learndyn._types import RealLike
+from learndyn._types import Absent, RealLike
 from learndyn.problems import Layers, Problem
 from learndyn.rules import AbstractRule
 from learndyn.states._checks import (
@@ -66,8 +66,8 @@ class Overlaps(Readable):
     T: Float[Array, "*batch m m"]
     v: Float[Array, "*batch k"]
     v_teacher: Float[Array, "*batch m"]
-    b: Float[Array, "*batch k"] | None
-    b_teacher: Float[Array, "*batch m"] | None
+    b: Float[Array, "*batch k"] | Absent
+    b_teacher: Float[Array, "*batch m"] | Absent
 
     def __init__(
         self,
@@ -147,9 +147,9 @@ class Weights(Readable):
     w_teacher: Float[Array, "*batch m n"]
     v: Float[Array, "*batch k"]
     v_teacher: Float[Array, "*batch m"]
-    b: Float[Array, "*batch k"] | None
-    b_teacher: Float[Array, "*batch m"] | None
-    latent_teacher: Float[Array, "*batch m d"] | None
+    b: Float[Array, "*batch k"] | Absent
+    b_teacher: Float[Array, "*batch m"] | Absent
+    latent_teacher: Float[Array, "*batch m d"] | Absent
 
     def __init__(
         self,

@@ -5,13 +5,14 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
 import numpy as np
 
 from learndyn._results import Result
 from learndyn.datasets import CONSTANTS, Labelled, are_codes, build, provenance
 from learndyn.dynamics import level_of
-from learndyn.problems import describe
-from learndyn.sweeps._axes import POINT
+from learndyn.problems import Function, describe
+from learndyn.sweeps._axes import POINT, Axis, singles
 from learndyn.sweeps._call import takes_key
 from learndyn.sweeps._plan import Plan
 from learndyn.sweeps._run import Outcome
@@ -176,12 +177,14 @@ def attributes_of(plan: Plan, errors: dict[int, Exception]) -> dict[str, Any]:
     n = call.keywords.get("n", getattr(call.start, "n", None))
     attributes = provenance(
         call.problem,
-        call.rule,
+        plan.rules,
         level=level_name(call.level),
         n=None if n is None or "n" in plan.names else n,
         seed=plan.key,
     )
-    attributes["swept"] = " ".join(plan.dims)
+    attributes["swept"] = " ".join(plan.names)
+    if values := _values_by_label(plan):
+        attributes["swept_values"] = json.dumps(values)
     attributes["chunk"] = plan.chunk
     if call.keywords:
         attributes["keywords"] = json.dumps(describe(call.keywords))
@@ -190,6 +193,27 @@ def attributes_of(plan: Plan, errors: dict[int, Exception]) -> dict[str, Any]:
             [{"cell": place_of(plan, cell), "error": repr(errors[cell])} for cell in sorted(errors)]
         )
     return attributes
+
+
+def _values_by_label(plan: Plan) -> dict[str, dict[str, Any]]:
+    """What a problem or rule had for each label that is not the value itself."""
+    return {
+        one.dim: {
+            str(name): describe(Function(value) if _is_plain(value) else value)
+            for name, value in zip(one.labels.tolist(), one.values, strict=True)
+        }
+        for one in singles(plan.axes)
+        if one.kind in ("rule", "problem") and not _labels_are_values(one)
+    }
+
+
+def _labels_are_values(axis: Axis) -> bool:
+    return axis.labels.dtype.kind in "if" and all(np.ndim(value) == 0 for value in axis.values)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a function of the user's that is no module."""
+    return callable(value) and not isinstance(value, eqx.Module)
 
 
 def level_name(level: Any) -> str:

@@ -26,16 +26,19 @@ def as_if_alone(call: Call, axes: list[Axis], key: Any) -> list[Axis]:
     level = level_of(call.level)
     if level is None or call.keywords.get("averages") is not None:
         return axes
-    if not isinstance(call.problem, Problem) or not isinstance(call.rule, AbstractRule):
+    several = next((axis.values for axis in axes if axis.kind == "rules"), [call.rule])
+    if not isinstance(call.problem, Problem) or not isinstance(several[0], AbstractRule):
         return axes
-    # A run on weights or the chain takes averages for eg alone, whatever the overlaps.
-    rule = None if level.exact else call.rule
-    return [_checked(call, rule, axis, axes, key) for axis in axes]
+    for rule in several:
+        axes = [_checked(call, level.exact, rule, axis, axes, key) for axis in axes]
+    return axes
 
 
-def _checked(call: Call, rule: Any, axis: Axis, axes: list[Axis], key: Any) -> Axis:
+def _checked(
+    call: Call, exact: bool, rule: AbstractRule, axis: Axis, axes: list[Axis], key: Any
+) -> Axis:
     if axis.data and axis.parts:
-        parts = [_checked(call, rule, part, axes, key) for part in axis.parts]
+        parts = [_checked(call, exact, rule, part, axes, key) for part in axis.parts]
         return axis._replace(data=all(part.data for part in parts))
     if not axis.data or axis.kind not in ("problem", "start"):
         return axis
@@ -49,10 +52,11 @@ def _checked(call: Call, rule: Any, axis: Axis, axes: list[Axis], key: Any) -> A
             problem,
             start.k,
             start.m,
-            rule=rule,
-            biases=has_biases(state, call.rule),
-            reach=None if rule is None else reach_of(state),
-            teacher=None if rule is None else teacher_of(state),
+            # A run on weights or the chain takes averages for eg alone, whatever the overlaps.
+            rule=None if exact else rule,
+            biases=has_biases(state, rule),
+            reach=None if exact else reach_of(state),
+            teacher=None if exact else teacher_of(state),
         )
         arrays, rest = eqx.partition(averages, eqx.is_array)
         return jax.tree.structure(rest), [x.shape for x in jax.tree.leaves(arrays)]

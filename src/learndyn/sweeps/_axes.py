@@ -10,11 +10,15 @@ import numpy as np
 
 from learndyn.datasets import SCHEMA
 from learndyn.problems import Function
+from learndyn.rules import AbstractRule
 
-Kind = Literal["rule", "problem", "keyword", "start", "zip"]
+Kind = Literal["rule", "problem", "keyword", "start", "rules", "zip"]
 
 POINT = "point"
 """The dimension along which values go together."""
+
+RULE = "rule"
+"""The dimension of several learning rules."""
 
 _DIMENSIONS = {"student": "student_activation", "teacher": "teacher_activation"}
 _TAKEN = {"alpha", "seed", "start", "student_", "teacher_", *SCHEMA}
@@ -41,8 +45,10 @@ class Axis(NamedTuple):
         return self.parts or (self,)
 
 
-def find_axis(name: str, values: Any, problem: Any, rule: Any, keywords: set[str] | None) -> Axis:
-    """The axis of a name in `over`: looked up in rule, then problem, then keywords.
+def find_axis(
+    name: str, values: Any, problem: Any, rules: list[Any], keywords: set[str] | None
+) -> Axis:
+    """The axis of a name in `over`: looked up in all rules, then problem, then keywords.
 
     keywords: the names that level or start take; None: any name.
 
@@ -56,16 +62,19 @@ def find_axis(name: str, values: Any, problem: Any, rule: Any, keywords: set[str
             f"{name!r} cannot be swept under this name, which the dataset uses itself. Use seeds= "
             "for seeds, a list as start for initial states, or rename the keyword."
         )
-    trees: dict[Kind, Any] = {"rule": rule, "problem": problem}
-    for kind, tree in trees.items():
-        if has_path(tree, path):
-            traced = _is_numeric(listed) and not _is_static_field(tree, path)
-            return Axis(dim, kind, path, listed, label(listed), traced)
+    places: dict[Kind, list[Any]] = {"rule": rules, "problem": [problem]}
+    for kind, trees in places.items():
+        if all(has_path(tree, path) for tree in trees):
+            static = any(_is_static_field(tree, path) for tree in trees)
+            return Axis(dim, kind, path, listed, label(listed), _is_numeric(listed) and not static)
     if keywords is None or name in keywords:
         return Axis(dim, "keyword", path, listed, label(listed), _is_numeric(listed))
+    shared = [x for x in _paths(rules[0]) if all(has_path(y, tuple(x.split("."))) for y in rules)]
+    those = "The rule has" if len(rules) == 1 else "All rules have"
+    advice = " Rules themselves are a list or dict in place of the rule." if name == RULE else ""
     raise ValueError(
-        f"there is no {name!r} to sweep over. The rule has {_paths(rule)}, the problem "
-        f"{_paths(problem)}; level and start take the keywords {sorted(keywords)}."
+        f"there is no {name!r} to sweep over. {those} {shared}, the problem {_paths(problem)}; "
+        f"level and start take the keywords {sorted(keywords)}.{advice}"
     )
 
 
@@ -115,6 +124,24 @@ def start_axis(start: Any) -> Axis | None:
     return Axis("start", "start", (), states, labels, same and not callables)
 
 
+def rule_axis(rule: Any) -> Axis | None:
+    """The axis `rule` of a list or dict of learning rules; None for anything else."""
+    named = isinstance(rule, Mapping)
+    values = list(rule.values()) if named else list(rule) if isinstance(rule, list | tuple) else []
+    if not values or not all(isinstance(value, AbstractRule) for value in values):
+        return None
+    labels = [str(name) for name in rule] if named else rule_labels(values)
+    return Axis(RULE, "rules", (), values, np.array(labels), data=False)
+
+
+def rule_labels(rules: list[AbstractRule]) -> list[str]:
+    """The rules' names, with their numbers where two have one name."""
+    names = [rule.label for rule in rules]
+    if len(set(names)) < len(names):
+        names = [repr(rule) for rule in rules]
+    return _apart(names)
+
+
 def has_path(tree: Any, path: tuple[str, ...]) -> bool:
     """Whether path leads from field to field of Modules."""
     for name in path:
@@ -132,10 +159,14 @@ def label(values: list[Any]) -> np.ndarray:
         return np.array([np.asarray(value).item() for value in values])
     if _is_numeric(values):
         return np.arange(len(values))
-    names = [_name(value) for value in values]
-    if len(set(names)) < len(names):
-        names = [f"{name} ({i})" for i, name in enumerate(names)]
-    return np.array(names)
+    return np.array(_apart([_name(value) for value in values]))
+
+
+def _apart(names: list[str]) -> list[str]:
+    """Names of which no two are the same: numbered, where there are such."""
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name} ({i})" for i, name in enumerate(names)]
 
 
 def _listed(name: str, values: Any) -> list[Any]:

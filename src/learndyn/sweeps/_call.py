@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from learndyn.datasets import with_value
-from learndyn.sweeps._axes import unzipped
+from learndyn.sweeps._axes import RULE, unzipped
 
 _GIVEN = 4
 """Leading arguments of a level: problem, rule, start, ts."""
@@ -53,7 +53,8 @@ class Call(eqx.Module):
     def __call__(self, values: Mapping[str, Any], key: Any) -> Any:
         """One run, with these values of the swept names; arrays in, arrays out."""
         values = unzipped(values)
-        trees = {"rule": self.rule, "problem": self.problem}
+        rule = values.get(RULE) if self.rule is None else self.rule  # one of several, or the rule
+        trees = {"rule": rule, "problem": self.problem}
         named = dict(self.keywords)
         for dim, kind, path in self.targets:
             if kind in trees:

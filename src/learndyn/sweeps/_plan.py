@@ -1,5 +1,6 @@
 """The independent work items that a grid makes, those of similar cost together."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -15,7 +16,16 @@ from learndyn.datasets import with_value
 from learndyn.dynamics import level_of
 from learndyn.states import require_arguments
 from learndyn.sweeps._averages import as_if_alone
-from learndyn.sweeps._axes import POINT, Axis, find_axis, singles, start_axis, zip_axis
+from learndyn.sweeps._axes import (
+    POINT,
+    RULE,
+    Axis,
+    find_axis,
+    rule_axis,
+    singles,
+    start_axis,
+    zip_axis,
+)
 from learndyn.sweeps._call import (
     Call,
     StartFunction,
@@ -59,6 +69,14 @@ class Plan(NamedTuple):
     def cells(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def rules(self) -> Any:
+        """The rule, or several by their labels."""
+        found = next((axis for axis in self.axes if axis.kind == "rules"), None)
+        if found is None:
+            return self.call.rule
+        return dict(zip(found.labels.tolist(), found.values, strict=True))
+
     def values(self, cell: int) -> dict[str, Any]:
         """The value of every axis at a cell."""
         return values_at(self.axes, self.seeds, cell)
@@ -95,15 +113,23 @@ def make_plan(
     states = start_axis(_wrapped(start, given))
     start = _wrapped(start, given) if states is None else None
     starts = [start] if states is None else states.values
-    _require_arguments(level, problem, rule, starts, ts)
+    several = rule_axis(rule)
+    rules, rule = ([rule], rule) if several is None else (several.values, None)
+    _require_arguments(level, problem, rules, starts, ts)
     start_names = {name for s in starts if isinstance(s, StartFunction) for name in s.names}
     known = _known_keywords(level, start_names, keywords)
     found = {
-        name: find_axis(name, values, problem, rule, known)
+        name: find_axis(name, values, problem, rules, known)
         for name, values in {**over, **zipped}.items()
     }
+    if several is not None and RULE in found:
+        raise ValueError(
+            f"{RULE!r} is the dimension of the rules that are given, so it cannot stand in over or "
+            "zip as well: make a rule for each value."
+        )
     axes = [found[name] for name in over]
     axes += [zip_axis([found[name] for name in zipped])] if zipped else []
+    axes += [] if several is None else [several]
     axes += [] if states is None else [states]
     keys = _keys(level, starts, seeds, key)
     call = Call(
@@ -117,7 +143,8 @@ def make_plan(
         frozenset(start_names),
         takes_key(level) and key is not None,
     )
-    _check_values(axes, problem, rule)
+    for each in rules:
+        _check_values(axes, problem, each)
     one_key = keys if seeds is None else keys[0]
     axes = as_if_alone(call, _traceable(call, axes, one_key), one_key)
     size = program_size(chunk, axes, seeds)
@@ -153,13 +180,13 @@ def _checked_zip(zipped: Any, over: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _require_arguments(
-    level: Callable[..., Any], problem: Any, rule: Any, starts: list[Any], ts: RealLike
+    level: Callable[..., Any], problem: Any, rules: list[Any], starts: list[Any], ts: RealLike
 ) -> None:
     """What a level of description would refuse in each run; another function may take anything."""
     known = level_of(level)
     if known is None:
         return
-    for start in starts:
+    for start, rule in itertools.product(starts, rules):
         if not isinstance(start, StartFunction):
             state = {"weights" if known.weights else "start": start}
             given = {"problem": problem, "rule": rule, **state, "ts": ts}

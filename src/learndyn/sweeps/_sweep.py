@@ -64,7 +64,8 @@ def sweep(
             level(problem, rule, start, ts, **keywords), that returns a `Trajectory` or a dict of
             arrays (its names are the dataset's; see `to_dataset`).
         problem: the teacher-student problem, whose numbers `over` and `zip` may replace.
-        rule: the learning rule, likewise.
+        rule: the learning rule, likewise; or a list or dict of rules, which becomes the dimension
+            `rule`, labelled by their names.
         start: one initial state; a function of a key that makes one; or a list or dict of these,
             which becomes the dimension `start`. Such a function may have further parameters, for
             example k, filled from `over` and `keywords` by name.

@@ -5,15 +5,17 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, brief, checked_times, is_concrete, require_x64
+from learndyn._checks import as_float, brief, checked_times, require_finite, require_x64
+from learndyn._outcome import warn_if_failed
 from learndyn._types import RealLike
 from learndyn.averages import choose_averages, has_biases, reach_of, teacher_of
 from learndyn.dynamics import level_of
+from learndyn.dynamics._averages_errors import warn_of_averages
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.states import (
+    Overlaps,
     RuleLike,
     StateLike,
     Weights,
@@ -24,11 +26,12 @@ from learndyn.tasks import _chain, _ode, _sgd
 from learndyn.tasks._rows import Asked
 from learndyn.tasks._types import Drift, Task, schedule_of
 
-_LEVELS = ("ode", "chain", "sgd")
-
-_SINGULAR = 1e-12
-"""The smallest eigenvalue of T over its largest entry, below which two teachers are one to
-rounding."""
+_LEVELS = {
+    "ode": ((), ("averages", "rtol", "atol", "max_steps")),
+    "chain": (("n", "key"), ("averages",)),
+    "sgd": (("key",), ("averages", "velocity")),
+}
+"""The levels that know several tasks, with the keywords that they need and those that they take."""
 
 
 def learn(
@@ -50,17 +53,19 @@ def learn(
             function: `solve_ode`, `simulate_chain`, `simulate_sgd`.
         tasks: the tasks; their v_teacher are over the teacher's units of the start, in which the
             units of all tasks stand together, so that T holds the tasks' similarities.
-        rule: the learning rule of all tasks, without momentum.
+        rule: the learning rule of all tasks. Momentum is that of all heads: one that no task trains
+            goes on by its velocity.
         start: the state at ts[0], whose v_teacher is not used; `Weights` for "sgd".
         ts: (times,) increasing times alpha = steps / n, dimensionless.
         heads: (heads, k) second layers at the start, one row for each head; None: start.v for all.
         schedule: phases (until, shares): until alpha = until, the last one math.inf, each step is
             one of task t with probability shares[t]. [(20.0, (1, 0)), (math.inf, (0.25, 0.75))]
             learns the first task alone and then replays it in a quarter of the steps. None: made
-            from the tasks' `until` (in turn) or `share` (interleaved).
-        drift: of the teachers, at level "ode"; T is then (times, m, m).
+            from the tasks' `until` (in turn) or `share` (interleaved). That of an earlier run will
+            do, `run.schedule`.
+        drift: of the teachers, after each step; T is then (times, m, m). At finite n, rates <= n.
         keywords: of the level: `averages`, `rtol`, `atol`, `max_steps` of the ODE, `key` and `n` of
-            the chain, `key` of SGD.
+            the chain, `key` and `velocity` of SGD.
 
     Returns:
         A `Trajectory` with `eg_tasks` (times, tasks) and `heads` (times, heads, k). `v` and `eg`
@@ -69,8 +74,14 @@ def learn(
 
     Raises:
         ValueError: for a task without a head, shares that do not sum to 1, times that do not
-            increase, teachers that drift from a singular T, momentum, and all that the level itself
+            increase, teachers that drift from a singular T, and all that the level itself
             refuses.
+
+    An ensemble of teachers is a batch of starts under vmap, whose mean is that of its dataset:
+    `runs = jax.vmap(lambda start: ld.learn("ode", tasks, rule, start, ts))(starts)` and
+    `ld.to_dataset(runs, over={"teachers": range(32)}).mean("teachers")`. A sweep takes a function
+    of (problem, rule, start, ts) that calls `learn`, over rates, similarities (by a start that is a
+    function of one) or what else, with a store or without.
 
     Source:
         Lee, Goldt and Saxe (2021), arXiv 2107.04384, for two tasks in turn with squared loss.
@@ -84,12 +95,9 @@ def learn(
         ((3, 2), True)
     """
     level = _checked_level(level)
+    _require_keywords(level, keywords)
     tasks = _checked_tasks(tasks)
     require_arguments("learn", rule=rule, start=start, ts=ts)
-    if rule.momentum is not None:
-        raise ValueError(
-            f"learn: tasks have no momentum; got momentum={rule.momentum}. Leave it out."
-        )
     if level == "sgd" and not isinstance(start, Weights):
         raise ValueError(
             f"learn: level 'sgd' starts from Weights; got {brief(start)}. Make them with "
@@ -117,20 +125,43 @@ def learn(
         )
         for task in tasks
     )
-    asked = Asked(tasks, rule, state, layers, schedule_of(tasks, schedule), ready, ts)
-    if drift is not None:
-        _require_drift(level, drift, state.T)
+    drift = _resolved(drift, state)
+    asked = Asked(tasks, rule, state, layers, schedule_of(tasks, schedule), ready, ts, drift)
+    asked.require_drift()
     if level == "ode":
-        return _ode.solve(asked, drift, **keywords)
+        run = _ode.solve(asked, **keywords)
+        warn_of_averages(run)
+        return warn_if_failed(run)
     keywords.pop("averages", None)
-    if level == "chain":
-        return _chain.simulate(asked, **keywords)
-    return _sgd.simulate(asked, start, **keywords)
+    run = (
+        _chain.simulate(asked, **keywords)
+        if level == "chain"
+        else _sgd.simulate(asked, start, **keywords)
+    )
+    return warn_if_failed(run)
+
+
+def _resolved(drift: Any, start: Overlaps) -> Drift | None:
+    """The drift with the lengths to which the teachers return, so that a run can go on."""
+    if drift is None:
+        return None
+    if not isinstance(drift, Drift):
+        raise ValueError(
+            f"learn: drift must be ld.Drift(rate) or None; got {brief(drift)}. For example "
+            "drift=ld.Drift(0.1)."
+        )
+    return drift if drift.norms is not None else Drift(drift.rate, jnp.diagonal(start.T))
 
 
 def _checked_level(level: Any) -> str:
     found = level_of(level) if callable(level) else None
     name: Any = level if found is None else found.name
+    if name == "langevin":
+        raise ValueError(
+            "learn: Langevin's equation does not know several tasks, as the choice of a task is "
+            "noise, too, which it leaves out. Use level 'chain', whose law is exact and whose cost "
+            "does not depend on n either."
+        )
     if name not in _LEVELS:
         raise ValueError(
             f"learn: level must be one of {', '.join(_LEVELS)}, or its function such as "
@@ -139,11 +170,28 @@ def _checked_level(level: Any) -> str:
     return name
 
 
-def _checked_tasks(tasks: Any) -> tuple[Task, ...]:
-    tasks = (tasks,) if isinstance(tasks, Task) else tuple(tasks)
+def _require_keywords(level: str, keywords: dict[str, Any]) -> None:
+    """Raises: ValueError where one is missing, or is none of this level."""
+    needed, others = _LEVELS[level]
+    missing = [name for name in needed if name not in keywords]
+    unknown = sorted(set(keywords) - {*needed, *others})
+    if not missing and not unknown:
+        return
+    wrong = f"without {', '.join(missing)}" if missing else f"with {', '.join(unknown)}"
+    needs = f"needs {' and '.join(needed)}, and may have" if needed else "may have"
+    raise ValueError(
+        f"learn: level {level!r} {needs} {', '.join(others)}; got a call {wrong}. For example "
+        "ld.learn('chain', tasks, rule, start, ts, n=1000, key=jax.random.key(0))."
+    )
+
+
+def _checked_tasks(given: Any) -> tuple[Task, ...]:
+    """Raises: ValueError for anything but a list of tasks."""
+    tasks = (given,) if isinstance(given, Task) else given
+    tasks = tuple(tasks) if isinstance(tasks, Sequence) else ()
     if not tasks or not all(isinstance(task, Task) for task in tasks):
         raise ValueError(
-            f"learn: tasks must be a list of at least one ld.Task; got {brief(list(tasks))}."
+            f"learn: tasks must be a list of at least one ld.Task; got {brief(given)}."
         )
     return tasks
 
@@ -154,6 +202,7 @@ def _checked_heads(tasks: tuple[Task, ...], v: Array, heads: Any) -> Float[Array
     if heads is None:
         return jnp.tile(v, (needed, 1))
     heads = as_float(heads, "heads")
+    require_finite(heads=heads)
     if heads.ndim != 2 or heads.shape[1] != len(v):
         raise ValueError(
             f"learn: heads must have shape (heads, {len(v)}), a row for each head; got shape "
@@ -165,20 +214,3 @@ def _checked_heads(tasks: tuple[Task, ...], v: Array, heads: Any) -> Float[Array
             f"with head={needed - 1}. Give that many rows, or another number to the task."
         )
     return heads
-
-
-def _require_drift(level: str, drift: Drift, t: Array) -> None:
-    """Raises: ValueError for levels without drift, rates of another number, and a singular T."""
-    if level != "ode":
-        raise ValueError(f"learn: teachers drift at level 'ode' alone so far; got {level!r}.")
-    if drift.rate.ndim and drift.rate.shape != (len(t),):
-        raise ValueError(
-            f"learn: drift has one rate, or one for each of the {len(t)} teacher units; got shape "
-            f"{drift.rate.shape}."
-        )
-    if is_concrete(t) and np.linalg.eigvalsh(np.asarray(t))[0] <= _SINGULAR * np.max(np.abs(t)):
-        raise ValueError(
-            "learn: teachers that drift must be linearly independent at the start, as their own "
-            f"noise makes them at once; got a singular T = {np.asarray(t).tolist()}. Leave out the "
-            "units that repeat others."
-        )

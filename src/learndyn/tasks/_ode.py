@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from learndyn._outcome import warn_if_failed
-from learndyn.dynamics._averages_errors import errors_along
-from learndyn.dynamics._integrate import integrate_field, is_valid, tolerance_numbers
+from learndyn.averages import AbstractAverages
+from learndyn.dynamics._averages_errors import errors_along, refined
+from learndyn.dynamics._integrate import capped, integrate_field, is_valid, tolerance_numbers
 from learndyn.dynamics._ode import (
     ATOL,
     MAX_STEPS,
@@ -22,12 +22,10 @@ from learndyn.dynamics._ode import (
 from learndyn.dynamics._trajectory import Trajectory
 from learndyn.tasks._flow import TaskFlow
 from learndyn.tasks._rows import Asked, TaskRows, of_task, trajectory
-from learndyn.tasks._types import Drift
 
 
 def solve(
     asked: Asked,
-    drift: Drift | None,
     *,
     averages: Any = None,
     rtol: Any = None,
@@ -41,10 +39,20 @@ def solve(
         )
         for task in asked.tasks
     )
-    coarsest = max(RTOL, *(flow.averages.rtol for flow in flows))
-    tolerances = checked_tolerances(coarsest if rtol is None else rtol, atol)
-    flow = TaskFlow(flows, asked.tasks, asked.schedule, asked.start, asked.heads, drift)
-    return warn_if_failed(_solve(flow, asked, tolerances, checked_max_steps(max_steps)))
+    steps = checked_max_steps(max_steps)
+
+    def solve_by(found: tuple[AbstractAverages, ...]) -> Trajectory:
+        own = tuple(
+            eqx.tree_at(lambda flow: flow.averages, flow, one)
+            for flow, one in zip(flows, found, strict=True)
+        )
+        coarsest = max(RTOL, *(one.rtol for one in found))
+        tolerances = checked_tolerances(coarsest if rtol is None else rtol, atol)
+        flow = TaskFlow(own, asked.tasks, asked.schedule, asked.start, asked.heads, asked.drift)
+        told = eqx.tree_at(lambda asked: asked.averages, asked, found)
+        return _solve(flow, told, tolerances, steps)
+
+    return refined(solve_by, tuple(flow.averages for flow in flows), averages is None)
 
 
 @eqx.filter_jit
@@ -55,13 +63,15 @@ def _solve(
     moving = None if flow.drift is None else start.T
     y0 = flow.pack(TaskRows(start.Q, start.R, asked.heads, start.b, moving))
     sound = [is_valid(one, ts, tolerance_numbers(*tolerances)) for one in flow.flows]
+    each = [capped(tolerances, one) for one in flow.flows]
+    tolerances = tuple(jnp.max(jnp.stack(values)) for values in zip(*each, strict=True))
     # The drift jumps at a switch: no step of the solver may straddle it.
     solved = integrate_field(
         diffrax.ODETerm(flow),
         y0,
         ts,
         tolerances,
-        jnp.all(jnp.stack(sound)),
+        jnp.all(jnp.stack([*sound, asked.drift_holds()])),
         max_steps=max_steps,
         jump_ts=asked.schedule.ends,
     )

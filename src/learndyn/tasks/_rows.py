@@ -7,19 +7,30 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
+from learndyn._checks import is_concrete, shown
 from learndyn._types import Times
 from learndyn.averages import AbstractAverages
 from learndyn.dynamics._record import Rows, Run, record
-from learndyn.dynamics._trajectory import Trajectory
+from learndyn.dynamics._trajectory import Given, Trajectory
 from learndyn.rules import AbstractRule
 from learndyn.states import Overlaps, tested
-from learndyn.tasks._types import Schedule, Task
+from learndyn.tasks._types import Drift, Lessons, Schedule, Task
+
+TASK, DRIFT = 11, 12
+"""Folded into the key for the choice of tasks and for the drift of teachers: none of the numbers of
+a run's other draws."""
+
+_SINGULAR = 1e-12
+"""The smallest eigenvalue of T over its largest entry, below which two teachers are one to
+rounding."""
 
 
 class Asked(eqx.Module):
-    """What `learn` was asked to do. heads: at the start. averages: of each task, for its eg."""
+    """What `learn` was asked to do. heads: at the start. averages: of each task, for its eg. drift:
+    None where the teachers stay."""
 
     tasks: tuple[Task, ...]
     rule: AbstractRule
@@ -28,6 +39,47 @@ class Asked(eqx.Module):
     schedule: Schedule
     averages: tuple[AbstractAverages, ...]
     ts: Times
+    drift: Drift | None = None
+
+    def drift_holds(self, n: Any = None) -> Bool[Array, ""]:
+        """Whether the teachers can drift so, from values that may be traced. n: None where it is
+        infinite."""
+        if self.drift is None:
+            return jnp.asarray(True)
+        (rate, norms), t = (self.drift.rate, self.drift.norms), self.start.T
+        fits = jnp.all(jnp.isfinite(rate) & (rate >= 0.0)) & jnp.all(norms > 0.0)
+        fits = fits & jnp.all(jnp.isfinite(norms))
+        if n is not None:
+            fits = fits & jnp.all(rate <= n)
+        return fits & (jnp.linalg.eigvalsh(t)[0] > _SINGULAR * jnp.max(jnp.abs(t)))
+
+    def require_drift(self) -> None:
+        """Raises: ValueError for rates of another number, and a singular T."""
+        if self.drift is None:
+            return
+        t = self.start.T
+        for name, values in (("rate", self.drift.rate), ("norms", self.drift.norms)):
+            if values.ndim and values.shape != (len(t),):
+                raise ValueError(
+                    f"learn: {name} of drift must be one number, or one for each of the {len(t)} "
+                    f"teacher units; got shape {values.shape}."
+                )
+        if is_concrete(t) and np.linalg.eigvalsh(np.asarray(t))[0] <= _SINGULAR * np.max(np.abs(t)):
+            raise ValueError(
+                "learn: teachers that drift must be linearly independent at the start, as their "
+                f"own noise makes them at once; got a singular T = {np.asarray(t).tolist()}. Leave "
+                "out the units that repeat others."
+            )
+
+    def require_slow_drift(self, n: Any) -> None:
+        """Raises: ValueError for a teacher that turns round within a step in n dimensions."""
+        if self.drift is None or not is_concrete(self.drift.rate, n):
+            return
+        if np.max(np.asarray(self.drift.rate)) > float(n):
+            raise ValueError(
+                "learn: drift needs rates of at most n, as a step keeps the part 1 - rate/n of a "
+                f"teacher; got rate {shown(np.asarray(self.drift.rate))} at n = {float(n):g}."
+            )
 
 
 class TaskRows(NamedTuple):
@@ -70,12 +122,15 @@ def trajectory(
     found = record(
         run, seen, stopped, result, alpha=alpha, stats=stats, eg=jnp.sum(shares * errors, axis=1)
     )
+    lessons = Lessons(asked.tasks, asked.schedule, asked.drift)
     gone = lambda x: jnp.where(stopped.reshape(-1, *[1] * (x.ndim - 1)), jnp.nan, x)
     return dataclasses.replace(
         found,
+        given=Given.of(first.problem, asked.rule, key, lessons=lessons),
         T=asked.start.T if rows.T is None else gone(rows.T),
         eg_tasks=gone(errors),
         heads=gone(rows.heads),
+        shares=shares,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -77,14 +78,17 @@ class Task(Readable):
 
 
 class Drift(Readable):
-    """Teachers that wander: after each step w*_n <- a w*_n + sqrt((1 - a**2) T_nn) xi_n with fresh
-    Gaussian xi_n and a = 1 - rate/n, so that their lengths stay as they are at the start.
+    """Teachers that wander: after each step w*_n <- a w*_n + sqrt((1 - a**2) norms_n) xi_n with
+    fresh Gaussian xi_n and a = 1 - rate/n.
 
     Args:
         rate: >= 0, in units of 1/alpha: one number, or (m,), one for each unit of the teacher.
+        norms: (m,) or one number, > 0: squared lengths |w*|**2/n to which T_nn relaxes; None: those
+            at the start, where they then stay in the mean.
 
     Raises:
-        ValueError: for a negative rate, or one of more than one axis.
+        ValueError: for a rate that is negative or not finite, norms that are not > 0 and finite, or
+            more than one axis.
 
     Source:
         Biehl and Schwarze (1993), J. Phys. A 26, 2651.
@@ -95,14 +99,30 @@ class Drift(Readable):
     """
 
     rate: Float[Array, "..."]
+    norms: Float[Array, "..."] | None
 
-    def __init__(self, rate: RealLike):
+    def __init__(self, rate: RealLike, norms: RealLike | None = None):
         self.rate = as_float(rate, "rate")
-        if self.rate.ndim > 1 or (is_concrete(self.rate) and not (self.rate >= 0).all()):
+        self.norms = None if norms is None else as_float(norms, "norms")
+        if self.rate.ndim > 1 or not _is_rate(self.rate):
             raise ValueError(
-                "Drift: rate must be one number >= 0, or one for each unit of the teacher; got "
-                f"{shown(np.asarray(self.rate))}."
+                "Drift: rate must be one finite number >= 0, or one for each unit of the teacher; "
+                f"got {shown(np.asarray(self.rate))}."
             )
+        if self.norms is not None and (self.norms.ndim > 1 or not _are_positive(self.norms)):
+            raise ValueError(
+                "Drift: norms must be finite numbers > 0, one or one for each unit of the teacher; "
+                f"got {shown(np.asarray(self.norms))}. None keeps the lengths of the start."
+            )
+
+
+def _is_rate(rate: Array) -> bool:
+    """Whether all numbers, where they are known, are finite and >= 0."""
+    return not is_concrete(rate) or bool(np.all(np.isfinite(rate) & (np.asarray(rate) >= 0)))
+
+
+def _are_positive(norms: Array) -> bool:
+    return _is_rate(norms) and (not is_concrete(norms) or bool(np.all(np.asarray(norms) > 0)))
 
 
 class Schedule(eqx.Module):
@@ -127,6 +147,34 @@ class Schedule(eqx.Module):
         return self.shares[jnp.minimum(phase, len(self.shares) - 1)]
 
 
+def alike(problems: Sequence[Problem]) -> tuple[tuple[int, ...], ...]:
+    """Numbers of the problems, in groups within which they differ in numbers alone."""
+    groups: list[list[int]] = []
+    for number, problem in enumerate(problems):
+        own = next((group for group in groups if _same_form(problems[group[0]], problem)), None)
+        if own is None:
+            groups.append([number])
+        else:
+            own.append(number)
+    return tuple(tuple(group) for group in groups)
+
+
+def _same_form(a: Problem, b: Problem) -> bool:
+    """Whether one compiled program serves both problems."""
+    (ours, form), (theirs, other) = (eqx.partition(x, eqx.is_array) for x in (a, b))
+    kinds = [[(x.shape, x.dtype) for x in jax.tree.leaves(tree)] for tree in (ours, theirs)]
+    same = jax.tree.structure(ours) == jax.tree.structure(theirs) and kinds[0] == kinds[1]
+    return same and bool(eqx.tree_equal(form, other))
+
+
+class Lessons(eqx.Module):
+    """What is taught: the tasks, when each is learned, and how the teachers drift; None: not."""
+
+    tasks: tuple[Task, ...]
+    schedule: Schedule
+    drift: Drift | None
+
+
 def choose(shares: Float[Array, " tasks"], uniform: Any) -> Any:
     """The number of the task that a uniform number in [0, 1) chooses."""
     # Inversion of the distribution function; a task of share 0 has no interval.
@@ -143,6 +191,8 @@ def schedule_of(tasks: Sequence[Task], given: Any) -> Schedule:
     Raises: ValueError for phases whose times do not increase to infinity, or whose shares are
     negative, of another number, or do not sum to 1.
     """
+    if isinstance(given, Schedule):  # that of an earlier run
+        given = list(zip(given.ends, given.shares, strict=True))
     phases = _own_phases(tasks) if given is None else given
     try:
         ends = jnp.stack([as_float(end, "until") for end, _ in phases])

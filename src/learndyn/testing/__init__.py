@@ -8,6 +8,7 @@ from learndyn.testing._assertions import Agreement as Agreement
 from learndyn.testing._assertions import Scaling as Scaling
 from learndyn.testing._assertions import assert_concentrates as assert_concentrates
 from learndyn.testing._assertions import assert_matches_ode as assert_matches_ode
+from learndyn.testing._assertions import assert_runs_match as assert_runs_match
 from learndyn.testing._assertions import assert_scaling as assert_scaling
 from learndyn.testing._compare import SCATTER as SCATTER
 from learndyn.testing._compare import compare as compare

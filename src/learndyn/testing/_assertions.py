@@ -12,7 +12,7 @@ from learndyn._types import RealLike
 from learndyn.dynamics import Trajectory, solve_ode
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps
+from learndyn.states import GroupedOverlaps, Overlaps
 from learndyn.testing._ensembles import ensemble
 from learndyn.testing._statistics import Equivalence, difference, in_units_of_one_run
 
@@ -72,7 +72,7 @@ class Scaling(NamedTuple):
 def assert_matches_ode(
     problem: Problem,
     rule: AbstractRule,
-    start: Overlaps,
+    start: Overlaps | GroupedOverlaps,
     ts: RealLike,
     *,
     key: PRNGKeyArray,
@@ -88,7 +88,7 @@ def assert_matches_ode(
     Args:
         problem: the teacher-student problem.
         rule: the learning rule.
-        start: the overlaps at ts[0].
+        start: the overlaps at ts[0]; in groups of directions at level "chain" alone.
         ts: (times,) in units of alpha = steps / n. The first one is the time of `start`, where all
             agree and nothing is tested: [1, 2] is one unit of alpha from there, not two. Choose
             times before runs scatter over an exit from a plateau: there the mean of eg is not the
@@ -126,24 +126,81 @@ def assert_matches_ode(
         theory = solve_ode(problem, rule, start, alpha, averages=averages)
     _require_times(theory, alpha, f"those of whole steps at n = {n}, nearest to ts")
     expected, eg = np.asarray(theory.eg)[1:], np.asarray(results.eg)[:, 1:]
-    found = in_units_of_one_run(eg, expected, margin)
-    error = eg.std(axis=0, ddof=1) / np.sqrt(runs)
+    return _agreement(alpha[1:], expected, eg, margin)
+
+
+def assert_runs_match(
+    theory: Trajectory, runs: Trajectory, *, margin: float | Any = 0.5
+) -> Agreement:
+    """Assert that the mean error of runs that are there follows a theory: of several tasks, that of
+    each task.
+
+    Args:
+        theory: one trajectory, of `solve_ode` or `ld.learn`, say.
+        runs: independent runs at the same times, with one batch axis in front, as from vmap over
+            keys.
+        margin: as for `assert_matches_ode`.
+
+    Returns:
+        An `Agreement`, with a second axis of tasks for runs of `ld.learn`.
+
+    Raises:
+        AssertionError: with the numbers where they do not agree, or where there are too few runs to
+            decide.
+        ValueError: for anything but two or more runs, other times, or runs that end badly.
+
+    Example:
+        >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
+        >>> problem, rule, ts = ld.Problem(noise=0.1), ld.SGD(lr=0.5), [0.0, 1.0, 2.0]
+        >>> theory = ld.solve_ode(problem, rule, start, ts)
+        >>> one = lambda key: ld.simulate_chain(problem, rule, start, ts, n=500, key=key)
+        >>> runs = jax.vmap(one)(jax.random.split(jax.random.key(0), 256))
+        >>> testing.assert_runs_match(theory, runs).mean.shape
+        (2,)
+    """
+    margin = _positive(margin, "margin")
+    if theory.alpha.ndim != 1 or runs.alpha.ndim != 2 or len(runs.alpha) < 2:
+        raise ValueError(
+            "assert_runs_match takes one trajectory and a batch of two or more runs; got shapes "
+            f"{theory.alpha.shape} and {runs.alpha.shape} of their times."
+        )
+    if not (np.all(runs.ok) and np.all(theory.ok)):
+        raise ValueError("assert_runs_match needs runs that ended well; see their .result.")
+    name = "eg" if theory.eg_tasks is None or runs.eg_tasks is None else "eg_tasks"
+    _require_times(theory, np.asarray(runs.alpha[0]), "those of the runs")
+    expected, found = (np.asarray(getattr(run, name)) for run in (theory, runs))
+    if found.shape[1:] != expected.shape:
+        raise ValueError(
+            f"theory and runs must have as many tasks; got {name} of shapes {expected.shape} and "
+            f"{found.shape}."
+        )
+    return _agreement(np.asarray(theory.alpha)[1:], expected[1:], found[:, 1:], margin)
+
+
+def _agreement(alpha: np.ndarray, expected: np.ndarray, eg: np.ndarray, margin: float) -> Agreement:
+    """Whether eg (runs, times, ...) has the mean that is expected. Raises: AssertionError."""
+    runs, flat = len(eg), eg.reshape(len(eg), -1)
+    found = in_units_of_one_run(flat, expected.ravel(), margin)
+    error = flat.std(axis=0, ddof=1) / np.sqrt(runs)
     worst = found.worst
     if not found.equal:
+        at = alpha[worst // (found.estimate.size // len(alpha))]
         raise AssertionError(
             f"eg does not follow the theory within {margin} standard deviations of a run: at "
-            f"alpha = {alpha[1:][worst]:.4g} the mean of {runs} runs is {eg[:, worst].mean():.5g} "
-            f"± {error[worst]:.2g}, the theory {expected[worst]:.5g}, which is "
+            f"alpha = {at:.4g} the mean of {runs} runs is {flat[:, worst].mean():.5g} "
+            f"± {error[worst]:.2g}, the theory {expected.flat[worst]:.5g}, which is "
             f"{found.estimate[worst]:+.2f} ± {found.error[worst]:.2f} standard deviations of a "
             f"run. {_advice(found)}"
         )
-    return Agreement(alpha[1:], expected, eg.mean(axis=0), error, found.estimate)
+    shape = expected.shape
+    parts = flat.mean(axis=0).reshape(shape), error.reshape(shape), found.estimate.reshape(shape)
+    return Agreement(alpha, expected, *parts)
 
 
 def assert_concentrates(
     problem: Problem,
     rule: AbstractRule,
-    start: Overlaps,
+    start: Overlaps | GroupedOverlaps,
     *,
     key: PRNGKeyArray,
     horizon: float = 5.0,

@@ -12,7 +12,7 @@ from learndyn._results import Result
 from learndyn.dynamics import LEVELS, Trajectory, simulate_chain, simulate_sgd
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
-from learndyn.states import Overlaps, weights_from_overlaps
+from learndyn.states import GroupedOverlaps, Overlaps, weights_from_overlaps
 
 _LANES = 256
 """Chains that one call runs together: the fastest number on a CPU core, whose cache they fill."""
@@ -24,7 +24,7 @@ _ROUNDING = 1e-12
 def ensemble(
     problem: Problem,
     rule: AbstractRule,
-    start: Overlaps,
+    start: Overlaps | GroupedOverlaps,
     ts: np.ndarray,
     *,
     n: int,
@@ -35,12 +35,17 @@ def ensemble(
 ) -> Trajectory:
     """`runs` independent runs as one `Trajectory` of NumPy arrays with a leading axis.
 
-    Raises: ValueError where a run does not end well, for its NaN would end in every mean; and
-    where all end alike, for a difference from theory then has no unit.
+    Raises: ValueError where a run does not end well, for its NaN would end in every mean; where all
+    end alike, for a difference from theory then has no unit; and for weights in groups.
     """
     exact = [one.name for one in LEVELS.values() if one.exact]
     if level not in exact:
         raise ValueError(f"level must be one of {exact}, whose law is exact; got {level!r}.")
+    if LEVELS[level].weights and isinstance(start, GroupedOverlaps):
+        raise ValueError(
+            "weights are made from overlaps for white inputs alone; got a start with "
+            f"{start.groups} groups of directions. Use level='chain', whose law is the same."
+        )
     # One key for each run, whatever the block it is computed in
     keys = jax.random.split(key, runs)
     times = jnp.asarray(ts, float)
@@ -57,7 +62,7 @@ def ensemble(
     return joined
 
 
-def _require_dimension(n: int, rule: AbstractRule, start: Overlaps) -> None:
+def _require_dimension(n: int, rule: AbstractRule, start: Overlaps | GroupedOverlaps) -> None:
     """Refuse an n that is too small. Below it is data, so that a bad one would give a result code
     without a reason."""
     least = start.m + start.k * (1 if rule.momentum is None else 2)
@@ -96,7 +101,7 @@ def _require_scatter(runs: Trajectory, n: int) -> None:
 def _chains(
     problem: Problem,
     rule: AbstractRule,
-    start: Overlaps,
+    start: Overlaps | GroupedOverlaps,
     ts: jax.Array,
     n: jax.Array,
     keys: jax.Array,
@@ -110,7 +115,7 @@ def _chains(
 def _sgd(
     problem: Problem,
     rule: AbstractRule,
-    start: Overlaps,
+    start: Overlaps | GroupedOverlaps,
     ts: jax.Array,
     n: int,
     key: jax.Array,

@@ -62,10 +62,10 @@ class Terms(NamedTuple):
 class Plan(NamedTuple):
     """All sums of an ansatz, enumerated once.
 
-    pulls: <c_i a> for each coordinate (i, a), I3(i, a, c); pulls_back: <c_k i> where both are
-    students. products: <c_i c_k>, I4(i, k, a, b). errors: <g(a) g(b)>.
+    pulls: <c_i a> for each coordinate (i, a), I3(i, a, c); pulls_back: <c_j i> where both are
+    students. products: <c_i c_j>, I4(i, j, a, b). errors: <g(a) g(b)>.
     first, second: (coordinates,) the kinds of each coordinate's two units; own: where their
-    overlaps ii, ik, kk stand. is_student: whether both are students. needed: (groups,
+    overlaps ii, ij, jj stand. is_student: whether both are students. needed: (groups,
     coordinates) indices in use.
     """
 
@@ -84,11 +84,11 @@ def plan(ansatz: Ansatz) -> Plan:
     """Enumerate the sums of `ansatz`."""
     names = list(ansatz.places)
     pulls, pulls_back, products = [], [], []
-    for row, (i, k) in enumerate(ansatz.places.values()):
-        pulls += [(row, *term) for term in _pull(ansatz, i, k)]
-        if _both_students(ansatz, i, k):
-            pulls_back += [(row, *term) for term in _pull(ansatz, k, i)]
-            products += [(row, *term) for term in _product(ansatz, i, k)]
+    for row, (i, j) in enumerate(ansatz.places.values()):
+        pulls += [(row, *term) for term in _pull(ansatz, i, j)]
+        if _both_students(ansatz, i, j):
+            pulls_back += [(row, *term) for term in _pull(ansatz, j, i)]
+            products += [(row, *term) for term in _product(ansatz, i, j)]
     errors = [(0, *term) for term in _pairs(ansatz)]
     places = list(ansatz.places.values())
     position = {name: index for index, name in enumerate(names)}
@@ -99,17 +99,17 @@ def plan(ansatz: Ansatz) -> Plan:
         products=_terms(ansatz, position, products),
         errors=_terms(ansatz, position, errors),
         first=np.array([kind(i[0]) for i, _ in places]),
-        second=np.array([kind(k[0]) for _, k in places]),
+        second=np.array([kind(j[0]) for _, j in places]),
         own=np.array(
-            [[_place(ansatz, position, *p) for p in ((i, i), (i, k), (k, k))] for i, k in places]
+            [[_place(ansatz, position, *p) for p in ((i, i), (i, j), (j, j))] for i, j in places]
         ).T,
-        is_student=np.array([_both_students(ansatz, i, k) for i, k in places]),
-        needed=np.array([[len(_used(ansatz, i, k)[g]) for i, k in places] for g in ansatz.sizes]),
+        is_student=np.array([_both_students(ansatz, i, j) for i, j in places]),
+        needed=np.array([[len(_used(ansatz, i, j)[g]) for i, j in places] for g in ansatz.sizes]),
     )
 
 
-def _both_students(ansatz: Ansatz, i: Unit, k: Unit) -> bool:
-    return i[0] not in ansatz.teachers and k[0] not in ansatz.teachers
+def _both_students(ansatz: Ansatz, i: Unit, j: Unit) -> bool:
+    return i[0] not in ansatz.teachers and j[0] not in ansatz.teachers
 
 
 Term = tuple[list[tuple[Unit, Unit]], list[str], list[tuple[str | None, int]]]
@@ -120,10 +120,10 @@ def _pull(ansatz: Ansatz, i: Unit, a: Unit) -> Iterator[Term]:
         yield [(i, i), (i, a), (i, c), (a, c), (c, c)], [c[0]], [count]
 
 
-def _product(ansatz: Ansatz, i: Unit, k: Unit) -> Iterator[Term]:
-    for a, count_a, used in _classes(ansatz, _used(ansatz, i, k)):
+def _product(ansatz: Ansatz, i: Unit, j: Unit) -> Iterator[Term]:
+    for a, count_a, used in _classes(ansatz, _used(ansatz, i, j)):
         for b, count_b, _ in _classes(ansatz, used):
-            pairs = [(i, i), (i, k), (k, k), (i, a), (i, b), (k, a), (k, b), (a, a), (a, b), (b, b)]
+            pairs = [(i, i), (i, j), (j, j), (i, a), (i, b), (j, a), (j, b), (a, a), (a, b), (b, b)]
             yield pairs, [a[0], b[0]], [count_a, count_b]
 
 

@@ -255,7 +255,7 @@ def _solve(
 def _is_own(start: SpecialisedOverlaps | SymmetricOverlaps) -> Bool[np.ndarray, " c"]:
     """Which coordinates are overlaps of a unit with itself or with its own teacher."""
     group, pairs = start.ansatz.groups, start.ansatz.places.values()
-    return np.array([i[1] == k[1] and group[i[0]] == group[k[0]] for i, k in pairs])
+    return np.array([i[1] == j[1] and group[i[0]] == group[j[0]] for i, j in pairs])
 
 
 def _require_valid(start: SpecialisedOverlaps | SymmetricOverlaps) -> None:

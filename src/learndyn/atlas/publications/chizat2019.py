@@ -24,6 +24,7 @@ WEIGHTS = (
 
 X = ((0.9, -0.2, 0.4), (-0.5, 0.8, 0.7))
 Y = (1.0, -0.6)
+"""Two samples of three inputs: fewer than there are weights, so that the loss ends at 0."""
 
 
 def _lazy(s: SimpleNamespace) -> "xarray.Dataset":

@@ -49,6 +49,7 @@ def _saddle(s: SimpleNamespace, c: float) -> tuple[float, float, float]:
 
 
 C = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
+"""From orthogonal teacher units to nearly equal ones."""
 
 CORRELATED = Entry(
     "inoue2003-correlated",

@@ -41,7 +41,7 @@ def _dynamics(s: SimpleNamespace) -> "xarray.Dataset":
 DYNAMICS = Entry(
     "patel2025-dynamics",
     PATEL,
-    "one reward for ten right decisions: R, Q and error of twenty runs and of the ODE",
+    "one reward for ten right decisions: R, Q and error of runs and of the ODE",
     "C+A",
     "a",
     settings={
@@ -52,6 +52,7 @@ DYNAMICS = Entry(
         "n": 400,
         "runs": 20,
     },
+    quick={"runs": 8},
     run=_dynamics,
     published=(
         *numbers("R_predicted", "182.3", {"alpha": (800,)}, source=OWN),
@@ -86,6 +87,7 @@ ACCURACY = Entry(
         "points": 81,
         "times": (100.0, 800.0, 3000.0),
     },
+    quick={"episode": (1, 5, 12)},
     run=_accuracy,
     published=tuple(
         one

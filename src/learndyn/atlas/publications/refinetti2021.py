@@ -43,7 +43,9 @@ def _curves(s: SimpleNamespace) -> "xarray.Dataset":
 
 def _ends(s: SimpleNamespace) -> list[np.ndarray]:
     """Second layers at the end of long runs, by SGD and with feedback of both signs."""
-    problem, start, ts = ld.Problem(), _start(s, s.v_long), np.array([0.0, s.alpha_long])
+    # As many times as the short run has, so that one compiled program serves both.
+    ts = np.linspace(0.0, s.alpha_long, s.points)
+    problem, start = ld.Problem(noise=0.0), _start(s, s.v_long)
     rates = {"lr": s.lr, "lr_second": s.lr}
     feedbacks = (s.feedback, tuple(abs(x) for x in s.feedback))
     aligned = [ld.rules.FeedbackAlignment(f, **rates) for f in feedbacks]
@@ -71,6 +73,7 @@ DEGENERACY = Entry(
         "v_long": (0.1, 0.1),
         "alpha_long": 1000.0,
     },
+    quick={"runs": 16},
     run=_curves,
     published=(
         *numbers("v", "0.769661 -0.478647", {"unit": (1, 2)}, at={"alpha": 10}, source=OWN),

@@ -1,5 +1,7 @@
 """The random numbers of the overlap chain, block by block, outside the sequential loop."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
@@ -35,6 +37,40 @@ def draw_block(
     rows: int,
 ) -> Draw:
     """The draws of all steps of a block, with labels, for k units and `rows` student rows."""
+    drawn = draw_inputs(setting, seeds, block, k=k, rows=rows)
+    rho = inner(setting.teacher, drawn.along[:, None])
+    rho = over_groups(rho, setting.groups)
+    if setting.unseen is not None:
+        rho = rho + inner(setting.unseen, drawn.unseen[:, None])
+    layers = setting.v_teacher, setting.b_teacher
+    y = lane_labels(setting.problem, rho, drawn.zeta, *layers, block >= 0)
+    return Draw(drawn.z, y.reshape(*drawn.z.shape[:2], -1), drawn.outside, drawn.own)
+
+
+class Drawn(NamedTuple):
+    """A block without its labels. z, outside, own: as in `Draw`.
+
+    along: coordinates of the clean inputs along the teacher's span, from which its fields follow.
+    zeta: label noise. unseen: numbers for what the teacher's fields have beyond the inputs.
+    """
+
+    z: Float[Array, "steps batch d wide"]
+    outside: Float[Array, "steps r r wide"]
+    own: Float[Array, "steps batch draws lanes"] | None
+    along: Float[Array, "samples m wide"]
+    zeta: Float[Array, "samples lanes"]
+    unseen: Float[Array, "samples m lanes"] | None
+
+
+def draw_inputs(
+    setting: ChainSetting,
+    seeds: UInt32[Array, "2 lanes"],
+    block: Int[Array, ""],
+    *,
+    k: int,
+    rows: int,
+) -> Drawn:
+    """The draws of all steps of a block, without labels."""
     rule, m = setting.rule, setting.teacher.shape[0]
     batch, d, lanes, groups = rule.batch_size, m + rows, seeds.shape[1], setting.groups
     steps = steps_per_block(rule, d, k, groups)
@@ -48,19 +84,12 @@ def draw_block(
     numbers = random.normal(int(sizes[-1]) + hidden)
     z, zeta, rest, unseen = jnp.split(numbers, sizes)
     z = _existing(setting, z.reshape(samples, d, groups * lanes))
-    rho = over_groups(inner(setting.teacher, scaled(setting, z)[:, None, :m]), groups)
-    if setting.unseen is not None:
-        rho = rho + inner(setting.unseen, unseen.reshape(samples, 1, m, lanes))
-    y = lane_labels(
-        setting.problem,
-        rho,
-        zeta,
-        setting.v_teacher,
-        setting.b_teacher,
-        random.opaque_true,
+    along = scaled(setting, z[:, :m])
+    unseen = unseen.reshape(samples, m, lanes) if hidden else None
+    z = z.reshape(steps, batch, d, -1)
+    outside = wishart_factor(
+        random, setting.sizes - d, rest.reshape(steps, -1, groups * lanes), size
     )
-    z, y = z.reshape(steps, batch, d, -1), y.reshape(steps, batch, lanes)
-    outside = _outside(random, setting.sizes - d, rest.reshape(steps, -1, groups * lanes), size)
     own = None
     if rule.draws_of(k):
         own = random.normal(samples * rule.draws_of(k)).reshape(steps, batch, -1, lanes)
@@ -68,7 +97,7 @@ def draw_block(
         # The student's inputs alone are noisy: the label is that of the clean one.
         z = z + rule.input_noise * random.normal(samples * d).reshape(z.shape)
         outside = jnp.sqrt(1.0 + rule.input_noise**2) * outside
-    return Draw(z, y, outside, own)
+    return Drawn(z, outside, own, along, zeta, unseen)
 
 
 def _existing(
@@ -81,7 +110,7 @@ def _existing(
     return jnp.where(jnp.arange(z.shape[1])[:, None] < setting.sizes, z, 0.0)
 
 
-def _outside(
+def wishart_factor(
     random: LaneRandom,
     dof: Float[Array, " #wide"],
     normal: Float[Array, "steps triangle wide"],

@@ -20,8 +20,8 @@ from learndyn.rules import AbstractRule
 from learndyn.states import Weights
 
 
-def are_valid_times(ts: Times, n: int, batch_size: int) -> Bool[Array, ""]:
-    """Whether ts can be met: only then may steps be counted from them."""
+def are_valid_times(ts: Times, n: int | float, batch_size: int) -> Bool[Array, ""]:
+    """Whether ts can be met, with n steps in a unit of time: only then may steps be counted."""
     return times_hold(ts) & (ts[-1] * n < _most_steps(batch_size))
 
 
@@ -52,7 +52,7 @@ def require_valid(
             f"got batch_size={rule.batch_size}, p={inputs.p}."
         )
     hint = " jax_enable_x64 counts further."
-    require_countable(ts, weights.n, _most_steps(rule.batch_size), hint)
+    require_countable(ts, rule.steps_per_time(weights.n), _most_steps(rule.batch_size), hint)
 
 
 def _most_steps(batch_size: int) -> float:

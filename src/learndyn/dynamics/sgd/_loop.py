@@ -7,19 +7,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from learndyn.dynamics.sgd._step import LearningState
 from learndyn.dynamics.sgd._stream import AbstractStream
 
-Advance = Callable[[LearningState, tuple[Array, ...], Array], LearningState]
-Measure = Callable[[LearningState], Any]
+Advance = Callable[[Any, Any, Array], Any]
+Measure = Callable[[Any], Any]
 
 
 class Carry(NamedTuple):
-    """Where a run stands; the loop can be left and taken up again without changing a bit."""
+    """Where a run stands; the loop can be left and taken up again without changing a bit.
+
+    state: any tree of arrays.
+    """
 
     step: Int[Array, ""]
     row: Int[Array, ""]
-    state: LearningState
+    state: Any
     block: Any
     block_index: Int[Array, ""]
     rows: Any
@@ -28,7 +30,7 @@ class Carry(NamedTuple):
 def first_carry(
     measure: Measure,
     stream: AbstractStream,
-    state: LearningState,
+    state: Any,
     save_steps: Int[Array, " times"],
 ) -> Carry:
     """A run at its first saved step, where `state` is, with nothing measured yet."""

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from learndyn._types import Scalar
 from learndyn.averages import clean_teacher_output
+from learndyn.dynamics.sgd._directions import Directions
 from learndyn.dynamics.sgd._step import LearningState, Parameters
 from learndyn.dynamics.sgd._stream import AbstractStream, StoredStream
 from learndyn.inputs import AbstractInputs, second_moments
@@ -20,7 +21,8 @@ from learndyn.states import Weights
 class Row(NamedTuple):
     """One saved time (or, stacked, all of them). None: not there, or not measured so.
 
-    overlaps, fields: (d, d) covariances of all k + m weight vectors, and of their fields.
+    overlaps, fields: (d, d) covariances of all k + m weight vectors, and of their fields. groups:
+    the overlaps in each group of directions.
     """
 
     overlaps: Float[Array, "*times d d"]
@@ -29,6 +31,7 @@ class Row(NamedTuple):
     b: Float[Array, "*times k"] | None
     eg: Float[Array, "*times"] | None
     train_error: Float[Array, "*times"] | None
+    groups: Float[Array, "*times groups d d"] | None = None
 
 
 class TestSet(NamedTuple):
@@ -48,6 +51,7 @@ class Measurement(eqx.Module):
     inputs: AbstractInputs
     stream: AbstractStream
     test: TestSet | None
+    directions: Directions | None
 
     def __init__(
         self,
@@ -56,7 +60,9 @@ class Measurement(eqx.Module):
         weights: Weights,
         inputs: AbstractInputs,
         stream: AbstractStream,
+        directions: Directions | None = None,
     ):
+        self.directions = directions
         self.problem, self.rule, self.weights = problem, rule, weights
         self.inputs, self.stream = inputs, stream
         self.test = None if inputs.gaussian_fields else _test_set(problem, weights, inputs)
@@ -67,7 +73,8 @@ class Measurement(eqx.Module):
         # Q, R and T in one matrix product
         overlaps = both @ both.T / both.shape[1]
         fields, eg = self._fields_and_error(state.parameters, both)
-        return Row(overlaps, fields, v, b, eg, self._train_error(state.parameters))
+        groups = None if self.directions is None else self.directions.overlaps(both)
+        return Row(overlaps, fields, v, b, eg, self._train_error(state.parameters), groups)
 
     def _fields_and_error(
         self, parameters: Parameters, both: Float[Array, "d n"]

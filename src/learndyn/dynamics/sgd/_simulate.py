@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,6 +22,7 @@ from learndyn.dynamics.sgd._checks import (
     checked_dtype,
     require_valid,
 )
+from learndyn.dynamics.sgd._directions import Directions, directions_of
 from learndyn.dynamics.sgd._loop import Carry, first_carry, run_steps
 from learndyn.dynamics.sgd._measure import Measurement
 from learndyn.dynamics.sgd._step import (
@@ -29,6 +31,7 @@ from learndyn.dynamics.sgd._step import (
     Parameters,
     initial_state,
     sgd_step,
+    with_velocity,
 )
 from learndyn.dynamics.sgd._stream import AbstractStream, make_stream, with_draws
 from learndyn.inputs import (
@@ -42,6 +45,7 @@ from learndyn.inputs import (
 from learndyn.problems import Problem
 from learndyn.rules import AbstractRule
 from learndyn.states import (
+    GroupedOverlaps,
     ProblemLike,
     RuleLike,
     Weights,
@@ -63,6 +67,7 @@ def simulate_sgd(
     averages: AbstractNodes | AbstractAverages | str | None = None,
     velocity: Gradient | None = None,
     keep_weights: bool = True,
+    groups: GroupedOverlaps | Any = None,
 ) -> Trajectory:
     """SGD on weights in n dimensions: fresh samples, fresh batches or a finite training set.
 
@@ -85,8 +90,9 @@ def simulate_sgd(
     Returns:
         A `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at the
         measured overlaps where the inputs are Gaussian, else over all images (or test inputs).
-        Inputs that are not white add Q_field, R_field, T_field, a training set adds
-        `stats["train_error"]`, the mean loss over it. Forward derivatives only.
+        Inputs that are not white add Q_field, R_field, T_field, `groups` adds Q_groups, R_groups,
+        T_groups, and a training set adds `stats["train_error"]`, the mean loss over it. Forward
+        derivatives only.
 
     Raises:
         ValueError: for bad values, shapes, times or options.
@@ -101,7 +107,7 @@ def simulate_sgd(
         >>> run.level, run.weights.w.shape, bool(run.eg[-1] < run.eg[0])
         ('sgd', (1, 50), True)
     """
-    run = _checked(problem, rule, weights, ts, key, inputs, input_dtype, averages)
+    run = _checked(problem, rule, weights, ts, key, inputs, input_dtype, averages, groups)
     done = _simulate(_moving(run, velocity))
     return warn_if_failed(done if keep_weights else replace(done, weights=None, velocity=None))
 
@@ -145,25 +151,34 @@ class _Run(eqx.Module):
     averages: AbstractAverages
     dtype: jnp.dtype = eqx.field(static=True)
     velocity: Gradient | None = None
+    directions: Directions | None = None
 
     @property
     def times_valid(self) -> Bool[Array, ""]:
-        return are_valid_times(self.ts, self.weights.n, self.rule.batch_size)
+        return are_valid_times(self.ts, self.steps_per_time, self.rule.batch_size)
+
+    @property
+    def steps_per_time(self) -> float:
+        return float(self.rule.steps_per_time(self.weights.n))
 
     @property
     def steps(self) -> Int[Array, " times"]:
         """Steps at which to save."""
-        return jnp.round(jnp.where(self.times_valid, self.ts, 0.0) * self.weights.n).astype(int)
+        return jnp.round(jnp.where(self.times_valid, self.ts, 0.0) * self.steps_per_time).astype(
+            int
+        )
 
     def measured_stream(self) -> tuple[Measurement, AbstractStream]:
         stream = make_stream(
             self.problem, self.weights, self.inputs, self.key, self.rule.batch_size, self.dtype
         )
-        measure = Measurement(self.problem, self.rule, self.weights, base_of(self.inputs), stream)
-        return measure, with_draws(stream, self.rule, self.key, self.weights.k)
+        given = self.problem, self.rule, self.weights, base_of(self.inputs), stream
+        measure = Measurement(*given, self.directions)
+        k, n = self.weights.w.shape
+        return measure, with_draws(stream, self.rule, self.key, k, n)
 
     def advance(self, state: LearningState, batch: tuple[Array, ...], step: Array) -> LearningState:
-        alpha, teacher = step / self.weights.n, self.weights.w_teacher
+        alpha, teacher = step / self.steps_per_time, self.weights.w_teacher
         return sgd_step(self.problem, self.rule, state, batch, alpha, teacher)
 
 
@@ -203,13 +218,7 @@ def _moving(run: _Run, velocity: Gradient | None) -> _Run:
     """The run with this velocity at its start. Raises: ValueError where it does not fit."""
     if velocity is None:
         return run
-    at_rest = jax.eval_shape(_start, run).velocity
-    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
-    if shapes(at_rest) != shapes(velocity):
-        raise ValueError(
-            "velocity must be that of a run of the same rule and sizes, with shapes "
-            f"{shapes(at_rest)} (None: the rule has no momentum); got {shapes(velocity)}."
-        )
+    with_velocity(jax.eval_shape(_start, run), velocity)
     return eqx.tree_at(lambda run: run.velocity, run, velocity, is_leaf=lambda x: x is None)
 
 
@@ -227,14 +236,26 @@ def _result(run: _Run, carry: Carry) -> Trajectory:
     inputs = "" if isinstance(run.inputs, Gaussian) else type(run.inputs).__name__
     given = (run.problem, run.rule, t, weights.layers, run.averages, run.ts, n)
     asked = Run("sgd", *given, run.key, inputs, str(run.dtype))
-    alpha = jnp.where(run.times_valid, run.steps / weights.n, run.ts)
+    alpha = jnp.where(run.times_valid, run.steps / run.steps_per_time, run.ts)
     stats = {} if saved.train_error is None else {"train_error": saved.train_error}
     done = record(asked, rows, stopped, result, alpha=alpha, stats=stats, eg=saved.eg)
     # As all that a failed run leaves, its last state is NaN.
     end = jax.tree.map(lambda x: jnp.where(stopped[-1], jnp.nan, x), carry.state)
     moved = (end.parameters.w, weights.w_teacher, end.parameters.v, weights.v_teacher)
     last = Weights(*moved, end.parameters.b, weights.b_teacher, weights.latent_teacher)
-    return replace(done, weights=last, velocity=end.velocity)
+    done = replace(done, weights=last, velocity=end.velocity)
+    if run.directions is None or saved.groups is None:
+        return done
+    there = jnp.where(stopped[:, None, None, None], jnp.nan, saved.groups)
+    start = run.directions.start
+    return replace(
+        done,
+        Q_groups=there[:, :, :k, :k],
+        R_groups=there[:, :, :k, k:],
+        T_groups=saved.groups[0, :, k:, k:],
+        spectrum=start.spectrum,
+        T_unseen=start.T_unseen,
+    )
 
 
 def _checked(
@@ -246,6 +267,7 @@ def _checked(
     inputs: InputsLike,
     input_dtype: DTypeLike | None,
     averages: AbstractNodes | AbstractAverages | str | None,
+    groups: GroupedOverlaps | Any = None,
 ) -> _Run:
     """The run that these arguments of `simulate_sgd` describe."""
     require_arguments("simulate_sgd", problem=problem, rule=rule, weights=weights, ts=ts)
@@ -258,4 +280,5 @@ def _checked(
     dtype = checked_dtype(input_dtype, weights)
     # What was made in another precision is of the default one from here on.
     problem, rule, weights, inputs = in_default_float((problem, rule, weights, inputs))
-    return _Run(problem, rule, weights, ts, key, inputs, ready, dtype)
+    directions = directions_of(groups, weights, base_of(inputs))
+    return _Run(problem, rule, weights, ts, key, inputs, ready, dtype, directions=directions)

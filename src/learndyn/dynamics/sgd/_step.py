@@ -46,6 +46,20 @@ def initial_state(rule: AbstractRule, parameters: Parameters) -> LearningState:
     return LearningState(parameters, jax.tree.map(jnp.zeros_like, moving))
 
 
+def with_velocity(at_rest: LearningState, velocity: Gradient | None) -> LearningState:
+    """The state with this velocity; None: at rest. Raises: ValueError where it does not fit."""
+    if velocity is None:
+        return at_rest
+    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+    if shapes(at_rest.velocity) != shapes(velocity):
+        raise ValueError(
+            "velocity must be that of a run of the same rule and sizes, with shapes "
+            f"{shapes(at_rest.velocity)} (None: the rule has no momentum); got "
+            f"{shapes(velocity)}."
+        )
+    return at_rest._replace(velocity=velocity)
+
+
 def sgd_step(
     problem: Problem,
     rule: AbstractRule,
@@ -95,7 +109,9 @@ def batch_gradient(
     batch, n = x.shape
     lam = x @ w.T / n**0.5
     layers = Layers(v, v[:0], b, None)  # the teacher has already spoken: y
-    draws = drawn[0] if drawn else jnp.zeros((batch, 0), x.dtype)
+    draws, directions = drawn[0] if drawn else jnp.zeros((batch, 0), x.dtype), None
+    if rule.perturbs_weights:
+        draws, directions = jnp.zeros((batch, rule.draws_of(len(v))), x.dtype), drawn[0]
     seen = Seen(w @ w.T / n, w @ teacher.T / n) if rule.needs_overlaps else None
     sample = Sample(lam, y, draws, jnp.sum(x * x, axis=1) / n, seen)
     c, dv, dw = rule.modulations(problem, sample, layers)
@@ -105,6 +121,8 @@ def batch_gradient(
         c_x = c.T @ x / batch
     if dw is not None:
         c_x = c_x + dw.mean(axis=0) @ w / n**0.5
+    if directions is not None:  # forward gradient: its component along random directions
+        c_x = jnp.sum(directions * c_x) * directions
     return Gradient(
         c_x / n**0.5 + (rule.weight_decay / n) * w,
         dv.mean(axis=0) / n if rule.trains_second else None,

@@ -111,16 +111,19 @@ class StoredStream(AbstractStream):
 
 
 class RuleStream(AbstractStream):
-    """The batches of another stream, with what a rule draws for each sample: (x, y, draws)."""
+    """The batches of another stream, with what a rule draws for each sample: (x, y, draws). One
+    that perturbs the weights draws for each step in place of these as many numbers as weights."""
 
     samples: AbstractStream
     rule: AbstractRule
     key: PRNGKeyArray
     k: int = eqx.field(static=True)
+    n: int | None = eqx.field(static=True)
     steps_per_block: int = eqx.field(static=True)
 
     def block(self, index: Int[Array, ""]) -> Any:
-        shape = (self.steps_per_block, self.rule.batch_size, self.rule.draws_of(self.k))
+        draws = 0 if self.rule.perturbs_weights else self.rule.draws_of(self.k)
+        shape = (self.steps_per_block, self.rule.batch_size, draws)
         key = jax.random.fold_in(jax.random.fold_in(self.key, _DRAWS), index)
         return self.samples.block(index), jax.random.normal(key, shape), index
 
@@ -132,18 +135,29 @@ class RuleStream(AbstractStream):
             key = jax.random.fold_in(jax.random.fold_in(self.key, _INPUT_NOISE), index)
             noise = normal(jax.random.fold_in(key, position), x.shape, x.dtype)
             x = x + self.rule.input_noise * noise
+        if self.rule.perturbs_weights:
+            key = jax.random.fold_in(jax.random.fold_in(self.key, _DRAWS), index)
+            return x, y, normal(jax.random.fold_in(key, position), (self.k, self.n), x.dtype)
         return x, y, draws[position].astype(x.dtype)
 
 
 def with_draws(
-    stream: AbstractStream, rule: AbstractRule, key: PRNGKeyArray, k: int
+    stream: AbstractStream, rule: AbstractRule, key: PRNGKeyArray, k: int, n: int | None = None
 ) -> AbstractStream:
-    """`stream`, or the one with the numbers that `rule` draws for a student of k units."""
+    """`stream`, or the one with the numbers that `rule` draws for a student of k units.
+
+    n: the input dimension; None: of a loop in which n steps are a unit of time, whatever the rule.
+    Raises: ValueError there for a rule of another time.
+    """
     if not rule.draws_of(k) and rule.input_noise is None:
         return stream
-    return RuleStream(
-        samples=stream, rule=rule, key=key, k=k, steps_per_block=stream.steps_per_block
-    )
+    if rule.perturbs_weights and n is None:
+        raise ValueError(
+            f"{type(rule).__name__} has the time steps / n**2, and these steps are counted in "
+            "steps / n; got it for several tasks on weights. Take its ODE, or simulate_sgd."
+        )
+    sizes = {"k": k, "n": n, "steps_per_block": stream.steps_per_block}
+    return RuleStream(samples=stream, rule=rule, key=key, **sizes)
 
 
 def make_stream(
@@ -172,8 +186,26 @@ def make_stream(
         key=key,
         batch_size=batch_size,
         dtype=dtype,
-        steps_per_block=min(max(BLOCK_ENTRIES // (weights.n * batch_size), 1), BLOCK_STEPS),
+        steps_per_block=fresh_steps(weights.n, batch_size),
     )
+
+
+def fresh_steps(n: int, batch_size: int) -> int:
+    """Steps in a block of fresh inputs."""
+    return min(max(BLOCK_ENTRIES // (n * batch_size), 1), BLOCK_STEPS)
+
+
+def draw_samples(
+    weights: Weights,
+    inputs: AbstractInputs | TrainingSet,
+    key: PRNGKeyArray,
+    count: int,
+    dtype: jnp.dtype,
+) -> tuple[Float[Array, "count n"], Float[Array, "count m"], Float[Array, " count"]]:
+    """`count` inputs with the teacher's fields and the label noise; whatever dtype they are drawn
+    in, the state's is used on."""
+    x, rho = inputs.sample_fields(jax.random.fold_in(key, _SAMPLES), count, weights, dtype)
+    return x, rho, jax.random.normal(jax.random.fold_in(key, _LABEL_NOISE), (count,), x.dtype)
 
 
 def _labelled(
@@ -184,7 +216,6 @@ def _labelled(
     count: int,
     dtype: jnp.dtype,
 ) -> Batch:
-    """`count` inputs with labels; whatever dtype they are drawn in, the state's is used on."""
-    x, rho = inputs.sample_fields(jax.random.fold_in(key, _SAMPLES), count, weights, dtype)
-    zeta = jax.random.normal(jax.random.fold_in(key, _LABEL_NOISE), (count,), x.dtype)
+    """`count` inputs with labels."""
+    x, rho, zeta = draw_samples(weights, inputs, key, count, dtype)
     return x, jax.vmap(problem.label, (0, 0, None))(rho, zeta, weights.layers)

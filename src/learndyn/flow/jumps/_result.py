@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from learndyn._checks import require_at_least
 from learndyn._readable import ReadableResult
-from learndyn._types import RealLike
+from learndyn._types import Absent, RealLike
 
 _AS_FLOAT = np.float64
 
@@ -71,22 +71,22 @@ class Jumps(ReadableResult):
     times: Float[np.ndarray, " jumps"]
     loss: Float[np.ndarray, " plateaus"]
     floor: float = 0.0
-    beta: Float[np.ndarray, "plateaus d"] | None = None
-    dual: Float[np.ndarray, "plateaus d"] | None = None
-    maps: Float[np.ndarray, "plateaus c d"] | None = None
+    beta: Float[np.ndarray, "plateaus d"] | Absent = None
+    dual: Float[np.ndarray, "plateaus d"] | Absent = None
+    maps: Float[np.ndarray, "plateaus c d"] | Absent = None
     relaxation: Later | None = eqx.field(static=True, default=None)
     frequencies: Any = None
-    parameters: Float[np.ndarray, "plateaus neurons p"] | None = None
-    active: Bool[np.ndarray, "plateaus neurons"] | None = None
-    utility: Float[np.ndarray, "plateaus neurons"] | None = None
-    ties: Bool[np.ndarray, " jumps"] | None = None
+    parameters: Float[np.ndarray, "plateaus neurons p"] | Absent = None
+    active: Bool[np.ndarray, "plateaus neurons"] | Absent = None
+    utility: Float[np.ndarray, "plateaus neurons"] | Absent = None
+    ties: Bool[np.ndarray, " jumps"] | Absent = None
     clustered: bool = False
     degree: int = 2
-    alpha: float | None = None
+    alpha: float | Absent = None
     stopped: str = "nothing is left to learn"
 
     @property
-    def relaxation_exponents(self) -> Float[np.ndarray, " jumps"] | None:
+    def relaxation_exponents(self) -> Float[np.ndarray, " jumps"] | Absent:
         """(K,) how fast errors fall with alpha; see above."""
         return None if self.relaxation is None else self.relaxation.value
 

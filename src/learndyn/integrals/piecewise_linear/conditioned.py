@@ -79,7 +79,7 @@ def conditioned_products(
     noise_variance: Float[Array, ""],
     resolution: Resolution,
 ) -> Float[Array, "k k"]:
-    """<s_i s_k> of the error signal s_i = g'(x_i) (sum_a u_a g(x_a) - sigma zeta) of k units.
+    """<s_i s_j> of the error signal s_i = g'(x_i) (sum_a u_a g(x_a) - sigma zeta) of k units.
 
     g: the students' function; c: covariance of the fields; b: (d,) biases; u: (v, -v*).
     Error: falls with the resolution; largest, relative to the result, where student and teacher

@@ -18,7 +18,7 @@ class SignalAverages(NamedTuple):
     """Averages of the error e = sum_a u_a g(x_a) - sigma zeta and of its signals s_i = g'(x_i) e.
 
     G: (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p) for any jointly Gaussian f_p;
-    product: (k, k) <s_i s_k>; h: (k,) <g(x_i) e>; mean: (k,) <s_i>.
+    product: (k, k) <s_i s_j>; h: (k,) <g(x_i) e>; mean: (k,) <s_i>.
     """
 
     G: Float[Array, "k d"]
@@ -58,7 +58,7 @@ def first_layer(
 
 
 def has_exact_products(student: PiecewiseLinear, teacher: PiecewiseLinear, *, biases: bool) -> bool:
-    """Whether products <s_i s_k> are exact to rounding: the student is linear, or all knots are at
+    """Whether products <s_i s_j> are exact to rounding: the student is linear, or all knots are at
     0, without biases, and nothing jumps."""
     return not student.knots or _bends_at_zero(student, teacher, biases=biases)
 
@@ -98,7 +98,7 @@ def _bent_at_zero(
     k: int,
     noise_variance: Float[Array, ""],
 ) -> tuple[Float[Array, "k d"], Float[Array, "k k"]]:
-    """G and <s_i s_k> where all knots are at 0: from the averages of ReLU, by linearity."""
+    """G and <s_i s_j> where all knots are at 0: from the averages of ReLU, by linearity."""
     counts = [k, len(u) - k]
     below, above = (
         np.repeat([student.slopes[side], teacher.slopes[side]], counts) for side in (0, -1)

@@ -8,7 +8,7 @@ a time, for reading and testing. The fields f have the covariance C, indices are
 Everything is finite and continuous at every positive semi-definite C (a student that equals the
 teacher, parallel units, more units than directions), except where a field vanishes: there
 g' jumps. Derivatives are exact and bounded; where the true one is infinite, as
-dJ2/dC_ik = 1 / 2 pi sqrt(C_ii C_kk - C_ik**2) of parallel units, see `correlations`.
+dJ2/dC_ij = 1 / 2 pi sqrt(C_ii C_jj - C_ij**2) of parallel units, see `correlations`.
 """
 
 from functools import lru_cache
@@ -40,10 +40,10 @@ def I2(c: Covariance, a: int, b: int) -> Scalar:
     return f.scale[a] * f.scale[b] * relu_relu(f.angles[a, b])
 
 
-def J2(c: Covariance, i: int, k: int) -> Scalar:
-    """<theta_i theta_k>, the probability that both fields are positive."""
+def J2(c: Covariance, i: int, j: int) -> Scalar:
+    """<theta_i theta_j>, the probability that both fields are positive."""
     f = correlations(c)
-    return f.present[i] * f.present[k] * quadrant(f.angles.theta[i, k])
+    return f.present[i] * f.present[j] * quadrant(f.angles.theta[i, j])
 
 
 def I3(c: Covariance, i: int, a: int, b: int) -> Scalar:
@@ -53,23 +53,23 @@ def I3(c: Covariance, i: int, a: int, b: int) -> Scalar:
     return scale * step_field_relu(f.angles[i, a], f.angles[i, b], f.angles[a, b])
 
 
-def I4(c: Covariance, i: int, k: int, a: int, b: int) -> Scalar:
-    """<theta_i theta_k a_+ b_+>, each coincidence of indices by its own form.
+def I4(c: Covariance, i: int, j: int, a: int, b: int) -> Scalar:
+    """<theta_i theta_j a_+ b_+>, each coincidence of indices by its own form.
 
     A step times the same field's ReLU, or times itself, changes nothing, so all but two patterns
     have at most one step left.
     """
     f = correlations(c)
-    scale = f.present[i] * f.present[k] * f.scale[a] * f.scale[b]
+    scale = f.present[i] * f.present[j] * f.scale[a] * f.scale[b]
     # theta_i theta_i = theta_i, and theta_i i_+ = i_+: the step of i drops out.
-    if i == k or i in (a, b):
-        return scale * step_relu_relu(f.angles[k, a], f.angles[k, b], f.angles[a, b])
-    # The same for the step of k.
-    if k in (a, b):
+    if i == j or i in (a, b):
+        return scale * step_relu_relu(f.angles[j, a], f.angles[j, b], f.angles[a, b])
+    # The same for the step of j.
+    if j in (a, b):
         return scale * step_relu_relu(f.angles[i, a], f.angles[i, b], f.angles[a, b])
     if a == b:
-        return scale * step_step_square(f.angles[i, k], f.angles[i, a], f.angles[k, a])
-    return scale * quadruples(f, np.array([[i, k, a, b]]))[0, 0]
+        return scale * step_step_square(f.angles[i, j], f.angles[i, a], f.angles[j, a])
+    return scale * quadruples(f, np.array([[i, j, a, b]]))[0, 0]
 
 
 def squared_slope(norms: Float[Array, " k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
@@ -90,7 +90,7 @@ def first_layer(
 
     c: covariance of the fields; u: (v, -v*); k: number of student units, the first fields.
     Returns G (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p) for any jointly Gaussian f_p,
-    and <s_i s_k> (k, k). Both are 0 in the rows of a student whose field is 0.
+    and <s_i s_j> (k, k). Both are 0 in the rows of a student whose field is 0.
     """
     f = correlations(c)
     return _field_gradient(f, u, k), _product(f, u, k, noise_variance)
@@ -111,7 +111,7 @@ def _field_gradient(f: Correlations, u: Float[Array, " d"], k: int) -> Float[Arr
 def _product(
     f: Correlations, u: Float[Array, " d"], k: int, noise_variance: Scalar
 ) -> Float[Array, "k k"]:
-    """<s_i s_k> = sum_ab u_a u_b I4(i, k, a, b) + sigma^2 J2(i, k)."""
+    """<s_i s_j> = sum_ab u_a u_b I4(i, j, a, b) + sigma^2 J2(i, j)."""
     y = u * f.scale
     squared_error = _one_step(f, y, k) + _two_steps(f, y, k)
     steps = quadrant(f.angles.theta[:k, :k])
@@ -122,15 +122,15 @@ def _product(
 def _one_step(f: Correlations, y: Float[Array, " d"], k: int) -> Float[Array, "k k"]:
     """The part of sum_ab y_a y_b I4 (y = u scale) in which at most one step is left.
 
-    That is all of it for i = k; else a in {i, k} or b in {i, k}, with a = b left out.
+    That is all of it for i = j; else a in {i, j} or b in {i, j}, with a = b left out.
     """
     students = f.angles[:k]
     step = step_relu_relu(students[:, :, None], students[:, None, :], f.angles[None])
     weighted = y[:, None] * y * step  # (i, a, b): y_a y_b <theta_i a_+ b_+>
     on_diagonal = jnp.sum(weighted, axis=(1, 2))
     different = weighted * (1.0 - np.eye(y.shape[0]))
-    other_stays = jnp.sum(different[:, :k], axis=2)  # (k, i): a is i, whose step drops out
-    both = weighted[np.arange(k), np.arange(k), :k]  # (i, k): {a, b} = {i, k}, counted twice
+    other_stays = jnp.sum(different[:, :k], axis=2)  # (j, i): a is i, whose step drops out
+    both = weighted[np.arange(k), np.arange(k), :k]  # (i, j): {a, b} = {i, j}, counted twice
     off_diagonal = 2.0 * (other_stays + other_stays.T - both)
     return jnp.where(np.eye(k, dtype=bool), on_diagonal, off_diagonal)
 
@@ -140,8 +140,8 @@ def _two_steps(f: Correlations, y: Float[Array, " d"], k: int) -> Float[Array, "
     if k < 2:
         return jnp.zeros((k, k))
     index = _indices(k, y.shape[0])
-    ik, ia, ka = f.angles[index.i, index.k], f.angles[index.i], f.angles[index.k]
-    total = step_step_square(ik[:, None], ia, ka) @ y**2
+    ij, ia, ja = f.angles[index.i, index.j], f.angles[index.i], f.angles[index.j]
+    total = step_step_square(ij[:, None], ia, ja) @ y**2
     if len(index.fields):
         # Each unordered pair a < b stands for two terms.
         average = quadruples(f, index.fields).ravel()[index.where]
@@ -150,14 +150,14 @@ def _two_steps(f: Correlations, y: Float[Array, " d"], k: int) -> Float[Array, "
 
 
 class _Indices(NamedTuple):
-    """Each distinct integral once. pairs: i < k among the students; rest: a < b among the others.
+    """Each distinct integral once. pairs: i < j among the students; rest: a < b among the others.
 
-    pair: (k, k) where in the pairs to find i, k; fields: sets of four fields with at least two
-    students; where: (pairs, rest) place of I4(i, k, a, b) in the raveled (sets, 6).
+    pair: (k, k) where in the pairs to find i, j; fields: sets of four fields with at least two
+    students; where: (pairs, rest) place of I4(i, j, a, b) in the raveled (sets, 6).
     """
 
     i: Int[np.ndarray, " pairs"]
-    k: Int[np.ndarray, " pairs"]
+    j: Int[np.ndarray, " pairs"]
     pair: Int[np.ndarray, "k k"]
     a: Int[np.ndarray, "pairs rest"]
     b: Int[np.ndarray, "pairs rest"]
@@ -178,8 +178,8 @@ def _indices(k: int, d: int) -> _Indices:
         for m, way in enumerate(WAYS)
     }
     shape = len(pairs), (d - 2) * (d - 3) // 2
-    rest = [[ab for ab in combinations(range(d), 2) if not {*ab} & {*ik}] for ik in pairs]
-    where = [[place[ik + ab] for ab in others] for ik, others in zip(pairs, rest, strict=True)]
+    rest = [[ab for ab in combinations(range(d), 2) if not {*ab} & {*ij}] for ij in pairs]
+    where = [[place[ij + ab] for ab in others] for ij, others in zip(pairs, rest, strict=True)]
     a, b = np.array(rest, int).reshape(*shape, 2).transpose(2, 0, 1)
     fields = np.array(sets, int).reshape(-1, 4)
     return _Indices(i, j, pair, a, b, fields, np.array(where, int).reshape(shape))

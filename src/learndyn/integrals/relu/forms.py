@@ -33,65 +33,65 @@ def step_field_relu(ia: Angles, ic: Angles, ac: Angles) -> Values:
     return ac.r * quadrant(ic.theta) + ia.r * ic.q / (2 * np.pi)
 
 
-def step_relu_relu(ka: Angles, kb: Angles, ab: Angles) -> Values:
-    """A = <theta_k a_+ b_+> = r_ab P3(k, a, b) + [q_ab + r_ak q_bk + r_bk q_ak] / 4 pi.
+def step_relu_relu(ja: Angles, jb: Angles, ab: Angles) -> Values:
+    """A = <theta_j a_+ b_+> = r_ab P3(j, a, b) + [q_ab + r_aj q_bj + r_bj q_aj] / 4 pi.
 
-    Right also where fields coincide: at a = b it is <theta_k a_+^2>, at a = k it is <a_+ b_+>.
+    Right also where fields coincide: at a = b it is <theta_j a_+^2>, at a = j it is <a_+ b_+>.
     """
-    edges = ab.q + ka.r * kb.q + kb.r * ka.q
-    return ab.r * octant(ka.theta, kb.theta, ab.theta) + edges / (4 * np.pi)
+    edges = ab.q + ja.r * jb.q + jb.r * ja.q
+    return ab.r * octant(ja.theta, jb.theta, ab.theta) + edges / (4 * np.pi)
 
 
 @jax.custom_jvp
-def step_step_square(ik: Angles, ia: Angles, ka: Angles) -> Values:
-    """B = <theta_i theta_k a_+^2> = P3(i, k, a) + {r_ia q_ia + r_ka q_ka
-    + [2 r_ia r_ka - r_ik (r_ia^2 + r_ka^2)] / q_ik} / 4 pi.
+def step_step_square(ij: Angles, ia: Angles, ja: Angles) -> Values:
+    """B = <theta_i theta_j a_+^2> = P3(i, j, a) + {r_ia q_ia + r_ja q_ja
+    + [2 r_ia r_ja - r_ij (r_ia^2 + r_ja^2)] / q_ij} / 4 pi.
 
-    The last term is q_ik [r_ik (r_ia^2 - s^2) + 2 q_ik r_ia s] with s = (r_ka - r_ia r_ik) / q_ik,
+    The last term is q_ij [r_ij (r_ia^2 - s^2) + 2 q_ij r_ia s] with s = (r_ja - r_ia r_ij) / q_ij,
     in which nothing is divided by a small number that is not as small itself.
     """
-    s = semipartial(ia, ik, ka)
-    both = ik.q * (ik.r * (ia.r**2 - s**2) + 2 * ik.q * ia.r * s)
-    edges = ia.r * ia.q + ka.r * ka.q + both
-    return octant(ik.theta, ia.theta, ka.theta) + edges / (4 * np.pi)
+    s = semipartial(ia, ij, ja)
+    both = ij.q * (ij.r * (ia.r**2 - s**2) + 2 * ij.q * ia.r * s)
+    edges = ia.r * ia.q + ja.r * ja.q + both
+    return octant(ij.theta, ia.theta, ja.theta) + edges / (4 * np.pi)
 
 
 @step_step_square.defjvp
 def _step_step_square_jvp(primals, tangents):
-    ik, ia, ka = primals
-    s = semipartial(ia, ik, ka)
-    # <a_+^2 | i = k = 0> / (2 pi q_ik), and 2 <theta_k a_+ | i = 0> / sqrt(2 pi)
-    d_ik = jnp.maximum(1.0 - ia.r**2 - s**2, 0.0) * bounded_inverse(ik.q) / (4 * np.pi)
+    ij, ia, ja = primals
+    s = semipartial(ia, ij, ja)
+    # <a_+^2 | i = j = 0> / (2 pi q_ij), and 2 <theta_j a_+ | i = 0> / sqrt(2 pi)
+    d_ij = jnp.maximum(1.0 - ia.r**2 - s**2, 0.0) * bounded_inverse(ij.q) / (4 * np.pi)
     d_ia = (ia.q + s) / (2 * np.pi)
-    d_ka = (ka.q + semipartial(ka, ik, ia)) / (2 * np.pi)
-    slopes = zip((d_ik, d_ia, d_ka), tangents, strict=True)
+    d_ja = (ja.q + semipartial(ja, ij, ia)) / (2 * np.pi)
+    slopes = zip((d_ij, d_ia, d_ja), tangents, strict=True)
     change = reduce(operator.add, (slope * dt.r for slope, dt in slopes))
-    return step_step_square(ik, ia, ka), change
+    return step_step_square(ij, ia, ja), change
 
 
 @jax.custom_jvp
-def step_step_relu(ik: Angles, ia: Angles, ka: Angles) -> Values:
-    """<theta_i theta_k a_+> = [P2(ik|a) + r_ia P2(ka|i) + r_ka P2(ia|k)] / sqrt(2 pi).
+def step_step_relu(ij: Angles, ia: Angles, ja: Angles) -> Values:
+    """<theta_i theta_j a_+> = [P2(ij|a) + r_ia P2(ja|i) + r_ja P2(ia|j)] / sqrt(2 pi).
 
-    Right also where fields coincide: at i = k it is <theta_i a_+>, at a = i it is <a_+ theta_k>.
+    Right also where fields coincide: at i = j it is <theta_i a_+>, at a = i it is <a_+ theta_j>.
     """
-    edges = _given(ia, ka, ik) + ia.r * _given(ik, ia, ka) + ka.r * _given(ik, ka, ia)
+    edges = _given(ia, ja, ij) + ia.r * _given(ij, ia, ja) + ja.r * _given(ij, ja, ia)
     # Parallel steps are one step, or exclude each other.
-    edges = jnp.where(ik.q > 0, edges, jnp.where(ik.r > 0, 0.5 * (1.0 + ia.r), 0.0))
+    edges = jnp.where(ij.q > 0, edges, jnp.where(ij.r > 0, 0.5 * (1.0 + ia.r), 0.0))
     return edges / (2 * np.pi) ** 0.5
 
 
 @step_step_relu.defjvp
 def _step_step_relu_jvp(primals, tangents):
-    ik, ia, ka = primals
-    s = semipartial(ia, ik, ka)
-    # <a_+ | i = k = 0> / (2 pi q_ik), and <theta_k theta_a | i = 0> / sqrt(2 pi)
+    ij, ia, ja = primals
+    s = semipartial(ia, ij, ja)
+    # <a_+ | i = j = 0> / (2 pi q_ij), and <theta_j theta_a | i = 0> / sqrt(2 pi)
     left = jnp.sqrt(jnp.maximum(1.0 - ia.r**2 - s**2, 0.0))
-    d_ik = left * bounded_inverse(ik.q) / (2 * np.pi)
-    d_ia, d_ka = (_given(*f) / (2 * np.pi) ** 0.5 for f in ((ik, ia, ka), (ik, ka, ia)))
-    slopes = zip((d_ik / (2 * np.pi) ** 0.5, d_ia, d_ka), tangents, strict=True)
+    d_ij = left * bounded_inverse(ij.q) / (2 * np.pi)
+    d_ia, d_ja = (_given(*f) / (2 * np.pi) ** 0.5 for f in ((ij, ia, ja), (ij, ja, ia)))
+    slopes = zip((d_ij / (2 * np.pi) ** 0.5, d_ia, d_ja), tangents, strict=True)
     change = reduce(operator.add, (slope * dt.r for slope, dt in slopes))
-    return step_step_relu(ik, ia, ka), change
+    return step_step_relu(ij, ia, ja), change
 
 
 def _given(xy: Angles, xz: Angles, yz: Angles) -> Values:

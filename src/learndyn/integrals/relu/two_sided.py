@@ -28,7 +28,7 @@ def two_sided_first_layer(
     above, below: (d,) slopes of each unit for positive and for negative fields; c: covariance of
     the fields; u: (v, -v*); k: number of student units, the first fields.
     Returns G (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p) for any jointly Gaussian f_p,
-    and <s_i s_k> (k, k). Both are 0 in the rows of a student whose field is 0.
+    and <s_i s_j> (k, k). Both are 0 in the rows of a student whose field is 0.
     """
     above, below = jnp.asarray(above), jnp.asarray(below)
     field, sign = _doubled(k, u.shape[0])
@@ -46,7 +46,7 @@ def two_sided_first_layer(
 def two_sided_signals(
     above: Slopes, below: Slopes, c: Float[Array, "d d"], u: Float[Array, " d"], k: int
 ) -> Float[Array, "k k"]:
-    """<g_i'(f_i) g_k'(f_k) sum_a u_a g_a(f_a)>; arguments as for `two_sided_first_layer`."""
+    """<g_i'(f_i) g_j'(f_j) sum_a u_a g_a(f_a)>; arguments as for `two_sided_first_layer`."""
     above, below = jnp.asarray(above), jnp.asarray(below)
     field, sign = _doubled(k, u.shape[0])
     weight = _signed_slopes(above, below, field, sign) * u[field]
@@ -62,7 +62,7 @@ def two_sided_signals(
 def _by_slopes(
     high: Float[Array, "k 1"], low: Float[Array, "k 1"], doubled: Float[Array, "2*k 2*k"]
 ) -> Float[Array, "k k"]:
-    """Averages of g_i' g_k' from those of the steps of f, -f."""
+    """Averages of g_i' g_j' from those of the steps of f, -f."""
     k = len(high)
     top = high * doubled[:k, :k] + low * doubled[k:, :k]
     bottom = high * doubled[:k, k:] + low * doubled[k:, k:]

@@ -1,6 +1,6 @@
 """Gaussian averages of networks of any smooth units, from averages over one and two fields.
 
-`pairs` has what two fields at a time give (G, <H>, <F>, eg); `products` has <s_i s_k>, which
+`pairs` has what two fields at a time give (G, <H>, <F>, eg); `products` has <s_i s_j>, which
 depends on all fields; `rules` the lattices of both, in levels that grow finer.
 """
 

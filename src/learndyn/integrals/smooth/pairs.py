@@ -15,7 +15,7 @@ class ErrorAverages(NamedTuple):
     """Averages of the error signal s_i = g'(f_i + b_i) D with D = sum_a u_a g_a(f_a + b_a).
 
     G: (k, d) with <s_i f_p> = sum_b G_ib Cov(f_b, f_p) for any jointly Gaussian f_p; h: (k,)
-    <g(f_i + b_i) D>; f: (k,) <s_i>; slopes: (k, k) <g'(f_i + b_i) g'(f_k + b_k)>.
+    <g(f_i + b_i) D>; f: (k,) <s_i>; slopes: (k, k) <g'(f_i + b_i) g'(f_j + b_j)>.
     """
 
     G: Float[Array, "k d"]

@@ -1,4 +1,4 @@
-"""<s_i s_k> of the error signals of two units, by conditioning on their fields."""
+"""<s_i s_j> of the error signals of two units, by conditioning on their fields."""
 
 import itertools
 from collections.abc import Callable
@@ -27,7 +27,7 @@ fields that the given ones determine is not there, and does not matter."""
 def error_products(
     units: Units, c: Float[Array, "d d"], u: Float[Array, " d"], rules: Rules
 ) -> Float[Array, "k k"]:
-    """<s_i s_k> of the error signals s_i = g'(f_i + b_i) D of k units.
+    """<s_i s_j> of the error signals s_i = g'(f_i + b_i) D of k units.
 
     c: covariance of the fields; u: (v, -v*) in D = sum_a u_a g_a(f_a + b_a).
     Derivatives with respect to c are those with respect to biases, by the heat equation
@@ -164,9 +164,9 @@ def _on_line(net: Fields, rules: Rules, which: Array) -> Float[Array, ""]:
 
 
 def _on_plane(net: Fields, rules: Rules, which: Array) -> Float[Array, ""]:
-    """<s_i s_k>, i, k = which[:2], by conditioning on f_i and f_k.
+    """<s_i s_j>, i, j = which[:2], by conditioning on f_i and f_j.
 
-    In the frame of their normed sum and difference, f_i/sigma_i, f_k/sigma_k = p z_plus +-
+    In the frame of their normed sum and difference, f_i/sigma_i, f_j/sigma_j = p z_plus +-
     q z_minus: it stays itself, but for signs, where the units are exchanged or turned.
     """
     z_plus, z_minus, weight = rules.plane

@@ -63,7 +63,7 @@ class Checks(NamedTuple):
 class Rules(NamedTuple):
     """All rules of a level.
 
-    plane, line: coordinates of the two fields or the one that <s_i s_k> is conditioned on, one
+    plane, line: coordinates of the two fields or the one that <s_i s_j> is conditioned on, one
     array each, and last the weights, which sum to 1. given_plane, given_line: for each other field.
     """
 
@@ -117,7 +117,7 @@ class Lattices:
 class Exact:
     """Gauss and Hermite's nodes, exact for units that are polynomials of this degree or lower.
 
-    An average of s_i s_k has the degree 4 degree - 2 in the fields that it is conditioned on, and
+    An average of s_i s_j has the degree 4 degree - 2 in the fields that it is conditioned on, and
     2 degree in each of the others.
     """
 
@@ -192,7 +192,7 @@ LEVELS = (
     Lattices(1024, 960, (96, 8.5), 1e-15, (96, 8.5), (240, 8.5), (160, 8.5)),
     Lattices(1024, 960, (128, 8.5), 1e-15, (128, 8.5), (360, 8.5), (256, 8.5)),
 )
-"""Lattices by level: the error of <s_i s_k> falls by about 4 from each to the next. The two fields
+"""Lattices by level: the error of <s_i s_j> falls by about 4 from each to the next. The two fields
 that are given need less than the others, whose conditional spread is what the average of D**2 is
 made of."""
 

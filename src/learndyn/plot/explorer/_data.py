@@ -58,6 +58,7 @@ _TRAJECTORY = Kind(
         "v_teacher": (_TEACHER, ""),
         "b": (_STUDENT, ""),
         "b_teacher": (_TEACHER, ""),
+        "heads": ("head", _STUDENT),
     },
 )
 

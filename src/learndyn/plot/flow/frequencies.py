@@ -56,7 +56,7 @@ def frequency_powers(
     run, predicted = one_run(run, "run"), jumps_of(jumps)
     require_variables(run, ("u", "v", "w"), "networks that learn modular addition, with u, v, w")
     powers = _powers(run)
-    numbers = [str(k) for k in range(1, powers.shape[1] + 1)]
+    names = [str(one + 1) for one in range(powers.shape[1])]
     with style():
         ax = new_axes(ax)
         label_time(ax, run)
@@ -64,11 +64,11 @@ def frequency_powers(
         ax.set_ylabel("power in the weights")
         tell_setting(ax, [run])
         ax.set_ylim(0.0, 1.05 * max(float(np.nanmax(powers, initial=0.0)), np.finfo(float).tiny))
-        looks = name_curves(ax, run.t.values, powers, numbers, "$k = {}$")
+        looks = name_curves(ax, run.t.values, powers, names, "frequency {}")
         if predicted is not None:
             jumped = jump_times(predicted, run, alpha, times)
-            for k, time in zip(_frequencies(predicted), jumped, strict=True):
-                look = {"color": looks[k - 1], "linestyle": (0, (4, 2)), "linewidth": 1.0}
+            for one, time in zip(_frequencies(predicted), jumped, strict=True):
+                look = {"color": looks[one - 1], "linestyle": (0, (4, 2)), "linewidth": 1.0}
                 ax.axvline(time, zorder=1, **look)
     return ax
 
@@ -92,4 +92,4 @@ def _frequencies(jumps: "xarray.Dataset") -> list[int]:
             "jumps must be of flow.modular_jumps, which knows the frequencies; these have "
             f"{list(jumps.data_vars)}."
         )
-    return [int(k) for k in jumps.frequencies.values]
+    return [int(one) for one in jumps.frequencies.values]

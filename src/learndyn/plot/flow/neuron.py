@@ -228,5 +228,5 @@ def _kernel(a: float, field: np.ndarray, x: np.ndarray, rates: tuple[float, floa
 
 
 def _distance(first: np.ndarray, last: np.ndarray) -> float:
-    unit = lambda k: k / np.linalg.norm(k)
+    unit = lambda kernel: kernel / np.linalg.norm(kernel)
     return float(0.5 * np.sum((unit(first) - unit(last)) ** 2))

@@ -11,7 +11,7 @@ import numpy as np
 
 from learndyn.datasets import provenance
 from learndyn.sweeps._assemble import level_name
-from learndyn.sweeps._axes import singles
+from learndyn.sweeps._axes import Axis, singles
 from learndyn.sweeps._plan import Plan
 from learndyn.sweeps.store._fingerprint import Fingerprints
 
@@ -38,7 +38,7 @@ def identity_of(plan: Plan) -> dict[str, Any]:
         "keywords": prints.of(call.keywords),
         "key": None if plan.key is None else prints.of(plan.key),
         "chunk": plan.chunk,
-        "axes": {axis.dim: [prints.of(value) for value in axis.values] for axis in plan.axes},
+        "axes": {axis.dim: _values_of(axis, plan, prints) for axis in plan.axes},
         "seeds": plan.seeds,
         "versions": _versions(),
         "platform": jax.default_backend(),
@@ -55,6 +55,15 @@ def identity_of(plan: Plan) -> dict[str, Any]:
     return identity
 
 
+def _values_of(axis: Axis, plan: Plan, prints: Fingerprints) -> list[Any]:
+    """The values of an axis; rules without the numbers in place of which others are swept."""
+    found = [prints.of(value) for value in axis.values]
+    if axis.kind == "rules":
+        found = [_without(value, plan, "rule") for value in found]
+        return [[label, value] for label, value in zip(axis.labels.tolist(), found, strict=True)]
+    return found
+
+
 def _versions() -> dict[str, str]:
     """Versions of what decides numbers. That of Python does not, nor does that of xarray."""
     from learndyn._version import __version__
@@ -66,6 +75,8 @@ def _versions() -> dict[str, str]:
 
 def _without(described: Any, plan: Plan, kind: str) -> Any:
     """A problem or rule without the numbers in place of which others are swept."""
+    if described is None:  # one of several rules, which are values of an axis
+        return None
     for axis in singles(plan.axes):
         *inside, last = axis.path or ("",)
         part = described

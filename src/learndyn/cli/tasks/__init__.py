@@ -1,0 +1,1 @@
+"""`learndyn tasks`: several tasks, one after another or interleaved."""
