@@ -79,7 +79,7 @@
 
   // ---- curves -----------------------------------------------------------------------------
 
-  const margin = { left: 58, right: 14, top: 12, bottom: 40 };
+  const margin = { left: 66, right: 14, top: 12, bottom: 40 };
   let x = null;
   let y = null;
   let nowLine = null;
@@ -132,8 +132,14 @@
       const step = Math.max(1, Math.ceil((last - first + 1) / count));
       const found = [];
       for (let k = first; k <= last; k += step) found.push(10 ** k);
-      if (found.length > 1) return found;
-      return [axis.low * 1.001, Math.sqrt(axis.low * axis.high), axis.high / 1.001];
+      if (found.length > 2) return found;
+      // Less than three decades: 1, 2, 5 and their multiples, and the ends where even these fail.
+      const round = [];
+      for (let k = first - 1; k <= last + 1; k++) {
+        for (const factor of [1, 2, 5]) round.push(factor * 10 ** k);
+      }
+      const inside = round.filter((value) => value >= axis.low && value <= axis.high);
+      return inside.length > 1 ? inside : [axis.low * 1.001, axis.high / 1.001];
     }
     const raw = (axis.high - axis.low) / count;
     const size = 10 ** Math.floor(Math.log10(raw));
