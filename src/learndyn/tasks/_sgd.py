@@ -96,7 +96,9 @@ def _simulate(
     wander = wander_of(asked, n)
     drifts = wander is not None
     fresh = fresh_steps(n, rule.batch_size)
-    stream = TaskStream(weights, key, rule.batch_size, drifts, steps_per_block=fresh)
+    stream = TaskStream(
+        weights=weights, key=key, batch_size=rule.batch_size, drifts=drifts, steps_per_block=fresh
+    )
     stream = with_draws(stream, rule, key, weights.k)
     start = TaskState(learning, weights.w_teacher if drifts else None)
     groups = alike([task.problem for task in asked.tasks])
@@ -208,6 +210,8 @@ def _untrained(
     if velocity is None or velocity.v is None:
         return heads, None
     rates, beta = rule.step_rates(alpha, n)
+    assert beta is not None  # as there is a velocity
+    assert rates.v is not None
     pushes = beta * velocity.v
     return heads - rates.v * pushes, pushes
 
