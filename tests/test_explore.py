@@ -275,6 +275,11 @@ class TestBrowser:
             assert tab.run("document.querySelectorAll('input[type=range]').length") == 4
             labels = "[...document.querySelectorAll('input')].every(x => x.labels.length > 0)"
             assert tab.run(labels)
+            # The numbers of a short logarithmic axis are round.
+            numbers = "[...document.querySelectorAll('#curve [text-anchor=end]')]"
+            marks = tab.run(f"{numbers}.map(x => x.textContent)")
+            assert len(marks) > 1
+            assert all(re.fullmatch(r"(0\.0*)?[125]0*", mark) for mark in marks), marks
             curve = "document.querySelector('.median.run').getAttribute('d')"
             cells = (
                 "[...document.querySelectorAll('.cell')].map(x => x.getAttribute('fill')).join()"

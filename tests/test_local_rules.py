@@ -15,6 +15,7 @@ from rule_table import LINEAR, ONE, OWN, PROBLEM, WEDGE, normalised, perturbed, 
 import learndyn as ld
 from learndyn import asymptotics, rules, testing
 from learndyn.averages import QuasiMonteCarlo, choose_averages
+from learndyn.averages._samples import modulations
 from learndyn.problems import to_json
 from learndyn.rules import Modulation
 
@@ -380,8 +381,8 @@ class Length(rules.AbstractRule):
 
 
 def test_the_size_of_a_noisy_input_is_that_which_the_student_sees():
-    found = averages_at(Length(1.0), start(), QuasiMonteCarlo(64))
-    np.testing.assert_allclose(found.f, 1.25, rtol=1e-12)
+    found = modulations(PROBLEM, Length(1.0), jnp.ones((3, 2)), jnp.ones(3), start().layers)
+    np.testing.assert_allclose(found.c, 1.25, rtol=1e-12)
 
 
 @pytest.mark.nightly

@@ -40,6 +40,12 @@ def test_flips_of_fields_that_odd_and_even_functions_allow(student, teacher, bia
 # Rules
 
 
+def test_a_rate_that_falls_as_the_inverse_of_time():
+    """lr / (1 + alpha / time): half of it at alpha = time."""
+    rate = ld.rules.InverseTimeRate(0.4, time=5.0)
+    np.testing.assert_allclose([rate(x) for x in (0.0, 2.5, 5.0)], [0.4, 0.4 / 1.5, 0.2])
+
+
 def test_rewards_for_episodes_with_turned_labels():
     """One decision of three by a perceptron, over angles of the two fields, in NumPy."""
     lr, size, reward, penalty, flip = 0.8, 3, 1.2, 0.3, 0.1

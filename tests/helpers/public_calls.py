@@ -62,6 +62,7 @@ def every_rule() -> list[rules.AbstractRule]:
         rules.InputNoise(std=0.1, lr=0.2),
         rules.NaturalGradient(damping=1e-3, lr=0.2),
         rules.RewardPerceptron(episode=3, reward=1.0, penalty=0.1, lr=0.2),
+        rules.WeightPerturbation(lr=0.2),
     ]
 
 
