@@ -1,6 +1,7 @@
 """The library's own learning rules, against independent solutions and against each other."""
 
 import json
+import re
 from pathlib import Path
 
 import equinox as eqx
@@ -14,6 +15,7 @@ from rule_table import LINEAR, ONE, OWN, PROBLEM, WEDGE, normalised, perturbed, 
 import learndyn as ld
 from learndyn import asymptotics, rules, testing
 from learndyn.averages import QuasiMonteCarlo, choose_averages
+from learndyn.averages._samples import modulations
 from learndyn.problems import to_json
 from learndyn.rules import Modulation
 
@@ -264,6 +266,51 @@ def test_dropout_is_tested_with_all_units():
     assert abs(float(ld.generalisation_error(PROBLEM, at) - whole)) > 0.01
 
 
+LEARNED = ld.Overlaps(0.95 * np.eye(2) + 0.02, 0.95 * np.eye(2), np.eye(2))
+ENDS = {
+    "feedback": (PROBLEM, rules.FeedbackAlignment([1.0, 0.7], 0.1), LEARNED),
+    "node": (PROBLEM, rules.NodePerturbation(lr=0.1), LEARNED),
+    "dropout": (PROBLEM, rules.Dropout(0.9, 0.1), LEARNED),
+    "clipped": (LINEAR, rules.Clipped(0.5, 0.1), ONE),
+    "rates": (PROBLEM, ld.SGD([0.1, 0.2]), LEARNED),
+}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ENDS)
+def test_fixed_points_of_rules_without_a_potential(name):
+    problem, rule, near = ENDS[name]
+    point = asymptotics.fixed_point(problem, rule, near)
+    assert point.result == ld.Result.SUCCESS.value
+    last = ld.solve_ode(problem, rule, near, [0.0, 3000.0]).eg[-1]
+    np.testing.assert_allclose(point.eg, last, rtol=1e-6)
+    assert asymptotics.stability(problem, rule, point.state).stable
+
+
+@pytest.mark.nightly
+def test_rates_and_responses_of_rules_without_a_potential():
+    """Nothing is clipped at zero error, where a linear unit is stable for lr < 2 and its error is
+    lr / (2 (2 - lr)) times the label noise; node perturbation of one unit of a linear network has
+    three times its second moment."""
+    clean, rest = ld.Problem(ld.Linear(), ld.Linear()), ld.Overlaps([[1.0]], [[1.0]], [[1.0]])
+    for rule, moment in ((rules.Clipped(0.5, 0.1), 1.0), (rules.NodePerturbation(lr=0.1), 3.0)):
+        critical = asymptotics.critical_lr(clean, rule, rest)
+        np.testing.assert_allclose(critical, 2.0 / moment, rtol=1e-9)
+        response = asymptotics.eg_response(clean, rule, rest)
+        np.testing.assert_allclose(response, 0.1 * moment / (4.0 - 0.2 * moment), rtol=1e-9)
+    noisy = ld.Problem(noise=0.01)
+    rule = rules.FeedbackAlignment([1.0, 0.7], 0.1)
+    point = asymptotics.fixed_point(noisy, rule, asymptotics.specialised_state(2))
+    response = asymptotics.eg_response(ld.Problem(), rule, asymptotics.specialised_state(2))
+    np.testing.assert_allclose(point.eg, 1e-4 * response, rtol=1e-3)
+
+
+def test_a_critical_rate_is_one_number():
+    state = asymptotics.specialised_state(2)
+    with pytest.raises(ValueError, match="looks for one rate of the first layer"):
+        asymptotics.critical_lr(ld.Problem(), ld.SGD([0.1, 0.2]), state)
+
+
 # Rules that the user writes, with all that a sample has
 
 
@@ -334,8 +381,8 @@ class Length(rules.AbstractRule):
 
 
 def test_the_size_of_a_noisy_input_is_that_which_the_student_sees():
-    found = averages_at(Length(1.0), start(), QuasiMonteCarlo(64))
-    np.testing.assert_allclose(found.f, 1.25, rtol=1e-12)
+    found = modulations(PROBLEM, Length(1.0), jnp.ones((3, 2)), jnp.ones(3), start().layers)
+    np.testing.assert_allclose(found.c, 1.25, rtol=1e-12)
 
 
 @pytest.mark.nightly
@@ -366,13 +413,38 @@ def test_draws_are_new_for_every_sample_and_step():
         assert abs(steps.std() - 1.0) < 0.25
 
 
+GIVEN = {"key": jax.random.key(0), "n": 200, "runs": 256}
+
+
 @pytest.mark.nightly
-def test_a_rule_of_the_user_is_held_to_its_theory():
-    """`learndyn.testing` confirms a rule in five lines, and catches a theory of another one."""
-    given = {"key": jax.random.key(0), "n": 200, "runs": 256}
-    testing.assert_matches_ode(PROBLEM, OWN["jumps"], start(), [0.0, 1.0, 2.0], **given)
-    with pytest.raises(AssertionError):
-        testing.assert_matches_ode(PROBLEM, Wrong(0.5), start(), [0.0, 1.0, 2.0], **given)
+@pytest.mark.parametrize("name", OWN)
+def test_a_rule_of_the_user_is_held_to_its_theory(name):
+    """`learndyn.testing` confirms a rule in five lines, and catches the theory of gradient descent
+    at its rate, which knows neither its draws, nor its episodes, overlaps or jumps."""
+    rule, ts = OWN[name], [0.0, 1.0, 2.0]
+    testing.assert_matches_ode(PROBLEM, rule, start(), ts, **GIVEN)
+    wrong = ld.solve_ode(PROBLEM, ld.SGD(float(rule.lr)), start(), ts)
+    with pytest.raises(AssertionError, match="does not follow the theory"):
+        testing.assert_matches_ode(PROBLEM, rule, start(), ts, theory=wrong, **GIVEN)
+
+
+@pytest.mark.nightly
+def test_a_wrong_closed_form_is_caught():
+    with pytest.raises(AssertionError, match="does not follow the theory"):
+        testing.assert_matches_ode(PROBLEM, Wrong(0.5), start(), [0.0, 1.0, 2.0], **GIVEN)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["draws", "overlaps"])
+def test_runs_of_a_rule_of_the_user_are_compared_with_its_theory(name):
+    rule, ts = OWN[name], [0.0, 1.0, 2.0]
+    runs = [
+        ld.simulate_chain(PROBLEM, r, start(), ts, n=400, key=jax.random.key(4))
+        for r in (rule, ld.SGD(float(rule.lr)))
+    ]
+    theory = ld.fluctuations(PROBLEM, rule, start(), ts)
+    verdicts = [ld.compare(theory, run).attrs["verdict"] for run in runs]
+    assert verdicts == ["agree", "differ"]
 
 
 class Wrong(rules.AbstractRule):
@@ -416,6 +488,66 @@ class Wrong(rules.AbstractRule):
 def test_bad_rules_say_what_must_hold(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def moved(rule, where, value):
+    """A rule with a number that its constructor would refuse."""
+    return eqx.tree_at(where, rule, jnp.asarray(value))
+
+
+def own(function, **keywords):
+    return ld.LocalRule(function, 0.1, **keywords)
+
+
+BAD = {
+    "shape": (own(lambda p, s, l: (s.lam[0], s.lam)), "c must have shape (2,), one entry for each"),
+    "one array": (own(lambda p, s, l: s.lam), "return Modulation(c, dv), two arrays"),
+    "text": (own(lambda p, s, l: ("yes", s.lam)), "c must be an array of real numbers; got 'yes'"),
+    "complex": (own(lambda p, s, l: (1j * s.lam, s.lam)), "must be real; got numbers of type comp"),
+    "arguments": (own(lambda p, s: s), "must be a function (problem, sample, layers)"),
+    "field": (own(lambda p, s, l: (s.lam[2] * s.lam, s.lam)), "got the index 2 for an axis of 2"),
+    "draws": (own(lambda p, s, l: (s.draws[0] * s.lam, s.lam)), "Give LocalRule(..., draws=1)"),
+    "overlaps": (
+        own(lambda p, s, l: (s.overlaps.Q[0], s.lam)),
+        "Give LocalRule(..., needs_overlaps=True)",
+    ),
+    "feedback": (rules.FeedbackAlignment([1.0, 2.0, 3.0], 0.1), "feedback must have shape (2,)"),
+    "feedbacks": (rules.FeedbackAlignment([[1.0, 2.0]], 0.1), "got shape (1, 2). For a batch"),
+    "inner": (
+        rules.Clipped(1.0, rule=rules.FeedbackAlignment([1.0], 0.1)),
+        "feedback must have shape (2,)",
+    ),
+    "keeps": (rules.Dropout([0.5, 0.8], 0.1), "keep must have 0 axes; got shape (2,)"),
+    "keep": (moved(rules.Dropout(0.5, 0.1), lambda r: r.keep, 1.5), "> 0 and at most 1 (the prob"),
+    "std": (
+        moved(rules.InputNoise(0.5, 0.1), lambda r: r.std, -1.0),
+        "std must be finite and >= 0",
+    ),
+    "inner std": (
+        moved(rules.Clipped(1.0, rule=rules.InputNoise(0.5, 0.1)), lambda r: r.rule.std, np.nan),
+        "std must be finite and >= 0 (a standard deviation); got std=nan",
+    ),
+    "rate": (moved(ld.SGD([0.1, 0.2]), lambda r: r.lr, [0.1, -0.2]), "lr must be finite and >= 0"),
+    "sphere": (ld.SGD(0.1, spherical=True), "must have Q_ii = 1; got Q_ii = [0.3"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_every_level_says_the_same_of_a_rule_that_cannot_be(name):
+    rule, words = BAD[name]
+    said = set()
+    for level in ("sgd", "chain", "ode", "langevin", "fluctuations"):
+        with pytest.raises(ValueError, match=re.escape(words)) as caught:
+            run(level, rule)
+        said.add(str(caught.value).split(" takes one run at a time", 1)[-1])
+    assert len(said) == 1
+
+
+@pytest.mark.nightly
+def test_traced_numbers_of_a_rule_out_of_their_bounds_are_nan():
+    keeps = jnp.array([0.8, 1.5])
+    both = jax.vmap(lambda keep: run("ode", rules.Dropout(keep, 0.5), ts=[0.0, 0.1]))(keeps)
+    assert list(both.result) == [ld.Result.SUCCESS.value, ld.Result.INVALID_INPUT.value]
 
 
 def test_rewards_need_labels_that_are_signs():

@@ -1,6 +1,7 @@
 """Gradient flow and descent in pairs: models, data, rates, decay, mass and momentum against plain
 NumPy, which shares nothing with the library."""
 
+import jax.numpy as jnp
 import numpy as np
 import plain_flow
 import pytest
@@ -53,7 +54,8 @@ def model_of(setting, layers):
     if setting.model == "modular":
         return flow.ModularAddition(**layers)
     units = {"erf": ld.Erf(), "tanh": ld.Tanh(), "relu": ld.ReLU()}
-    return ld.TwoLayer(layers["w"], layers["v"], layers.get("b"), units[setting.model.split()[0]])
+    arrays = {name: jnp.asarray(layers[name]) if name in layers else None for name in "wvb"}
+    return ld.TwoLayer(**arrays, activation=units[setting.model.split()[0]])
 
 
 def layers_of(setting, model):

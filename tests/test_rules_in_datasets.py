@@ -35,7 +35,7 @@ RUNS = [
 ]
 
 
-@pytest.mark.nightly(by_day=["sgd-own episode", "chain-perceptron", "ode-dropout"])
+@pytest.mark.nightly
 @pytest.mark.parametrize(("level", "name"), RUNS)
 def test_every_rule_goes_on_from_a_file(level, name, tmp_path):
     rule, problem, at, _ = CASES[name]

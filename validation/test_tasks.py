@@ -31,7 +31,7 @@ from learndyn.testing import (
     z_missed,
 )
 
-N, RUNS, TS, SWITCH = 100, 768, np.array([1.0, 2.0, 4.0]), 1.0
+N, RUNS, TS, SWITCH = 64, 768, np.array([1.0, 2.0, 4.0]), 1.0
 """A mean over so many runs is good to 0.036 standard deviations of a run."""
 
 MARGIN, BIAS = 0.5, 0.25
@@ -410,8 +410,8 @@ HORIZONS = {10: (200, 0.55, 0.25), 50: (200, 0.55, 0.25), 1000: (64, 0.2, 0.6)}
 """For each time after the switch: the input dimension, the similarity with most forgetting, and how
 far chains may be from the ODE, in units of the largest forgetting: at n = 64 a mean over few runs
 is good to 6 % of it."""
-LEFT_OUT = 0.15
-"""What the ODE leaves out, in that unit: at n = 64 terms of order 1/n are a tenth of it."""
+LEFT_OUT = 10.0
+"""What the ODE leaves out is at most this over n, in that unit: a tenth was measured at n = 64."""
 SIMILARITIES = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 0.99])
 """Equal teachers, at 1, cannot drift, and these share the programs of those that do."""
 OF_CHAINS = (0.0, 0.2, 0.55, 0.99)
@@ -451,7 +451,7 @@ def test_forgetting(lab: Lab, horizon: int) -> None:
         control="The same rule for runs without the switch.",
     )
     measured = lambda: measure_forgetting(horizon, n, blocks, lab.key(f"tasks-forgetting-{n}"))
-    judge = functools.partial(judge_forgetting, close=close)
+    judge = functools.partial(judge_forgetting, close=close, left_out=LEFT_OUT / n)
     lab.settle(claim, measured, judge, draw_forgetting)
 
 
@@ -507,7 +507,7 @@ def _forgetful_chains(ts: np.ndarray, n: int, keys: jax.Array) -> np.ndarray:
     return np.concatenate(blocks, axis=2)
 
 
-def judge_forgetting(found: xr.Dataset, close: float) -> Verdict:
+def judge_forgetting(found: xr.Dataset, close: float, left_out: float) -> Verdict:
     most = float(found.v[int(np.argmax(found.theory.values))])
     inside = SIMILARITIES[0] < most < SIMILARITIES[-1] and most in found.v_run
     mean, error, excess = _excess(found.chains, most)
@@ -528,7 +528,7 @@ def judge_forgetting(found: xr.Dataset, close: float) -> Verdict:
         f"{np.round(mean, 4)} +- {np.round(error, 4)}, the ODE {np.round(theory, 4)}; above both "
         f"ends by {excess.min():.0f} standard errors (limit {limit:.1f}), without the switch "
         f"{control.min():.1f}.",
-        false_alarm=near.false_alarm(LEFT_OUT) + FALSE_ALARM,
+        false_alarm=near.false_alarm(left_out) + FALSE_ALARM,
     )
 
 

@@ -69,8 +69,8 @@ LONGEST = 7200
 """Seconds by the clock after which a mutant is taken to wait for ever. What computes for ever is
 stopped by its CPU seconds; by the clock, a busy machine may take long over an honest run."""
 
-UNREACHED = "no test reaches it"
-"""What is said of a mutant that no test could notice."""
+UNREACHED, TOO_LONG = "no test reaches it", "a file of tests took too long"
+"""What is said of a mutant that no test could notice, and of one that is undecided."""
 
 
 def main() -> None:
@@ -347,7 +347,7 @@ def attempt(mutation: MutationSpec, reached: Reached, dearest: float) -> dict:
     """
     operator = cosmic_ray.plugins.get_operator(mutation.operator_name)()
     path, began, spent, tried = Path(mutation.module_path), time.time(), 0.0, 0
-    by, change = None, []
+    by, change, too_long = None, [], False
     for file in reached.files_of(mutation):
         tests, price = reached.tests_of(mutation, file, dearest - spent)
         if not tests:
@@ -365,12 +365,12 @@ def attempt(mutation: MutationSpec, reached: Reached, dearest: float) -> dict:
         if by or (ended == "failed") or (ended == "stopped" and reached.has(file)):
             by = by or [f"{file} {ended}"]
             break
-        by = None
+        by, too_long = None, ended == "stopped"
     result = {
         "killed": by is not None,
         "by": by,
         "change": change,
-        "tests": tried or UNREACHED,
+        "tests": TOO_LONG if too_long else tried or ("none was collected" if by else UNREACHED),
         "seconds": round(time.time() - began),
         "cpu": round(spent, 1),
     }

@@ -176,3 +176,23 @@ def manifold_shows_all() -> None:
     @replace(HiddenManifold, "T_unseen")
     def _(old, *given):
         return None
+
+
+@mutant(
+    "chain of groups: a small group has directions along all of its frame",
+    "test_structured_inputs.py::test_law",
+)
+def chain_groups_without_edges() -> None:
+    @replace(chain_draws, "_existing")
+    def _(old, setting, z):
+        return z
+
+
+@mutant(
+    "chain of groups: four more directions are outside of a group's frame than there are",
+    "test_structured_inputs.py::test_law",
+)
+def chain_groups_too_large() -> None:
+    @replace(chain_draws, "wishart_factor")
+    def _(old, random, dof, *given):
+        return old(random, dof + 4.0, *given)

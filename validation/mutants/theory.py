@@ -231,3 +231,13 @@ def groups_paced_by_roots() -> None:
     @replace(FieldAverages, "of_group")
     def _(old, self, eigenvalue, *given):
         return old(self, eigenvalue**0.5, *given)
+
+
+@mutant(
+    "ODE of groups: the noise of a group lacks its eigenvalue",
+    "test_structured_inputs.py::test_ode",
+)
+def groups_noise_without_eigenvalue() -> None:
+    @replace(FieldAverages, "of_group")
+    def _(old, self, eigenvalue, share, covariance):
+        return _scaled(old(self, eigenvalue, share, covariance), Phi=1.0 / eigenvalue)

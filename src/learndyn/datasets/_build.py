@@ -180,7 +180,7 @@ def overlaps_at(dataset: "xarray.Dataset", alpha: float) -> Overlaps | GroupedOv
     array = lambda name: np.asarray(row[name]) if name in row else None
     layers = [array(name) for name in ("v", "v_teacher", "b", "b_teacher")]
     if "heads" in row:
-        layers[0] = array("heads")[0]  # as `Trajectory.at`: v has no meaning between tasks
+        layers[0] = row["heads"].values[0]  # as `Trajectory.at`: v has no meaning between tasks
     if "Q_group" in row:
         spectrum = Spectrum(row["eigenvalue"].values, row["share"].values)
         q, r, t = (array(name) for name in ("Q_group", "R_group", "T_group"))

@@ -61,7 +61,8 @@ class Number(NamedTuple):
     def must(self) -> str:
         """Its bounds in words."""
         lower = f"{'>' if self.strict else '>='} {_plain(self.least)}"
-        words = [f"a whole number {lower}"] if self.whole else ["finite", lower]
+        words = [f"a whole number {lower}"] if self.whole else ["finite"]
+        words += [lower] if not self.whole and _is_bound(self.least) else []
         words += [f"at most {_plain(self.most)}"] if _is_bound(self.most) else []
         words += [f"< {_plain(self.below)}"] if _is_bound(self.below) else []
         *first, last = words
@@ -94,7 +95,10 @@ def run_numbers(problem: Problem, rule: AbstractRule, n: Any = None) -> list[Num
         numbers.append(Number("gamma", momentum.gamma, why, strict=True, most=most))
     elif momentum is not None:
         numbers.append(Number("momentum", momentum, "beta, 0 <= beta < 1", below=1.0))
-    return numbers
+    return numbers + [
+        Number(name, value, own.why, least=own.least, strict=own.strict, most=own.most)
+        for name, value, own in rule.own_numbers
+    ]
 
 
 def require_run(

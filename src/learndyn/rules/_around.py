@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from learndyn.rules._types import AbstractRule
+from learndyn.rules._types import AbstractRule, Bounds
 
 
 class AroundRule(AbstractRule):
@@ -19,6 +19,10 @@ class AroundRule(AbstractRule):
     def __init__(self, rule: AbstractRule, **settings: Any):
         super().__init__(**settings)
         self.rule = rule
+
+    @property
+    def own_numbers(self) -> list[tuple[str, Array, Bounds]]:
+        return [*super().own_numbers, *self.rule.own_numbers]
 
     @property
     def is_episode(self) -> bool:

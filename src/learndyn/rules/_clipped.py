@@ -12,7 +12,7 @@ from learndyn._types import RealLike, Scalar, Schedule
 from learndyn.problems import Layers, Problem, declared, is_squared
 from learndyn.rules._around import AroundRule, settings_of
 from learndyn.rules._sgd import SGD
-from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample
+from learndyn.rules._types import AbstractRule, Bounds, FieldAverages, Modulation, Sample
 
 _FAR = 1e4
 """Squares of clipping limits, over the variance and the batch, beyond which no sample is clipped:
@@ -55,6 +55,7 @@ class Clipped(AroundRule):
 
     name: ClassVar[str] = "clipped"
     own_options: ClassVar[tuple[str, ...]] = ("limit", "per")
+    bounds: ClassVar[dict[str, Bounds]] = {"limit": Bounds("a norm", strict=True)}
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array, Float
 
-from learndyn._checks import as_float, require_finite, require_shape
+from learndyn._checks import as_float, require_finite
 from learndyn._types import RealLike, Schedule
 from learndyn.problems import Layers, Problem
 from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample
@@ -65,4 +65,9 @@ class FeedbackAlignment(AbstractRule):
         return signal.weighted(self.feedback)
 
     def require_units(self, k: int, m: int) -> None:
-        require_shape(self.feedback, (k,), "feedback", "one entry for each student unit")
+        if self.feedback.shape != (k,):
+            raise ValueError(
+                f"feedback must have shape ({k},) (one entry for each student unit); got shape "
+                f"{self.feedback.shape}. For a batch use jax.vmap or filter_vmap, or "
+                "learndyn.sweep."
+            )

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from learndyn._checks import as_count
+from learndyn._checks import as_count, brief
 from learndyn._types import CountLike, RealLike, Schedule
 from learndyn.problems import Layers, Problem, as_module, called, plain_name
 from learndyn.rules._types import AbstractRule, Modulation, Sample, as_flag
@@ -91,22 +91,52 @@ class LocalRule(AbstractRule):
 
     def modulation(self, problem: Problem, sample: Sample, layers: Layers) -> Modulation:
         must = "a rule's modulation must be a function (problem, sample, layers) -> Modulation"
-        result = called(self.function, must, problem, sample, layers)
+        try:
+            result = called(self.function, must, problem, sample, layers)
+        except (AttributeError, IndexError) as error:
+            self._require_all_it_reads(sample, error)
+            raise
         if isinstance(result, Modulation):
             result = result[:2]
         if not isinstance(result, tuple) or len(result) != 2:
             raise ValueError(
                 "a rule's modulation must return Modulation(c, dv), two arrays with one entry for "
-                f"each unit; got {type(result).__name__}."
+                f"each unit; got {_kind(result)}."
             )
         c, dv = (
             _per_unit(value, name, sample) for name, value in zip(("c", "dv"), result, strict=True)
         )
         return Modulation(c, dv)
 
+    def _require_all_it_reads(self, sample: Sample, error: Exception) -> None:
+        """Raises: ValueError where the function may have read what it did not ask for."""
+        if isinstance(error, IndexError) and self.draws == 0:
+            raise ValueError(
+                "a rule has as many numbers sample.draws as it asks for; got a function that reads "
+                f"one and draws=0 ({error}). Give LocalRule(..., draws=1), say."
+            ) from error
+        if isinstance(error, AttributeError) and sample.overlaps is None:
+            raise ValueError(
+                "a rule has sample.overlaps where it asks for them; got a function that fails "
+                f"without ({error}). Give LocalRule(..., needs_overlaps=True)."
+            ) from error
+
+
+def _kind(result: Any) -> str:
+    """What was returned, in words; what JAX traces is an array."""
+    return "one array" if hasattr(result, "dtype") else f"{brief(result)}"
+
 
 def _per_unit(value: Any, name: str, sample: Sample) -> Array:
-    value = jnp.asarray(value, sample.lam.dtype)
+    try:
+        given = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"a rule's {name} must be an array of real numbers; got {brief(value)}."
+        ) from None
+    if jnp.issubdtype(given.dtype, jnp.complexfloating):
+        raise ValueError(f"a rule's {name} must be real; got numbers of type {given.dtype}.")
+    value = given.astype(sample.lam.dtype)
     if value.shape != sample.lam.shape:
         each = "for each student unit"
         each += "" if sample.lam.ndim == 1 else " of each sample of the episode"

@@ -11,6 +11,7 @@ from learndyn.integrals import erf
 from learndyn.problems import Erf, Layers, Problem
 from learndyn.rules._types import (
     AbstractRule,
+    Bounds,
     ErrorSignal,
     FieldAverages,
     Modulation,
@@ -62,6 +63,7 @@ class NaturalGradient(AbstractRule):
 
     name: ClassVar[str] = "natural-gradient"
     own_options: ClassVar[tuple[str, ...]] = ("damping",)
+    bounds: ClassVar[dict[str, Bounds]] = {"damping": Bounds("it is added to the Fisher matrix")}
     needs_overlaps: ClassVar[bool] = True
     moves_along_weights: ClassVar[bool] = True
 

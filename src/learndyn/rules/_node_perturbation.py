@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from learndyn._checks import as_float, brief, is_concrete, require_at_least
 from learndyn._types import RealLike, Schedule
 from learndyn.problems import Layers, Problem, label_sign
-from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample
+from learndyn.rules._types import AbstractRule, Bounds, FieldAverages, Modulation, Sample
 
 LAWS = ("normal", "sign")
 
@@ -50,6 +50,7 @@ class NodePerturbation(AbstractRule):
 
     name: ClassVar[str] = "node-perturbation"
     own_options: ClassVar[tuple[str, ...]] = ("scale", "law")
+    bounds: ClassVar[dict[str, Bounds]] = {"scale": Bounds("how far units are shaken")}
     reads: ClassVar[tuple[str, ...]] = ("gradient", "signals", "student_output")
 
     def __init__(

@@ -12,6 +12,7 @@ from learndyn._types import RealLike, Schedule
 from learndyn.problems import Layers, Problem
 from learndyn.rules._types import (
     AbstractRule,
+    Bounds,
     ErrorSignal,
     FieldAverages,
     Modulation,
@@ -49,6 +50,9 @@ class Dropout(AbstractRule):
 
     name: ClassVar[str] = "dropout"
     own_options: ClassVar[tuple[str, ...]] = ("keep",)
+    bounds: ClassVar[dict[str, Bounds]] = {
+        "keep": Bounds("the probability that a unit stays", strict=True, most=1.0)
+    }
 
     def __init__(self, keep: RealLike, lr: RealLike | Schedule = None, **keywords: Any):
         super().__init__(lr, **keywords)
@@ -128,6 +132,7 @@ class InputNoise(AbstractRule):
 
     name: ClassVar[str] = "input-noise"
     own_options: ClassVar[tuple[str, ...]] = ("std",)
+    bounds: ClassVar[dict[str, Bounds]] = {"std": Bounds("a standard deviation")}
     propagates_error: ClassVar[bool] = True
 
     def __init__(self, std: RealLike, lr: RealLike | Schedule = None, **keywords: Any):

@@ -1,5 +1,6 @@
 """Learning from rewards for whole episodes of decisions."""
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from learndyn._checks import as_count, as_float, require_finite
 from learndyn._types import CountLike, RealLike, Schedule
 from learndyn.integrals.half_planes import WedgeAverages, disagreement
 from learndyn.problems import Layers, Problem, label_sign
-from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample
+from learndyn.rules._types import AbstractRule, Bounds, FieldAverages, Modulation, Sample
 
 
 class RewardPerceptron(AbstractRule):
@@ -51,6 +52,10 @@ class RewardPerceptron(AbstractRule):
     is_episode: ClassVar[bool] = True
     name: ClassVar[str] = "reward-perceptron"
     own_options: ClassVar[tuple[str, ...]] = ("episode", "reward", "penalty")
+    bounds: ClassVar[dict[str, Bounds]] = {
+        "reward": Bounds("S of a good episode", least=-math.inf),
+        "penalty": Bounds("-S of a bad episode", least=-math.inf),
+    }
     reads: ClassVar[tuple[str, ...]] = ("signals", "student_output")
 
     def __init__(

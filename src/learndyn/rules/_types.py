@@ -182,6 +182,16 @@ class Rates(NamedTuple):
     b: Float[Array, "*units"] | None
 
 
+class Bounds(NamedTuple):
+    """Where a number of a rule must lie, and what it is, for the message: finite, least <= number
+    <= most; strict: least is excluded."""
+
+    why: str
+    least: float = 0.0
+    strict: bool = False
+    most: float = math.inf
+
+
 class AbstractRule(Readable):
     """A learning rule on fresh samples or fresh batches: what a subclass makes of a sample.
 
@@ -198,6 +208,7 @@ class AbstractRule(Readable):
       student's fields alone, as for the gradient. Then averages know where F jumps and how label
       noise enters; otherwise the first is measured, and the second takes nodes.
     - `closed_form`: its averages, where they follow from those of the error signal.
+    - `bounds`: its own single numbers, by field, and where they must lie; every level checks them.
     - `reads`: the functions of `Problem` that the modulation calls; where a subclass overrides one
       of them, nothing is declared of the outcome.
     - `moves_along_weights`: its modulations have dw, which SGD on weights and the ODE in closed
@@ -253,6 +264,7 @@ class AbstractRule(Readable):
     reads: ClassVar[tuple[str, ...]] = ("gradient", "signals")
     moves_along_weights: ClassVar[bool] = False
     perturbs_weights: ClassVar[bool] = False
+    bounds: ClassVar[dict[str, Bounds]] = {}
 
     def __init__(
         self,
@@ -356,6 +368,12 @@ class AbstractRule(Readable):
         Raises:
             ValueError: where they are not.
         """
+
+    @property
+    def own_numbers(self) -> list[tuple[str, Array, Bounds]]:
+        """The rule's own single numbers that are there, with their bounds."""
+        found = [(name, getattr(self, name), bounds) for name, bounds in self.bounds.items()]
+        return [one for one in found if one[1] is not None]
 
     @property
     def label(self) -> str:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from learndyn._checks import as_float, as_key
 from learndyn._numerics.forward_only import reverse_refused
+from learndyn._types import Absent
 from learndyn.dynamics._prepare import (
     require_countable,
     require_finite_batch,
@@ -75,8 +76,8 @@ class TaskState(NamedTuple):
 
     chain: ChainState
     heads: Float[Array, "heads k #lanes"]
-    pushes: Float[Array, "heads k #lanes"] | None
-    teacher: Float[Array, "m m #lanes"] | None
+    pushes: Float[Array, "heads k #lanes"] | Absent
+    teacher: Float[Array, "m m #lanes"] | Absent
 
     @property
     def k(self) -> int:
@@ -146,8 +147,10 @@ def _simulate(asked: Asked, n: Float[Array, ""], key: Key[Array, ""]) -> Traject
         arrays, state, keys, steps = tree
         keys = jnp.broadcast_to(keys, (lane_count(tree),))
         seeds = lambda tag: lane_seeds(jax.vmap(lambda key: jax.random.fold_in(key, tag))(keys))
-        known = eqx.combine(arrays, static)
-        setting = TaskSetting(*known, seeds(TASK), seeds(DRIFT), heads, groups)
+        known: Any = eqx.combine(arrays, static)
+        own, ends, shares, drifting = known
+        drawn = seeds(TASK), seeds(DRIFT)
+        setting = TaskSetting(own, ends, shares, drifting, *drawn, heads=heads, alike=groups)
         ways = {"draw": _draw_block, "advance": _step, "measure": _measured, "fold": _folded}
         return run_chain(setting, state, lane_seeds(keys), steps, **ways)
 
@@ -241,7 +244,7 @@ def _step(setting: TaskSetting, state: TaskState, draw: TaskDraw, step: Array) -
     heads, pushes = _untrained(setting, state, step)
     is_own = jnp.arange(len(heads))[:, None, None] == head
     heads = jnp.where(is_own, chain.v, heads)
-    if pushes is not None:
+    if pushes is not None and chain.u_v is not None:
         pushes = jnp.where(is_own, chain.u_v, pushes)
     chain, teacher = chain._replace(v=state.chain.v, u_v=state.chain.u_v), None
     if later is not None:
@@ -282,7 +285,8 @@ def _moved(
 
     def _mixed(group: tuple[int, ...], problems: Sequence[Any]) -> Any:
         numbers, rest = zip(*(eqx.partition(one, eqx.is_array) for one in problems), strict=True)
-        position = sum(jnp.where(task == number, i, 0) for i, number in enumerate(group))
+        places = [jnp.where(task == number, i, 0) for i, number in enumerate(group)]
+        position = functools.reduce(jnp.add, places)
         return eqx.combine(jax.tree.map(lambda *x: _picked(position, x), *numbers), rest[0])
 
     if len(setting.alike) == 1:

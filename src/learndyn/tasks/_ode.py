@@ -64,19 +64,18 @@ def _solve(
     y0 = flow.pack(TaskRows(start.Q, start.R, asked.heads, start.b, moving))
     sound = [is_valid(one, ts, tolerance_numbers(*tolerances)) for one in flow.flows]
     each = [capped(tolerances, one) for one in flow.flows]
-    tolerances = tuple(jnp.max(jnp.stack(values)) for values in zip(*each, strict=True))
+    rtol, atol = (jnp.max(jnp.stack(values)) for values in zip(*each, strict=True))
     # The drift jumps at a switch: no step of the solver may straddle it.
     solved = integrate_field(
         diffrax.ODETerm(flow),
         y0,
         ts,
-        tolerances,
+        (rtol, atol),
         jnp.all(jnp.stack([*sound, asked.drift_holds()])),
         max_steps=max_steps,
         jump_ts=asked.schedule.ends,
     )
     rows = jax.vmap(flow.unpack)(solved.ys)
-    rtol, atol = tolerances
     stats = {"rtol": rtol, "atol": atol, **_errors(flow, asked, rows)}
     return trajectory(
         asked,

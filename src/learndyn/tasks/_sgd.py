@@ -96,8 +96,9 @@ def _simulate(
     wander = wander_of(asked, n)
     drifts = wander is not None
     fresh = fresh_steps(n, rule.batch_size)
-    stream = TaskStream(weights, key, rule.batch_size, drifts, steps_per_block=fresh)
-    stream = with_draws(stream, rule, key, weights.k)
+    sizes = {"batch_size": rule.batch_size, "drifts": drifts, "steps_per_block": fresh}
+    plain = TaskStream(weights=weights, key=key, **sizes)
+    stream = with_draws(plain, rule, key, weights.k)
     start = TaskState(learning, weights.w_teacher if drifts else None)
     groups = alike([task.problem for task in asked.tasks])
 
@@ -208,6 +209,8 @@ def _untrained(
     if velocity is None or velocity.v is None:
         return heads, None
     rates, beta = rule.step_rates(alpha, n)
+    assert rates.v is not None, "a head with a velocity is trained"
+    assert beta is not None, "and its rule has momentum"
     pushes = beta * velocity.v
     return heads - rates.v * pushes, pushes
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from learndyn._checks import as_float, brief, is_concrete, require_finite, shown
 from learndyn._readable import Readable
-from learndyn._types import RealLike
+from learndyn._types import Absent, RealLike
 from learndyn.problems import Problem
 
 _SUM = 1e-9
@@ -99,7 +99,7 @@ class Drift(Readable):
     """
 
     rate: Float[Array, "..."]
-    norms: Float[Array, "..."] | None
+    norms: Float[Array, "..."] | Absent
 
     def __init__(self, rate: RealLike, norms: RealLike | None = None):
         self.rate = as_float(rate, "rate")

@@ -140,7 +140,7 @@ def fixed_point(
     """
     require_regular_relu(problem, start, "fixed_point")
     setting = {"function": "fixed_point", "averages": averages}
-    flow = fixed_flow(problem, rule, start, moving=True, **setting)
+    flow = fixed_flow(problem, rule, start, moving=True, per_unit=True, **setting)
     max_steps = as_count(max_steps, "max_steps", "the search ends after so many")
     limits = jnp.asarray(tolerance, float), jnp.asarray(neutral_tolerance, float)
     for limit, name in zip(limits, ("tolerance", "neutral_tolerance"), strict=True):
@@ -150,7 +150,7 @@ def fixed_point(
     nearby = regularised(flow, start)
     if nearby is not start:
         # Is it `start` itself, where only averages made for it have derivatives?
-        here = fixed_flow(problem, rule, start, **setting)
+        here = fixed_flow(problem, rule, start, per_unit=True, **setting)
         found, _ = _fixed_point(here, here.pack(start), *limits, max_steps)
         if found.result == Result.SUCCESS.value and _is_near(found.state, start):
             return found
@@ -219,7 +219,7 @@ def _fixed_point(
 
 def scaled_drift(flow: OverlapFlow):
     """y -> f(y) / lr, so that tolerances mean the same at every rate."""
-    rate = flow.rule.effective_rates(0.0).w
+    rate = jnp.max(flow.rule.effective_rates(0.0).w)
     return lambda y: drift(flow, y) / rate
 
 

@@ -34,12 +34,14 @@ def fixed_flow(
     function: str,
     averages: AveragesOption = None,
     moving: bool = False,
+    per_unit: bool = False,
 ) -> OverlapFlow:
     """The vector field f(0, y, None) of an autonomous problem, with `state` packed by .pack.
 
     moving: False for what stays at `state`: value and derivatives are right there also where
     overlaps are singular, but averages over nodes then are wrong elsewhere. True for what goes
     elsewhere: then they have no derivatives where overlaps are singular (see `regularised`).
+    per_unit: whether there may be one rate for each student unit.
     Raises: ValueError for a learning rate that is a schedule (then nothing is fixed), a batch
     of states or floats, and whatever `ode_term` refuses.
     """
@@ -51,7 +53,9 @@ def fixed_flow(
                 f"{function} needs constant learning rates, since a schedule has no fixed "
                 f"points; got {name}={rate!r}. Use its value at the time of interest."
             )
-        require_unbatched([(name, rate, 0)], function)
+        own = per_unit and rate is not None and jnp.shape(rate) == (state.k,)
+        if not own:
+            require_unbatched([(name, rate, 0)], function)
     require_unbatched([("Q", state.Q, 2), ("noise", problem.noise, 0)], function)
     flow = ode_term(problem, rule, state, averages=averages).vector_field
     assert isinstance(flow, OverlapFlow)
@@ -119,7 +123,7 @@ def require_fixed_point(flow: OverlapFlow, y: Float[Array, " p"], function: str)
 @eqx.filter_jit
 def relative_speed(flow: OverlapFlow, y: Float[Array, " p"]) -> Float[Array, ""]:
     """max |dy/dalpha| in units of the first layer's effective rate."""
-    rate = flow.rule.effective_rates(0.0).w
+    rate = jnp.max(flow.rule.effective_rates(0.0).w)
     return jnp.max(jnp.abs(drift(flow, y))) / jnp.where(rate > 0, rate, 1.0)
 
 

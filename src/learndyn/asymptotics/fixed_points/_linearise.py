@@ -110,7 +110,8 @@ def linearise(
         (0.0255, 0.0255)
     """
     require_regular_relu(problem, state, "linearise")
-    flow = fixed_flow(problem, rule, state, function="linearise", averages=averages)
+    setting = {"function": "linearise", "averages": averages, "per_unit": True}
+    flow = fixed_flow(problem, rule, state, **setting)
     return _linearise(flow, flow.pack(state))
 
 

@@ -110,7 +110,10 @@ def perturb(
     """
     change = _as_change(parameter, problem, rule)
     require_regular_relu(problem, state, "perturb")
-    flow = fixed_flow(problem, rule, state, function="perturb", averages=averages)
+    # A change of lr is one of a single rate.
+    per_unit = callable(parameter) or parameter == "noise_variance"
+    setting = {"function": "perturb", "averages": averages, "per_unit": per_unit}
+    flow = fixed_flow(problem, rule, state, **setting)
     y = flow.pack(state)
     require_fixed_point(flow, y, "perturb")
     response, unbalanced = _respond(flow, y, change, observable)

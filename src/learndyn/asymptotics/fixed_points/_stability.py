@@ -129,8 +129,8 @@ def critical_lr(
         unstable however small the rate.
 
     Raises:
-        ValueError: where `state` is not a fixed point, for lr = 0, schedules, traced values, a ReLU
-            unit without weights.
+        ValueError: where `state` is not a fixed point, for lr = 0, rates for each unit, schedules,
+            traced values, a ReLU unit without weights.
 
     Source:
         Saad & Solla, PRE 52, 4225 (1995), section V; Goldt et al. (2020) for k > m.
@@ -145,6 +145,11 @@ def critical_lr(
         raise ValueError(
             "critical_lr searches, so it needs concrete values: call it outside jit, vmap and "
             "grad, in a Python loop over what varies."
+        )
+    if eqx.is_array(rule.lr) and rule.lr.ndim:
+        raise ValueError(
+            "critical_lr looks for one rate of the first layer; got rates for each unit, of shape "
+            f"{rule.lr.shape}. Ask `stability` at the rates of interest."
         )
     require_regular_relu(problem, state, "critical_lr")
     setting = {"function": "critical_lr", "averages": averages}

@@ -66,7 +66,7 @@ def _euler(problem: Any, rule: Any, start: Any, dt: float, kept: np.ndarray) -> 
     """eg after these numbers of steps of Euler's method, which is what the authors take."""
     import jax
 
-    flow = ld.ode_term(problem, rule, start).vector_field
+    flow: Any = ld.ode_term(problem, rule, start).vector_field
     step = lambda y, _: (y + dt * flow(0.0, y, None), y)
     count = int(kept[-1]) + 1
     rows = jax.jit(lambda y: jax.lax.scan(step, y, length=count)[1])(flow.pack(start))[kept]

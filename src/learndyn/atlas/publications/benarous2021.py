@@ -23,10 +23,6 @@ def third_hermite(x: Any) -> Any:
     return x**3 - 3 * x
 
 
-UNITS = {1: ld.Linear, 2: ld.Quadratic, 3: lambda: third_hermite}
-"""Activations by their information exponent; a constant that student and teacher share is none."""
-
-
 def _exponent(s: SimpleNamespace) -> "xarray.Dataset":
     return along("exponent", {k: _over_sizes(s, k) for k in s.exponent})
 
@@ -48,7 +44,8 @@ def _over_sizes(s: SimpleNamespace, k: int) -> "xarray.Dataset":
 
 def _steps(s: SimpleNamespace, k: int, n: int) -> float:
     """Median over runs of the steps from R = 1/√N to 1/2, by SGD on the sphere."""
-    unit = UNITS[k]()
+    # A constant that student and teacher share, as x² has, is none of their difference.
+    unit = {1: ld.Linear, 2: ld.Quadratic, 3: lambda: third_hermite}[k]()
     problem = ld.Problem(unit, unit)
     # The slower the start, the smaller steps must be, for the drift to win over their noise.
     rate = s.lr[k - 1] / (n**0.5 if k == 3 else 1.0)

@@ -26,7 +26,8 @@ def _online(s: SimpleNamespace) -> "xarray.Dataset":
 def _learned(s: SimpleNamespace, d: int, ts: np.ndarray) -> "xarray.Dataset":
     """Theory and SGD for d latent variables, of which labels are a function."""
     inputs, weights = _drawn(s.n, d, s.seed)
-    problem, rule, start = ld.Problem(), ld.SGD(lr=s.lr), ld.overlaps(weights, inputs)
+    problem, rule = ld.Problem(), ld.SGD(lr=s.lr)
+    start: Any = ld.overlaps(weights, inputs)  # in groups
     theory = np.asarray(ld.solve_ode(problem, rule, start, ts).eg)
     # The same fields at the start, and then white inputs with a teacher that sees them.
     white = np.asarray(ld.solve_ode(problem, rule, start.fields, ts).eg)

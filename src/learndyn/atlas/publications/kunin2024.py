@@ -204,6 +204,8 @@ def _largest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _student(s: SimpleNamespace, scale: float, delta: float, seed: int) -> np.ndarray:
     """Kernel distances and test losses of one student after each number of steps."""
+    import jax.numpy as jnp
+
     rng = np.random.default_rng(seed)
     teacher, signs = _unit_rows(rng, 3, s.d), np.sign(rng.normal(size=3))
     half, half_signs = _unit_rows(rng, s.m // 2, s.d), np.sign(rng.normal(size=s.m // 2))
@@ -216,7 +218,7 @@ def _student(s: SimpleNamespace, scale: float, delta: float, seed: int) -> np.nd
     x, tests = _unit_rows(rng, s.n, s.d), _unit_rows(rng, s.tests, s.d)
     labels = lambda inputs: np.maximum(inputs @ teacher.T, 0) @ signs
     # The network divides fields by √d, and its loss is half the mean of squares.
-    model = ld.TwoLayer(w * s.d**0.5, a, None, ld.ReLU())
+    model = ld.TwoLayer(jnp.asarray(w * s.d**0.5), jnp.asarray(a), None, ld.ReLU())
     rates = {"w": 2 * s.rate / scale**2 * s.d, "v": 2 * s.rate / scale**2}
     data = ld.flow.Data(x, labels(x))
     run = ld.flow.gradient_descent(model, data, [0, *s.steps], lr=rates)

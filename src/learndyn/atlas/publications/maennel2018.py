@@ -61,13 +61,16 @@ def _turned(
     largest: float,
 ) -> tuple[np.ndarray, float]:
     """Angles of the neurons, and by how much the loss has moved, at a share of the first jump."""
+    import jax.numpy as jnp
+
     # The network divides fields by √2: with √2 w at twice the rate it is the plain one.
-    model = ld.TwoLayer(2**0.5 * scale * _unit(angles), scale * signs, None, ld.ReLU())
+    w, v = jnp.asarray(2**0.5 * scale * _unit(angles)), jnp.asarray(scale * signs)
+    model = ld.TwoLayer(w, v, None, ld.ReLU())
     steps = round(s.share * np.log(1 / scale) / largest / s.step)
     rates = {"w": 2 * s.step, "v": s.step}
     run = ld.flow.gradient_descent(model, ld.flow.Data(x, y), [0, steps], lr=rates)
-    w, loss = np.asarray(run.last.w), np.asarray(run.loss)
-    return np.arctan2(w[:, 1], w[:, 0]), float(1 - loss[-1] / loss[0])
+    end, loss = np.asarray(run.last.w), np.asarray(run.loss)
+    return np.arctan2(end[:, 1], end[:, 0]), float(1 - loss[-1] / loss[0])
 
 
 def _gaps(angles: np.ndarray, signs: np.ndarray, wanted: dict[int, np.ndarray]) -> np.ndarray:

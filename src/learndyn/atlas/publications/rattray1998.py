@@ -1,7 +1,7 @@
 """Rattray, Saad & Amari 1998: natural gradient descent."""
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def _natural_rule(lr: float, time: float = FOR_EVER) -> "ld.rules.NaturalGradien
 LEFT = "ε_g at the time η α = 10"
 
 
-def _at(t: np.ndarray, eg: np.ndarray, when: float) -> float:
+def _at(t: np.ndarray, eg: Any, when: float) -> float:
     """A falling error at a time between two of its times."""
     return float(np.exp(np.interp(when, t, np.log(np.maximum(eg, 1e-300)))))
 

@@ -1,7 +1,7 @@
 """Yoshida & Okada 2019: plateaus and the spectrum of the inputs."""
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ program is compiled; groups of the same eigenvalue are as one."""
 
 def _spectrum(s: SimpleNamespace) -> "xarray.Dataset":
     ts = np.linspace(0.0, s.alpha_max, s.points)
-    curves = [_curve(s, *map(np.array, spectrum), ts) for spectrum in s.spectra.values()]
+    curves = [_curve(s, spectrum, ts) for spectrum in s.spectra.values()]
     passes = [ts[np.argmax(eg < s.level)] if eg[-1] < s.level else np.nan for eg in curves]
     return labelled(
         {
@@ -40,10 +40,12 @@ def _spectrum(s: SimpleNamespace) -> "xarray.Dataset":
     )
 
 
-def _curve(
-    s: SimpleNamespace, eigenvalues: np.ndarray, shares: np.ndarray, ts: np.ndarray
-) -> np.ndarray:
-    """eg of two units that learn from two, with weights spread evenly over all directions."""
+def _curve(s: SimpleNamespace, spectrum: Any, ts: np.ndarray) -> np.ndarray:
+    """eg of two units that learn from two, with weights spread evenly over all directions.
+
+    spectrum: eigenvalues, and the share of directions of each.
+    """
+    eigenvalues, shares = map(np.array, spectrum)
     spread = lambda whole: shares[:, None, None] * np.asarray(whole)
     start = ld.GroupedOverlaps(
         Q=spread(np.diag(s.q)),

@@ -40,7 +40,7 @@ def draw_block(
     drawn = draw_inputs(setting, seeds, block, k=k, rows=rows)
     rho = inner(setting.teacher, drawn.along[:, None])
     rho = over_groups(rho, setting.groups)
-    if setting.unseen is not None:
+    if setting.unseen is not None and drawn.unseen is not None:
         rho = rho + inner(setting.unseen, drawn.unseen[:, None])
     layers = setting.v_teacher, setting.b_teacher
     y = lane_labels(setting.problem, rho, drawn.zeta, *layers, block >= 0)

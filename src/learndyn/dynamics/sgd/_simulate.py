@@ -86,6 +86,8 @@ def simulate_sgd(
         keep_weights: whether the trajectory has the last `weights` (and, with momentum, the last
             `velocity`), from which `continue_run` goes on; False saves their memory in large
             batches.
+        groups: the theory's start, a `GroupedOverlaps`; its groups of directions are those in
+            which overlaps are recorded; None: none are.
 
     Returns:
         A `Trajectory` with eg for the distribution of `inputs`: by Gaussian averages at the

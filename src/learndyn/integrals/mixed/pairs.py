@@ -226,7 +226,7 @@ class _Fields:
         return self.sigma.reshape(shape) * z + self.b.reshape(shape)
 
 
-def hermite_functions(h: Float[Array, " steps"], orders: int) -> Float[Array, "orders steps"]:
+def hermite_functions(h: Float[Array, "..."], orders: int) -> Float[Array, "orders ..."]:
     """phi(h) he_n(h) for n = 0 ... orders - 1, by the recurrence of the polynomials."""
 
     def following(two: tuple[Array, Array], n: Array) -> tuple[tuple[Array, Array], Array]:

@@ -14,7 +14,7 @@ are averaged, which treats all units alike.
 
 from functools import lru_cache
 from itertools import permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -244,7 +244,7 @@ def _through_jumps(
     lines = density(t[:, jumps]) @ (2 * height[jumps] * along)
     raised = (u * steps.scale) @ net.bend * spread[unit]
 
-    def correlated(x: Array, y: Array) -> tuple[Array, StepAverages]:
+    def correlated(x: Any, y: Any) -> tuple[Array, StepAverages]:
         """Averages of the steps x and y, (nodes, pairs), and products of their probabilities."""
         r = jnp.clip(given.left[unit[x], unit[y]] / (spread[unit[x]] * spread[unit[y]]), -1.0, 1.0)
         r = jnp.where(unit[x] == unit[y], 1.0, r)
