@@ -198,7 +198,9 @@ class StiffGroups(diffrax.AbstractAdaptiveSolver):
         self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
     ) -> tuple[Any, ...]:
         """One step of Rodas5P."""
-        h, flow = t1 - t0, _flow_of(terms)
+        # Under vmap a run that has ended goes on in steps of 0, whose results are dropped; but 1/h
+        # would make its derivatives NaN.
+        h, flow = jnp.where(t1 > t0, t1 - t0, 1.0), _flow_of(terms)
         divide = _divider(flow, t0, y0, 1 / (_GAMMA * h))
         # 0 without schedules
         drift_in_time = jax.jvp(lambda t: flow(t, y0, args), (t0,), (jnp.ones_like(t0),))[1]
