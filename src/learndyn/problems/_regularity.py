@@ -169,7 +169,7 @@ def _jumps_between(
     # What is within the window stands in each, so that all have one program, and counts in one.
     low, high = np.r_[low, -edges[0]], np.r_[high, edges[0]]
     low, high = (np.repeat(side[:, None], lines, axis=1) for side in (low, high))
-    f_low, f_high = evaluate(fn, low), evaluate(fn, high)
+    f_low, f_high = _everywhere(fn, low), _everywhere(fn, high)
     size = np.maximum(np.abs(f_low), np.abs(f_high))
     # Where a function overflows nothing is known, and nothing can be averaged.
     finite = np.isfinite(size)
@@ -184,6 +184,12 @@ def _jumps_between(
     largest = max(largest, float(np.max(size, where=finite, initial=0.0)))
     jumped = finite & (np.abs(f_high - f_low) > _RELATIVE_JUMP * size + _ROUNDING * largest)
     return high[jumped].tolist(), largest
+
+
+def _everywhere(fn: Callable, x: np.ndarray) -> np.ndarray:
+    """fn(x), also of a function that gives one number for all x, such as a constant."""
+    values = evaluate(fn, x)
+    return values if values.ndim else np.full(x.shape, values)
 
 
 def evaluate(fn: Callable, x: np.ndarray) -> np.ndarray:
