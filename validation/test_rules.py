@@ -13,7 +13,7 @@ from validation.lab import Lab
 from validation.lab.compiling import FOR_CHAINS, FOR_ODES, FOR_SGD, ensemble
 from validation.measure import rules_on_weights as by_hand
 from validation.measure.ensembles import chain_ensemble
-from validation.measure.figures import SGD, WRONG
+from validation.measure.figures import SGD, WRONG, against_weights
 from validation.measure.gaps import generator
 from validation.measure.sharing import LANES, whole_blocks
 from validation.measure.theory import solved_by_steps
@@ -297,23 +297,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    import matplotlib.pyplot as plt
-
-    samples = dataset.weights.values
-    places = np.arange(samples.shape[1])
-    with plot.style():
-        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-        ax.axhspan(-MARGIN, MARGIN, color="0.92", zorder=0)
-        for name, colour, label in (("theory", SGD, "ODE"), ("wrong", WRONG, "control")):
-            found = in_units_of_one_run(samples, dataset[name].values, MARGIN)
-            ax.errorbar(
-                places, found.estimate, 2 * found.error, fmt="o", ms=3, color=colour, label=label
-            )
-        ax.set(xlabel="coordinates of Q, R, v at all times", yscale="linear")
-        ax.set_ylabel("(mean on weights - theory) / std of a run")
-        ax.margins(x=0.04)
-        ax.legend(frameon=False)
-    return figure
+    return against_weights(dataset.weights.values, dataset, MARGIN, "Q, R, v")
 
 
 # The exact mean of the chain

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from validation.lab import Lab
 from validation.lab.compiling import FOR_CHAINS, FOR_ODES, compiled, ensemble
 from validation.measure import tasks_on_weights as by_hand
-from validation.measure.figures import ODE, SGD, WRONG
+from validation.measure.figures import ODE, SGD, WRONG, against_weights
 from validation.measure.gaps import generator
 from validation.measure.sharing import filled
 from validation.measure.theory import STEP, runge_kutta
@@ -231,23 +231,7 @@ def judge(dataset: xr.Dataset) -> Verdict:
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    import matplotlib.pyplot as plt
-
-    samples = dataset.weights.values
-    places = np.arange(samples.shape[1])
-    with plot.style():
-        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-        ax.axhspan(-MARGIN, MARGIN, color="0.92", zorder=0)
-        for name, colour, label in (("theory", SGD, "ODE"), ("wrong", WRONG, "control")):
-            found = in_units_of_one_run(samples, dataset[name].values, MARGIN)
-            ax.errorbar(
-                places, found.estimate, 2 * found.error, fmt="o", ms=3, color=colour, label=label
-            )
-        ax.set(xlabel="coordinates of Q, R, heads, T, eg at all times")
-        ax.set_ylabel("(mean on weights - theory) / std of a run")
-        ax.margins(x=0.04)
-        ax.legend(frameon=False)
-    return figure
+    return against_weights(dataset.weights.values, dataset, MARGIN, "Q, R, heads, T, eg")
 
 
 # Chains: their law, and what they forget

@@ -6,6 +6,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from learndyn import plot
+from learndyn.testing import in_units_of_one_run
 
 ODE, SGD, WRONG = "#1f1f1f", "#0072B2", "#D55E00"
 """The colours of theory, runs and controls in every figure."""
@@ -26,6 +27,25 @@ def learning_curve(
         _draw_long(left, dataset, label)
         _draw_overlaps(left, dataset, insets)
         _draw_deviations(right, dataset)
+    return figure
+
+
+def against_weights(samples: np.ndarray, dataset: xr.Dataset, margin: float, names: str) -> Figure:
+    """Differences of the means of runs on weights from the theory and from the control, in units of
+    a run's scatter, at all coordinates, which are of `names`."""
+    places = np.arange(samples.shape[1])
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+        ax.axhspan(-margin, margin, color="0.92", zorder=0)
+        for name, colour, label in (("theory", SGD, "ODE"), ("wrong", WRONG, "control")):
+            found = in_units_of_one_run(samples, dataset[name].values, margin)
+            ax.errorbar(
+                places, found.estimate, 2 * found.error, fmt="o", ms=3, color=colour, label=label
+            )
+        ax.set(xlabel=f"coordinates of {names} at all times")
+        ax.set_ylabel("(mean on weights - theory) / std of a run")
+        ax.margins(x=0.04)
+        ax.legend(frameon=False)
     return figure
 
 

@@ -32,7 +32,9 @@ def draw_layer(ax: "Axes", name: str, theory: Any, experiment: Any) -> None:
     ends = []
     drawn = [one for one in (theory, experiment) if one is not None and name in one]
     for i, (unit, colour) in enumerate(zip(units, palette, strict=True)):
-        lasts = [_draw_unit(ax, name, one, i, colour, line=one is theory) for one in drawn]
+        lasts = [
+            draw_unit(ax, name, one, {"student": i}, colour, line=one is theory) for one in drawn
+        ]
         ends.append((lasts[0], unit, colour))
     ax.axhline(0.0, color=GREY, linewidth=0.5, zorder=0)
     ax.set_xlabel(TIME)
@@ -41,9 +43,11 @@ def draw_layer(ax: "Axes", name: str, theory: Any, experiment: Any) -> None:
         label_ends({ax: [end for end in ends if np.isfinite(end[0])]})
 
 
-def _draw_unit(ax: "Axes", name: str, dataset: Any, unit: int, colour: Any, *, line: bool) -> float:
-    """Returns: the last value."""
-    one = dataset[[name]].isel(student=unit).assign_attrs(dataset.attrs)
+def draw_unit(
+    ax: "Axes", name: str, dataset: Any, at: dict[str, int], colour: Any, *, line: bool
+) -> float:
+    """The variable `name` of the unit `at`, as a line or as crosses. Returns: the last value."""
+    one = dataset[[name]].isel(at).assign_attrs(dataset.attrs)
     (curve,) = curves_of(one, "theory" if line else "experiment", name, None)
     values = curve.quantile(0.5)
     if line:

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learndyn.plot._curves import TIME, are_geometric, learning_curve, thinned
-from learndyn.plot._data import curves_of
-from learndyn.plot._style import COLOURS, CROSSES, GREY, label_ends, style
+from learndyn.plot._curves import TIME, are_geometric, learning_curve
+from learndyn.plot._layers import draw_unit
+from learndyn.plot._style import COLOURS, GREY, label_ends, style
 
 if TYPE_CHECKING:
     import xarray
@@ -117,24 +117,9 @@ def draw_heads(ax: "Axes", theory: Any, experiment: Any) -> None:
         colour = COLOURS[head % len(COLOURS)]
         for unit in range(drawn[0].sizes["student"]):
             at = {"head": head, "student": unit}
-            lasts = [_draw_unit(ax, one, at, colour, line=one is theory) for one in drawn]
+            lasts = [draw_unit(ax, "heads", one, at, colour, line=one is theory) for one in drawn]
             ends.append((lasts[0], f"$v^{{({head + 1})}}_{{{unit + 1}}}$", colour))
     ax.axhline(0.0, color=GREY, linewidth=0.5, zorder=0)
     ax.set_xlabel(TIME)
     ax.set_title("heads, second layers $v$")
     label_ends({ax: [end for end in ends if np.isfinite(end[0])]})
-
-
-def _draw_unit(ax: "Axes", dataset: Any, at: dict[str, int], colour: str, *, line: bool) -> float:
-    """Returns: the last value."""
-    one = dataset[["heads"]].isel(at).assign_attrs(dataset.attrs)
-    (curve,) = curves_of(one, "theory" if line else "experiment", "heads", None)
-    values = curve.quantile(0.5)
-    if line:
-        ax.plot(curve.times, values, color=colour, linewidth=1.2, zorder=2)
-    else:
-        shown = thinned(ax, curve.times)
-        look = CROSSES | {"markersize": 3.4, "color": colour, "zorder": 3, "clip_on": False}
-        ax.plot(curve.times[shown], values[shown], **look)
-    finite = values[np.isfinite(values)]
-    return float(finite[-1]) if len(finite) else np.nan
