@@ -29,7 +29,7 @@ MOST_SECONDS, MOST_DIGITS = 3.0, 2.0
 """For 1024 and for 61 directions."""
 
 MOST_RATIO = 2.5
-"""Of stiff to smooth spectra, in wall times that scatter; 2 is the aim."""
+"""The largest ratio of stiff to smooth spectra, in wall times that scatter; 2 is the aim."""
 
 N, CHAINS, STEPS, LEAST_RATIO = 5000, 256, 5000, 20.0
 """Dimension, chains side by side, steps of each, and how many times their steps are faster."""

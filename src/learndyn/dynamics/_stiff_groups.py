@@ -25,8 +25,8 @@ _MANY = 600.0
 stiff spectra alike, each of which costs as much as 5 or 6 of Tsit5's with a thousand groups."""
 
 _ASYMMETRY = 1e-6
-"""Of G_lambda over its size: more than averages over nodes leave of a gradient's symmetry is
-another rule, for which the method would lose its order."""
+"""The largest asymmetry of G_lambda, over its size, that averages over nodes leave of a gradient's
+symmetry. With more, the rule is another one, for which the method would lose its order."""
 
 # Rodas5P: Steinebach (2023), BIT Numerical Mathematics 63:27, in the form that needs no product
 # with the Jacobian. U_i solves (1/(gamma h) - J) U_i = f(y_i) + sum_j C_ij U_j / h + h d_i df/dt,
@@ -118,7 +118,7 @@ _DENSE = np.array(
         ],
     ]
 )
-"""Of the polynomial between two steps."""
+"""Rodas5P's coefficients of the polynomial between two steps."""
 
 
 def _padded(rows: list[list[float]]) -> np.ndarray:
