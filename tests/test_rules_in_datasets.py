@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
-from rule_table import CASES, ONE, PROBLEM, TWO, WEDGE, normalised, run
+from rule_table import CASES, NODES, ONE, PROBLEM, TWO, WEDGE, normalised, run
 
 import learndyn as ld
 from learndyn import rules
 from learndyn.problems import to_json
 
-WHOLE, FIRST, THEN = [0.0, 1.5, 2.5, 3.0], [0.0, 0.5, 1.0, 1.5], [1.5, 2.0, 2.5, 3.0]
+WHOLE, FIRST, THEN = [0.0, 1.6, 2.6, 3.0], [0.0, 0.4, 1.0, 1.6], [1.6, 2.0, 2.6, 3.0]
 SHARED = np.array([0, 2, 3])
-"""Rows of THEN that WHOLE has too."""
+"""Rows of THEN that WHOLE has too. All times are whole steps of the Langevin level, dt = 0.2."""
 
 CLOSE = {"sgd": 0.0, "chain": 1e-12, "langevin": 1e-10, "ode": 1e-9}
 """How far a run that goes on may be from one that did not stop: SGD agrees in every bit, the
@@ -43,9 +43,14 @@ def test_every_rule_goes_on_from_a_file(level, name, tmp_path):
     whole, part = go(WHOLE), go(FIRST)
     # Weights are not in datasets, so that SGD goes on from the run itself.
     stored = part if level == "sgd" else ld.load(ld.save(part, tmp_path / "part.nc"))
-    more = ld.continue_run(stored, THEN)
+    options = {"noise_nodes": NODES} if level == "langevin" else {}
+    more = ld.continue_run(stored, THEN, **options)
     assert more.rule == rule
-    close = {"rtol": CLOSE[level], "atol": CLOSE[level]}
+    # Where averages jump from node to node, the ODE is solved to a coarser tolerance, which it
+    # says; a solve is off by up to a hundred times that.
+    coarse = 100 * float(whole.stats["rtol"]) if level == "ode" else 0.0
+    most = CLOSE[level] if coarse < 1e-6 else coarse
+    close = {"rtol": most, "atol": most}
     for quantity in ("Q", "R", "v", "eg"):
         found, expected = (np.asarray(getattr(x, quantity)) for x in (more, whole))
         np.testing.assert_allclose(found[SHARED], expected[1:], **close)
@@ -232,7 +237,7 @@ def test_rules_are_swept_at_every_level(tmp_path):
     alone = ld.sweep(ld.simulate_chain, WEDGE, classifiers["penalty"], ONE, [0.0, 1.0], **given)
     np.testing.assert_allclose(found.R.sel(rule="penalty"), alone.R, rtol=1e-12)
     axes = ld.plot.learning_curve(found, by="rule")
-    assert {text.get_text() for text in axes.texts} >= {"hebb", "perceptron", "penalty"}
+    assert {text.get_text() for text in axes.texts} >= {f"rule = {name}" for name in classifiers}
     ld.save(found, tmp_path / "found.nc")
     assert json.loads(ld.load(tmp_path / "found.nc").attrs["rule"]).keys() == classifiers.keys()
 
