@@ -224,8 +224,16 @@ def test_every_rule_is_swept_and_its_store_goes_on(name, tmp_path):
     for lr in most.tolist():
         one = last.sel(lr=lr)
         alone = run("ode", ld.rule_of(one), problem, at, ts)
-        np.testing.assert_allclose(one.R, alone.R, rtol=1e-7)
-    np.testing.assert_allclose(last.sel(lr=float(most[0])).R, run("ode", rule, problem, at, ts).R)
+        np.testing.assert_allclose(one.R, alone.R, rtol=_allowed(one))
+    one = last.sel(lr=float(most[0]))
+    np.testing.assert_allclose(one.R, run("ode", rule, problem, at, ts).R, rtol=_allowed(one))
+
+
+def _allowed(one):
+    """1e-7, or what a run's own tolerance allows: in a sweep the numbers of a rule are traced, so
+    that a rule with kinks may jump, and is solved more coarsely."""
+    own = 100 * float(one.rtol)
+    return own if own > 1e-6 else 1e-7
 
 
 @pytest.mark.nightly
