@@ -237,6 +237,16 @@ def test_schedules_read_the_time():
     assert np.abs(late.Q[-1] - now.Q[-1]).max() > 0.05
 
 
+def test_schedules_see_alpha_wherever_a_run_begins():
+    """The solver has a time of its own, from 0 to 1, but for times at which a schedule may jump."""
+    rule, ts = ld.SGD(lr=lambda alpha: 1.0 / (1.0 + alpha)), [3.0, 4.0, 8.0]
+    ours, theirs = (
+        ld.solve_ode(ld.Problem(), rule, START, ts, jump_ts=jumps) for jumps in (None, [4.0])
+    )
+    np.testing.assert_allclose(ours.Q, theirs.Q, rtol=1e-8)
+    np.testing.assert_allclose(ours.R, theirs.R, rtol=1e-8)
+
+
 def test_jumping_schedules():
     """Two solves end to end; told where the jump is, the solver wastes no steps on it."""
     problem = ld.Problem(noise=0.3)

@@ -42,6 +42,7 @@ class SmoothStudentProducts(AbstractAverages):
         return rule_averages(problem, rule, signal, state)
 
     def generalisation_error(self, problem: Problem, state: Overlaps) -> Float[Array, ""]:
+        # eg comes from the pairs of fields that stand beside these in `MixedAverages`.
         raise NotImplementedError("These averages are products alone.")
 
     def levels(self) -> "SmoothStudentProducts":
