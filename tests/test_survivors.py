@@ -1,14 +1,19 @@
 """What random faults showed to be untested: each test has an oracle that shares nothing with the
 library."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
 import learndyn as ld
+from learndyn.averages._errors import estimated
 from learndyn.averages._samples import _episode_weights
 from learndyn.averages._symmetry import _flips
+from learndyn.averages._types import AbstractAverages
 
 # Averages
 
@@ -35,6 +40,83 @@ def test_density_of_an_episode_is_the_product_of_its_samples():
 )
 def test_flips_of_fields_that_odd_and_even_functions_allow(student, teacher, biases, flips):
     assert _flips(ld.Problem(student, teacher), 2, biases) == flips
+
+
+class Number(AbstractAverages):
+    """Averages that are one number, of which the test says what finer and coarser ones are."""
+
+    value: Array
+    around: tuple = ()
+    far: Array | None = None
+    fall: float = math.inf
+    sets: Array | None = None
+
+    def neighbours(self):
+        return self.around or None
+
+    def coarsest(self):
+        return self.far
+
+    @property
+    def falls(self):
+        return self.fall
+
+    @property
+    def replicates(self):
+        return 0 if self.sets is None else len(self.sets)
+
+    def replicate(self, index):
+        return Number(self.sets[index])
+
+    def field_averages(self, problem, rule, state):
+        raise NotImplementedError
+
+    def generalisation_error(self, problem, state):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("levels", "options", "error", "resolved"),
+    [
+        # Differences 0.01 and 0.001: twice the second, where no coarser level says otherwise
+        ((None, 1.01, 1.0, 0.999), {}, 0.002, True),
+        # ... or twice the first over the factor by which this rule's errors fall
+        ((None, 1.01, 1.0, 0.999), {"falls": 4.0}, 0.005, True),
+        # Differences 0.04, 0.01, 0.001: as a geometric series the last would be 0.0025
+        ((1.05, 1.01, 1.0, 0.999), {}, 0.005, True),
+        ((0.95, 0.99, 1.0, 1.001), {}, 0.005, True),
+        # The first two have not begun to shrink: twice the larger of the last two
+        ((1.015, 1.01, 1.0, 0.999), {}, 0.02, False),
+        # The last two have not
+        ((1.05, 1.01, 1.0, 0.996), {}, 0.02, False),
+        ((None, 1.001, 1.0, 0.99), {}, 0.02, False),
+        # They need not where they are below 5e-5 of the number
+        ((None, 2.00002, 2.0, 1.99997), {}, 6e-5, True),
+        # Above 0.02 of it they say nothing
+        ((None, 1.2, 1.0, 1.03), {}, 0.06, False),
+        # A misfit of 0.0028 is known by other means, and above 0.003 nothing is resolved.
+        ((None, 3.01, 3.0, 2.999), {"misfit": 0.0028}, 0.0168, True),
+        ((None, 3.01, 3.0, 2.999), {"misfit": 0.004}, 0.024, False),
+        # Levels that agree to the last bit leave the rounding of 1e4 terms.
+        ((None, 5.0, 5.0, 5.0), {"misfit": 0.002}, 5e-13 + 1e-15, True),
+    ],
+)
+def test_errors_that_levels_of_averages_tell(levels, options, error, resolved):
+    coarsest, coarser, value, finer = (x and Number(jnp.asarray(x)) for x in levels)
+    averages = Number(value.value, (coarser, finer), coarsest, options.get("falls", math.inf))
+    found = estimated(averages, lambda a: [a.value], misfit=options.get("misfit", 0.0))
+    assert float(found.errors[0]) == pytest.approx(error, rel=1e-6)
+    assert bool(found.resolved) == resolved
+
+
+def test_errors_that_replicates_tell():
+    """Six standard errors and the mean's distance; half of the mean relative error at least."""
+    table = jnp.array([[1.0, 2.0], [1.2, 2.0], [0.8, 2.0], [1.0, 2.0]])
+    averages = Number(jnp.array([1.0, 2.1]), sets=table)
+    found = estimated(averages, lambda a: list(a.value))
+    scatter = (0.08 / 3) ** 0.5 / 2
+    wanted = [6 * scatter, 6 * 0.5 * (scatter / 2) * 2.1 + 0.1]
+    np.testing.assert_allclose(found.errors, wanted, rtol=1e-12)
 
 
 # Rules

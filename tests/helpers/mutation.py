@@ -48,19 +48,23 @@ over nothing stop at once."""
 TESTS = {
     "integrals": (
         *("integrals", "relu", "orthants", "piecewise_linear", "leaky_relu", "mixed", "special"),
-        *("series", "scaled_erf", "averages"),
+        *("series", "scaled_erf", "averages", "survivors"),
     ),
     "averages": (
         *("averages", "symmetric_nodes", "one_unit", "smoothness", "mixed", "series"),
-        *("piecewise_linear", "leaky_relu", "groups", "pairs"),
+        *("piecewise_linear", "leaky_relu", "groups", "jumps", "pairs", "survivors"),
     ),
     "dynamics": (
         *("ode", "chain", "sgd", "langevin", "fluctuations", "trajectory", "grouped_chain"),
-        *("groups", "random", "invalid_input", "rates_and_spheres", "pairs"),
+        *("groups", "stiff_groups", "initial", "inputs", "states", "tasks", "continue", "random"),
+        *("weight_perturbation", "invalid_input", "rates_and_spheres", "pairs", "survivors"),
     ),
-    "asymptotics": ("asymptotics", "one_unit"),
-    "flow": ("flow",),
-    "rules": ("rules", "learning_rules", "local_rules", "rates_and_spheres", "groups", "pairs"),
+    "asymptotics": ("asymptotics", "one_unit", "survivors"),
+    "flow": ("flow", "pairs_flow", "survivors"),
+    "rules": (
+        *("rules", "learning_rules", "local_rules", "weight_perturbation", "rates_and_spheres"),
+        *("groups", "pairs", "survivors"),
+    ),
 }
 """Beginnings of names of test files that each room's mutants meet. The others look at rooms above:
 they would reach most lines at a high price."""
