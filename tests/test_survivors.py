@@ -14,6 +14,7 @@ from learndyn.averages._errors import estimated
 from learndyn.averages._samples import _episode_weights
 from learndyn.averages._symmetry import _flips
 from learndyn.averages._types import AbstractAverages
+from learndyn.dynamics._prepare import Number, overlaps_hold
 
 # Averages
 
@@ -42,7 +43,7 @@ def test_flips_of_fields_that_odd_and_even_functions_allow(student, teacher, bia
     assert _flips(ld.Problem(student, teacher), 2, biases) == flips
 
 
-class Number(AbstractAverages):
+class Told(AbstractAverages):
     """Averages that are one number, of which the test says what finer and coarser ones are."""
 
     value: Array
@@ -66,7 +67,7 @@ class Number(AbstractAverages):
         return 0 if self.sets is None else len(self.sets)
 
     def replicate(self, index):
-        return Number(self.sets[index])
+        return Told(self.sets[index])
 
     def field_averages(self, problem, rule, state):
         raise NotImplementedError
@@ -102,8 +103,8 @@ class Number(AbstractAverages):
     ],
 )
 def test_errors_that_levels_of_averages_tell(levels, options, error, resolved):
-    coarsest, coarser, value, finer = (x and Number(jnp.asarray(x)) for x in levels)
-    averages = Number(value.value, (coarser, finer), coarsest, options.get("falls", math.inf))
+    coarsest, coarser, value, finer = (x and Told(jnp.asarray(x)) for x in levels)
+    averages = Told(value.value, (coarser, finer), coarsest, options.get("falls", math.inf))
     found = estimated(averages, lambda a: [a.value], misfit=options.get("misfit", 0.0))
     assert float(found.errors[0]) == pytest.approx(error, rel=1e-6)
     assert bool(found.resolved) == resolved
@@ -112,11 +113,44 @@ def test_errors_that_levels_of_averages_tell(levels, options, error, resolved):
 def test_errors_that_replicates_tell():
     """Six standard errors and the mean's distance; half of the mean relative error at least."""
     table = jnp.array([[1.0, 2.0], [1.2, 2.0], [0.8, 2.0], [1.0, 2.0]])
-    averages = Number(jnp.array([1.0, 2.1]), sets=table)
+    averages = Told(jnp.array([1.0, 2.1]), sets=table)
     found = estimated(averages, lambda a: list(a.value))
     scatter = (0.08 / 3) ** 0.5 / 2
     wanted = [6 * scatter, 6 * 0.5 * (scatter / 2) * 2.1 + 0.1]
     np.testing.assert_allclose(found.errors, wanted, rtol=1e-12)
+
+
+# Dynamics
+
+
+@pytest.mark.parametrize(
+    ("bounds", "must", "good", "bad"),
+    [
+        ({}, "finite and >= 0", [0.0, 1e300], [-1e-300, math.inf, math.nan]),
+        ({"strict": True}, "finite and > 0", [1e-300], [0.0]),
+        ({"least": -math.inf}, "finite", [-1e300], [-math.inf]),
+        ({"most": 2.0}, "finite, >= 0 and at most 2", [2.0], [2.0000001]),
+        ({"below": 1.0}, "finite, >= 0 and < 1", [0.9999999], [1.0]),
+        ({"least": 3.0, "whole": True}, "a whole number >= 3", [3.0, 8.0], [2.0, 3.5]),
+    ],
+)
+def test_bounds_of_a_number_and_their_words(bounds, must, good, bad):
+    number = lambda value: Number("x", np.asarray(value), "", **bounds)
+    assert number(0.0).must == must
+    assert [bool(number(x).holds(np)) for x in [*good, *bad]] == [True] * len(good) + [False] * len(
+        bad
+    )
+
+
+def test_traced_overlaps_may_be_off_by_what_printed_digits_lose():
+    """1e-8 of 1 + the largest entry in symmetry, 1e-10 of the trace in the smallest eigenvalue,
+    which is 1 - R for Q = T = 1."""
+    holds = jax.jit(lambda Q, R: overlaps_hold(ld.Overlaps(Q, R, jnp.eye(1))))
+    turned = [
+        holds(jnp.array([[3.0, 0.5], [0.5 + x, 1.0]]), jnp.zeros((2, 1))) for x in (3.9e-8, 4.1e-8)
+    ]
+    beyond = [holds(jnp.eye(1), jnp.full((1, 1), 1 + x)) for x in (1.9e-10, 2.1e-10)]
+    assert [bool(x) for x in turned + beyond] == [True, False, True, False]
 
 
 # Rules
