@@ -225,23 +225,18 @@ class Reached:
 
     def files_of(self, mutation: MutationSpec) -> list[str]:
         """Those of the room, first the ones named after words of the module's path."""
-        parts = Path(mutation.module_path).with_suffix("").parts[2:]
-        words = {word for part in parts for word in part.strip("_").split("_")}
-        found = sorted(x.stem for x in Path("tests").glob("test_*.py"))
-        names = [x for x in found if x.removeprefix("test_").startswith(TESTS[parts[0]])]
-        near = lambda name: -len(words & set(name.split("_")))
-        return [f"tests/{name}.py" for name in sorted(names, key=near)]
+        room = Path(mutation.module_path).parts[2]
+        found = sorted(str(x) for x in Path("tests").glob("test_*.py"))
+        names = [x for x in found if x.removeprefix("tests/test_").startswith(TESTS[room])]
+        return sorted(names, key=lambda file: -nearness(mutation, file))
 
-    def tests_of(self, mutation: MutationSpec, file: str, most: float) -> tuple[list[str], float]:
+    def tests_of(self, mutation: MutationSpec, file: str) -> tuple[list[str], list[str]]:
         """Those of this file whose own lines they are, then its others, which may live on what the
-        first have compiled or prepared; each group by price. And what they cost together, which is
-        at most `most` seconds, unless the first alone is dearer.
+        first have compiled or prepared; each group by price. None where it does not reach the line.
 
         A line where a statement goes on counts as that where it begins. What runs at the import is
         that of all tests of its module.
         """
-        if not self.has(file):
-            return [file], most
         data, prices = self._of(file)
         by_line = _by_line(data, str(Path.cwd() / mutation.module_path))
         line = mutation.start_pos[0]
@@ -251,10 +246,15 @@ class Reached:
             found = {name for names in by_line.values() for name in names} - {""}
         reaching = {name.rpartition("|")[0] for name in found} & set(prices)
         order = lambda names: sorted(names, key=lambda name: (prices[name], name))
-        tests = [*order(reaching), *order(set(prices) - reaching)] if reaching else []
-        total = np.cumsum([0.0, *(prices[name] for name in tests)])
-        count = max(1, int(np.searchsorted(total, most)) - 1)
-        return tests[:count], float(total[: count + 1][-1])
+        return order(reaching), order(set(prices) - reaching) if reaching else []
+
+    def price(self, test: str) -> float:
+        return self._of(test.partition("::")[0])[1][test]
+
+    def within(self, tests: list[str], most: float) -> list[str]:
+        """The first of them that cost `most` CPU seconds together, and one at least."""
+        total = np.cumsum([self.price(name) for name in tests])
+        return tests[: max(1, int(np.searchsorted(total, most)))]
 
     def has(self, file: str) -> bool:
         return self._path(file).exists()
@@ -345,20 +345,20 @@ def name_of(mutation: MutationSpec) -> str:
 
 
 def attempt(mutation: MutationSpec, reached: Reached, dearest: float) -> dict:
-    """Run the tests that reach the mutant's line, file by file; without any, it survives.
+    """Run the tests that reach the mutant's line, until one fails; without any, it survives.
 
-    A file that is not measured is run as a whole. dearest: CPU seconds for all of them.
+    dearest: CPU seconds for all of them.
     """
     operator = cosmic_ray.plugins.get_operator(mutation.operator_name)()
     path, began, spent, tried = Path(mutation.module_path), time.time(), 0.0, 0
     by, change, too_long = None, [], False
-    for file in reached.files_of(mutation):
-        tests, price = reached.tests_of(mutation, file, dearest - spent)
-        if not tests:
-            continue
+    for tests in turns_of(mutation, reached):
         if spent >= dearest:
             break
-        limit = 60 + 3 * price if reached.has(file) else price
+        known = "::" in tests[0]
+        tests = reached.within(tests, dearest - spent) if known else tests
+        price = sum(map(reached.price, tests)) if known else dearest - spent
+        limit = 60 + 3 * price if known else price
         with use_mutation(path, operator, mutation.occurrence) as texts:
             ended, seen = run_pytest(reached.folder, ["-x", *tests], limit)
             change = changed_lines(*texts)
@@ -366,8 +366,8 @@ def attempt(mutation: MutationSpec, reached: Reached, dearest: float) -> dict:
         spent, tried = spent + (seconds if seen else dearest), tried + len(seen)
         by = [name for name, (_, outcome) in seen.items() if outcome == "failed"]
         # What was stopped may be an endless loop, but also a file that takes long.
-        if by or (ended == "failed") or (ended == "stopped" and reached.has(file)):
-            by = by or [f"{file} {ended}"]
+        if by or (ended == "failed") or (ended == "stopped" and known):
+            by = by or [f"{tests[0]} {ended}"]
             break
         by, too_long = None, ended == "stopped"
     result = {
@@ -380,6 +380,27 @@ def attempt(mutation: MutationSpec, reached: Reached, dearest: float) -> dict:
     }
     print(name_of(mutation), json.dumps(result), flush=True)
     return result
+
+
+def turns_of(mutation: MutationSpec, reached: Reached) -> list[list[str]]:
+    """What to run, one after the other: the tests that reach the line, of all files together, for
+    each start of pytest takes seconds; then the other tests of these files. Files that are not
+    measured go before, where they are named after the module, or in between."""
+    files = reached.files_of(mutation)
+    pairs = {file: reached.tests_of(mutation, file) for file in files if reached.has(file)}
+    reaching = [name for own, _ in pairs.values() for name in own]
+    whole = [file for file in files if file not in pairs]
+    near = [file for file in whole if nearness(mutation, file)]
+    turns = [*([file] for file in near), reaching]
+    turns += [[file] for file in whole if file not in near]
+    return [tests for tests in [*turns, *(others for _, others in pairs.values())] if tests]
+
+
+def nearness(mutation: MutationSpec, file: str) -> int:
+    """How many words of the module's path are in the name of a file of tests."""
+    parts = Path(mutation.module_path).with_suffix("").parts[2:]
+    words = {word for part in parts for word in part.strip("_").split("_")}
+    return len(words & set(Path(file).stem.split("_")))
 
 
 def control(found: dict[str, dict], folder: Path) -> None:
