@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from jaxtyping import Array
 
 import learndyn as ld
+from learndyn import asymptotics
 from learndyn.averages._errors import estimated
 from learndyn.averages._samples import _episode_weights
 from learndyn.averages._symmetry import _flips
@@ -118,6 +120,30 @@ def test_errors_that_replicates_tell():
     scatter = (0.08 / 3) ** 0.5 / 2
     wanted = [6 * scatter, 6 * 0.5 * (scatter / 2) * 2.1 + 0.1]
     np.testing.assert_allclose(found.errors, wanted, rtol=1e-12)
+
+
+def test_a_scrambled_net_may_contain_zero(monkeypatch):
+    """It then stands for the smallest number of 54 binary digits, whose quantile is finite."""
+    corner = np.array([[0.0], [0.5]])
+    monkeypatch.setattr(scipy.stats.qmc.Sobol, "random_base2", lambda net, m: corner)
+    z, _ = ld.averages.QuasiMonteCarlo(points=2, replicates=2).nodes(1)
+    # The normal distribution's tail, Mills' ratio to six terms
+    below, x = 2.0**-54, -float(z[0, 0, 0])
+    ratio = 1 / x - 1 / x**3 + 3 / x**5 - 15 / x**7 + 105 / x**9 - 945 / x**11
+    assert ratio * math.exp(-(x**2) / 2) / math.sqrt(2 * math.pi) == pytest.approx(
+        below, rel=1e-4, abs=0
+    )
+    assert float(z[0, 1, 0]) == 0.0
+
+
+# Asymptotics
+
+
+def test_linear_error_where_a_step_keeps_it_or_multiplies_it_by_three():
+    """By hand, n = 2, k = 1: factors 1 - lr + lr**2 are 1 and 3, noise adds (lr noise)**2 / 4."""
+    steps, lr = jnp.array([0, 1, 5, 0, 1, 3]), jnp.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])
+    found = asymptotics.eg_linear_finite_n(steps, 0.5, n=2, lr=lr, noise=0.5, k=1)
+    np.testing.assert_allclose(found, [0.5, 0.5625, 0.8125, 0.5, 1.75, 16.75])
 
 
 # Dynamics
