@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 from jaxtyping import Array
 
@@ -210,3 +211,20 @@ def test_rewards_for_episodes_with_turned_labels():
     start = ld.Overlaps([[q]], [[r]], [[t]])
     flow = ld.ode_term(problem, rule, start).vector_field
     np.testing.assert_allclose(flow(0.0, jnp.array([q, r]), None), wanted, rtol=1e-4)
+
+
+def test_hebb_learns_numbers_as_labels_whatever_the_loss():
+    """c = -v g'(lambda) y for labels y = g(rho), over a grid of both fields in NumPy."""
+    lr, q, r, t = 0.8, 0.7, 0.3, 1.4
+    x, weight = np.polynomial.hermite_e.hermegauss(60)
+    weight = np.outer(weight, weight) / (2 * np.pi)
+    lam = q**0.5 * x[:, None]
+    rho = r / q**0.5 * x[:, None] + (t - r**2 / q) ** 0.5 * x
+    slope = np.sqrt(2 / np.pi) * np.exp(-(lam**2) / 2)
+    moved = slope * scipy.special.erf(rho / np.sqrt(2))
+    mean = lambda values: np.sum(weight * values)
+    wanted = [2 * lr * mean(moved * lam) + lr**2 * mean(moved**2), lr * mean(moved * rho)]
+
+    rule, start = ld.rules.Hebb(lr=lr), ld.Overlaps([[q]], [[r]], [[t]])
+    flow = ld.ode_term(ld.Problem(), rule, start).vector_field
+    np.testing.assert_allclose(flow(0.0, jnp.array([q, r]), None), wanted, rtol=2e-4)  # nodes: 3e-5

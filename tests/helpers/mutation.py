@@ -387,13 +387,18 @@ def attempt(mutation: MutationSpec, reached: Reached, dearest: float) -> dict:
 def turns_of(mutation: MutationSpec, reached: Reached) -> list[list[str]]:
     """What to run, one after the other: the tests that reach the line, of all files together, for
     each start of pytest takes seconds; then the other tests of these files. Files that are not
-    measured are run, as a whole, where no test of the others reaches the line."""
+    measured are run, as a whole, in between where they are named after the module, and all of them
+    where no test of the others reaches the line."""
     files = reached.files_of(mutation)
-    pairs = [reached.tests_of(mutation, file) for file in files if reached.has(file)]
-    reaching = [name for own, _ in pairs for name in own]
-    if not reaching:
-        return [[file] for file in files if not reached.has(file)]
-    return [reaching, *(others for _, others in pairs if others)]
+    pairs = {file: reached.tests_of(mutation, file) for file in files if reached.has(file)}
+    cost = lambda file: sum(map(reached.price, pairs[file][0]))
+    order = sorted(pairs, key=lambda file: (-nearness(mutation, file), cost(file)))
+    reaching = [name for file in order for name in pairs[file][0]]
+    whole = [file for file in files if file not in pairs]
+    if reaching:
+        whole = [file for file in whole if nearness(mutation, file)]
+    others = [pairs[file][1] for file in order]
+    return [tests for tests in [reaching, *([file] for file in whole), *others] if tests]
 
 
 def nearness(mutation: MutationSpec, file: str) -> int:
