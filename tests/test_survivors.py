@@ -18,6 +18,9 @@ from learndyn.averages._samples import _episode_weights
 from learndyn.averages._symmetry import _flips
 from learndyn.averages._types import AbstractAverages
 from learndyn.dynamics._prepare import Number, overlaps_hold
+from learndyn.flow.conservation.laws import _integral
+
+ENDS = np.triu_indices(2)
 
 # Averages
 
@@ -178,6 +181,46 @@ def test_traced_overlaps_may_be_off_by_what_printed_digits_lose():
     ]
     beyond = [holds(jnp.eye(1), jnp.full((1, 1), 1 + x)) for x in (1.9e-10, 2.1e-10)]
     assert [bool(x) for x in turned + beyond] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("spherical", [False, True])
+def test_slow_momentum_moves_overlaps_as_it_moves_weights(spherical):
+    """Linear units: w' = -lr u and u' = gamma (gradient + decay w - u), with vectors in R^4."""
+    rng = np.random.default_rng(0)
+    w, u, t = rng.normal(size=(2, 4)), rng.normal(size=(2, 4)), rng.normal(size=(1, 4))
+    w /= np.linalg.norm(w, axis=1, keepdims=True)  # as the sphere asks
+    v, v_teacher, lr = np.array([0.8, -0.5]), np.array([1.2]), np.array([0.3, 0.5])
+    gamma, decay, batch, noise = 2.0, 0.4, 3, 0.2
+    output = v @ w - v_teacher @ t
+    dw = -lr[:, None] * u
+    if spherical:
+        dw -= np.sum(w * dw, axis=1, keepdims=True) * w
+    du = gamma * (v[:, None] * output + decay * w - u)
+    # Steps of the velocity are gamma/n times single gradients, whose squares add up over n steps.
+    square = gamma**2 / batch * np.outer(v, v) * (output @ output + noise**2)
+    flat = lambda q, r, s, u, v: np.concatenate([q[ENDS], r.ravel(), s.ravel(), u[ENDS], v.ravel()])
+    wanted = flat(
+        dw @ w.T + w @ dw.T, dw @ t.T, dw @ u.T + w @ du.T, du @ u.T + u @ du.T + square, du @ t.T
+    )
+
+    start = ld.Overlaps(w @ w.T, w @ t.T, t @ t.T, v, v_teacher)
+    momentum = ld.SlowMomentum(gamma)
+    rule = ld.SGD(lr, None, None, decay, batch, momentum, spherical=spherical)
+    flow = ld.ode_term(ld.Problem(ld.Linear(), ld.Linear(), noise=noise), rule, start).vector_field
+    y = flat(w @ w.T, w @ t.T, w @ u.T, u @ u.T, u @ t.T)
+    np.testing.assert_allclose(flow(0.0, jnp.asarray(y), None), wanted, atol=1e-12)
+
+
+# Flow
+
+
+def test_charges_integrate_cubics_exactly():
+    """Values 1 - 2 t + t**3 and their slopes at uneven times; the integral by hand."""
+    t = np.array([0.5, 0.7, 1.5, 3.0])
+    whole = lambda t: t - t**2 + t**4 / 4
+    values, slopes = 1 - 2 * t + t**3, -2 + 3 * t**2
+    found = _integral(*(jnp.asarray(x) for x in (t, values, slopes)))
+    np.testing.assert_allclose(found, whole(t) - whole(0.5), atol=1e-13)
 
 
 # Rules
