@@ -14,6 +14,7 @@ from jaxtyping import Array
 import learndyn as ld
 from learndyn import asymptotics
 from learndyn.averages._errors import estimated
+from learndyn.averages._places import places
 from learndyn.averages._samples import _episode_weights
 from learndyn.averages._symmetry import _flips
 from learndyn.averages._types import AbstractAverages
@@ -271,3 +272,20 @@ def test_hebb_learns_numbers_as_labels_whatever_the_loss():
     rule, start = ld.rules.Hebb(lr=lr), ld.Overlaps([[q]], [[r]], [[t]])
     flow = ld.ode_term(ld.Problem(), rule, start).vector_field
     np.testing.assert_allclose(flow(0.0, jnp.array([q, r]), None), wanted, rtol=2e-4)  # nodes: 3e-5
+
+
+@pytest.mark.parametrize(
+    ("edges", "known"),
+    [
+        ((0.5, 0.5), (0.5,)),  # the step is at the same field whatever the label
+        ((0.5, 0.7), None),
+        ((0.5, 99.0), None),  # beyond where anyone looks: no step for that label
+    ],
+)
+def test_places_of_a_rule_that_depend_on_the_label_are_not_known(edges, known):
+    def step(problem, sample, layers):
+        edge = jnp.where(sample.y < 0, *edges)
+        return ld.Modulation(jnp.where(sample.lam > edge, 1.0, 0.0), jnp.zeros(1))
+
+    found = places(ld.Problem(), ld.LocalRule(step, lr=0.1))
+    assert (found if found is None else found.in_field) == (known and pytest.approx(known))
