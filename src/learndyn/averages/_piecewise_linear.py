@@ -48,7 +48,7 @@ class PiecewiseLinearAverages(AbstractAverages):
                 *_fields(state, self.biases),
                 state.k,
                 problem.noise**2,
-                _resolution(self.level),
+                _resolution(self.level, jumps=not self.teacher.is_continuous),
             )
             return FieldAverages(*found)
 
@@ -88,12 +88,15 @@ def piecewise_linear_averages(
     return PiecewiseLinearAverages(student, teacher, biases)
 
 
-def _resolution(level: int) -> Resolution:
-    """Nodes at each level: 14, 36 and 6 at level 0.
+def _resolution(level: int, *, jumps: bool) -> Resolution:
+    """Nodes at each level: 14, 36 and 6 at level 0; of teachers that jump, whose pieces are more and
+    shorter, 8, 10 and 12.
 
     They grow so that the three errors stay of one size, and by so much that differences between
     levels fall by 3 or more also close to the teacher: measured for ReLU with K = M = 2 and 4.
     """
+    if jumps:
+        return Resolution(8 + 2 * level, 10 + 2 * level, 12 + 4 * level)
     plane, line, correlation = 14 * (5 / 3) ** level, 36 * 2.0**level, 6 * 1.5**level
     return Resolution(round(plane), round(line), round(correlation))
 
