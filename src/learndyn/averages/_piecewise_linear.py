@@ -96,7 +96,7 @@ def _resolution(level: int, *, jumps: bool) -> Resolution:
     levels fall by 3 or more also close to the teacher: measured for ReLU with K = M = 2 and 4.
     """
     if jumps:
-        return Resolution(8 + 2 * level, 10 + 2 * level, 12 + 4 * level)
+        return Resolution(7 + 2 * level, 8 + 2 * level, 10 + 3 * level)
     plane, line, correlation = 14 * (5 / 3) ** level, 36 * 2.0**level, 6 * 1.5**level
     return Resolution(round(plane), round(line), round(correlation))
 

@@ -74,7 +74,7 @@ def jumping_products(
     def diagonal(i: Array) -> Array:
         layers = _layers(steps.h, r[i][net.unit], q[i][net.unit])
         z, weight = _on_pieces(knots[i], layers, g.slopes**2, resolution.line)
-        z = jnp.stack([z, jnp.zeros_like(z)], axis=-1)
+        z = jnp.stack([z, jnp.zeros_like(z)])
         loading = jnp.stack([r[i], jnp.zeros_like(r[i])], axis=-1)
         given = Given(loading, r - jnp.outer(r[i], r[i]), everything)
         return weight @ (_square(net, steps, u, b, given, z) + noise_variance)
@@ -102,8 +102,8 @@ def jumping_products(
             return _on_pieces(knots_j, layers, g.slopes, resolution.plane)
 
         second, inner = jax.vmap(across)(first)
-        z = jnp.stack([jnp.broadcast_to(first[:, None], second.shape), second], axis=-1)
-        z, weight = z.reshape(-1, 2), (weight[:, None] * inner).ravel()
+        z = jnp.stack([jnp.broadcast_to(first[:, None], second.shape), second])
+        z, weight = z.reshape(2, -1), (weight[:, None] * inner).ravel()
         return weight @ (_square(net, steps, u, b, given, z) + noise_variance)
 
     coupling = _Coupling(net, g, steps, u, knots, resolution.correlation)
@@ -163,35 +163,36 @@ def _square(
     u: Float[Array, " d"],
     b: Float[Array, " d"],
     given: Given,
-    z: Float[Array, "nodes 2"],
+    z: Float[Array, "2 nodes"],
 ) -> Float[Array, " nodes"]:
     """<Delta**2 | z>, but for what two units contribute together beyond first order in the
     covariance that is left of their fields."""
     scale, spread = u * steps.scale, spreads(given)
-    mean = z @ given.loading.T
-    t = (steps.h - mean[:, net.unit]) / spread[net.unit]
+    # (steps, nodes): the last axis is the longest, along which the processor's vectors run.
+    mean = given.loading @ z
+    t = (steps.h[:, None] - mean[net.unit]) / spread[net.unit, None]
     passed, peak = above(t), density(t)
     ramp = peak - t * passed
-    jump, raised = u @ net.jump, (scale @ net.bend) * spread[net.unit]
-    constant = u @ (net.constant + net.slope * b)
+    jump, raised = (u @ net.jump)[:, None], ((scale @ net.bend) * spread[net.unit])[:, None]
     own = ramp * raised + passed * jump
-    expected = constant + mean @ (scale * net.slope) + jnp.sum(own, axis=-1)
+    constant = u @ (net.constant + net.slope * b)
+    expected = constant + (scale * net.slope) @ mean + jnp.sum(own, axis=0)
     # The first order, by Stein's lemma: slopes, which jumps have where they are. What jumps of two
     # units contribute together is left to pairs of them.
-    slope = scale * (net.slope + passed @ net.bend.T)
-    at_jumps = peak @ (u[:, None] * net.jump).T / spread
-    first = jnp.sum(((slope + 2 * at_jumps) @ given.left) * slope, axis=-1)
-    first += jnp.sum((at_jumps * spread) ** 2, axis=-1)
+    slope = scale[:, None] * (net.slope[:, None] + net.bend @ passed)
+    at_jumps = (u[:, None] * net.jump / spread[:, None]) @ peak
+    first = jnp.sum((given.left @ (slope + 2 * at_jumps)) * slope, axis=0)
+    first += jnp.sum((at_jumps * spread[:, None]) ** 2, axis=0)
     # The rest of the variance of a unit: <g**2> from its steps in order, of which the last one
     # decides, less the square of the mean and the first order.
-    same = net.unit[:, None] == net.unit
-    before = np.triu(2.0 * same, 1) + np.eye(len(net.unit))
-    jumps, ramps, moved = jump @ before, raised @ before, (t * raised) @ before
+    same = 1.0 * (net.unit[:, None] == net.unit)
+    before = np.tril(2.0 * same, -1) + np.eye(len(net.unit))
+    jumps, ramps, moved = before @ jump, before @ raised, before @ (t * raised)
     square = jump * (passed * jumps + peak * ramps - passed * moved)
     square += raised * (ramp * jumps + passed * ramps - ramp * moved)
     steep = passed * raised + peak * jump
-    known = (own @ same) * own + (steep @ same) * steep
-    return expected**2 + first + jnp.sum(square - known, axis=-1)
+    known = (same @ own) * own + (same @ steep) * steep
+    return expected**2 + first + jnp.sum(square - known, axis=0)
 
 
 # What two units contribute together
@@ -316,5 +317,5 @@ def _pairs_left(unit: tuple[int, ...], k: int) -> tuple[np.ndarray, np.ndarray]:
     others = lambda *own: [(x, y) for x, y in pairs if not {unit[x], unit[y]} & {*own}]
     one = [others(i) for i in range(k)]
     two = [others(i, j) for i, j in combinations(range(k), 2)]
-    shaped = lambda found: np.array(found, int).reshape(len(found), -1, 2)
-    return shaped(one), shaped(two)
+    shaped = lambda found: np.array(found, int).reshape(len(found), len(found[0]), 2)
+    return shaped(one), shaped(two) if two else np.zeros((0, 0, 2), int)
