@@ -34,13 +34,9 @@ from learndyn.integrals.piecewise_linear.function import Network, PiecewiseLinea
 from learndyn.integrals.piecewise_linear.pairs import Steps, steps_at
 from learndyn.integrals.piecewise_linear.steps import above, density, step_averages
 
-_LAYER = 4.0
-"""Half the width of a layer in its standard deviations. Beyond, a step has reached its ends to 3e-5,
-and Gauss and Legendre's rule of 8 nodes takes the layer, and what is next to it, to 1e-5."""
-
 _THIRDS = np.array([1 / 3, 2 / 3])
-"""Pieces of the student's units are cut here as well, so that they are at most 5 standard deviations
-long where there are no layers."""
+"""Pieces of the student's units are cut here as well, so that they are at most 5 standard
+deviations long where there are no layers."""
 
 _SMALLEST = 1e-30
 """Bounds divisors from below that are 0 where fields are parallel or independent; it lies far below
@@ -72,7 +68,7 @@ def jumping_products(
     of_teacher = jnp.asarray(np.flatnonzero(net.unit >= k).reshape(len(u) - k, -1))
 
     def diagonal(i: Array) -> Array:
-        layers = _layers(steps.h, r[i][net.unit], q[i][net.unit])
+        layers = _layers(steps.h, r[i][net.unit], q[i][net.unit], resolution.line)
         z, weight = _on_pieces(knots[i], layers, g.slopes**2, resolution.line)
         z = jnp.stack([z, jnp.zeros_like(z)])
         loading = jnp.stack([r[i], jnp.zeros_like(r[i])], axis=-1)
@@ -87,19 +83,20 @@ def jumping_products(
         given = Given(jnp.stack([r[i], through_j], axis=-1), left, everything)
         near = of_teacher[jnp.argmax(jnp.abs(r[i, k:]))]
         unit = jnp.asarray(net.unit)[near]
+        count = resolution.plane
         layers = [
-            _layers(steps.h[near], r[i][unit], q[i][unit]),
-            _layers(knots[j], r[i, j], sharp),
+            _layers(steps.h[near], r[i][unit], q[i][unit], count),
+            _layers(knots[j], r[i, j], sharp, count),
         ]
-        first, weight = _on_pieces(knots[i], jnp.concatenate(layers), g.slopes, resolution.plane)
+        first, weight = _on_pieces(knots[i], jnp.concatenate(layers), g.slopes, count)
         spread = spreads(given)
         near = of_teacher[jnp.argmax(jnp.abs(through_j[k:]) / spread[k:])]
         unit = jnp.asarray(net.unit)[near]
 
         def across(x: Array) -> tuple[Array, Array]:
-            layers = _layers(steps.h[near] - r[i][unit] * x, through_j[unit], spread[unit])
+            layers = _layers(steps.h[near] - r[i][unit] * x, through_j[unit], spread[unit], count)
             knots_j = (knots[j] - r[i, j] * x) / sharp
-            return _on_pieces(knots_j, layers, g.slopes, resolution.plane)
+            return _on_pieces(knots_j, layers, g.slopes, count)
 
         second, inner = jax.vmap(across)(first)
         z = jnp.stack([jnp.broadcast_to(first[:, None], second.shape), second])
@@ -123,10 +120,15 @@ def jumping_products(
 # Nodes
 
 
-def _layers(h: Array, r: Array, spread: Array) -> Float[Array, " ends"]:
-    """Ends in z of the layers in which r z + spread xi, xi being a N(0, 1) number, passes h."""
+def _layers(h: Array, r: Array, spread: Array, count: int) -> Float[Array, " ends"]:
+    """Ends in z of the layers in which r z + spread xi, xi being a N(0, 1) number, passes h.
+
+    count: n, of the nodes that will be taken in each. Within t standard deviations their error is
+    exp(-2 n**2 / t**2), that of equal steps of pi t / n as in the middle of Gauss and Legendre's
+    rule; beyond, exp(-t**2 / 2) is missed. Both are exp(-n) for t = sqrt(2 n).
+    """
     slope = jnp.where(jnp.abs(r) > _SMALLEST, r, _SMALLEST)
-    middle, half = h / slope, _LAYER * spread / jnp.abs(slope)
+    middle, half = h / slope, np.sqrt(2 * count) * spread / jnp.abs(slope)
     return jnp.concatenate([middle - half, middle + half])
 
 
