@@ -83,7 +83,7 @@ def test_sgd_writes_runs_and_their_theory(folder, capsys):
     assert "2 of 2 runs: result 0" in capsys.readouterr().out
 
 
-@pytest.mark.nightly(by_day=["chain"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("level", ["chain", "langevin"])
 def test_levels_on_overlaps_start_where_theory_does(level):
     """At n = 1e6 they follow it, which they could not if an option were lost on the way."""
@@ -514,6 +514,7 @@ main({arguments})
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.nightly(by_day=["-m"])
 @DOORS
 def test_a_process_of_its_own_switches_on_float64_and_the_cache(door, folder, monkeypatch):
     for name in [name for name in os.environ if name.startswith(("JAX_", "EQX_"))]:
