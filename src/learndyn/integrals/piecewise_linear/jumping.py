@@ -214,7 +214,7 @@ class _Coupling(NamedTuple):
     steps: Steps
     u: Float[Array, " d"]
     knots: Float[Array, "k knots"]
-    count: int
+    nodes: int
 
     def on_line(self, i: Array, pairs: Int[Array, "pairs 2"]) -> Float[Array, ""]:
         """w = g'(x_i)**2."""
@@ -257,7 +257,7 @@ class _Coupling(NamedTuple):
         # Gauss and Legendre's rule in theta, s = size sin(theta): the integrand is smooth up to
         # where both fields are parallel once z is known.
         end = arcsin(jnp.clip(total / size, -1.0, 1.0))[:, None]
-        node, share = np.polynomial.legendre.leggauss(self.count)
+        node, share = np.polynomial.legendre.leggauss(self.nodes)
         theta = 0.5 * end * (1 + node)
         s = size[:, None] * jnp.sin(theta)
         shares = 0.5 * end * share * size[:, None] * jnp.cos(theta)
