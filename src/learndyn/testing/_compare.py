@@ -59,11 +59,11 @@ def compare(
 
     Returns:
         A dataset on the requested times with difference_<name>, scatter_<name> and z_<name> of Q,
-        R, eg, and of v and b where either side trains them, of several tasks also eg_tasks, heads
-            and, where teachers drift, T. Attributes: `verdict`, "agree" where
-        every |z| is below `limit`, which a true theory exceeds somewhere at most once in a hundred
-        comparisons (Bonferroni), else "differ"; `largest_z`, and `worst`, where it is. A run that
-        failed where the theory did not differs.
+        R, eg, and of v and b where either side trains them; with several tasks also of eg_tasks,
+        heads and, where teachers drift, T. Attributes: `verdict`, "agree" where every |z| is below
+        `limit`, which a true theory exceeds somewhere at most once in a hundred comparisons
+        (Bonferroni), else "differ"; `largest_z`, and `worst`, where it is. A run that failed where
+        the theory did not differs.
 
     Raises:
         ValueError: where the theory is not the ODE's, the experiment has no n, their times, sizes
