@@ -136,7 +136,7 @@ def test_settings_of_ones_own_move_the_numbers():
         ("saadsolla1997-decay", {"lr": 0.2}, "eg"),
         ("simsek2023-copyaverage", {"lr": 0.02}, "final"),
         ("veiga2022-fig3", {"lr": 6.0}, "risk"),
-        ("arnaboldi2023-classic", {"Delta": 1e-2}, "risk"),
+        ("arnaboldi2023-classic", {"Delta": 0.1}, "risk"),
         ("onlinenote-ridge", {"weight_decay": 0.1}, "eg"),
         ("kunin2024-fig4b", {"y": 1.3}, "first"),
         ("kunin2025-agf-linear", {"scale": 1e-3}, "time"),
