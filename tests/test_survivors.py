@@ -289,3 +289,18 @@ def test_places_of_a_rule_that_depend_on_the_label_are_not_known(edges, known):
 
     found = places(ld.Problem(), ld.LocalRule(step, lr=0.1))
     assert (found if found is None else found.in_field) == (known and pytest.approx(known))
+
+
+def test_a_rule_may_divide_by_the_squared_length():
+    """c = (lambda - rho) / Q of linear units, by hand."""
+    lr, q, r, t = 0.3, 0.7, 0.3, 1.4
+
+    def per_length(problem, sample, layers):
+        error = sample.lam - sample.y
+        return ld.Modulation(error / jnp.diagonal(sample.overlaps.Q), jnp.zeros(1))
+
+    rule = ld.LocalRule(per_length, lr=lr, needs_overlaps=True)
+    start = ld.Overlaps([[q]], [[r]], [[t]])
+    flow = ld.ode_term(ld.Problem(ld.Linear(), ld.Linear()), rule, start).vector_field
+    wanted = [-2 * lr * (q - r) / q + lr**2 * (q - 2 * r + t) / q**2, -lr * (r - t) / q]
+    np.testing.assert_allclose(flow(0.0, jnp.array([q, r]), None), wanted, atol=1e-3)  # nodes: 2e-4
