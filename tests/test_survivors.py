@@ -304,3 +304,17 @@ def test_a_rule_may_divide_by_the_squared_length():
     flow = ld.ode_term(ld.Problem(ld.Linear(), ld.Linear()), rule, start).vector_field
     wanted = [-2 * lr * (q - r) / q + lr**2 * (q - 2 * r + t) / q**2, -lr * (r - t) / q]
     np.testing.assert_allclose(flow(0.0, jnp.array([q, r]), None), wanted, atol=1e-3)  # nodes: 2e-4
+
+
+def test_noisy_inputs_make_fields_wider_and_steps_longer():
+    """Linear units that see x + s n: moved along it, with labels of x, by hand."""
+    lr, s, q, r, t = 0.3, 0.8, 0.7, 0.3, 1.4
+    wide = 1 + s**2
+    start = ld.Overlaps([[q]], [[r]], [[t]])
+    rule = ld.rules.InputNoise(s, lr=lr)
+    flow = ld.ode_term(ld.Problem(ld.Linear(), ld.Linear()), rule, start).vector_field
+    wanted = [
+        -2 * lr * (wide * q - r) + lr**2 * wide * (wide * q - 2 * r + t),
+        -lr * (wide * r - t),
+    ]
+    np.testing.assert_allclose(flow(0.0, jnp.array([q, r]), None), wanted, rtol=1e-12)
