@@ -18,6 +18,7 @@ from learndyn.averages._places import places
 from learndyn.averages._samples import _episode_weights
 from learndyn.averages._symmetry import _flips
 from learndyn.averages._types import AbstractAverages
+from learndyn.dynamics import _stiff_groups as rodas
 from learndyn.dynamics._prepare import Number, overlaps_hold
 from learndyn.flow.conservation.laws import _integral
 
@@ -210,6 +211,34 @@ def test_slow_momentum_moves_overlaps_as_it_moves_weights(spherical):
     flow = ld.ode_term(ld.Problem(ld.Linear(), ld.Linear(), noise=noise), rule, start).vector_field
     y = flat(w @ w.T, w @ t.T, w @ u.T, u @ u.T, u @ t.T)
     np.testing.assert_allclose(flow(0.0, jnp.asarray(y), None), wanted, atol=1e-12)
+
+
+def rodas_step(t, y, h):
+    """A Rosenbrock step by Rodas5P's table, for y1' = -2 t y1**2 and y2' = y1 y2."""
+    flow = lambda t, y: np.array([-2 * t * y[0] ** 2, y[0] * y[1]])
+    jacobian = np.array([[-4 * t * y[0], 0.0], [y[1], y[0]]])
+    in_time = np.array([-2 * y[0] ** 2, 0.0])
+    left, stages = np.eye(2) / (rodas._GAMMA * h) - jacobian, np.zeros((8, 2))
+    for i in range(8):
+        right = flow(t + h * rodas._TIMES[i], y + rodas._STARTS[i] @ stages)
+        right += rodas._PAST[i] @ stages / h + h * rodas._SLOPES[i] * in_time
+        stages[i] = np.linalg.solve(left, right)
+    end = y + rodas._STARTS[7] @ stages + stages[7]
+    dense = rodas.Dense(*(jnp.asarray(x) for x in (t, t + h, y, end, rodas._DENSE @ stages)))
+    return end, stages[7], np.asarray(dense.evaluate(t + 0.3 * h))
+
+
+def test_orders_of_the_table_for_stiff_groups():
+    """The error of one step falls as h**6, and as h**5 between its ends and without its last stage;
+    y1 = 1 / (1 + t**2) and y2 = exp(arctan t) are the solution."""
+    exact = lambda t: np.array([1 / (1 + t**2), np.exp(np.arctan(t))])
+    errors = []
+    for h in (0.05, 0.025):
+        end, last, between = rodas_step(1.0, exact(1.0), h)
+        off = end - exact(1.0 + h)
+        errors.append([np.abs(x).max() for x in (off, last, between - exact(1.0 + 0.3 * h))])
+    orders = np.log2(np.divide(*errors))
+    assert orders == pytest.approx([6, 5, 5], abs=0.4)
 
 
 # Flow
