@@ -347,3 +347,13 @@ def test_noisy_inputs_make_fields_wider_and_steps_longer():
         -lr * (wide * r - t),
     ]
     np.testing.assert_allclose(flow(0.0, jnp.array([q, r]), None), wanted, rtol=1e-12)
+
+
+def test_node_perturbation_is_a_quotient_of_differences():
+    """Two linear units, phi = 0.42 and 0.55 when shaken; at scale 0, traced, its limit. By hand."""
+    layers = ld.Overlaps(jnp.eye(2), jnp.zeros((2, 1)), jnp.eye(1), [0.8, -0.5]).layers
+    sample = ld.rules.Sample(jnp.array([0.4, -0.2]), jnp.array(0.1), jnp.array([0.7, -2.0]))
+    problem = ld.Problem(ld.Linear(), ld.Linear())
+    rule = lambda scale: ld.rules.NodePerturbation(scale, "sign", 0.3)
+    found = jax.vmap(lambda x: rule(x).modulation(problem, sample, layers).c)(jnp.array([0.1, 0.0]))
+    np.testing.assert_allclose(found, np.outer([0.5005, 0.416], [1, -1]), rtol=1e-12)
