@@ -20,6 +20,7 @@ from learndyn.averages._symmetry import _flips
 from learndyn.averages._types import AbstractAverages
 from learndyn.dynamics import _stiff_groups as rodas
 from learndyn.dynamics._prepare import Number, overlaps_hold
+from learndyn.dynamics._step_errors import _euler
 from learndyn.flow.conservation.laws import _integral
 
 ENDS = np.triu_indices(2)
@@ -211,6 +212,24 @@ def test_slow_momentum_moves_overlaps_as_it_moves_weights(spherical):
     flow = ld.ode_term(ld.Problem(ld.Linear(), ld.Linear(), noise=noise), rule, start).vector_field
     y = flat(w @ w.T, w @ t.T, w @ u.T, u @ u.T, u @ t.T)
     np.testing.assert_allclose(flow(0.0, jnp.asarray(y), None), wanted, atol=1e-12)
+
+
+def test_euler_steps_are_linear_between_their_ends():
+    """A linear unit in steps of 0.5, by hand in NumPy."""
+    lr, noise, q, r, t = 0.3, 0.2, 0.7, 0.3, 1.4
+    rows = [np.array([q, r])]
+    for _ in range(2):
+        q, r = rows[-1]
+        dq = -2 * lr * (q - r) + lr**2 * (q - 2 * r + t + noise**2)
+        rows.append(rows[-1] + 0.5 * np.array([dq, -lr * (r - t)]))
+    first, second, third = rows
+
+    start = ld.Overlaps([[0.7]], [[0.3]], [[t]])
+    problem = ld.Problem(ld.Linear(), ld.Linear(), noise=noise)
+    flow = ld.ode_term(problem, ld.SGD(lr), start).vector_field
+    found = _euler(flow, jnp.array([0.0, 0.2, 0.5, 0.9]), jnp.asarray(0.5))
+    wanted = [first, 0.6 * first + 0.4 * second, second, 0.2 * second + 0.8 * third]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
 
 def rodas_step(t, y, h):
