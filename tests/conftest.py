@@ -57,6 +57,8 @@ MEMORY_LIMIT = 3e9
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     """Settle the seed before the processes of pytest-xdist start and before hypothesis looks."""
+    # The collector would read a few million objects again and again, which all stay.
+    gc.disable()
     chosen = os.environ.get(VARIABLE, "")
     if chosen == "random":
         chosen = os.environ[VARIABLE] = str(secrets.randbelow(2**31))
@@ -82,6 +84,14 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish(session):
+    """Leave out of the collector what the imports have made; and let it look seldom, since tracing
+    makes many objects that stay. Together a twentieth of all time."""
+    gc.freeze()
+    gc.enable()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def is_nightly(item):

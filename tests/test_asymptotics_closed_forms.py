@@ -111,6 +111,7 @@ def test_geometric_sums_of_zeros():
     assert float(_geometric(zero, jnp.ones(()), jnp.asarray(5.0))) == 1
 
 
+@pytest.mark.nightly(by_day=["0.0-hard tanh"])
 @pytest.mark.parametrize(
     ("activation", "slope", "kinks"),
     [
@@ -137,6 +138,7 @@ def test_small_rate_with_kinks(activation, slope, kinks, bias):
     assert float(found) == pytest.approx(0.03 * 0.04 / 4 * sum(pieces), rel=1e-10)
 
 
+@pytest.mark.nightly
 def test_small_rates_of_every_zero_error_state():
     erf, relu = ld.Problem(noise=0.2), ld.Problem(ld.ReLU(), ld.ReLU(), noise=0.2)
     rule = ld.SGD(lr=0.03)

@@ -50,6 +50,7 @@ def test_derivatives_through_a_fixed_point():
     close(by_lr, (eg(0.1, 0.2 + h) - eg(0.1, 0.2 - h)) / (2 * h), rel=1e-5)
 
 
+@pytest.mark.nightly
 def test_derivatives_leave_neutral_directions_where_they_are():
     # Any split of the second layer is a fixed point of a linear network: v_1 + v_2 = 1.
     problem = ld.Problem(ld.Linear(), ld.Linear())

@@ -27,6 +27,7 @@ def test_fixed_point_from_a_singular_start(m):
     np.testing.assert_allclose(found.eg, end.eg[-1], rtol=1e-6)  # rtol of Q and R is 1e-8
 
 
+@pytest.mark.nightly
 def test_fixed_point_at_a_singular_start():
     state = asymptotics.specialised_state(2)
     found = asymptotics.fixed_point(ld.Problem(ld.Tanh(), ld.Tanh()), RULE, state)

@@ -51,6 +51,7 @@ def test_eight_equations_are_the_full_ode(rule):
         close(getattr(few, name), np.asarray(entry), abs=1e-8)
 
 
+@pytest.mark.nightly
 def test_one_teacher_and_no_superfluous_units():
     # Overlaps that such a committee does not have must not matter.
     start = asymptotics.SpecialisedOverlaps(1, 0, Q=0.5, R=0.3, D=0.1, F=0.2)

@@ -18,7 +18,7 @@ def close(actual, expected, *, rel=0.0, abs=0.0):
     np.testing.assert_allclose(actual, expected, rtol=rel, atol=abs)
 
 
-@pytest.mark.nightly(by_day=["2-3-7"])
+@pytest.mark.nightly
 @pytest.mark.parametrize(("m", "l", "neutral"), [(2, 0, 0), (2, 3, 7), (3, 3, 9)])
 def test_response_of_the_specialised_state_is_the_rational_function(m, l, neutral):
     state = asymptotics.specialised_state(m, l)
@@ -37,6 +37,7 @@ def test_response_to_batches_and_momentum():
     )
 
 
+@pytest.mark.nightly(by_day=["2-2-0.2"])
 @pytest.mark.parametrize(("m", "z", "lr"), [(1, 4, 0.01), (2, 2, 0.2)])
 def test_response_with_both_layers_trained(m, z, lr):
     state = asymptotics.denoising_state(m, z, 2.0)
@@ -136,6 +137,7 @@ def noisy_end(noise, rule, start):
     return ld.solve_ode(ld.Problem(noise=noise), rule, start, ts, rtol=1e-10, atol=1e-13).eg[-1]
 
 
+@pytest.mark.nightly
 def test_the_ode_ends_there_up_to_the_fourth_power_of_the_noise():
     start, rule = asymptotics.specialised_state(2, 1), ld.SGD(lr=0.4)
     theory = asymptotics.eg_specialised(2, 1, 0.4)

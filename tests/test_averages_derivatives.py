@@ -177,6 +177,7 @@ def forward(flow, y):
     return jax.jacfwd(lambda y: flow(0.0, y, None))(y)
 
 
+@pytest.mark.nightly(by_day=["student = teacher"])
 @pytest.mark.parametrize(
     "state",
     [
@@ -257,7 +258,7 @@ def slope_by_tails(student, r, threshold, unit):
     return -len(fixed) * density * multivariate_normal(-mean, rest).cdf(-above[others])
 
 
-@pytest.mark.nightly(by_day=["ReLU()-4-0.726-0.01"])
+@pytest.mark.nightly(by_day=["Erf()-6--0.5-0.02"])
 @pytest.mark.parametrize(
     ("m", "threshold", "error"),
     [

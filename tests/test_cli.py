@@ -83,7 +83,7 @@ def test_sgd_writes_runs_and_their_theory(folder, capsys):
     assert "2 of 2 runs: result 0" in capsys.readouterr().out
 
 
-@pytest.mark.nightly(by_day=["chain"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("level", ["chain", "langevin"])
 def test_levels_on_overlaps_start_where_theory_does(level):
     """At n = 1e6 they follow it, which they could not if an option were lost on the way."""
@@ -514,6 +514,7 @@ main({arguments})
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.nightly(by_day=["-m"])
 @DOORS
 def test_a_process_of_its_own_switches_on_float64_and_the_cache(door, folder, monkeypatch):
     for name in [name for name in os.environ if name.startswith(("JAX_", "EQX_"))]:
@@ -526,6 +527,14 @@ def test_a_process_of_its_own_switches_on_float64_and_the_cache(door, folder, mo
     # With Equinox's run-time checks, EQX_ON_ERROR=raise, the large program could not be stored. The
     # small ones, which draw the initial weights, take less than the second that JAX asks for.
     assert {"jit__solve", "jit__normal"} <= stored
+
+
+@pytest.mark.parametrize(("jaxlib", "flags"), [("0.10.1", _door.QUICKLY), ("0.11.0", "")])
+def test_small_runs_compile_quickly_where_xla_knows_the_flags(jaxlib, flags, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=dump")
+    monkeypatch.setattr(_door.importlib.metadata, "version", {"jaxlib": jaxlib}.get)
+    _door.compile_quickly()
+    assert os.environ["XLA_FLAGS"] == f"{flags} --xla_dump_to=dump".strip()
 
 
 def test_version_names_the_stack_before_jax_is_loaded(capsys):

@@ -61,6 +61,7 @@ def test_a_linear_network_jumps_when_it_is_predicted_to(folder, capsys):
     assert (run.attrs["network"], run.attrs["seed"]) == ("linear", 0)
 
 
+@pytest.mark.nightly
 def test_a_neuron_follows_its_closed_form(capsys):
     arguments = ["--delta=-1,2", "--lr", "0.5,2", "--seed", "3", "--t-max", "4", "-o", "out/n.nc"]
     assert main(["flow", "neuron", *arguments, "--samples", "1", *FEW]) == 0

@@ -67,6 +67,7 @@ def test_sgd_on_a_training_set_goes_on_bit_for_bit():
     np.testing.assert_array_equal(shared(more.Q), whole.Q[1:])
 
 
+@pytest.mark.nightly(by_day=["trajectory-batches", "dataset-batches"])
 @pytest.mark.parametrize("rule", [RULE, BATCHES], ids=["plain", "batches"])
 @pytest.mark.parametrize("form", [lambda run: run, ld.to_dataset], ids=["trajectory", "dataset"])
 def test_the_chain_goes_on_with_the_same_numbers(rule, form):
@@ -75,6 +76,7 @@ def test_the_chain_goes_on_with_the_same_numbers(rule, form):
     np.testing.assert_allclose(shared(more.R), whole.R[1:], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("form", [lambda run: run, ld.to_dataset], ids=["trajectory", "dataset"])
 def test_langevin_goes_on_with_the_same_numbers(form):
     whole, more = langevin(WHOLE), ld.continue_run(form(langevin(FIRST)), THEN, dt=0.01)

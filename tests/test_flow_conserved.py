@@ -142,7 +142,7 @@ def test_symmetries_conserve_under_flow_and_shrink_under_decay(name):
     np.testing.assert_allclose(h(ends[1]), expected, rtol=1e-8)
 
 
-@pytest.mark.nightly(by_day=["translation", "rescale"])
+@pytest.mark.nightly(by_day=["rescale"])
 @pytest.mark.parametrize("name", SYMMETRIES)
 def test_finite_steps_break_conservation_by_exactly_the_predicted_terms(name):
     model, symmetry, lr, degree = SYMMETRIES[name]
@@ -174,7 +174,7 @@ def test_finite_steps_of_known_networks(name):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12 * float(jnp.abs(one).max()))
 
 
-@pytest.mark.nightly(by_day=["translation"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["translation", "scale"])
 def test_a_heavy_ball_conserves_its_own_charge(name):
     model, symmetry, lr, _ = SYMMETRIES[name]

@@ -72,6 +72,7 @@ class TestRuns:
         assert found.velocity_w3.dims == ("t", "output", "hidden_2")
         assert found.t.attrs["long_name"] == "step of gradient descent"
 
+    @pytest.mark.nightly
     def test_networks_with_hidden_units(self):
         relu = ld.TwoLayer(jnp.eye(2), jnp.ones(2), None, ld.LeakyReLU(0.1))
         ds = ld.to_dataset(one_step(relu, DATA))

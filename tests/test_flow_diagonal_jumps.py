@@ -128,6 +128,7 @@ def test_cases_have_coordinates_that_leave():
     assert sum(leaves(flow.diagonal_jumps(x, y)) for x, y in cases) >= 10
 
 
+@pytest.mark.nightly(by_day=["46-4-6"])
 @pytest.mark.parametrize(("seed", "n", "d"), [(46, 4, 6), (29, 5, 7)])
 def test_flow_jumps_when_theory_says(seed, n, d):
     x, y = problem(seed, n, d)

@@ -137,6 +137,7 @@ def finite_network(hidden, horizon, solver=None):
     return run.loss[:, -1] / flow.modular_jumps(x).loss[0]
 
 
+@pytest.mark.nightly
 def test_one_neuron_leaves_eight_ninths_of_its_frequency():
     np.testing.assert_allclose(finite_network(1, 200.0), 8 / 9, atol=1e-5)
 

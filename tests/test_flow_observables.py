@@ -123,6 +123,7 @@ def test_speeds_of_a_linear_neuron_are_those_of_theory(rng):
     np.testing.assert_allclose(found.angular, [turning], rtol=1e-10)
 
 
+@pytest.mark.nightly
 def test_speeds_of_neurons_are_differences_along_a_run():
     run = flow.gradient_flow(RELU, DATA, [0.0, 1e-5, 2e-5])
     vectors = np.asarray(jax.vmap(flow.neurons)(run.model))

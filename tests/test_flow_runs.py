@@ -145,6 +145,7 @@ def diagonal_start(alpha):
     return flow.DiagonalNetwork(np.full(6, alpha), np.zeros(6))
 
 
+@pytest.mark.nightly
 def test_the_dual_variable_gives_the_parameters_own_flow():
     """Unequal rates, a frozen layer and starts on either side of |u| = |v|."""
     start = flow.DiagonalNetwork([0.3, 0.2, -0.1, 0.4, 0.5, 0.0], [0.1, -0.2, 0.1, 0.4, -0.9, 0.2])
@@ -229,6 +230,7 @@ def test_descent_takes_the_steps_that_its_formula_says():
     np.testing.assert_array_equal(seldom.model.w[1], run.model.w[3])
 
 
+@pytest.mark.nightly
 def test_events_end_a_run_on_a_plateau_and_where_it_is_left():
     start = linear_start(1e-8)
     first = flow.gradient_flow(start, MODAL, [0.0, 30.0], until=flow.AtPlateau(0.1))
@@ -305,6 +307,7 @@ def test_a_batch_of_flows_is_the_flows_one_by_one():
     assert "LinearNeuron" in repr(batch[0])
 
 
+@pytest.mark.nightly
 def test_derivatives_pass_through_a_flow():
     def loss(a):
         return flow.gradient_flow(flow.LinearNeuron(a, jnp.full(3, 0.2)), WHITE, [0.0, 1.0]).loss[

@@ -37,6 +37,7 @@ def test_constant_of_the_concentration_theorem(start, lr_second, full, triangle)
     np.testing.assert_allclose(fl.mean.Q, mean.Q, atol=2e-5)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("state", "noise", "lr", "end"),
     [
@@ -176,6 +177,7 @@ def test_langevin_stays_positive_semi_definite_and_counts_corrections():
     assert langevin(jax.random.key(3), 1e6, 0.05).stats["corrections"] == 0
 
 
+@pytest.mark.nightly
 def test_langevin_noise_depends_on_the_step_alone():
     key = jax.random.key(1)
     every, last = (langevin(key, 100.0, 0.1, ts) for ts in (LANGEVIN_TS, LANGEVIN_TS[::2]))

@@ -65,7 +65,7 @@ CASES = {
 }
 
 
-@pytest.mark.nightly(by_day=["one sample"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", CASES)
 def test_law_in_groups_smaller_than_the_frame(name, rng):
     """Four groups of 6, 5, 4 and 2 directions for 4 vectors, or 6 with momentum."""

@@ -105,7 +105,7 @@ RULES = {
 }
 
 
-@pytest.mark.nightly(by_day=["slow momentum"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", RULES)
 def test_groups_of_equal_eigenvalues_add_up_to_white_inputs(name):
     rule, ts = RULES[name], jnp.array([0.0, 1.0, 5.0])

@@ -81,6 +81,7 @@ def test_sgd_on_weights_follows_the_theory_and_not_that_of_white_inputs(d):
     assert np.abs(np.log(runs.eg.mean(0) / white.eg))[2:].min() > 0.8
 
 
+@pytest.mark.nightly
 def test_samples_have_the_covariances_that_the_theory_uses():
     key, d = jax.random.key(3), 40
     inputs = ld.HiddenManifold(jax.nn.relu, jax.random.normal(key, (20, d)))

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from averages_reference import STATE, averages_of, chosen, pieces
+from averages_reference import STATE, averages_of, chosen
 from scipy.special import erf, ndtr, owens_t
 
 import learndyn as ld
@@ -15,7 +15,9 @@ from learndyn.averages import (
     choose_averages,
 )
 from learndyn.averages._piecewise_linear import PiecewiseLinearAverages
-from learndyn.integrals.piecewise_linear import PiecewiseLinear
+from learndyn.integrals.piecewise_linear import PiecewiseLinear, Resolution, network
+from learndyn.integrals.piecewise_linear.conditioned import conditioned_products
+from learndyn.integrals.piecewise_linear.jumping import jumping_products
 from learndyn.problems import as_module, kinked_part, piecewise_linear
 
 
@@ -97,18 +99,35 @@ def both_above(x, y, r):
     return 0.5 * (ndtr(x) + ndtr(y)) - wedges - np.where(x * y > 0, 0.0, 0.5)
 
 
-def on_plane(q, kinks, b):
-    """Fields (p, 2) of two students and weights: nested, split where the students bend."""
+NODE, SHARE = np.polynomial.legendre.leggauss(14)
+LAYER = np.array([-9.0, -5.0, -2.5, -1.0, 0.0, 1.0, 2.5, 5.0, 9.0])
+"""Distances from the middle of a layer at which the quadrature below is cut, in its own widths."""
+
+
+def panels(breaks):
+    """Gauss-Legendre nodes on [-9, 9], cut at the breaks and at every 1.5."""
+    edges = np.unique(np.clip([*np.linspace(-9, 9, 13), *breaks], -9, 9))
+    middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+    return (middle[:, None] + half[:, None] * NODE).ravel(), (half[:, None] * SHARE).ravel()
+
+
+def on_plane(q, kinks, b, lines):
+    """Fields (p, 2) of two students and weights: nested, cut where the students bend and in the
+    layers in which `lines` are passed: (direction in the fields, place, width) each."""
     root = np.linalg.cholesky(q)
-    first, outer = pieces([-3.0, 3.0, *((kinks - b[0]) / root[0, 0])], 9)
+    lines = [(root.T @ along + 1e-30, place, width) for along, place, width in lines]
+    outer = [(place + np.hypot(width, a[1]) * LAYER) / a[0] for a, place, width in lines]
     z, weight = [], []
-    for x, w in zip(first, outer, strict=True):
+    for x, w in zip(*panels([*((kinks - b[0]) / root[0, 0]), *np.ravel(outer)]), strict=True):
         at = (kinks - b[1] - root[1, 0] * x) / root[1, 1]
-        y, inner = pieces([0.0, *at[np.abs(at) < 9]], 9)
+        inner = [(place - a[0] * x + width * LAYER) / a[1] for a, place, width in lines]
+        y, inner = panels([*at, *np.ravel(inner)])
         z.append(np.stack([np.full_like(y, x), y], axis=1))
         weight.append(w * inner)
     z, weight = np.concatenate(z), np.concatenate(weight)
-    return z @ root.T, weight * np.exp(-0.5 * np.sum(z**2, axis=1)) / (2 * np.pi)
+    weight = weight * np.exp(-0.5 * np.sum(z**2, axis=1)) / (2 * np.pi)
+    counts = weight > 1e-18
+    return z[counts] @ root.T, weight[counts]
 
 
 def right_averages(student, teacher, state, noise):
@@ -117,10 +136,15 @@ def right_averages(student, teacher, state, noise):
     c, k = np.asarray(state.covariance), 2
     b, b_teacher = (np.zeros(2) if x is None else np.asarray(x) for x in (state.b, state.b_teacher))
     v, v_teacher = np.asarray(state.v), np.asarray(state.v_teacher)
-    f, weight = on_plane(c[:k, :k], np.array(kinks), b)
     along = np.linalg.solve(c[:k, :k], c[:k, k:])
     left = c[k:, k:] - c[k:, :k] @ along
     width = np.sqrt(np.diag(left))
+    lines = [
+        (along[:, a], knot - b_teacher[a], width[a])
+        for a in range(len(width))
+        for knot in teacher.knots
+    ]
+    f, weight = on_plane(c[:k, :k], np.array(kinks), b, lines)
     steps = [
         (a, v_teacher[a] * jump, (knot - b_teacher[a] - f @ along[:, a]) / width[a])
         for a in range(len(width))
@@ -198,6 +222,79 @@ def test_averages_are_those_of_quadrature(name):
     told = averages_error(problem, ld.SGD(lr=1.0), state, averages)
     assert wrong <= told + 1e-11
     assert told < 2e-5
+
+
+# Students close to their teachers
+
+ANGLES = [0.3, 0.1, 0.03, 1e-3, 1e-5]
+
+
+def close(angle, turned=0.0):
+    """Two students at an angle to their teachers, each to another side; turned: by how much both
+    turn towards each other's teacher."""
+    aside = np.array([[turned, 0.4, 0.8, -0.3, 0.1], [0.2, turned, 0.3, 0.7, 0.6]])
+    aside[0, 0] = aside[1, 1] = 0.0
+    aside[0, 1] += turned
+    aside[1, 0] += turned
+    aside /= np.linalg.norm(aside, axis=1)[:, None]
+    norms = np.array([[0.9], [1.1]])
+    w = norms * (np.cos(angle) * np.eye(2, 5) + np.sin(angle) * aside)
+    every = np.concatenate([w, np.eye(2, 5)])
+    c = every @ every.T
+    return ld.Overlaps(c[:2, :2], c[:2, 2:], c[2:, 2:], STATE.v, STATE.v_teacher)
+
+
+def test_products_close_to_a_teacher_that_jumps():
+    """At any distance, where nodes that are not cut at the layers are wrong by 1e-2."""
+    student, teacher = PiecewiseLinear(0.0, 0.0, (0.0,), (1.0,), (0.0,), (0.0,)), one_step(0.3)
+    net = network(student, teacher, 2, 2)
+    v = np.array(STATE.v)
+
+    @jax.jit
+    def products(state):
+        c, u = state.covariance, state.output_weights
+        rest = jnp.zeros(4), u, 2, jnp.zeros(()), Resolution(7, 8, 14)
+        return jumping_products(net, student, c, *rest)
+
+    for angle in ANGLES:
+        right = right_averages(STUDENTS["relu"][1], teacher, close(angle), 0.0)[1]
+        found = np.outer(v, v) * products(close(angle))
+        np.testing.assert_allclose(found, right, rtol=0, atol=1e-4)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("teacher", ["sign", "staircase"])
+def test_errors_told_close_to_a_teacher_that_jumps(teacher):
+    g, in_numpy = STUDENTS["relu"]
+    g_teacher, known = JUMPING[teacher]
+    problem, ratios = ld.Problem(g, g_teacher), []
+    averages = chosen(problem, STATE)
+    for angle in [*ANGLES, 0.01]:
+        state = close(angle)
+        right = right_averages(in_numpy, known, state, 0.0)[1]
+        wrong = np.abs(sampled(averages, problem, state)[1] - right).max()
+        told = float(averages_error(problem, ld.SGD(lr=1.0), state, averages))
+        assert wrong < 1e-4
+        assert wrong <= told + 1e-11  # rounding of the quadrature
+        ratios.append(told / max(wrong, 1e-11))
+    assert np.median(ratios) < 10
+
+
+@pytest.mark.nightly
+def test_products_are_those_of_nodes_that_know_no_layers():
+    """Three students, two of them bent at two places, of a teacher that jumps and bends, with
+    biases: at a generic state fine nodes in the fields agree to rounding."""
+    student = PiecewiseLinear(-1.0, 0.1, (-1.0, 1.0), (1.0, -0.6), (0.0, 0.0), (0.0, 0.0))
+    teacher = PiecewiseLinear(0.2, 0.3, (-0.4, 0.5), (0.5, -1.2), (-0.6, 0.7), (0.0, 0.0))
+    net = network(student, teacher, 3, 2)
+    rng = np.random.default_rng(5)
+    w = rng.normal(size=(5, 12)) / 3.5
+    b, u = jnp.array(0.3 * rng.normal(size=5)), jnp.array(rng.normal(size=5))
+    rest, c = (b, u, 3, jnp.array(0.09)), jnp.array(w @ w.T)
+    fine, finer = Resolution(12, 12, 24), Resolution(40, 90, 16)
+    found = jax.jit(lambda c: jumping_products(net, student, c, *rest, fine))(c)
+    right = jax.jit(lambda c: conditioned_products(net, student, c, *rest, finer))(c)
+    np.testing.assert_allclose(found, right, rtol=0, atol=1e-11)
 
 
 @eqx.filter_jit

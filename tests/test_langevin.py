@@ -120,6 +120,7 @@ def test_overlaps_stay_positive_semi_definite_and_corrections_are_counted():
     assert np.all(corrections[32:] == 0)
 
 
+@pytest.mark.nightly
 def test_a_run_is_its_key_whatever_runs_beside_it():
     """Nor does a neighbour that diverges do it any harm."""
     many = simulate(jax.random.key(3), n=10.0, dt=0.1)

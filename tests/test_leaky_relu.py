@@ -101,6 +101,7 @@ def test_squared_slope(slope):
     np.testing.assert_allclose(found, [expected], rtol=1e-14)
 
 
+@pytest.mark.nightly
 def test_derivatives_are_finite_where_student_equals_teacher():
     x, u = np.tile(np.eye(2), (2, 1)), jnp.array([1.0, 1.0, -1.0, -1.0])
     slopes = jax.jacfwd(of_leaky, 1)(0.3, jnp.asarray(x @ x.T), u)

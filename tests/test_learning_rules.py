@@ -77,6 +77,7 @@ def test_three_writings_of_one_rule_agree_at_every_level(level):
     assert np.abs(other.Q - declared.Q).max() > 0.1
 
 
+@pytest.mark.nightly(by_day=["None"])
 @pytest.mark.parametrize("averages", [None, QuasiMonteCarlo(2048)])
 def test_feedback_alignment_against_an_independent_solution(averages):
     gold = GOLD["curve"]

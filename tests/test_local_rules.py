@@ -174,7 +174,7 @@ def test_where_unbiased_rules_end(rule, gold):
 # The same rule in two writings
 
 
-@pytest.mark.nightly(by_day=["sgd-perceptron", "chain-adatron"])
+@pytest.mark.nightly(by_day=["chain-adatron"])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 @pytest.mark.parametrize("level", ["sgd", "chain", "ode", "langevin"])
 def test_a_rule_and_the_gradient_of_its_loss_agree_in_every_bit(level, name):
@@ -189,6 +189,7 @@ def test_a_rule_and_the_gradient_of_its_loss_agree_in_every_bit(level, name):
         np.testing.assert_array_equal(getattr(by_rule, quantity), getattr(by_loss, quantity))
 
 
+@pytest.mark.nightly(by_day=["InputNoise", "Clipped"])
 @pytest.mark.parametrize(
     "rule",
     [
@@ -205,6 +206,7 @@ def test_rules_that_do_nothing_are_gradient_descent(rule):
     np.testing.assert_allclose(run("sgd", rule).Q, expected.Q, rtol=1e-10)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("rule", "error"),
     [
@@ -314,7 +316,7 @@ def test_a_critical_rate_is_one_number():
 # Rules that the user writes, with all that a sample has
 
 
-@pytest.mark.nightly(by_day=["chain-draws", "sgd-episode"])
+@pytest.mark.nightly(by_day=["sgd-episode"])
 @pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("level", ["sgd", "chain"])
 def test_more_save_times_change_no_bit(level, name):

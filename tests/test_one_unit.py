@@ -266,6 +266,7 @@ def test_finer_averages_have_twice_the_nodes_in_a_piece():
     assert orders == [12, 24, 48]
 
 
+@pytest.mark.nightly
 def test_finer_and_coarser_averages_say_the_error():
     problem = learner(own_adatron, ld.Sign(0.2))
     found = choose_averages(problem, 1, 1, rule=RULE, biases=False)
@@ -333,6 +334,7 @@ JACOBIANS = {
 }
 
 
+@pytest.mark.nightly(by_day=["split, curved"])
 @pytest.mark.parametrize("case", JACOBIANS)
 def test_derivatives(case):
     problem, rule = JACOBIANS[case]

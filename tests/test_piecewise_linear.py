@@ -171,6 +171,7 @@ REFERENCE = {
 }
 
 
+@pytest.mark.nightly(by_day=["hard tanh"])
 @pytest.mark.parametrize(("g", "eg", "g_11", "g_13"), REFERENCE.values(), ids=REFERENCE)
 def test_reference_numbers(g, eg, g_11, g_13):
     """C has eight digits, so have these; Mehler's series with 2048 terms agrees to 3e-6."""

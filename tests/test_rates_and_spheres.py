@@ -26,6 +26,7 @@ def run(level, rule, at=START):
 LEVELS = ["sgd", "chain", "ode", pytest.param("langevin", marks=pytest.mark.nightly)]
 
 
+@pytest.mark.nightly(by_day=["sgd", "chain"])
 @pytest.mark.parametrize("level", LEVELS)
 def test_rates_per_unit_are_factors_of_the_modulation(level):
     rated = run(level, ld.SGD([0.5, 0.1], [0.3, 0.3]))
@@ -79,6 +80,7 @@ def test_a_batch_of_rates_per_unit():
 # The population gradient
 
 
+@pytest.mark.nightly
 def test_the_population_gradient_is_the_limit_of_large_batches():
     limit = run("ode", ld.SGD(0.5, batch_size=math.inf))
     large = run("ode", ld.SGD(0.5, batch_size=10**9))
@@ -120,6 +122,7 @@ def test_weight_decay_drops_out_on_the_sphere():
     assert np.abs(free.R - run("ode", ld.SGD(0.5), ON_SPHERE).R).max() > 0.05  # the control
 
 
+@pytest.mark.nightly(by_day=["sgd", "ode"])
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_level_stays_on_the_sphere(level):
     found = run(level, ld.SGD(0.5, 0.2, spherical=True, momentum=0.3, batch_size=2), ON_SPHERE)

@@ -63,7 +63,7 @@ EXPECTED = {
 }  # fmt: skip
 
 
-@pytest.mark.nightly(by_day=["tanh with biases", "gelu of tanh"])
+@pytest.mark.nightly(by_day=["gelu of tanh", "tanh with biases"])
 @pytest.mark.parametrize("name", REFERENCE)
 def test_reference_numbers(name):
     student, teacher, b = REFERENCE[name]
@@ -260,6 +260,7 @@ def test_polynomials_are_exact():
     assert float(eg) == pytest.approx(0.5 * weight @ error**2, rel=1e-12)
 
 
+@pytest.mark.nightly
 def test_quadratic_committees_stay_where_they_cannot_see():
     """R = 0 and stays 0, since x**2 is even."""
     start = ld.Overlaps(0.25 * ONE, 0 * ONE, ONE, v=[0.5, 0.5], v_teacher=[0.5, 0.5])
@@ -376,6 +377,7 @@ TANH = {
 }  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_the_plateau_of_tanh():
     run = ld.solve_ode(ld.Problem(ld.Tanh(), ld.Tanh()), RULE, plateau_start(), [0.0, *TANH])
     np.testing.assert_allclose(run.eg[1:], list(TANH.values()), atol=3e-7)

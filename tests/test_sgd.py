@@ -109,7 +109,9 @@ CASES = {
 }
 
 
-@pytest.mark.nightly(by_day=[case for case in CASES if case != "online"])
+@pytest.mark.nightly(
+    by_day=[case for case in CASES if case not in ("online", "momentum and biases")]
+)
 @pytest.mark.parametrize("case", CASES)
 def test_run_is_the_steps_written_out(case, key):
     problem, student, rule, biases = CASES[case]
@@ -132,6 +134,7 @@ def test_run_is_the_steps_written_out(case, key):
     assert not np.allclose(run.Q[0], run.Q[-1], rtol=1e-3)
 
 
+@pytest.mark.nightly(by_day=["loss1"])
 @pytest.mark.parametrize("loss", [ld.Squared(), ld.Logistic()])
 def test_run_on_images_measures_on_all_of_them(loss, key):
     """Training, field overlaps and eg on a table of inputs that are far from Gaussian."""

@@ -121,6 +121,7 @@ class TestFreshProcess:
         )(ld.Tanh(), ld.Tanh()),
     }
 
+    @pytest.mark.nightly(by_day=["own label", "perceptron"])
     @pytest.mark.parametrize("name", PROBLEMS)
     def test_every_problem_can_be_jitted(self, name):
         problem = self.PROBLEMS[name]()
@@ -401,6 +402,7 @@ class TestSteps:
         key = jax.random.key(0)
         return ld.simulate_langevin(self.problem, self.rule, ONE, ts, n=1e12, key=key, **keywords)
 
+    @pytest.mark.nightly
     def test_a_step_that_is_too_long_is_told_with_its_error(self):
         with pytest.warns(RuntimeWarning, match=r"dt = 1 changes eg by .* % at alpha = 5"):
             run = self.run(dt=1.0)

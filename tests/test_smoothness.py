@@ -114,6 +114,7 @@ def test_detection_works_while_something_else_is_traced():
     assert found == [True, False]
 
 
+@pytest.mark.nightly(by_day=["sine", "relu", "huber", "elu", "square index", "kinked index"])
 @pytest.mark.parametrize(
     ("problem", "smooth"),
     [

@@ -101,7 +101,7 @@ def test_traced_overlaps_cannot_raise():
     assert not jax.jit(lambda r: ld.Overlaps(I2, r * I2, I2).R[0, 0] < 2)(2.0)
 
 
-@settings(max_examples=30)  # each shape is compiled
+@settings(max_examples=15)  # each shape is compiled
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_overlaps_of_any_weights_are_accepted(k, m, n, seed):
     rng = np.random.default_rng(seed)

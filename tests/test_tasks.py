@@ -416,6 +416,7 @@ def test_simulations_of_drifting_teachers_go_on(level):
 # Batches, sweeps, and what judges runs
 
 
+@pytest.mark.nightly
 def test_an_ensemble_of_teachers():
     """Under jit and vmap, the mean of its dataset is that of the runs alone."""
     similarities = [0.2, 0.5, 0.8]

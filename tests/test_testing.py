@@ -187,6 +187,7 @@ def test_a_theory_at_other_times_is_refused():
             testing.assert_concentrates(problem, RULE, START, key=KEY, runs=4, theory=theory)
 
 
+@pytest.mark.nightly
 def test_a_theory_is_compared_at_whole_steps():
     """alpha = 1/3 is no whole step of n = 100: the runs are those of 0.33."""
     problem, options = ld.Problem(), {"key": KEY, "n": 100, "runs": 256}

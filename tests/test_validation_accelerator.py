@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 PROGRAM = """
@@ -55,6 +57,7 @@ assert compiling.compiled(jnp.sum)(found["x"]).devices() == {host}
 """
 
 
+@pytest.mark.nightly
 def test_ensembles_run_on_the_accelerator():
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
@@ -70,6 +73,8 @@ def test_ensembles_run_on_the_accelerator():
 TURNS = """
 import sys, time
 from pathlib import Path
+
+import pytest
 from validation.lab.compiling import _turn
 path = Path(sys.argv[1])
 for _ in range(20):

@@ -17,22 +17,22 @@ from learndyn.rules._noise import InputNoise as InputNoise
 from learndyn.rules._reads import blank_sample as blank_sample
 from learndyn.rules._reads import reads_size as reads_size
 from learndyn.rules._reward import RewardPerceptron as RewardPerceptron
+from learndyn.rules._rule import AbstractRule as AbstractRule
+from learndyn.rules._rule import Rates as Rates
+from learndyn.rules._rule import SlowMomentum as SlowMomentum
+from learndyn.rules._rule import require_gradient as require_gradient
 from learndyn.rules._schedules import ConstantRate as ConstantRate
 from learndyn.rules._schedules import Family as Family
 from learndyn.rules._schedules import InverseTimeRate as InverseTimeRate
 from learndyn.rules._schedules import PiecewiseRate as PiecewiseRate
+from learndyn.rules._seam import ErrorSignal as ErrorSignal
+from learndyn.rules._seam import FieldAverages as FieldAverages
+from learndyn.rules._seam import Modulation as Modulation
+from learndyn.rules._seam import Sample as Sample
+from learndyn.rules._seam import Seen as Seen
 from learndyn.rules._sgd import SGD as SGD
 from learndyn.rules._sgd import plain as plain
 from learndyn.rules._sized import Sized as Sized
-from learndyn.rules._types import AbstractRule as AbstractRule
-from learndyn.rules._types import ErrorSignal as ErrorSignal
-from learndyn.rules._types import FieldAverages as FieldAverages
-from learndyn.rules._types import Modulation as Modulation
-from learndyn.rules._types import Rates as Rates
-from learndyn.rules._types import Sample as Sample
-from learndyn.rules._types import Seen as Seen
-from learndyn.rules._types import SlowMomentum as SlowMomentum
-from learndyn.rules._types import require_gradient as require_gradient
 from learndyn.rules._weight_perturbation import WeightPerturbation as WeightPerturbation
 
 OWN = (

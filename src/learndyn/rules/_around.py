@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from learndyn.rules._types import AbstractRule, Bounds
+from learndyn.rules._rule import AbstractRule, Bounds
 
 
 class AroundRule(AbstractRule):

@@ -9,7 +9,8 @@ from learndyn.problems import AbstractLoss, Layers, Problem
 from learndyn.problems import AdaTron as AdaTronLoss
 from learndyn.problems import Hebb as HebbLoss
 from learndyn.problems import Perceptron as PerceptronLoss
-from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample
+from learndyn.rules._rule import AbstractRule
+from learndyn.rules._seam import FieldAverages, Modulation, Sample
 
 
 class _GradientOfLoss(AbstractRule):

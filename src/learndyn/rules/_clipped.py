@@ -11,8 +11,9 @@ from learndyn._checks import as_float, brief, require_at_least
 from learndyn._types import RealLike, Scalar, Schedule
 from learndyn.problems import Layers, Problem, declared, is_squared
 from learndyn.rules._around import AroundRule, settings_of
+from learndyn.rules._rule import AbstractRule, Bounds
+from learndyn.rules._seam import FieldAverages, Modulation, Sample
 from learndyn.rules._sgd import SGD
-from learndyn.rules._types import AbstractRule, Bounds, FieldAverages, Modulation, Sample
 
 _FAR = 1e4
 """Squares of clipping limits, over the variance and the batch, beyond which no sample is clipped:

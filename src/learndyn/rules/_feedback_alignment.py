@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 from learndyn._checks import as_float, require_finite
 from learndyn._types import RealLike, Schedule
 from learndyn.problems import Layers, Problem
-from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample
+from learndyn.rules._rule import AbstractRule
+from learndyn.rules._seam import FieldAverages, Modulation, Sample
 
 
 class FeedbackAlignment(AbstractRule):

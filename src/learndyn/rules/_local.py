@@ -9,7 +9,8 @@ from jaxtyping import Array
 from learndyn._checks import as_count, brief
 from learndyn._types import CountLike, RealLike, Schedule
 from learndyn.problems import Layers, Problem, as_module, called, plain_name
-from learndyn.rules._types import AbstractRule, Modulation, Sample, as_flag
+from learndyn.rules._rule import AbstractRule, as_flag
+from learndyn.rules._seam import Modulation, Sample
 
 
 class LocalRule(AbstractRule):

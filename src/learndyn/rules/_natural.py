@@ -9,14 +9,8 @@ from learndyn._checks import as_float, require_at_least
 from learndyn._types import RealLike, Schedule
 from learndyn.integrals import erf
 from learndyn.problems import Erf, Layers, Problem
-from learndyn.rules._types import (
-    AbstractRule,
-    Bounds,
-    ErrorSignal,
-    FieldAverages,
-    Modulation,
-    Sample,
-)
+from learndyn.rules._rule import AbstractRule, Bounds
+from learndyn.rules._seam import ErrorSignal, FieldAverages, Modulation, Sample
 
 
 class _Fisher(NamedTuple):

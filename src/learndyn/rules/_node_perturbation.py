@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 from learndyn._checks import as_float, brief, is_concrete, require_at_least
 from learndyn._types import RealLike, Schedule
 from learndyn.problems import Layers, Problem, label_sign
-from learndyn.rules._types import AbstractRule, Bounds, FieldAverages, Modulation, Sample
+from learndyn.rules._rule import AbstractRule, Bounds
+from learndyn.rules._seam import FieldAverages, Modulation, Sample
 
 LAWS = ("normal", "sign")
 

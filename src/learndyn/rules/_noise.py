@@ -10,14 +10,8 @@ from jaxtyping import Array, Float
 from learndyn._checks import as_float, is_concrete, require_at_least, shown
 from learndyn._types import RealLike, Schedule
 from learndyn.problems import Layers, Problem
-from learndyn.rules._types import (
-    AbstractRule,
-    Bounds,
-    ErrorSignal,
-    FieldAverages,
-    Modulation,
-    Sample,
-)
+from learndyn.rules._rule import AbstractRule, Bounds
+from learndyn.rules._seam import ErrorSignal, FieldAverages, Modulation, Sample
 
 
 class Dropout(AbstractRule):

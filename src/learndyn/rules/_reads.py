@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from learndyn.problems import Layers, Problem
-from learndyn.rules._types import AbstractRule, Sample, Seen
+from learndyn.rules._rule import AbstractRule
+from learndyn.rules._seam import Sample, Seen
 
 
 def blank_sample(rule: AbstractRule, k: int, m: int) -> Sample:

@@ -12,7 +12,8 @@ from learndyn._checks import as_count, as_float, require_finite
 from learndyn._types import CountLike, RealLike, Schedule
 from learndyn.integrals.half_planes import WedgeAverages, disagreement
 from learndyn.problems import Layers, Problem, label_sign
-from learndyn.rules._types import AbstractRule, Bounds, FieldAverages, Modulation, Sample
+from learndyn.rules._rule import AbstractRule, Bounds
+from learndyn.rules._seam import FieldAverages, Modulation, Sample
 
 
 class RewardPerceptron(AbstractRule):

@@ -4,7 +4,8 @@ from typing import Any, ClassVar
 
 from learndyn._types import CountLike, RealLike, Schedule
 from learndyn.problems import Layers, Problem
-from learndyn.rules._types import AbstractRule, FieldAverages, Modulation, Sample, SlowMomentum
+from learndyn.rules._rule import AbstractRule, SlowMomentum
+from learndyn.rules._seam import FieldAverages, Modulation, Sample
 
 
 class SGD(AbstractRule):

@@ -4,7 +4,8 @@ from jaxtyping import Array, Float
 
 from learndyn.problems import Layers, Problem
 from learndyn.rules._around import AroundRule, settings_of
-from learndyn.rules._types import AbstractRule, Modulation, Sample
+from learndyn.rules._rule import AbstractRule
+from learndyn.rules._seam import Modulation, Sample
 
 
 class Sized(AroundRule):

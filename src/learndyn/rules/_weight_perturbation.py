@@ -7,14 +7,8 @@ import jax.numpy as jnp
 
 from learndyn._types import RealLike, Scalar, Schedule
 from learndyn.problems import Layers, Problem
-from learndyn.rules._types import (
-    AbstractRule,
-    FieldAverages,
-    Modulation,
-    Rates,
-    Sample,
-    SlowMomentum,
-)
+from learndyn.rules._rule import AbstractRule, Rates, SlowMomentum
+from learndyn.rules._seam import FieldAverages, Modulation, Sample
 
 
 class WeightPerturbation(AbstractRule):

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from learndyn.integrals import relu
 from learndyn.integrals.piecewise_linear.conditioned import Resolution, conditioned_products
 from learndyn.integrals.piecewise_linear.function import PiecewiseLinear, network
+from learndyn.integrals.piecewise_linear.jumping import jumping_products
 from learndyn.integrals.piecewise_linear.pairs import PairAverages, pair_averages
 
 Covariance = Float[Array, "d d"]
@@ -53,8 +54,9 @@ def first_layer(
         return SignalAverages(gradient, jnp.full((k, k), product), h, mean)
     shift = jnp.zeros_like(u) if b is None else b
     net = network(student, teacher, k, len(u) - k)
-    rest = u, k, noise_variance, resolution
-    return SignalAverages(gradient, conditioned_products(net, student, c, shift, *rest), h, mean)
+    products = jumping_products if net.jump.any() else conditioned_products
+    found = products(net, student, c, shift, u, k, noise_variance, resolution)
+    return SignalAverages(gradient, found, h, mean)
 
 
 def has_exact_products(student: PiecewiseLinear, teacher: PiecewiseLinear, *, biases: bool) -> bool:
