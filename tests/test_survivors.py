@@ -129,6 +129,24 @@ def test_errors_that_replicates_tell():
     np.testing.assert_allclose(found.errors, wanted, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("loss", "known"),
+    [
+        (lambda phi, y: jnp.abs(phi - y), ((), (0.0,))),
+        (lambda phi, y: jnp.abs(phi - 0.5) + (phi - y) ** 2, ((0.5,), ())),
+        (lambda phi, y: jnp.abs(phi - 2 * y), None),  # neither in phi nor in phi - y
+    ],
+    ids=["residual", "output", "neither"],
+)
+def test_places_of_a_loss_of_the_user(loss, known):
+    found = places(ld.Problem(loss=loss), ld.SGD(lr=0.1))
+    if known is None:
+        assert found is None
+    else:
+        for ours, wanted in zip((found.in_output, found.in_residual), known, strict=True):
+            assert ours == pytest.approx(wanted, abs=1e-9)
+
+
 def test_a_scrambled_net_may_contain_zero(monkeypatch):
     """It then stands for the smallest number of 54 binary digits, whose quantile is finite."""
     corner = np.array([[0.0], [0.5]])
