@@ -394,3 +394,14 @@ def test_node_perturbation_is_a_quotient_of_differences():
     rule = lambda scale: ld.rules.NodePerturbation(scale, "sign", 0.3)
     found = jax.vmap(lambda x: rule(x).modulation(problem, sample, layers).c)(jnp.array([0.1, 0.0]))
     np.testing.assert_allclose(found, np.outer([0.5005, 0.416], [1, -1]), rtol=1e-12)
+
+
+def test_a_limit_that_nothing_reaches_leaves_feedback_as_it_is():
+    """Linear units: c = 0.5 (lambda - rho), and not 1 as the gradient would have it; by hand."""
+    lr, feedback, q, r, t = 0.3, 0.5, 0.7, 0.3, 1.4
+    rule = ld.rules.Clipped(1e3, rule=ld.rules.FeedbackAlignment([feedback], lr))
+    start = ld.Overlaps([[q]], [[r]], [[t]])
+    flow = ld.ode_term(ld.Problem(ld.Linear(), ld.Linear()), rule, start).vector_field
+    dq = -2 * lr * feedback * (q - r) + (lr * feedback) ** 2 * (q - 2 * r + t)
+    wanted = [dq, -lr * feedback * (r - t)]
+    np.testing.assert_allclose(flow(0.0, jnp.array([q, r]), None), wanted, rtol=1e-3)
