@@ -15,7 +15,7 @@ import learndyn as ld
 from learndyn import asymptotics
 from learndyn.averages._errors import estimated
 from learndyn.averages._places import places
-from learndyn.averages._samples import _episode_weights
+from learndyn.averages._samples import _episode_weights, clean_teacher_output
 from learndyn.averages._symmetry import _flips
 from learndyn.averages._types import AbstractAverages
 from learndyn.dynamics import _stiff_groups as rodas
@@ -145,6 +145,14 @@ def test_places_of_a_loss_of_the_user(loss, known):
     else:
         for ours, wanted in zip((found.in_output, found.in_residual), known, strict=True):
             assert ours == pytest.approx(wanted, abs=1e-9)
+
+
+def test_a_label_with_its_own_noise_is_averaged_over_it():
+    """<rho zeta**2 + zeta> = rho for zeta ~ N(0, 1)."""
+    teacher = ld.MultiIndex(lambda rho, zeta: rho[0] * zeta**2 + zeta)
+    problem, rho = ld.Problem(ld.Linear(), teacher), jnp.array([[0.4], [-3.0]])
+    layers = ld.Overlaps(jnp.eye(1), jnp.zeros((1, 1)), jnp.eye(1)).layers
+    np.testing.assert_allclose(clean_teacher_output(problem, rho, layers), rho[:, 0], rtol=1e-11)
 
 
 def test_a_scrambled_net_may_contain_zero(monkeypatch):
