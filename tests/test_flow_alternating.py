@@ -177,6 +177,13 @@ def test_plateaus_below_the_norm_of_falling_asleep_ask_for_another_threshold(mon
     np.testing.assert_allclose(found.loss, [2.5e-9, 0.0], atol=1e-18)
 
 
+def test_a_plateau_at_infinity_ends_the_sequence():
+    """theta_0 theta_1 x = y at x = 1e-26: both weights are 1e13."""
+    found = diagonal(np.array([[1e-26], [0.0]]), np.array([1.0, 0.3]), 1e-3)
+    np.testing.assert_allclose(found.parameters[-1], [[1e13, 1e13]], rtol=1e-6)
+    assert found.stopped == "the plateau lies at infinity"
+
+
 def test_ties_are_one_jump():
     found = flow.alternating(coordinate, 2, (np.eye(2), [1.0, -1.0]), ZERO_V, np.arange(2))
     np.testing.assert_array_equal(found.ties, [True])

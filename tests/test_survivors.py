@@ -15,10 +15,12 @@ import learndyn as ld
 from learndyn import asymptotics
 from learndyn.averages._errors import estimated
 from learndyn.averages._places import places
-from learndyn.averages._samples import _episode_weights
+from learndyn.averages._samples import _episode_weights, clean_teacher_output
 from learndyn.averages._symmetry import _flips
 from learndyn.averages._types import AbstractAverages
+from learndyn.dynamics import _stiff_groups as rodas
 from learndyn.dynamics._prepare import Number, overlaps_hold
+from learndyn.dynamics._step_errors import _euler
 from learndyn.flow.conservation.laws import _integral
 
 ENDS = np.triu_indices(2)
@@ -127,6 +129,32 @@ def test_errors_that_replicates_tell():
     np.testing.assert_allclose(found.errors, wanted, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("loss", "known"),
+    [
+        (lambda phi, y: jnp.abs(phi - y), ((), (0.0,))),
+        (lambda phi, y: jnp.abs(phi - 0.5) + (phi - y) ** 2, ((0.5,), ())),
+        (lambda phi, y: jnp.abs(phi - 2 * y), None),  # neither in phi nor in phi - y
+    ],
+    ids=["residual", "output", "neither"],
+)
+def test_places_of_a_loss_of_the_user(loss, known):
+    found = places(ld.Problem(loss=loss), ld.SGD(lr=0.1))
+    if known is None:
+        assert found is None
+    else:
+        for ours, wanted in zip((found.in_output, found.in_residual), known, strict=True):
+            assert ours == pytest.approx(wanted, abs=1e-9)
+
+
+def test_a_label_with_its_own_noise_is_averaged_over_it():
+    """<rho zeta**2 + zeta> = rho for zeta ~ N(0, 1)."""
+    teacher = ld.MultiIndex(lambda rho, zeta: rho[0] * zeta**2 + zeta)
+    problem, rho = ld.Problem(ld.Linear(), teacher), jnp.array([[0.4], [-3.0]])
+    layers = ld.Overlaps(jnp.eye(1), jnp.zeros((1, 1)), jnp.eye(1)).layers
+    np.testing.assert_allclose(clean_teacher_output(problem, rho, layers), rho[:, 0], rtol=1e-11)
+
+
 def test_a_scrambled_net_may_contain_zero(monkeypatch):
     """It then stands for the smallest number of 54 binary digits, whose quantile is finite."""
     corner = np.array([[0.0], [0.5]])
@@ -212,6 +240,52 @@ def test_slow_momentum_moves_overlaps_as_it_moves_weights(spherical):
     np.testing.assert_allclose(flow(0.0, jnp.asarray(y), None), wanted, atol=1e-12)
 
 
+def test_euler_steps_are_linear_between_their_ends():
+    """A linear unit in steps of 0.5, by hand in NumPy."""
+    lr, noise, q, r, t = 0.3, 0.2, 0.7, 0.3, 1.4
+    rows = [np.array([q, r])]
+    for _ in range(2):
+        q, r = rows[-1]
+        dq = -2 * lr * (q - r) + lr**2 * (q - 2 * r + t + noise**2)
+        rows.append(rows[-1] + 0.5 * np.array([dq, -lr * (r - t)]))
+    first, second, third = rows
+
+    start = ld.Overlaps([[0.7]], [[0.3]], [[t]])
+    problem = ld.Problem(ld.Linear(), ld.Linear(), noise=noise)
+    flow = ld.ode_term(problem, ld.SGD(lr), start).vector_field
+    found = _euler(flow, jnp.array([0.0, 0.2, 0.5, 0.9]), jnp.asarray(0.5))
+    wanted = [first, 0.6 * first + 0.4 * second, second, 0.2 * second + 0.8 * third]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def rodas_step(t, y, h):
+    """A Rosenbrock step by Rodas5P's table, for y1' = -2 t y1**2 and y2' = y1 y2."""
+    flow = lambda t, y: np.array([-2 * t * y[0] ** 2, y[0] * y[1]])
+    jacobian = np.array([[-4 * t * y[0], 0.0], [y[1], y[0]]])
+    in_time = np.array([-2 * y[0] ** 2, 0.0])
+    left, stages = np.eye(2) / (rodas._GAMMA * h) - jacobian, np.zeros((8, 2))
+    for i in range(8):
+        right = flow(t + h * rodas._TIMES[i], y + rodas._STARTS[i] @ stages)
+        right += rodas._PAST[i] @ stages / h + h * rodas._SLOPES[i] * in_time
+        stages[i] = np.linalg.solve(left, right)
+    end = y + rodas._STARTS[7] @ stages + stages[7]
+    dense = rodas.Dense(*(jnp.asarray(x) for x in (t, t + h, y, end, rodas._DENSE @ stages)))
+    return end, stages[7], np.asarray(dense.evaluate(t + 0.3 * h))
+
+
+def test_orders_of_the_table_for_stiff_groups():
+    """The error of one step falls as h**6, and as h**5 between its ends and without its last stage;
+    y1 = 1 / (1 + t**2) and y2 = exp(arctan t) are the solution."""
+    exact = lambda t: np.array([1 / (1 + t**2), np.exp(np.arctan(t))])
+    errors = []
+    for h in (0.05, 0.025):
+        end, last, between = rodas_step(1.0, exact(1.0), h)
+        off = end - exact(1.0 + h)
+        errors.append([np.abs(x).max() for x in (off, last, between - exact(1.0 + 0.3 * h))])
+    orders = np.log2(np.divide(*errors))
+    assert orders == pytest.approx([6, 5, 5], abs=0.4)
+
+
 # Flow
 
 
@@ -289,3 +363,53 @@ def test_places_of_a_rule_that_depend_on_the_label_are_not_known(edges, known):
 
     found = places(ld.Problem(), ld.LocalRule(step, lr=0.1))
     assert (found if found is None else found.in_field) == (known and pytest.approx(known))
+
+
+def test_a_rule_may_divide_by_the_squared_length():
+    """c = (lambda - rho) / Q of linear units, by hand."""
+    lr, q, r, t = 0.3, 0.7, 0.3, 1.4
+
+    def per_length(problem, sample, layers):
+        error = sample.lam - sample.y
+        return ld.Modulation(error / jnp.diagonal(sample.overlaps.Q), jnp.zeros(1))
+
+    rule = ld.LocalRule(per_length, lr=lr, needs_overlaps=True)
+    start = ld.Overlaps([[q]], [[r]], [[t]])
+    flow = ld.ode_term(ld.Problem(ld.Linear(), ld.Linear()), rule, start).vector_field
+    wanted = [-2 * lr * (q - r) / q + lr**2 * (q - 2 * r + t) / q**2, -lr * (r - t) / q]
+    np.testing.assert_allclose(flow(0.0, jnp.array([q, r]), None), wanted, atol=1e-3)  # nodes: 2e-4
+
+
+def test_noisy_inputs_make_fields_wider_and_steps_longer():
+    """Linear units that see x + s n: moved along it, with labels of x, by hand."""
+    lr, s, q, r, t = 0.3, 0.8, 0.7, 0.3, 1.4
+    wide = 1 + s**2
+    start = ld.Overlaps([[q]], [[r]], [[t]])
+    rule = ld.rules.InputNoise(s, lr=lr)
+    flow = ld.ode_term(ld.Problem(ld.Linear(), ld.Linear()), rule, start).vector_field
+    wanted = [
+        -2 * lr * (wide * q - r) + lr**2 * wide * (wide * q - 2 * r + t),
+        -lr * (wide * r - t),
+    ]
+    np.testing.assert_allclose(flow(0.0, jnp.array([q, r]), None), wanted, rtol=1e-12)
+
+
+def test_node_perturbation_is_a_quotient_of_differences():
+    """Two linear units, phi = 0.42 and 0.55 when shaken; at scale 0, traced, its limit. By hand."""
+    layers = ld.Overlaps(jnp.eye(2), jnp.zeros((2, 1)), jnp.eye(1), [0.8, -0.5]).layers
+    sample = ld.rules.Sample(jnp.array([0.4, -0.2]), jnp.array(0.1), jnp.array([0.7, -2.0]))
+    problem = ld.Problem(ld.Linear(), ld.Linear())
+    rule = lambda scale: ld.rules.NodePerturbation(scale, "sign", 0.3)
+    found = jax.vmap(lambda x: rule(x).modulation(problem, sample, layers).c)(jnp.array([0.1, 0.0]))
+    np.testing.assert_allclose(found, np.outer([0.5005, 0.416], [1, -1]), rtol=1e-12)
+
+
+def test_a_limit_that_nothing_reaches_leaves_feedback_as_it_is():
+    """Linear units: c = 0.5 (lambda - rho), and not 1 as the gradient would have it; by hand."""
+    lr, feedback, q, r, t = 0.3, 0.5, 0.7, 0.3, 1.4
+    rule = ld.rules.Clipped(1e3, rule=ld.rules.FeedbackAlignment([feedback], lr))
+    start = ld.Overlaps([[q]], [[r]], [[t]])
+    flow = ld.ode_term(ld.Problem(ld.Linear(), ld.Linear()), rule, start).vector_field
+    dq = -2 * lr * feedback * (q - r) + (lr * feedback) ** 2 * (q - 2 * r + t)
+    wanted = [dq, -lr * feedback * (r - t)]
+    np.testing.assert_allclose(flow(0.0, jnp.array([q, r]), None), wanted, rtol=1e-3)
