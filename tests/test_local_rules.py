@@ -95,15 +95,24 @@ def test_must_fail_forms_fail():
     noisy = GOLD["input_noise"]["Q"][-1][0][0]
     assert abs(0.3710748179 - noisy) > 0.02
     # The limit of small perturbations is no approximation at 0.3
-    assert abs(gold[0][0] - 0.7523) > 0.1
+    assert abs(gold[0][0] - 0.7437) > 0.1
 
 
 @pytest.mark.nightly
 def test_node_perturbation_of_finite_size():
+    """Against the ODE by Gauss and Hermite's product rule of 16 nodes in the four fields and both
+    perturbations, in NumPy: 12 nodes change it by 4e-5. The integrand has heavy tails, so that
+    many nodes are needed; fewer say how coarse they are."""
     rule = rules.NodePerturbation(0.3, lr=0.3)
+    right = np.array([[0.7437, 0.1664], [0.1664, 0.7137]])
+    fine = ld.solve_ode(
+        PROBLEM, rule, start(), [0.0, 10.0], averages=QuasiMonteCarlo(2**18), rtol=1e-5
+    )
+    np.testing.assert_allclose(fine.Q[-1], right, atol=1e-3)
+    np.testing.assert_allclose(fine.R[-1], [[0.4933, 0.3911], [0.3803, 0.4805]], atol=1e-3)
     found = ld.solve_ode(PROBLEM, rule, start(), [0.0, 10.0])
-    np.testing.assert_allclose(found.Q[-1], [[0.7523, 0.1662], [0.1662, 0.7157]], atol=4e-3)
-    np.testing.assert_allclose(found.R[-1], [[0.4938, 0.3925], [0.3805, 0.4813]], atol=4e-3)
+    off = np.abs(found.Q[-1] - right).max()
+    assert 1e-3 < off < found.stats["averages_error"].max()
 
 
 @pytest.mark.nightly
@@ -284,7 +293,8 @@ def test_fixed_points_of_rules_without_a_potential(name):
     problem, rule, near = ENDS[name]
     point = asymptotics.fixed_point(problem, rule, near)
     assert point.result == ld.Result.SUCCESS.value
-    last = ld.solve_ode(problem, rule, near, [0.0, 3000.0]).eg[-1]
+    # The slowest of them, dropout, approaches its end as exp(-0.0024 alpha).
+    last = ld.solve_ode(problem, rule, near, [0.0, 10_000.0]).eg[-1]
     np.testing.assert_allclose(point.eg, last, rtol=1e-6)
     assert asymptotics.stability(problem, rule, point.state).stable
 
