@@ -34,6 +34,10 @@ from learndyn.integrals.smooth.products import (
 from learndyn.integrals.smooth.rules import Given
 from learndyn.integrals.smooth.units import powers, standardised
 
+_WIDTH = 1.1
+"""The width of the narrowest layers of a teacher that jumps, in spacings of a lattice: see
+`conditioned.given_moments`."""
+
 _CORRELATIONS = 12
 """Nodes of the integral over correlations of two ramps of the teacher: twice as many as leave an
 error of 2e-5 for networks that have all their ramps there."""
@@ -80,9 +84,10 @@ def _summed(
         z, weight = rules.line
         x = sigma[which[0]] * z + fields.b[which[0]]
         loading = jnp.stack([r[:, which[0]], jnp.zeros(d)], axis=1)
-        inner, z = rules.given_line, jnp.stack([z, jnp.zeros_like(z)])
-        own = u[which[0]] * units.student(x)
-        square = _squared_error(fields, net, at, inner, which[1 : units.k], loading, z, own)
+        inner, width = rules.given_line, _WIDTH * _spacing(z)
+        z = jnp.stack([z, jnp.zeros_like(z)])
+        own, others = u[which[0]] * units.student(x), which[1 : units.k]
+        square = _squared_error(fields, net, at, inner, others, loading, z, own, width)
         return jnp.sum(weight * units.student_slope(x) ** 2 * (square + noise))
 
     def on_plane(which: Array) -> Float[Array, ""]:
@@ -91,14 +96,20 @@ def _summed(
         x = sigma[which[:2], None] * x + fields.b[which[:2], None]
         loading = loadings(r, which)
         inner, z = rules.given_plane, jnp.stack([z_plus, z_minus])
-        own = u[which[:2]] @ units.student(x)
-        square = _squared_error(fields, net, at, inner, which[2 : units.k], loading, z, own)
+        width = _WIDTH * _spacing((z_plus - z_minus) / np.sqrt(2))
+        own, others = u[which[:2]] @ units.student(x), which[2 : units.k]
+        square = _squared_error(fields, net, at, inner, others, loading, z, own, width)
         return jnp.sum(weight * jnp.prod(units.student_slope(x), axis=0) * (square + noise))
 
     return over_pairs(on_line, on_plane, d, units.k)
 
 
 _products = by_heat_equation(_summed)
+
+
+def _spacing(z: Float[Array, " p"]) -> Float[Array, ""]:
+    """The spacing of a lattice, row by row in ascending order; nodes that weigh nothing are at 0."""
+    return jnp.max(jnp.diff(z))
 
 
 def _squared_error(
@@ -110,12 +121,13 @@ def _squared_error(
     loading: Float[Array, "d 2"],
     z: Float[Array, "2 p"],
     own: Float[Array, " p"],
+    width: Array,
 ) -> Float[Array, " p"]:
     """<D**2 | z>, where `own` is the part of D that z determines, and others are students."""
     rest = np.flatnonzero(net.bend.any(axis=0))
     given = conditioned.Given(loading, fields.r - loading @ loading.T, jnp.asarray(rest))
     label, spread_of_label = conditioned.given_moments(
-        net, at, fields.u, fields.b, given, z.T, _CORRELATIONS
+        net, at, fields.u, fields.b, given, z.T, _CORRELATIONS, width
     )
     if not others.shape[0]:
         return (own + label) ** 2 + spread_of_label
