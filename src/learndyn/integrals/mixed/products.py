@@ -10,6 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.special import gammaln
 
 from learndyn.integrals.mixed.pairs import hermite_functions
 from learndyn.integrals.piecewise_linear import (
@@ -108,7 +109,8 @@ _products = by_heat_equation(_summed)
 
 
 def _spacing(z: Float[Array, " p"]) -> Float[Array, ""]:
-    """The spacing of a lattice, row by row in ascending order; nodes that weigh nothing are at 0."""
+    """The spacing of a lattice, row by row in ascending order; further nodes, without weight, are
+    at 0."""
     return jnp.max(jnp.diff(z))
 
 
@@ -129,15 +131,27 @@ def _squared_error(
     label, spread_of_label = conditioned.given_moments(
         net, at, fields.u, fields.b, given, z.T, _CORRELATIONS, width
     )
+    square = (own + label) ** 2 + spread_of_label
+    if not (others.shape[0] or net.jump.any()):
+        return square
+    # Steps that are too narrow for the lattice are replaced by wider ones, see `given_moments`.
+    teacher, orders = jnp.arange(fields.units.k, len(loading)), inner.moments.shape[-2]
+    sizes = orders, 0.0 if net.bend.any() else width
+    coefficients = _coefficients(fields, net, at, given, z, *sizes)
+    if net.jump.any() and not net.bend.any() and teacher.shape[0] > 1:
+        hard = _coefficients(fields, net, at, given, z, orders, 0.0)
+        rho = correlations_left(fields.r, loading, teacher, teacher) * (1 - np.eye(len(teacher)))
+        table = powers(rho, orders)[1:]
+        for sign, found in ((1.0, coefficients), (-1.0, hard)):
+            coupled = jnp.einsum("nac,ncp->nap", table, found)
+            square += sign * jnp.sum(coupled * found, axis=(0, 1))
     if not others.shape[0]:
-        return (own + label) ** 2 + spread_of_label
-    mean, variance, orders = expanded(fields, inner, others, len(others), loading[others], z)
-    coefficients = _coefficients(fields, net, at, given, z, len(orders))
-    teacher = jnp.arange(fields.units.k, len(loading))
+        return square
+    mean, variance, of_others = expanded(fields, inner, others, len(others), loading[others], z)
     rho = correlations_left(fields.r, loading, others, teacher)
-    both = jnp.einsum("nac,ncp->nap", powers(rho, len(orders))[1:], coefficients)
-    covariance = jnp.sum(both * orders[1:], axis=(0, 1))
-    return (own + mean + label) ** 2 + variance + spread_of_label + 2 * covariance
+    both = jnp.einsum("nac,ncp->nap", powers(rho, orders)[1:], coefficients)
+    covariance = jnp.sum(both * of_others[1:], axis=(0, 1))
+    return square + mean**2 + 2 * mean * (own + label) + variance + 2 * covariance
 
 
 def _coefficients(
@@ -147,14 +161,21 @@ def _coefficients(
     given: conditioned.Given,
     z: Float[Array, "2 p"],
     orders: int,
+    width: Array | float,
 ) -> Float[Array, "orders m p"]:
     """Hermite coefficients, from the first order on, of the teacher's outputs given z, in what is
-    left of their fields; see `pairs`."""
+    left of their fields; see `pairs`. width: see `conditioned.given_moments`."""
     k, unit = fields.units.k, net.unit
-    spread = conditioned.spreads(given)
-    t = (at.h - z.T @ given.loading[unit].T) / spread[unit]
-    root = jnp.sqrt(jnp.arange(1, orders))[:, None, None]
-    steps = hermite_functions(t, orders - 1) / root
+    spread, wide, share = conditioned.widths(given, width)
+    t = (at.h - z.T @ given.loading[unit].T) / wide[unit]
+    waves = hermite_functions(t, orders - 1 + 2 * (conditioned.SOFTENING - 1))
+    n, steps = np.arange(1, orders)[:, None, None], jnp.zeros(())
+    # The heat equation: two more derivatives in every term.
+    for more in range(conditioned.SOFTENING):
+        size = np.exp(0.5 * (gammaln(n + 2 * more) - gammaln(n + 1)) - gammaln(more + 1))
+        steps += size * (-share[unit]) ** more * waves[2 * more :][: orders - 1]
+    steps *= powers((spread / wide)[unit], orders)[1:, None]
+    root = jnp.sqrt(n)
     ramps = jnp.concatenate([above(t)[None], steps[:-1] / root[1:]])
     height = fields.u * at.scale * spread
     found = jnp.einsum("as,nps->nap", height[:, None] * net.bend, ramps)

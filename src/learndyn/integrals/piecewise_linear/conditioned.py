@@ -44,7 +44,7 @@ _CLOSE = 0.95
 6 nodes the error of diagonal products of ReLU and hard tanh is at most 2e-5 at all distances tried,
 1 to 1e-4. With 0.7 it is 2e-5 at generic states, with 0.99 it is 4e-5 at a distance of 0.3."""
 
-_SOFTENING = 7
+SOFTENING = 7
 """Terms of the series by which a step is made wider. With layers 1.1 spacings wide both the terms
 left out and what a lattice misses of the last one are 3e-6, at spacings of 0.43."""
 
@@ -182,6 +182,14 @@ def spreads(given: Given) -> Float[Array, " d"]:
     return jnp.sqrt(jnp.maximum(jnp.diagonal(given.left), SHARPEST**2))
 
 
+def widths(given: Given, width: Array | float) -> tuple[Array, Array, Array]:
+    """Of all fields the spread s, a spread w >= s whose layers in z are at least `width` wide, and
+    (w**2 - s**2) / (2 w**2)."""
+    spread = spreads(given)
+    wide = jnp.maximum(spread, width * jnp.sqrt(jnp.sum(given.loading**2, axis=-1)))
+    return spread, wide, 0.5 * (1 - spread / wide) * (1 + spread / wide)
+
+
 def given_moments(
     net: Network,
     steps: Steps,
@@ -212,7 +220,7 @@ def given_moments(
     if net.jump.any():
         widened = Widened(passed, density(t))
         if not net.bend.any():
-            widened = _widened(net, steps, spread, given, mean, width)
+            widened = _widened(net, steps, given, mean, width)
         expected = expected + widened.passed @ (u @ net.jump)
         variance = variance + _through_jumps(net, steps, u, spread, given, t, widened)
     return expected, variance
@@ -229,7 +237,6 @@ class Widened(NamedTuple):
 def _widened(
     net: Network,
     steps: Steps,
-    spread: Float[Array, " d"],
     given: Given,
     mean: Float[Array, "nodes d"],
     width: Array | float,
@@ -240,14 +247,12 @@ def _widened(
     (w**2 - s**2) / 2 and D the derivative across, whose powers give Hermite's functions. As D may
     act on what a step is multiplied with instead, the series converges where that is smooth.
     """
-    wide = jnp.maximum(spread, width * jnp.sqrt(jnp.sum(given.loading**2, axis=-1)))
-    narrower = (spread / wide)[net.unit]
-    t = (steps.h - mean[:, net.unit]) / wide[net.unit]
-    share = 0.5 * (1 - narrower) * (1 + narrower)
+    spread, wide, share = (x[net.unit] for x in widths(given, width))
+    t, narrower = (steps.h - mean[:, net.unit]) / wide, spread / wide
     passed, peak, term = above(t), jnp.ones_like(t), density(t)
     before, here = jnp.ones_like(t), t  # Hermite's polynomials of orders 2 n - 2 and 2 n - 1
     factor = jnp.ones_like(share)
-    for n in range(1, _SOFTENING):
+    for n in range(1, SOFTENING):
         factor = -factor * share / n
         after = t * here - (2 * n - 1) * before
         passed, peak = passed + term * factor * here, peak + factor * after
