@@ -35,7 +35,7 @@ from learndyn.integrals.smooth.products import (
 from learndyn.integrals.smooth.rules import Given
 from learndyn.integrals.smooth.units import powers, standardised
 
-_WIDTH = 1.1
+_WIDTH = 1.2
 """The width of the narrowest layers of a teacher that jumps, in spacings of a lattice: see
 `conditioned.given_moments`."""
 
