@@ -108,6 +108,17 @@ def _summed(
 _products = by_heat_equation(_summed)
 
 
+def widening(c: Float[Array, "d d"], k: int, rules: Rules) -> Float[Array, ""]:
+    """By how much steps of the teacher are made wider at most, from 0, where none is, to 1/2, where
+    a student's field determines one of the teacher's."""
+    r = standardised(c)[1][:k, k:]
+    spread = jnp.sqrt(jnp.maximum((1 - r) * (1 + r), 0.0))
+    z_plus, z_minus, _ = rules.plane
+    width = _WIDTH * _spacing((z_plus - z_minus) / np.sqrt(2))
+    narrower = spread / jnp.maximum(spread, width * jnp.abs(r))
+    return jnp.max(0.5 * (1 - narrower) * (1 + narrower))
+
+
 def _spacing(z: Float[Array, " p"]) -> Float[Array, ""]:
     """The spacing of a lattice, row by row in ascending order; further nodes, without weight, are
     at 0."""
