@@ -38,6 +38,18 @@ def test_no_page_asks_the_network_or_complains(tab, page):
     assert (tab.run(ASKED), errors) == ([], [])
 
 
+SHOWN = """[...document.querySelectorAll('article img')].filter(e => e.offsetWidth > 300)
+    .map(e => [e.src.split('/').pop(), getComputedStyle(e).backgroundColor])"""
+
+
+@pytest.mark.parametrize(
+    ("dark", "name"), [(False, "sgd-and-theory"), (True, "sgd-and-theory-dark")]
+)
+def test_the_home_page_shows_the_figure_in_the_colours_of_the_page(tab, dark, name):
+    tab.open(SITE / "index.html", 390, 844, dark)
+    assert tab.run(SHOWN) == [[f"{name}.svg", "rgba(0, 0, 0, 0)"]]
+
+
 ON_THE_LINE = """[...document.querySelectorAll('msub')].filter(e => {
     const [base, index] = [...e.children].map(child => child.getBoundingClientRect());
     return index.bottom <= base.bottom;

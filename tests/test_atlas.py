@@ -1,5 +1,7 @@
 """The atlas: published figures run again, and their numbers agree."""
 
+import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -91,6 +93,25 @@ def test_a_simulation_without_number_agrees_with_theory_within_three_errors():
 def test_what_a_run_did_not_find_is_missed_and_where_it_did_not_go_is_left_out():
     (row,) = settled(numbers("eg", "0.5 0.5", {"l": [1, 7]}), eg=[0.5, np.nan])
     assert not row.agrees
+
+
+def test_labels_of_a_short_logarithmic_axis_do_not_touch():
+    panel, published = Panel("eg", "l", log="x"), numbers("eg", "0.5", {"l": [128]})
+    entry = dataclasses.replace(toy(published, run=lambda s: None), panels=(panel,))
+    found = labelled({"eg": ("l", [0.5, 0.6, 0.7])}, l=[128, 512, 2048])
+    figure = outcome(entry, entry.settings, False, False, found).figure()
+    figure.canvas.draw()
+    places = sorted(at.extents[::2].tolist() for at in named_ticks(figure.axes[0]))
+    assert len(places) == 4  # 200, 500, 1000, 2000
+    assert all(left[1] < right[0] for left, right in itertools.pairwise(places))
+
+
+def named_ticks(ax):
+    """Where the labels of ticks in view stand, in pixels."""
+    low, high = ax.get_xlim()
+    labels = ax.xaxis.get_ticklabels(which="both")
+    shown = [one for one in labels if one.get_text() and low <= one.get_position()[0] <= high]
+    return [label.get_window_extent() for label in shown]
 
 
 def test_settings_of_ones_own_move_the_numbers():

@@ -529,6 +529,14 @@ def test_a_process_of_its_own_switches_on_float64_and_the_cache(door, folder, mo
     assert {"jit__solve", "jit__normal"} <= stored
 
 
+@pytest.mark.parametrize(("jaxlib", "flags"), [("0.10.1", _door.QUICKLY), ("0.11.0", "")])
+def test_small_runs_compile_quickly_where_xla_knows_the_flags(jaxlib, flags, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=dump")
+    monkeypatch.setattr(_door.importlib.metadata, "version", {"jaxlib": jaxlib}.get)
+    _door.compile_quickly()
+    assert os.environ["XLA_FLAGS"] == f"{flags} --xla_dump_to=dump".strip()
+
+
 def test_version_names_the_stack_before_jax_is_loaded(capsys):
     assert main(["--version"]) == 0
     first, *others = capsys.readouterr().out.splitlines()

@@ -48,19 +48,23 @@ over nothing stop at once."""
 TESTS = {
     "integrals": (
         *("integrals", "relu", "orthants", "piecewise_linear", "leaky_relu", "mixed", "special"),
-        *("series", "scaled_erf", "averages"),
+        *("series", "scaled_erf", "averages", "survivors"),
     ),
     "averages": (
         *("averages", "symmetric_nodes", "one_unit", "smoothness", "mixed", "series"),
-        *("piecewise_linear", "leaky_relu", "groups", "pairs"),
+        *("piecewise_linear", "leaky_relu", "groups", "jumps", "pairs", "survivors"),
     ),
     "dynamics": (
         *("ode", "chain", "sgd", "langevin", "fluctuations", "trajectory", "grouped_chain"),
-        *("groups", "random", "invalid_input", "rates_and_spheres", "pairs"),
+        *("groups", "stiff_groups", "initial", "inputs", "states", "tasks", "continue", "random"),
+        *("weight_perturbation", "invalid_input", "rates_and_spheres", "pairs", "survivors"),
     ),
-    "asymptotics": ("asymptotics", "one_unit"),
-    "flow": ("flow",),
-    "rules": ("rules", "learning_rules", "local_rules", "rates_and_spheres", "groups", "pairs"),
+    "asymptotics": ("asymptotics", "one_unit", "survivors"),
+    "flow": ("flow", "pairs_flow", "survivors"),
+    "rules": (
+        *("rules", "learning_rules", "local_rules", "weight_perturbation", "rates_and_spheres"),
+        *("groups", "pairs", "survivors"),
+    ),
 }
 """Beginnings of names of test files that each room's mutants meet. The others look at rooms above:
 they would reach most lines at a high price."""
@@ -180,7 +184,9 @@ def run_pytest(folder: Path, arguments: list[str], limit: float) -> tuple[str, d
     if not told.exists():
         return "stopped", {}
     tests = json.loads(told.read_text())
-    return ("passed" if os.waitstatus_to_exitcode(status) == 0 else "failed"), tests
+    # A file whose tests all run at night has none to fail.
+    fine = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    return ("passed" if os.waitstatus_to_exitcode(status) in fine else "failed"), tests
 
 
 def _be_the_copy(log: Path, told: Path, arguments: list[str], limit: float) -> NoReturn:
@@ -221,23 +227,18 @@ class Reached:
 
     def files_of(self, mutation: MutationSpec) -> list[str]:
         """Those of the room, first the ones named after words of the module's path."""
-        parts = Path(mutation.module_path).with_suffix("").parts[2:]
-        words = {word for part in parts for word in part.strip("_").split("_")}
-        found = sorted(x.stem for x in Path("tests").glob("test_*.py"))
-        names = [x for x in found if x.removeprefix("test_").startswith(TESTS[parts[0]])]
-        near = lambda name: -len(words & set(name.split("_")))
-        return [f"tests/{name}.py" for name in sorted(names, key=near)]
+        room = Path(mutation.module_path).parts[2]
+        found = sorted(str(x) for x in Path("tests").glob("test_*.py"))
+        names = [x for x in found if x.removeprefix("tests/test_").startswith(TESTS[room])]
+        return sorted(names, key=lambda file: -nearness(mutation, file))
 
-    def tests_of(self, mutation: MutationSpec, file: str, most: float) -> tuple[list[str], float]:
+    def tests_of(self, mutation: MutationSpec, file: str) -> tuple[list[str], list[str]]:
         """Those of this file whose own lines they are, then its others, which may live on what the
-        first have compiled or prepared; each group by price. And what they cost together, which is
-        at most `most` seconds, unless the first alone is dearer.
+        first have compiled or prepared; each group by price. Where none reaches it, both are empty.
 
         A line where a statement goes on counts as that where it begins. What runs at the import is
         that of all tests of its module.
         """
-        if not self.has(file):
-            return [file], most
         data, prices = self._of(file)
         by_line = _by_line(data, str(Path.cwd() / mutation.module_path))
         line = mutation.start_pos[0]
@@ -247,10 +248,15 @@ class Reached:
             found = {name for names in by_line.values() for name in names} - {""}
         reaching = {name.rpartition("|")[0] for name in found} & set(prices)
         order = lambda names: sorted(names, key=lambda name: (prices[name], name))
-        tests = [*order(reaching), *order(set(prices) - reaching)] if reaching else []
-        total = np.cumsum([0.0, *(prices[name] for name in tests)])
-        count = max(1, int(np.searchsorted(total, most)) - 1)
-        return tests[:count], float(total[: count + 1][-1])
+        return order(reaching), order(set(prices) - reaching) if reaching else []
+
+    def price(self, test: str) -> float:
+        return self._of(test.partition("::")[0])[1][test]
+
+    def within(self, tests: list[str], most: float) -> list[str]:
+        """The first of them that cost `most` CPU seconds together, and one at least."""
+        total = np.cumsum([self.price(name) for name in tests])
+        return tests[: max(1, int(np.searchsorted(total, most)))]
 
     def has(self, file: str) -> bool:
         return self._path(file).exists()
@@ -341,20 +347,20 @@ def name_of(mutation: MutationSpec) -> str:
 
 
 def attempt(mutation: MutationSpec, reached: Reached, dearest: float) -> dict:
-    """Run the tests that reach the mutant's line, file by file; without any, it survives.
+    """Run the tests that reach the mutant's line, until one fails; without any, it survives.
 
-    A file that is not measured is run as a whole. dearest: CPU seconds for all of them.
+    dearest: CPU seconds for all of them.
     """
     operator = cosmic_ray.plugins.get_operator(mutation.operator_name)()
     path, began, spent, tried = Path(mutation.module_path), time.time(), 0.0, 0
     by, change, too_long = None, [], False
-    for file in reached.files_of(mutation):
-        tests, price = reached.tests_of(mutation, file, dearest - spent)
-        if not tests:
-            continue
+    for tests in turns_of(mutation, reached):
         if spent >= dearest:
             break
-        limit = 60 + 3 * price if reached.has(file) else price
+        known = "::" in tests[0]
+        tests = reached.within(tests, dearest - spent) if known else tests
+        price = sum(map(reached.price, tests)) if known else dearest - spent
+        limit = 60 + 3 * price if known else price
         with use_mutation(path, operator, mutation.occurrence) as texts:
             ended, seen = run_pytest(reached.folder, ["-x", *tests], limit)
             change = changed_lines(*texts)
@@ -362,8 +368,8 @@ def attempt(mutation: MutationSpec, reached: Reached, dearest: float) -> dict:
         spent, tried = spent + (seconds if seen else dearest), tried + len(seen)
         by = [name for name, (_, outcome) in seen.items() if outcome == "failed"]
         # What was stopped may be an endless loop, but also a file that takes long.
-        if by or (ended == "failed") or (ended == "stopped" and reached.has(file)):
-            by = by or [f"{file} {ended}"]
+        if by or (ended == "failed") or (ended == "stopped" and known):
+            by = by or [f"{tests[0]} {ended}"]
             break
         by, too_long = None, ended == "stopped"
     result = {
@@ -376,6 +382,30 @@ def attempt(mutation: MutationSpec, reached: Reached, dearest: float) -> dict:
     }
     print(name_of(mutation), json.dumps(result), flush=True)
     return result
+
+
+def turns_of(mutation: MutationSpec, reached: Reached) -> list[list[str]]:
+    """What to run, one after the other: the tests that reach the line, of all files together, for
+    each start of pytest takes seconds; then the other tests of these files. Files that are not
+    measured are run, as a whole, in between where they are named after the module, and all of them
+    where no test of the others reaches the line."""
+    files = reached.files_of(mutation)
+    pairs = {file: reached.tests_of(mutation, file) for file in files if reached.has(file)}
+    cost = lambda file: sum(map(reached.price, pairs[file][0]))
+    order = sorted(pairs, key=lambda file: (-nearness(mutation, file), cost(file)))
+    reaching = [name for file in order for name in pairs[file][0]]
+    whole = [file for file in files if file not in pairs]
+    if reaching:
+        whole = [file for file in whole if nearness(mutation, file)]
+    others = [pairs[file][1] for file in order]
+    return [tests for tests in [reaching, *([file] for file in whole), *others] if tests]
+
+
+def nearness(mutation: MutationSpec, file: str) -> int:
+    """How many words of the module's path are in the name of a file of tests."""
+    parts = Path(mutation.module_path).with_suffix("").parts[2:]
+    words = {word for part in parts for word in part.strip("_").split("_")}
+    return len(words & set(Path(file).stem.split("_")))
 
 
 def control(found: dict[str, dict], folder: Path) -> None:

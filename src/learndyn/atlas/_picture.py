@@ -30,6 +30,10 @@ _CROSS: dict[str, Any] = {"markersize": 6, "markeredgewidth": 1.2, "zorder": 5}
 _LABEL = 34
 """Characters of a label along the vertical axis; longer ones take two lines."""
 
+_SHORT = 30.0
+"""Largest over smallest value of a logarithmic axis that needs labels between powers of ten: a
+longer one has two of these at least."""
+
 _NAMED = 7
 """Curves that are named at their right ends; more would not be told apart."""
 
@@ -209,9 +213,21 @@ def _set_axes(ax: "Axes", first: Any, panel: Panel) -> None:
         ax.margins(x=0.04)
         if np.issubdtype(values.dtype, np.integer) and values.size <= 12 and "x" not in panel.log:
             ax.set_xticks(values)
+    if "x" in panel.log:
+        _label_between_powers(ax)
     long_name = first[panel.x].attrs.get("long_name", panel.x)
     ax.set_xlabel("α = steps / N" if panel.x == "alpha" else f"{long_name} {_sign(panel.x)}")
     ax.set_ylabel(textwrap.fill(str(first.attrs.get("long_name", panel.of)), _LABEL))
+
+
+def _label_between_powers(ax: "Axes") -> None:
+    """Labels at 2 and 5 on a short axis, for those of Matplotlib at 2, 3, 4 and 6 overlap."""
+    from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, NullFormatter
+
+    low, high = ax.get_xlim()
+    plain = LogFormatterSciNotation()
+    chosen = FuncFormatter(lambda x, at: plain(x, at) if f"{x:.0e}"[0] in "25" else "")
+    ax.xaxis.set_minor_formatter(chosen if high < _SHORT * low else NullFormatter())
 
 
 def _sign(name: str) -> str:
