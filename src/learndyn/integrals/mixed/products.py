@@ -179,10 +179,11 @@ def _coefficients(
     k, unit = fields.units.k, net.unit
     spread, wide, share = conditioned.widths(given, width)
     t = (at.h - z.T @ given.loading[unit].T) / wide[unit]
-    waves = hermite_functions(t, orders - 1 + 2 * (conditioned.SOFTENING - 1))
+    terms = 1 if isinstance(width, float) else conditioned.SOFTENING  # 0.0 widens nothing
+    waves = hermite_functions(t, orders - 1 + 2 * (terms - 1))
     n, steps = np.arange(1, orders)[:, None, None], jnp.zeros(())
     # The heat equation: two more derivatives in every term.
-    for more in range(conditioned.SOFTENING):
+    for more in range(terms):
         size = np.exp(0.5 * (gammaln(n + 2 * more) - gammaln(n + 1)) - gammaln(more + 1))
         steps += size * (-share[unit]) ** more * waves[2 * more :][: orders - 1]
     steps *= powers((spread / wide)[unit], orders)[1:, None]
