@@ -281,6 +281,53 @@ def test_errors_told_close_to_a_teacher_that_jumps(teacher):
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize(("student", "teacher"), [("erf", "sign"), ("tanh", "staircase")])
+def test_smooth_students_close_to_a_teacher_that_jumps(student, teacher):
+    """Correlations of 0.8 to 0.9999: steps that are narrower than the spacing of the lattice."""
+    g, in_numpy = STUDENTS[student]
+    g_teacher, known = JUMPING[teacher]
+    problem = ld.Problem(g, g_teacher)
+    averages = chosen(problem, STATE)
+    for correlation in (0.8, 0.9, 0.95, 0.99, 0.999, 0.9999):
+        state = close(np.arccos(correlation))
+        right = right_averages(in_numpy, known, state, 0.0)[1]
+        wrong = np.abs(sampled(averages, problem, state)[1] - right).max()
+        told = float(averages_error(problem, ld.SGD(lr=1.0), state, averages))
+        assert wrong < 2e-4
+        assert wrong <= told
+        assert told < 1e-3
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("student", "teacher"), [("relu", "staircase"), ("tanh", "sign")])
+def test_derivatives_of_products_and_batches_of_states(student, teacher):
+    """jvp with respect to Q and R against differences of quadrature, grad against jvp, vmap against
+    single states."""
+    problem = ld.Problem(STUDENTS[student][0], JUMPING[teacher][0])
+    averages, known = chosen(problem, STATE), JUMPING[teacher][1]
+    change = np.array([[0.3, 0.1], [0.1, -0.2]]), np.array([[0.2, -0.3], [0.1, 0.4]])
+    moved = lambda state, by: eqx.tree_at(
+        lambda s: (s.Q, s.R), state, (state.Q + by * change[0], state.R + by * change[1])
+    )
+    at = lambda state: lambda by: sampled(averages, problem, moved(state, by))[1]
+    # Generic, and close to the teacher, where averages turn faster with the overlaps.
+    for state, step, error in ((STATE, 1e-3, 1e-5), (close(0.4), 1e-3, 1e-4)):
+        _, found = jax.jvp(at(state), (0.0,), (1.0,))
+        value = lambda by, state=state: right_averages(
+            STUDENTS[student][1], known, moved(state, by), 0.0
+        )[1]
+        # Richardson's extrapolation of central differences
+        near, far = ((value(h) - value(-h)) / (2 * h) for h in (step, 2 * step))
+        np.testing.assert_allclose(found, (4 * near - far) / 3, rtol=0, atol=error)
+    backward = jax.grad(lambda by: jnp.sum(at(state)(by)))(0.0)
+    np.testing.assert_allclose(backward, np.sum(found), rtol=1e-9)
+    several = jax.tree.map(lambda *x: jnp.stack(x), STATE, close(0.4), close(0.01))
+    batch = jax.vmap(lambda state: sampled(averages, problem, state)[1])(several)
+    for one, state in zip(batch, (STATE, close(0.4), close(0.01)), strict=True):
+        np.testing.assert_allclose(one, sampled(averages, problem, state)[1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.nightly
 def test_products_are_those_of_nodes_that_know_no_layers():
     """Three students, two of them bent at two places, of a teacher that jumps and bends, with
     biases: at a generic state fine nodes in the fields agree to rounding."""

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.special import gammaln
 
 from learndyn.integrals.mixed.pairs import hermite_functions
 from learndyn.integrals.piecewise_linear import (
@@ -33,6 +34,10 @@ from learndyn.integrals.smooth.products import (
 )
 from learndyn.integrals.smooth.rules import Given
 from learndyn.integrals.smooth.units import powers, standardised
+
+_WIDTH = 1.2
+"""The width of the narrowest layers of a teacher that jumps, in spacings of a lattice: see
+`conditioned.given_moments`."""
 
 _CORRELATIONS = 12
 """Nodes of the integral over correlations of two ramps of the teacher: twice as many as leave an
@@ -80,9 +85,10 @@ def _summed(
         z, weight = rules.line
         x = sigma[which[0]] * z + fields.b[which[0]]
         loading = jnp.stack([r[:, which[0]], jnp.zeros(d)], axis=1)
-        inner, z = rules.given_line, jnp.stack([z, jnp.zeros_like(z)])
-        own = u[which[0]] * units.student(x)
-        square = _squared_error(fields, net, at, inner, which[1 : units.k], loading, z, own)
+        inner, width = rules.given_line, _WIDTH * _spacing(z)
+        z = jnp.stack([z, jnp.zeros_like(z)])
+        own, others = u[which[0]] * units.student(x), which[1 : units.k]
+        square = _squared_error(fields, net, at, inner, others, loading, z, own, width)
         return jnp.sum(weight * units.student_slope(x) ** 2 * (square + noise))
 
     def on_plane(which: Array) -> Float[Array, ""]:
@@ -91,14 +97,32 @@ def _summed(
         x = sigma[which[:2], None] * x + fields.b[which[:2], None]
         loading = loadings(r, which)
         inner, z = rules.given_plane, jnp.stack([z_plus, z_minus])
-        own = u[which[:2]] @ units.student(x)
-        square = _squared_error(fields, net, at, inner, which[2 : units.k], loading, z, own)
+        width = _WIDTH * _spacing((z_plus - z_minus) / np.sqrt(2))
+        own, others = u[which[:2]] @ units.student(x), which[2 : units.k]
+        square = _squared_error(fields, net, at, inner, others, loading, z, own, width)
         return jnp.sum(weight * jnp.prod(units.student_slope(x), axis=0) * (square + noise))
 
     return over_pairs(on_line, on_plane, d, units.k)
 
 
 _products = by_heat_equation(_summed)
+
+
+def widening(c: Float[Array, "d d"], k: int, rules: Rules) -> Float[Array, ""]:
+    """By how much steps of the teacher are made wider at most, from 0, where none is, to 1/2, where
+    a student's field determines one of the teacher's."""
+    r = standardised(c)[1][:k, k:]
+    spread = jnp.sqrt(jnp.maximum((1 - r) * (1 + r), 0.0))
+    z_plus, z_minus, _ = rules.plane
+    width = _WIDTH * _spacing((z_plus - z_minus) / np.sqrt(2))
+    narrower = spread / jnp.maximum(spread, width * jnp.abs(r))
+    return jnp.max(0.5 * (1 - narrower) * (1 + narrower))
+
+
+def _spacing(z: Float[Array, " p"]) -> Float[Array, ""]:
+    """The spacing of a lattice, row by row in ascending order; further nodes, without weight, are
+    at 0."""
+    return jnp.max(jnp.diff(z))
 
 
 def _squared_error(
@@ -110,22 +134,35 @@ def _squared_error(
     loading: Float[Array, "d 2"],
     z: Float[Array, "2 p"],
     own: Float[Array, " p"],
+    width: Array,
 ) -> Float[Array, " p"]:
     """<D**2 | z>, where `own` is the part of D that z determines, and others are students."""
     rest = np.flatnonzero(net.bend.any(axis=0))
     given = conditioned.Given(loading, fields.r - loading @ loading.T, jnp.asarray(rest))
     label, spread_of_label = conditioned.given_moments(
-        net, at, fields.u, fields.b, given, z.T, _CORRELATIONS
+        net, at, fields.u, fields.b, given, z.T, _CORRELATIONS, width
     )
+    square = (own + label) ** 2 + spread_of_label
+    if not (others.shape[0] or net.jump.any()):
+        return square
+    # Steps that are too narrow for the lattice are replaced by wider ones, see `given_moments`.
+    teacher, orders = jnp.arange(fields.units.k, len(loading)), inner.moments.shape[-2]
+    sizes = orders, 0.0 if net.bend.any() else width
+    coefficients = _coefficients(fields, net, at, given, z, *sizes)
+    if net.jump.any() and not net.bend.any() and teacher.shape[0] > 1:
+        hard = _coefficients(fields, net, at, given, z, orders, 0.0)
+        rho = correlations_left(fields.r, loading, teacher, teacher) * (1 - np.eye(len(teacher)))
+        table = powers(rho, orders)[1:]
+        for sign, found in ((1.0, coefficients), (-1.0, hard)):
+            coupled = jnp.einsum("nac,ncp->nap", table, found)
+            square += sign * jnp.sum(coupled * found, axis=(0, 1))
     if not others.shape[0]:
-        return (own + label) ** 2 + spread_of_label
-    mean, variance, orders = expanded(fields, inner, others, len(others), loading[others], z)
-    coefficients = _coefficients(fields, net, at, given, z, len(orders))
-    teacher = jnp.arange(fields.units.k, len(loading))
+        return square
+    mean, variance, of_others = expanded(fields, inner, others, len(others), loading[others], z)
     rho = correlations_left(fields.r, loading, others, teacher)
-    both = jnp.einsum("nac,ncp->nap", powers(rho, len(orders))[1:], coefficients)
-    covariance = jnp.sum(both * orders[1:], axis=(0, 1))
-    return (own + mean + label) ** 2 + variance + spread_of_label + 2 * covariance
+    both = jnp.einsum("nac,ncp->nap", powers(rho, orders)[1:], coefficients)
+    covariance = jnp.sum(both * of_others[1:], axis=(0, 1))
+    return square + mean**2 + 2 * mean * (own + label) + variance + 2 * covariance
 
 
 def _coefficients(
@@ -135,14 +172,22 @@ def _coefficients(
     given: conditioned.Given,
     z: Float[Array, "2 p"],
     orders: int,
+    width: Array | float,
 ) -> Float[Array, "orders m p"]:
     """Hermite coefficients, from the first order on, of the teacher's outputs given z, in what is
-    left of their fields; see `pairs`."""
+    left of their fields; see `pairs`. width: see `conditioned.given_moments`."""
     k, unit = fields.units.k, net.unit
-    spread = conditioned.spreads(given)
-    t = (at.h - z.T @ given.loading[unit].T) / spread[unit]
-    root = jnp.sqrt(jnp.arange(1, orders))[:, None, None]
-    steps = hermite_functions(t, orders - 1) / root
+    spread, wide, share = conditioned.widths(given, width)
+    t = (at.h - z.T @ given.loading[unit].T) / wide[unit]
+    terms = 1 if isinstance(width, float) else conditioned.SOFTENING  # 0.0 widens nothing
+    waves = hermite_functions(t, orders - 1 + 2 * (terms - 1))
+    n, steps = np.arange(1, orders)[:, None, None], jnp.zeros(())
+    # The heat equation: two more derivatives in every term.
+    for more in range(terms):
+        size = np.exp(0.5 * (gammaln(n + 2 * more) - gammaln(n + 1)) - gammaln(more + 1))
+        steps += size * (-share[unit]) ** more * waves[2 * more :][: orders - 1]
+    steps *= powers((spread / wide)[unit], orders)[1:, None]
+    root = jnp.sqrt(n)
     ramps = jnp.concatenate([above(t)[None], steps[:-1] / root[1:]])
     height = fields.u * at.scale * spread
     found = jnp.einsum("as,nps->nap", height[:, None] * net.bend, ramps)
