@@ -29,7 +29,7 @@ class PiecewiseLinearAverages(AbstractAverages):
     elsewhere it is an integral over two fields, and its nodes grow with the level. At level 0 the
     error measured is 4e-6 of the largest entry at generic states, and up to 7e-4 where student and
     teacher differ by some percent. Of teachers that jump it is 1e-6, and at most 4e-5 at any
-    distance of student and teacher; up to 1e-2 where a teacher's field is nearly a sum of those of
+    distance of student and teacher; up to 3e-2 where a teacher's field is nearly a sum of those of
     two students, and close to neither.
 
     biases: whether there are any; if not, those of a state are taken for 0.
