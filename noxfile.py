@@ -147,7 +147,9 @@ def notebooks(session: nox.Session) -> None:
         output = built / script.with_suffix(".ipynb").name
         session.run("jupytext", "--to", "ipynb", "--output", str(output), str(script), silent=True)
     arguments = ("-o", "addopts=", "--nbmake", "--nbmake-timeout=900", "--overwrite")
-    session.run("pytest", *arguments, str(built), *session.posargs, env=cpu() | cached())
+    workers = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
+    environment = cpu() | one_thread() | cached()
+    session.run("pytest", *arguments, *workers, str(built), *session.posargs, env=environment)
 
 
 @nox.session(default=False)
