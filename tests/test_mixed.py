@@ -228,6 +228,7 @@ def test_student_that_is_the_teacher():
         ld.asymptotics.linearise(problem, RULE, state)
 
 
+@pytest.mark.nightly
 def test_exchanged_units_have_exchanged_averages():
     problem = ld.Problem(jax.nn.relu, jnp.tanh)
     state = ld.Overlaps([[0.5, 0.1], [0.1, 0.5]], np.full((2, 2), 0.2), np.eye(2))

@@ -46,6 +46,7 @@ def test_the_local_rule_of_its_nodes_has_its_averages():
 N, RUNS = 4, 20000
 
 
+@pytest.mark.nightly
 def test_one_step_of_a_linear_unit():
     """w' = w - (lr/n) psi (psi . g) with g = c x / sqrt n: moments of psi and x are known."""
     keys = jax.random.split(jax.random.key(4), RUNS)
