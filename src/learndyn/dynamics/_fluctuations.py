@@ -105,7 +105,9 @@ def fluctuations(
         noise_nodes: nodes for D; None chooses.
         rtol: relative tolerance of the solver. Where student and teacher nearly agree the variance
             of eg is a small difference of large covariances: at the default its standard deviation
-            is right to 1e-3 where eg has fallen to 1e-4, at ten times the default to a half.
+            is right to 1e-3 where eg has fallen to 1e-4, at ten times the default to a half. Where
+            averages are over nodes, a tolerance far below their error follows single nodes, for
+            minutes where a rule bends: 1e-4 will do there.
         atol: absolute tolerance of the solver.
         max_steps: steps after which a run stops with `Result.MAX_STEPS`.
 
