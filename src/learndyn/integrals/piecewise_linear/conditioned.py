@@ -184,7 +184,7 @@ def spreads(given: Given) -> Float[Array, " d"]:
 
 
 def widths(given: Given, width: Array | float) -> tuple[Array, Array, Array]:
-    """Of all fields the spread s, a spread w >= s whose layers in z are at least `width` wide, and
+    """All fields' spreads s, spreads w >= s whose layers in z are at least `width` wide, and
     (w**2 - s**2) / (2 w**2)."""
     spread = spreads(given)
     wide = jnp.maximum(spread, width * jnp.sqrt(jnp.sum(given.loading**2, axis=-1)))
