@@ -337,6 +337,12 @@ FAULTS = {
 places where two or three features meet."""
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_still_have_their_lines(fault):
+    """A line that has been written anew takes its fault away, which only the night would notice."""
+    FAULTS[fault][1].faulty()
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_seen_by_day(fault, monkeypatch):

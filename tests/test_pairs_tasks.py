@@ -228,11 +228,11 @@ def test_tasks_are_those_of_plain_sgd(row):
 FAULTS = {
     "heads learn at the full rate in a share of the steps": (
         10,
-        Fault(TaskFlow, "__call__", "-rates.v * share * one.h", "-rates.v * one.h"),
+        Fault(TaskFlow, "__call__", "add(share * one.h)", "add(one.h)"),
     ),
     "overlaps with teachers that drift stay": (
         13,
-        Fault(TaskFlow, "__call__", "dr - delta * state.R", "dr"),
+        Fault(TaskFlow, "_drifting", "R=rows.R - delta * state.R, T=dt", "T=dt"),
     ),
     "a task begins one step late": (
         12,
@@ -244,6 +244,12 @@ FAULTS = {
     ),
 }
 """The number of the row that each is seen by."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_still_have_their_lines(fault):
+    """A line that has been written anew takes its fault away, which only the night would notice."""
+    FAULTS[fault][1].faulty()
 
 
 @pytest.mark.nightly
