@@ -268,6 +268,25 @@ def test_slopes_without_limits_are_no_kinks(g):
     )
 
 
+def test_an_eg_that_is_exact_has_no_error_of_nodes():
+    """|x| learns tanh: products of two students come from nodes, all else from exact pairs."""
+    state = ld.Overlaps([[1.0, 0.3], [0.3, 0.8]], [[0.4], [-0.1]], [[1.0]], [1.0, 0.7], [1.2])
+    problem = ld.Problem(jnp.abs, jnp.tanh)
+    averages = choose_averages(problem, 2, 1, rule=RULE, biases=False)
+
+    @eqx.filter_jit
+    def told(state):
+        def of(a):
+            found = a.field_averages(problem, RULE, state)
+            return [a.generalisation_error(problem, state), found.G, found.Phi]
+
+        return estimated(averages, of).errors
+
+    eg, slopes, products = told(state)
+    assert products > 1e-4  # six standard errors of 16 384 nodes
+    assert max(eg, slopes) < 1e-9
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize(
     ("units", "count"),

@@ -288,6 +288,28 @@ def test_products_by_conditioning_against_closed_form(width, allowed):
     np.testing.assert_allclose(found.product, right, rtol=0, atol=allowed * np.abs(right).max())
 
 
+@pytest.mark.parametrize("norm_squared", [0.02, 1e-2, 1e-4])
+def test_products_of_small_students(norm_squared):
+    """Hard tanh whose students do not come near their knots: there they are linear, so that
+    <s_i s_k> = <(lam_1 + lam_2 - clip(rho_1) - clip(rho_2))**2> for all i and k."""
+    r, mutual = 0.4, 0.3
+    s = np.sqrt(norm_squared)
+    c = np.array(
+        [
+            [s * s, mutual * s * s, r * s, 0.0],
+            [mutual * s * s, s * s, 0.1 * s, -0.2 * s],
+            [r * s, 0.1 * s, 1.0, 0.0],
+            [0.0, -0.2 * s, 0.0, 1.0],
+        ]
+    )
+    found, _ = two_of_each(HARD_TANH, HARD_TANH, jnp.asarray(c))
+    inside = norm.cdf(1) - norm.cdf(-1)  # <clip'>, by Stein's lemma <clip(rho) lam> over R
+    clipped = inside - 2 * norm.pdf(1) + 2 * norm.sf(1)  # <clip**2>; teachers are independent
+    right = c[:2, :2].sum() - 2 * inside * c[:2, 2:].sum() + 2 * clipped
+    # 2e-5 is what the rule is right to at generic states; knots are at 7 deviations and more.
+    np.testing.assert_allclose(found.product, np.full((2, 2), right), rtol=2e-5)
+
+
 @jax.jit
 def first_relu(c):
     return relu.first_layer(c, U, 2, jnp.zeros(()))

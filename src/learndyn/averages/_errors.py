@@ -44,7 +44,7 @@ _STANDARD_ERRORS = 6.0
 random states with overlaps of 1e-3 to 1e3 none has a larger error than is told."""
 
 _COMMON = 0.5
-"""Share of the mean relative error of all quantities that each has at least."""
+"""Share of the mean relative error of all quantities that each of those from nodes has at least."""
 
 _ROUNDING = 1e-13
 """Relative: sums over 1e4 nodes lose two or three digits."""
@@ -148,9 +148,11 @@ def _scatter(
     each = jax.lax.map(lambda i: of(averages.replicate(i)), jnp.arange(replicates))
     sizes = jnp.stack([jnp.max(jnp.abs(value)) for value in values])
     standard = jnp.stack([jnp.max(jnp.std(x, axis=0, ddof=1)) for x in each]) / np.sqrt(replicates)
-    # A few replicates may agree by chance, but all quantities come from the same nodes.
+    # A few replicates may agree by chance, but quantities come from the same nodes.
     common = jnp.mean(standard / jnp.where(sizes > 0, sizes, jnp.inf))
-    standard = jnp.maximum(standard, _COMMON * common * sizes)
+    # What does not depend on the nodes has no share in it: closed forms beside products from nodes
+    from_nodes = standard > _ROUNDING * sizes
+    standard = jnp.where(from_nodes, jnp.maximum(standard, _COMMON * common * sizes), standard)
     off = [
         jnp.max(jnp.abs(jnp.mean(x, axis=0) - value)) for x, value in zip(each, values, strict=True)
     ]

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float, Int
 
 from learndyn._numerics.special import arcsin
@@ -38,6 +39,12 @@ SHARPEST = 1e-9
 """A standard deviation, in units of the field's own, below which a field counts as known. Averages
 change by as much; its square is what rounding of a correlation leaves, 1e-16, or less."""
 
+
+_WIDER = 2.0
+"""Standard deviation of the normal law to which the nodes of a piece are fitted. Where a piece is
+much longer than the N(0, 1) law is wide, as between the knots of a small student, nodes that are
+fitted to the piece miss the law: off the diagonal 4 % at Q = 0.001. Of 1.5, 2, 2.5 and 3 the
+largest error is smallest with 2, for layers of ReLU and hard tanh on pieces of all lengths."""
 
 _CLOSE = 0.95
 """Correlations above this are taken from 1, those below from 0. The value is empirical: with it and
@@ -150,15 +157,17 @@ def _on_pieces(
 ) -> tuple[Float[Array, " nodes"], Float[Array, " nodes"]]:
     """Nodes of a N(0, 1) number on each piece between the knots, weighted with the slopes."""
     inner = jnp.clip(knots, -REACH, REACH)
-    ends = jnp.concatenate([jnp.array([-REACH]), inner, jnp.array([REACH])])
+    # Change of variables to a probability, in which pieces with most of the density stay long
+    ends = ndtr(jnp.concatenate([jnp.array([-REACH]), inner, jnp.array([REACH])]) / _WIDER)
     nodes, weights = [], []
     for piece in np.flatnonzero(slopes).tolist():
         place, share = _clustered(count, piece > 0, piece < len(slopes) - 1)
         width = ends[piece + 1] - ends[piece]
         nodes.append(ends[piece] + width * place)
         weights.append(slopes[piece] * width * share)
-    z = jnp.concatenate(nodes)
-    return z, jnp.concatenate(weights) * density(z)
+    white = ndtri(jnp.concatenate(nodes))
+    z = _WIDER * white
+    return z, jnp.concatenate(weights) * _WIDER * density(z) / density(white)
 
 
 @lru_cache
