@@ -364,7 +364,9 @@ def test_averages_of_perturbed_nodes(signal, law):
     if law == "sign":
         signs = np.array(list(itertools.product([-1, 1], repeat=3)))
         wanted = np.einsum("ni,nj,na,nb,ab->ij", signs, signs, signs, signs, c) / 8
-    found = rules.NodePerturbation(law=law, lr=0.1).closed_form(signal, LAYERS)
+    rule = rules.NodePerturbation(law=law, lr=0.1)
+    found = rule.closed_form(signal, LAYERS)
+    assert not np.any(rule.closed_form(signal, LAYERS._replace(v=jnp.zeros(3))).Phi)
     same(found.Phi, wanted)
     same(found.G, V[:, None] * np.asarray(signal.G))
 
