@@ -149,8 +149,8 @@ def is_closed(z: np.ndarray, weight: np.ndarray, symmetry: Symmetry) -> bool:
     dims = z.shape[-1]
     probe = np.random.default_rng(0).normal(size=dims)
     phases = [(z[..., positions] * signs) @ probe for positions, signs in symmetry.images(dims)]
-    values = [np.mean(np.exp(1j * phase) @ weight) for phase in phases]
-    return bool(np.ptp(values) < _EQUAL)
+    values = np.array([np.mean(np.exp(1j * phase) @ weight) for phase in phases])
+    return bool(np.abs(values - values[0]).max() < _EQUAL)
 
 
 def _arrangements(units: tuple[int, ...]) -> list[tuple[int, ...]]:
