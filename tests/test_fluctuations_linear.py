@@ -184,14 +184,14 @@ def test_spreads_of_groups_of_their_sums_and_of_the_error(both):
 
 
 def test_the_norm_counts_overlaps_off_the_diagonal_of_Q_twice(both):
-    """E sqrt(X) of a quadratic form X: int (1 - E exp(-s X)) s**(-3/2) ds / (2 sqrt(pi)) in SciPy."""
+    """E sqrt(X) is int (1 - E exp(-s X)) s**(-3/2) ds / (2 sqrt(pi)), with s = u**-2, in SciPy."""
     found, _, sigma = both
     sums = np.array([np.isin(np.arange(12), own) for own in [*SUMS[:2], *SUMS[1:]]], float)
     norms = []
     for covariance in sums @ sigma[1:] @ sums.T:
         eigenvalues = np.linalg.eigvalsh(covariance)
-        laplace = lambda u: np.prod(1 + 2 * u**-2 * eigenvalues) ** -0.5  # noqa: B023
-        whole = scipy.integrate.quad(lambda u: 2 * (1 - laplace(u)), 0, np.inf)[0]
+        rest = lambda u, e: 2 - 2 * np.prod(1 + 2 * u**-2 * e) ** -0.5
+        whole = scipy.integrate.quad(rest, 0, np.inf, (eigenvalues,))[0]
         norms.append(whole / (2 * np.sqrt(np.pi)))
     near(found.mean_norm, [0.0, *norms])
     near(found.constant, max(norms))
