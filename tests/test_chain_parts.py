@@ -64,17 +64,22 @@ def test_draws_and_labels_of_a_block_in_groups():
 
 def test_noise_on_inputs_adds_to_coordinates_and_lengthens_what_is_left():
     """The labels stay those of the clean inputs."""
-    start = ld.Overlaps(C[1, :2, :2], C[1, :2, 2:], C[1, 2:, 2:], V, V_TEACHER)
+    vectors = np.random.default_rng(2).normal(size=(4, 8))
+    c = vectors @ vectors.T / 8
+    start = ld.Overlaps(c[:3, :3], c[:3, 3:], c[3:, 3:])
 
     @jax.jit
     def draw(std):
-        setting, _ = in_lanes(ld.rules.InputNoise(std, 0.5, batch_size=2), start)
-        return draw_block(setting, SEEDS, jnp.asarray(4), k=2, rows=2)
+        setting, _ = in_lanes(ld.rules.InputNoise(std, 0.5, batch_size=3), start)
+        return draw_block(setting, SEEDS, jnp.asarray(4), k=3, rows=3)
 
     clean, noisy = draw(0.0), draw(0.8)
     np.testing.assert_array_equal(noisy.y, clean.y)
     np.testing.assert_allclose(noisy.outside, np.sqrt(1.64) * clean.outside, rtol=1e-12)
-    assert np.abs(clean.outside).max() > 1.0
+    # Triangles of three samples' products, beyond the four vectors: 4 + 4 + 4 chi-square numbers
+    assert clean.outside.shape == (*clean.z.shape[:1], 3, 3, LANES)
+    square = np.sum(np.asarray(clean.outside) ** 2, axis=(1, 2))
+    assert abs(square.mean() - 12) < 4 * np.sqrt(24 / square.size)  # four standard errors
     added = np.ravel(noisy.z - clean.z) / 0.8
     # Normal numbers, to four standard errors, and independent of the coordinates
     allowed = 4 / np.sqrt(len(added))
