@@ -1,0 +1,465 @@
+"""Parts of searches in asymptotics, each against numbers by hand or a few lines of NumPy and SciPy:
+what they call, a run or a search of minutes, is replaced by functions that are known."""
+
+import types
+from itertools import pairwise
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.stats
+from scipy.integrate import quad
+
+import learndyn as ld
+from learndyn import asymptotics
+from learndyn.asymptotics.closed_forms._small_lr import _squared_slope
+from learndyn.asymptotics.fixed_points import _continuation, _fixed_point, _perturb
+from learndyn.asymptotics.fixed_points._continuation import _at_infinity, _Point, _runs_off, follow
+from learndyn.asymptotics.fixed_points._fixed_point import FixedPoint, fixed_point
+from learndyn.asymptotics.fixed_points._flow import regularised, with_rates
+from learndyn.asymptotics.fixed_points._linearise import Linearisation, as_direction
+from learndyn.asymptotics.fixed_points._singular import averages_at, is_singular
+from learndyn.asymptotics.plateaus import _escape
+from learndyn.asymptotics.schedules import _optimal
+from learndyn.asymptotics.schedules._descent import Optimised
+from learndyn.averages import GaussHermite, choose_nodes
+from learndyn.rules import ConstantRate, InverseTimeRate
+
+LINEAR = ld.Problem(ld.Linear(), ld.Linear(), noise=0.3)
+ONE = ld.Overlaps([[0.7]], [[0.3]], [[1.4]])
+TWO = ld.Overlaps([[0.7]], [[0.3, 0.1]], [[1.4, 0.2], [0.2, 0.9]])
+ANYTHING = lambda *arguments, **options: None
+
+
+def close(found, wanted, rel=1e-12, abs=0.0):
+    np.testing.assert_allclose(found, wanted, rtol=rel, atol=abs)
+
+
+def flow_of(start, problem=LINEAR, **rates):
+    return ld.ode_term(problem, ld.SGD(**({"lr": 0.4} | rates)), start).vector_field
+
+
+# Escape from a plateau
+
+
+def test_amplitudes_of_one_mode_are_quantiles_and_of_more_are_draws():
+    found = _escape._samples(np.array([[2.5]]), 4)
+    close(found[:, 0], 2.5**0.5 * scipy.stats.norm.ppf([0.125, 0.375, 0.625, 0.875]))
+    spread = np.array([[2.0, 0.7], [0.7, 0.5]])
+    found = _escape._samples(spread, 20_000)
+    close(np.cov(found.T), spread, rel=0.05)  # five standard errors of the smallest
+    np.testing.assert_array_equal(found, _escape._samples(spread, 20_000))
+
+
+def unstable(monkeypatch, values, noise):
+    """What grows fastest by a matrix with these eigenvalues, and left and right eigenvectors."""
+    rng = np.random.default_rng(3)
+    turn = rng.normal(size=(3, 3))
+    matrix = turn @ np.diag(values) @ np.linalg.inv(turn)
+    monkeypatch.setattr(_escape, "diffusion", lambda flow, nodes, t, y: jnp.asarray(noise))
+    flow, both = flow_of(TWO), np.linalg.eig(matrix)
+    given = jnp.zeros(3), jnp.asarray(matrix), *(jnp.asarray(x.astype(complex)) for x in both)
+    near = Linearisation(TWO, *given, ("Q", "R", "R"), flow)
+    nodes = choose_nodes(LINEAR, 1, 2, biases=False, nodes=GaussHermite(2))
+    return matrix, turn, _escape._unstable(near, nodes)
+
+
+NOISE = np.array([[2.0, 0.3, -0.1], [0.3, 1.5, 0.4], [-0.1, 0.4, 0.7]])
+
+
+def test_modes_that_grow_nearly_as_fast_as_the_fastest_decide(monkeypatch):
+    """Of the growths 0.5, 0.496 and -0.3 those above 0.99 of the first."""
+    matrix, turn, (rate, modes, spread) = unstable(monkeypatch, [0.5, -0.3, 0.496], NOISE)
+    assert rate == pytest.approx(0.5, rel=1e-10)
+    # The projector takes the second eigenvector away.
+    onto = turn @ np.diag([1.0, 0.0, 1.0]) @ np.linalg.inv(turn)
+    assert modes.shape == (3, 2)
+    close(modes.T @ modes, np.eye(2), abs=1e-12)
+    close(modes @ modes.T @ onto, onto, rel=1e-9, abs=1e-12)
+    growth = modes.T @ matrix @ modes
+    close(growth @ spread + spread @ growth.T, modes.T @ onto @ NOISE @ onto.T @ modes, rel=1e-9)
+
+    _, turn, (rate, modes, spread) = unstable(monkeypatch, [0.494, -0.3, 0.5], NOISE)
+    left = np.linalg.inv(turn)[2] * np.linalg.norm(turn[:, 2])
+    close(spread, [[left @ NOISE @ left / (2 * 0.5)]], rel=1e-9)
+
+
+def test_a_state_that_does_not_grow_lets_nothing_escape(monkeypatch):
+    for values in ([-0.1, -0.2, -0.3], [5e-10, -1.0, -0.5]):
+        with pytest.raises(ValueError, match=r"unstable fixed point; the largest growth here is"):
+            unstable(monkeypatch, values, NOISE)
+    assert unstable(monkeypatch, [5e-9, -1.0, -0.5], NOISE)[2][0] == pytest.approx(5e-9, rel=1e-5)
+
+
+def test_when_eg_has_fallen_far_enough(monkeypatch):
+    """eg falls from 0.75 in proportion to time, by a rate that depends on the start."""
+    asked = []
+
+    def solve(problem, rule, start, ts, *, averages):
+        asked.append(ts)
+        return types.SimpleNamespace(eg=0.75 - (start.Q[0, 0] - 0.7) * ts)
+
+    monkeypatch.setattr(_escape, "solve_ode", solve)
+    starts = jnp.array([[0.01, 0.0], [0.02, 0.0], [1e-4, 0.0], [5.0, 0.0]])
+    found = _escape._exit_times.__wrapped__(flow_of(ONE), starts, jnp.asarray(0.4), 0.5)
+    # Of eg = (Q - 2 R + T) / 2 = 0.75 two fifths are left.
+    close(found, [45.0, 22.5, np.nan, 0.09], rel=1e-9)
+    end = (np.log(1e4) + 30.0) / 0.5
+    close(asked[0], np.linspace(0.0, end, 4001), rel=1e-12, abs=1e-12)
+
+
+def replaced(monkeypatch, exits):
+    """escape_time with one unstable mode of growth 0.3, which starts with the variance 2.5 / n."""
+    asked, mode = [], np.array([[0.6], [-0.8]])
+    near = types.SimpleNamespace(flow=types.SimpleNamespace(pack=ANYTHING))
+    for name in ("require_fixed_point", "noise_averages", "fixed_flow"):
+        monkeypatch.setattr(_escape, name, ANYTHING)
+    monkeypatch.setattr(_escape, "linearise", lambda *x, **options: near)
+    monkeypatch.setattr(_escape, "_unstable", lambda *x: (0.3, mode, np.array([[2.5]])))
+    monkeypatch.setattr(
+        _escape, "_exit_times", lambda flow, starts, *x: asked.append((starts, *x)) or exits
+    )
+    given = LINEAR, ld.SGD(0.4), ONE, [100.0, 2e4]
+    return asked, lambda: asymptotics.escape_time(*given, fraction=0.4, runs=4)
+
+
+def test_times_of_escape_from_those_of_small_starts(monkeypatch):
+    asked, call = replaced(monkeypatch, jnp.array([70.0, 90.0]))
+    found = call()
+    starts, fraction, rate = asked[0]
+    close(starts, [[-6e-5, 8e-5], [6e-5, -8e-5]])
+    assert (float(fraction), rate) == (0.4, 0.3)
+    amplitude = 2.5**0.5 * scipy.stats.norm.ppf([0.125, 0.375, 0.625, 0.875])
+    samples = np.array([[70.0], [70.0], [90.0], [90.0]])
+    samples = samples + np.log(1e-4 * np.sqrt([100.0, 2e4]) / abs(amplitude)[:, None]) / 0.3
+    close(found.samples, samples)
+    close(found.mean, samples.mean(axis=0))
+    close(found.std, samples.std(axis=0))
+    close(found.constant, samples.mean(axis=0)[1] - np.log(2e4) / 0.6)
+    assert (float(found.rate), found.n.tolist()) == (0.3, [100.0, 2e4])
+
+
+def test_ways_out_that_never_end_are_told(monkeypatch):
+    _, call = replaced(monkeypatch, jnp.array([70.0, jnp.nan]))
+    with pytest.raises(ValueError, match=r"eg does not fall to 0.4 of its value .* every way out"):
+        call()
+    rule = ld.SGD(0.4)
+    with pytest.raises(ValueError, match="concrete values: not under jit"):
+        jax.jit(lambda n: asymptotics.escape_time(LINEAR, rule, ONE, n))(100.0)
+    # A run counts from n = 1 on.
+    with pytest.raises(ValueError, match="n must be"):
+        asymptotics.escape_time(LINEAR, rule, ONE, 0.5)
+
+
+# Small learning rates
+
+
+def test_closed_forms_at_small_rates_by_hand():
+    close(asymptotics.eg_denoising_small_lr(2, 3, 1.5, 0.03, 0.2), 0.0054 / (6 * 3**0.5 * np.pi))
+    for name, slope in (("erf", 2 / (np.pi * 3**0.5)), ("relu", 0.5), ("linear", 1.0)):
+        found = asymptotics.eg_normalised_small_lr(6, 0.05, 0.2, activation=name)
+        close(found, slope * 0.05 * 0.04 / 24)
+    h = 0.3 * (0.8**2 + 0.6**2 + 0.1**2)
+    close(asymptotics.eg_linear(0.3, 0.2, v=[0.8, -0.6, 0.1]), 0.04 * h / (4 - 2 * h))
+    with pytest.raises(ValueError, match="needs a number for lr; got a schedule"):
+        asymptotics.eg_zero_error_small_lr(LINEAR, ld.SGD(lambda alpha: 0.1), ONE)
+
+
+@pytest.mark.parametrize(
+    ("g", "slope", "kinks"),
+    [
+        (jnp.tanh, lambda x: 1 / np.cosh(x) ** 2, ()),
+        (jax.nn.selu, lambda x: 1.05070098 * np.where(x > 0, 1, 1.67326324 * np.exp(x)), (0,)),
+        (
+            lambda x: jnp.where(x > 0.3, 2 * x, jnp.tanh(x)),
+            lambda x: np.where(x > 0.3, 2.0, 1 / np.cosh(x) ** 2),
+            (0.3,),
+        ),
+    ],
+    ids=["smooth", "selu", "half a tanh"],
+)
+def test_squared_slopes_of_activations_without_integrals(g, slope, kinks):
+    norms, shift = np.array([0.6, 1.2]), np.array([0.4, -0.3])
+    for given, b in ((None, 0 * shift), (jnp.asarray(shift), shift)):
+        found = _squared_slope(g, jnp.asarray(norms), given)
+        for value, mean, norm in zip(found, b, norms, strict=True):
+            density = scipy.stats.norm(mean, norm**0.5).pdf
+            ends = [-12.0, *kinks, 12.0]
+            parts = [
+                quad(lambda x: slope(x) ** 2 * density(x), *pair, epsabs=1e-13)[0]  # noqa: B023
+                for pair in pairwise(ends)
+            ]
+            assert float(value) == pytest.approx(sum(parts), rel=3e-8)  # digits of selu
+
+
+# Reduced states
+
+
+def test_states_of_eight_numbers_in_full():
+    names = {"Q": 0.8, "C": 0.1, "R": 0.6, "S": 0.05, "D": 0.08, "U": 0.05, "E": 0.4, "F": 0.07}
+    layers = {"v": 1.1, "v_superfluous": 0.7, "v_teacher": 0.9}
+    state = asymptotics.SpecialisedOverlaps(2, 3, **names, **layers)
+    found = state.expanded()
+    d, e, f = 0.08, 0.4, 0.07
+    q = [
+        [0.8, 0.1, d, d, d],
+        [0.1, 0.8, d, d, d],
+        [d, d, e, f, f],
+        [d, d, f, e, f],
+        [d, d, f, f, e],
+    ]
+    r = [[0.6, 0.05], [0.05, 0.6], *3 * [[0.05, 0.05]]]
+    close(found.Q, q)
+    close(found.R, r)
+    close(found.T, np.eye(2))
+    close(found.v, [1.1, 1.1, 0.7, 0.7, 0.7])
+    close(found.v_teacher, [0.9, 0.9])
+    for m, l in ((2, 3), (1, 3), (4, 1), (3, 0)):
+        state = asymptotics.SpecialisedOverlaps(m, l, **names)
+        whole = np.asarray(state.expanded().covariance)
+        assert state.smallest_eigenvalue() == pytest.approx(np.linalg.eigvalsh(whole)[0], rel=1e-9)
+    alike = asymptotics.SymmetricOverlaps(3, 2, Q=0.5, C=0.1, R=0.2)
+    batch = eqx.filter_vmap(lambda q: eqx.tree_at(lambda s: s.Q, alike, q))(jnp.array([0.5, 0.6]))
+    with pytest.raises(ValueError, match=r"one state at a time; got a batch of shape \(2,\)"):
+        asymptotics.solve_reduced(LINEAR, ld.SGD(0.3), batch, [0.0, 1.0])
+
+
+# Following fixed points
+
+
+def known_branch(monkeypatch, growth, size=lambda lr: 1.0, until=np.inf, since=0.0):
+    """`follow` on a branch with this growth and size at each rate, which ends at `until`."""
+
+    def at(flow, lr, near):
+        found = since <= lr < until
+        return _Point(lr, jnp.full(2, size(min(lr, until))), jnp.zeros(2), found, growth(lr), 0)
+
+    monkeypatch.setattr(_continuation, "_fixed_point_at", at)
+    return follow(flow_of(ONE), jnp.zeros(2))
+
+
+def test_where_a_branch_changes_its_stability(monkeypatch):
+    of = lambda *x, **options: known_branch(monkeypatch, *x, **options)
+    # Upwards: as the distance to it, as its root, and suddenly, which bisection finds
+    assert of(lambda lr: lr - 2.0) == pytest.approx(2.0, rel=1e-9)
+    assert of(lambda lr: -np.sqrt(max(2.0 - lr, 0.0))) == pytest.approx(2.0, rel=1e-9)
+    assert of(lambda lr: -1.0 if lr < 2.0 else 0.5) == pytest.approx(2.0, rel=1e-9)
+    assert of(lambda lr: -1.0) == np.inf
+    # Downwards, from a rate where it is unstable
+    assert of(lambda lr: lr - 0.13) == pytest.approx(0.13, rel=1e-9)
+    assert of(lambda lr: lr - 0.13, since=0.2) == 0.0
+    assert of(lambda lr: 1.0) == 0.0
+    # Where it ends: in a fold, or at infinity, where 1 / sqrt(size) vanishes like the distance
+    assert of(lambda lr: -1.0, until=1.3) == pytest.approx(1.3, rel=1e-7)
+    runs_off = lambda lr: (3.0 / max(2.0 - lr, 1e-3)) ** 2
+    assert of(lambda lr: -1.0, runs_off, until=1.97) == pytest.approx(2.0, rel=1e-6)
+    with pytest.raises(ValueError, match=r"lost its fixed point at lr = 1.3, where overlaps are"):
+        of(lambda lr: -1.0, lambda lr: 1.0 + 1e3 * max(lr - 0.5, 0.0), until=1.3)
+    with pytest.raises(ValueError, match="could not settle on a fixed point near"):
+        of(lambda lr: -1.0, until=0.3)
+
+
+def test_what_runs_off_to_infinity():
+    points = [
+        _Point(lr, jnp.array([-size, 1.0]), jnp.zeros(2), True, -1.0, 0)
+        for lr, size in ((1.0, 4.0), (1.1, 4.0 * 1.1**11), (1.2, 4.0 * 1.1**11 * (1.2 / 1.1) ** 9))
+    ]
+    assert not _runs_off(points[:1])
+    assert _runs_off(points[:2])
+    assert not _runs_off(points)
+    at = lambda x: _Point(3.0 - 2 * x + x**2, jnp.array([x**-2.0]), jnp.zeros(1), True, -1.0, 0)
+    assert _at_infinity([at(x) for x in (0.5, 0.3, 0.2)]) == pytest.approx(3.0, rel=1e-10)
+
+
+def test_bisection_stops_where_no_point_is_found(monkeypatch):
+    """Between the stable rate 1 and the unstable 2 by the secant of what is known."""
+    point = lambda lr, growth, found=True: _Point(lr, jnp.zeros(1), jnp.zeros(1), found, growth, 0)
+    monkeypatch.setattr(
+        _continuation, "_fixed_point_at", lambda flow, lr, near: point(lr, -0.1, found=False)
+    )
+    found = _continuation._bisected(flow_of(ONE), point(1.0, -0.3), point(2.0, 0.2))
+    assert found == pytest.approx(1.6, rel=1e-12)
+
+
+def test_a_singular_start_that_is_a_fixed_point_is_returned(monkeypatch):
+    """And another one is left for the search nearby."""
+    flow = flow_of(ONE)
+    moved = lambda dq, dr, code=0: FixedPoint(
+        state=ld.Overlaps([[0.7 + dq]], [[0.3 + dr]], [[1.4]]), eg=jnp.zeros(()),
+        residual=jnp.zeros(()), result=jnp.asarray(code), steps=jnp.asarray(1),
+        neutral=jnp.asarray(0), singular_values=jnp.zeros(2), directions=jnp.eye(2), flow=flow,
+    )  # fmt: skip
+    nearby = ld.Overlaps([[0.8]], [[0.3]], [[1.4]])
+    monkeypatch.setattr(_fixed_point, "regularised", lambda flow, start: nearby)
+    searched, other = [], moved(9.0, 0.0)
+    monkeypatch.setattr(
+        _fixed_point,
+        "_search_with_restarts",
+        lambda flow, start, *x: searched.append(start) or other,
+    )
+    for found, kept in (
+        (moved(5e-10, -5e-10), True),
+        (moved(2e-9, 0.0), False),
+        (moved(0.0, -2e-9), False),
+        (moved(0.0, 0.0, ld.Result.SOLVER_FAILED.value), False),
+    ):
+        monkeypatch.setattr(_fixed_point, "_fixed_point", lambda *x, found=found: (found, None))
+        searched.clear()
+        result = fixed_point(LINEAR, ld.SGD(0.4), ONE)
+        assert result is (found if kept else other)
+        assert searched == ([] if kept else [nearby])
+
+
+TANH = ld.Problem(ld.Tanh(), ld.Tanh())
+SAME = ld.Overlaps([[0.7]], [[0.7]], [[0.7]])
+
+
+def test_nodes_in_the_directions_that_exist():
+    """Where student and teacher are the same, moments of both fields are those of one number."""
+    nodes = choose_nodes(TANH, 1, 1, biases=False, nodes=GaussHermite(6))
+    rule = ld.SGD(0.4)
+    assert is_singular(SAME)
+    assert not is_singular(ONE)
+    assert not jax.jit(lambda q: jnp.asarray(is_singular(ld.Overlaps(q, q, q))))(jnp.ones((1, 1)))
+    assert averages_at(TANH, rule, ONE, nodes) is nodes
+    few = averages_at(TANH, rule, SAME, nodes)
+    assert (few.smooth, few.score) == (True, False)
+    assert few.z.shape == (1, few.z.shape[1], 2)
+    root = 0.7**0.5 * np.array([[1.0, 0.0], [1.0, 0.0]])  # the student's field first
+    fields = np.asarray(few.z[0]) @ root.T
+    close(fields[:, 0], fields[:, 1], abs=1e-12)
+    mean = lambda x: np.asarray(few.weight) @ x
+    close([mean(fields[:, 0] ** p) for p in (0, 2, 4)], [1.0, 0.7, 3 * 0.49], rel=1e-9)
+    error = few.generalisation_error(TANH, ld.Overlaps([[0.7]], [[0.7]], [[0.7]], v=[3.0]))
+    density = scipy.stats.norm(0.0, 0.7**0.5).pdf
+    close(error, 2 * quad(lambda x: np.tanh(x) ** 2 * density(x), -9, 9)[0], rel=1e-9)
+    # Four students that are one, and four independent teachers: too many for a lattice
+    many = ld.Overlaps(np.ones((4, 4)), np.zeros((4, 4)), np.eye(4))
+    wide = choose_nodes(TANH, 4, 4, biases=False, nodes=GaussHermite(2))
+    assert averages_at(TANH, rule, many, wide) is wide
+
+    flow = ld.ode_term(TANH, rule, SAME, averages=GaussHermite(6)).vector_field
+    assert regularised(flow, ONE) is ONE
+    moved = regularised(flow, SAME)
+    assert 0 < float(moved.Q[0, 0]) - 0.7 < 1e-6
+    close(moved.R, SAME.R)
+
+
+def test_rates_are_scaled_along():
+    rule = with_rates(ld.SGD(0.4, 0.3, 0.1, weight_decay=0.2), jnp.asarray(0.6))
+    close([rule.lr, rule.lr_second, rule.lr_bias, rule.weight_decay], [0.6, 0.45, 0.15, 0.2])
+    assert with_rates(ld.SGD(0.4), jnp.asarray(0.6)).lr_second is None
+
+
+def test_changes_of_all_layers_and_of_those_that_are_trained():
+    start = ld.Overlaps([[0.7]], [[0.3]], [[1.4]], [1.1], None, [0.2], [0.1])
+    all_of_them = as_direction(flow_of(start, lr_second=0.1, lr_bias=0.2), jnp.arange(1.0, 5.0))
+    assert [float(x.ravel()[0]) for x in all_of_them] == [1.0, 2.0, 3.0, 4.0]
+    first = as_direction(flow_of(start), jnp.array([1.0, 2.0]))
+    assert [float(x.ravel()[0]) for x in first] == [1.0, 2.0, 0.0, 0.0]
+
+
+def test_sources_of_changes(monkeypatch):
+    """Derivatives of a drift that is cos(3 sigma) - kappa**2 + lr."""
+    drift = lambda flow, y: (
+        (jnp.cos(3 * flow.problem.noise) - flow.rule.weight_decay**2 + flow.rule.lr) * jnp.ones(2)
+    )
+    monkeypatch.setattr(_perturb, "drift", drift)
+    huber = ld.Problem(ld.Linear(), ld.Linear(), lambda phi, y: jnp.cosh(phi - y), noise=0.3)
+    change = _perturb._Change("noise_variance", None)
+    for problem, wanted in (
+        (huber, -3 * np.sin(0.9) / 0.6),
+        (eqx.tree_at(lambda p: p.noise, huber, jnp.zeros(())), -4.5),
+        (LINEAR, np.cos(3.0) - 1.0),  # linear in sigma**2 for squared loss
+    ):
+        flow = eqx.tree_at(lambda f: f.problem, flow_of(ONE, weight_decay=0.2), problem)
+        close(change.source(flow, jnp.zeros(2)), np.full(2, wanted))
+    flow = flow_of(ONE, weight_decay=0.2)
+    named = _perturb._Change("weight_decay", None)
+    close(named.source(flow, jnp.zeros(2)), [-0.4, -0.4])
+    by_hand = lambda e: (ld.Problem(noise=0.3 + 2 * e), ld.SGD(0.4 + e))
+    made = _perturb._Change("function", by_hand)
+    close(made.source(flow, jnp.zeros(2)), np.full(2, 1 - 6 * np.sin(0.9)))
+    several = ld.Problem(ld.Linear(), ld.MultiIndex(lambda rho, zeta: rho[0]))
+    with pytest.raises(ValueError, match="MultiIndex teacher makes its own noise"):
+        _perturb._as_change("noise_variance", several, ld.SGD(0.4))
+
+
+def test_a_critical_rate_is_searched_outside_jit():
+    with pytest.raises(ValueError, match="concrete values: call it outside jit, vmap"):
+        jax.jit(lambda lr: asymptotics.critical_lr(LINEAR, ld.SGD(lr), ONE))(0.1)
+
+
+# Optimal schedules
+
+
+class Parabola(_optimal._Learning):
+    """log eg = 2 (log lr - log best)**2 - 1, and nothing above `until`."""
+
+    best: float = 0.37
+    until: float = 1e9
+
+    def __call__(self, schedule):
+        lr = schedule(0.0)
+        return jnp.where(lr < self.until, 2 * (jnp.log(lr / self.best)) ** 2 - 1, jnp.nan)
+
+
+def parabola(**options):
+    return Parabola(LINEAR, ld.SGD(0.4), ONE, jnp.zeros(1), None, jnp.zeros(1), **options)
+
+
+@pytest.mark.parametrize("best", [0.37, 0.003, 220.0])
+def test_the_best_constant_rate_between_or_beyond_two(best):
+    found = _optimal._best_constant(
+        parabola(best=best, until=2e3), jnp.asarray(0.05), jnp.asarray(2.0)
+    )
+    # Three grids of 25: the last one's spacing is 40**(1/24 / 12**2) or, a decade on, little more.
+    assert abs(np.log(float(found.schedule(0.0)) / best)) < 0.6 * np.log(1e3) / 24 / 12**2
+    close(found.value, np.exp(-1), rel=1e-4)
+    assert found.history.shape == (3,)
+    assert found.history[2] <= found.history[1] <= found.history[0]
+    close(found.history[2], found.value)
+
+
+def test_a_best_constant_rate_that_is_not_found():
+    low, high = jnp.asarray(0.05), jnp.asarray(2.0)
+    for best, words in ((1e-7, r"at the lowest of those searched, 5e-05, 3 dec"), (1e7, "highest")):
+        with pytest.raises(ValueError, match=words):
+            _optimal._best_constant(parabola(best=best), low, high)
+    with pytest.raises(ValueError, match=r"no constant rate in range_lr = \(0.05, 2\)"):
+        _optimal._best_constant(parabola(until=0.01), low, high)
+
+
+def test_knots_begin_at_the_better_of_two_schedules(monkeypatch):
+    made = lambda schedule, value: Optimised(schedule, jnp.asarray(value), jnp.full(3, value))
+    constant = made(ConstantRate(0.3), 0.02)
+    begun, learned = [], []
+    monkeypatch.setattr(_optimal, "_best_constant", lambda x, *ends: learned.append(x) or constant)
+    given = {"horizon": 6.0, "knots": 4, "steps": 3, "progress": False}
+
+    def search(value, **options):
+        ends = [made(InverseTimeRate(0.5, 5.0), value), None]
+        begun.clear()
+
+        def descend(learning, first, steps, step_size, report):
+            begun.append(first)
+            return ends.pop(0) or made(first, 0.008)
+
+        monkeypatch.setattr(_optimal, "descend", descend)
+        return asymptotics.optimal_schedule(LINEAR, ld.SGD(0.1), ONE, **given, **options)
+
+    for value, rates in ((0.01, 0.5 / (1 + np.arange(4) * 2 / 5.0)), (0.03, np.full(4, 0.3))):
+        best = search(value)
+        assert isinstance(begun[0], InverseTimeRate)
+        close(begun[0](jnp.array([0.0, 6.0])), [0.3, 0.15])
+        close(best.schedule(jnp.array([0.0, 2.0, 4.0, 6.0])), rates)
+        close(best.gain, 0.02 / 0.008)
+        assert float(best.inverse_time.value) == value
+    close(learned[0].weights @ learned[0].ts ** 2, 36.0)  # at the end
+    search(0.01, objective="integral")
+    close(learned[-1].weights @ learned[-1].ts ** 5, 6.0**5 / 6)
+    with pytest.raises(ValueError, match="searches: call it outside jit, vmap and grad"):
+        jax.jit(lambda lr: asymptotics.optimal_schedule(LINEAR, ld.SGD(lr), ONE, 4.0).value)(0.1)
