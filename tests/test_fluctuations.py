@@ -1,5 +1,6 @@
 """The covariance of sqrt(n) (m - m_ode), its noise term and the Langevin level."""
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 import learndyn as ld
 from learndyn.dynamics._diffusion import diffusion, noise_averages
-from learndyn.dynamics._fluctuations import gaussian_norm
+from learndyn.dynamics._fluctuations import _WithCovariance, gaussian_norm
+from learndyn.dynamics._ode import overlap_flow
 
 NEAR = ld.Overlaps([[0.3, 0.05], [0.05, 0.25]], [[0.12, 0.03], [0.02, 0.1]], jnp.eye(2))
 FAR = ld.Overlaps([[1.0, 0.1], [0.1, 0.8]], [[0.12, 0.02], [-0.03, 0.07]], jnp.eye(2))
@@ -182,6 +184,30 @@ def test_langevin_noise_depends_on_the_step_alone():
     key = jax.random.key(1)
     every, last = (langevin(key, 100.0, 0.1, ts) for ts in (LANGEVIN_TS, LANGEVIN_TS[::2]))
     np.testing.assert_allclose(every.Q[-1], last.Q[-1], rtol=1e-10)
+
+
+@pytest.mark.nightly
+def test_a_rule_that_bends_takes_few_steps():
+    """Clipped by the norm of an episode's gradient, so that the Jacobian jumps at every node: it
+    took 361 steps at the default tolerance. Right is what 20 steps of one length give."""
+
+    def clipped(problem, samples, layers):
+        gradient = jax.vmap(problem.gradient, (0, 0, None))(samples.lam, samples.y, layers)
+        norm = jnp.sqrt(jnp.sum(gradient.c**2)) / len(samples.y)
+        return ld.Modulation(gradient.c * jnp.minimum(1.0, 0.2 / norm), gradient.dv)
+
+    rule = ld.LocalRule(clipped, 1.0, episode=True, batch_size=2)
+    start = ld.Overlaps([[0.3]], [[0.12]], [[1.0]])
+    found = ld.fluctuations(NOISY, rule, start, [0.0, 2.0])
+    flow = overlap_flow(NOISY, rule, start)
+    assert flow.averages.has_stepwise_slopes
+    assert not flow.averages.is_stepwise
+    field = _WithCovariance(flow, noise_averages(NOISY, rule, start))
+    y0 = field.join(flow.pack(start))
+    steps = diffrax.diffeqsolve(diffrax.ODETerm(field), diffrax.Tsit5(), 0.0, 2.0, 0.1, y0)
+    _, right = field.split(steps.ys[-1])
+    np.testing.assert_allclose(found.covariance[-1], right, rtol=2e-3)
+    assert found.mean.stats["steps"] < 120
 
 
 @pytest.mark.parametrize("call", [ld.fluctuations, ld.simulate_langevin])

@@ -86,6 +86,10 @@ class BeyondConstant(AbstractAverages):
     def is_stepwise(self) -> bool:
         return self.nodes.is_stepwise
 
+    @property
+    def has_stepwise_slopes(self) -> bool:
+        return self.nodes.has_stepwise_slopes
+
 
 def beyond_constant(
     problem: Problem,

@@ -138,6 +138,10 @@ class MixedAverages(AbstractAverages):
     def is_stepwise(self) -> bool:
         return self.products is not None and self.products.is_stepwise
 
+    @property
+    def has_stepwise_slopes(self) -> bool:
+        return self.products is not None and self.products.has_stepwise_slopes
+
     def _with(self, terms: Series, products: AbstractAverages) -> "MixedAverages":
         return MixedAverages(
             self.student,

@@ -169,6 +169,11 @@ class NodeAverages(AbstractAverages):
     def is_stepwise(self) -> bool:
         return self.score
 
+    @property
+    def has_stepwise_slopes(self) -> bool:
+        moves_smoothly = self.smooth or (self.still_labels and self.smooth_student)
+        return self.score or not moves_smoothly
+
     def replicate(self, index: Array) -> "NodeAverages":
         """The same averages over one replicate alone, for error estimates."""
         weight = self.weight if self.weight.ndim == 1 else self.weight[index]

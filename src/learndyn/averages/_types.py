@@ -101,6 +101,12 @@ class AbstractAverages(eqx.Module):
         return False
 
     @property
+    def has_stepwise_slopes(self) -> bool:
+        """Whether derivatives of averages jump with the state, being sums over nodes of what does:
+        averages over nodes of what bends are continuous, and only their derivatives jump."""
+        return self.is_stepwise
+
+    @property
     def rtol(self) -> float:
         """A relative tolerance finer than which a solver would follow the averages' error."""
         return 0.0

@@ -35,6 +35,11 @@ _CAP = 2e-3
 fraction of the bound on the averages' error, six standard errors, keeps both alike. Finer only
 counts single nodes."""
 
+_CAP_OF_SLOPES = 2e-6
+"""The largest such tolerance where only derivatives jump, in covariances of fluctuations: the
+standard deviation of eg, a small difference of large ones, is then right to 1e-3 at eg = 5e-6
+(one unit whose gradient is clipped per episode), with a sixth of the steps that 1e-7 takes."""
+
 _NOTHING = 1e-250
 """Absolute tolerance of what is held to a relative one alone. Not 0: a coordinate that stays 0 has
 no error, and 0/0 would be NaN. Overlaps of real runs stay far above."""
@@ -71,15 +76,17 @@ def integrate(
     smallest: Array | None = None,
     is_relative: Bool[Array, " p"] | None = None,
     translate: Callable[[Array], Array] | None = None,
+    slopes: bool = False,
 ) -> Solved:
     """Solve `term` from y0 over ts without ever raising; `flow` says what input is valid.
 
     smallest: the smallest eigenvalue of the start's covariance; None: it is found here.
     is_relative: which coordinates are held to rtol alone; None: none. translate: from the solved
-    coordinates to those of `flow`; None: the first ones are those.
+    coordinates to those of `flow`; None: the first ones are those. slopes: whether derivatives of
+    the averages enter `term`.
     """
     valid = is_valid(flow, ts, tolerance_numbers(*tolerances), smallest)
-    rtol, atol = capped(tolerances, flow)
+    rtol, atol = capped(tolerances, flow, slopes=slopes)
     each = atol if is_relative is None else jnp.where(is_relative, _NOTHING, atol)
     solved = integrate_field(
         term,
@@ -255,18 +262,27 @@ def _grouped_trajectory(
     return record_groups(run, own, vectors, stopped, solved.result, stats=solved.stats)
 
 
-def capped(tolerances: tuple[Array, Array], flow: OverlapFlow) -> tuple[Array, Array]:
-    """Tolerances no finer than the averages where those make the drift discontinuous."""
+def capped(
+    tolerances: tuple[Array, Array], flow: OverlapFlow, *, slopes: bool = False
+) -> tuple[Array, Array]:
+    """Tolerances no finer than the averages where those make the vector field discontinuous.
+
+    slopes: whether the field has derivatives of the averages in it, which jump where an integrand
+    bends.
+    """
     rtol, atol = tolerances
     start, averages = flow.start, flow.averages
-    if not averages.is_stepwise:
+    if not (averages.has_stepwise_slopes if slopes else averages.is_stepwise):
         return rtol, atol
     of = lambda a: sampled(flow.averages_of(a, start), start)
     values, errors, _ = estimated(averages, of)
     error = jnp.max(jnp.stack(errors))
     scale = jnp.max(jnp.stack([jnp.max(jnp.abs(value)) for value in values]))
     floor = _CAP * jnp.nan_to_num(error / jnp.where(scale > 0, scale, 1.0))
-    return jnp.maximum(rtol, floor), jnp.maximum(atol, floor)
+    if averages.is_stepwise:
+        return jnp.maximum(rtol, floor), jnp.maximum(atol, floor)
+    # The drift is continuous, and small covariances would not bear a larger atol.
+    return jnp.maximum(rtol, jnp.minimum(floor, _CAP_OF_SLOPES)), atol
 
 
 def is_valid(
