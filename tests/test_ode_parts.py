@@ -12,7 +12,7 @@ import pytest
 import learndyn as ld
 from learndyn.averages._types import AbstractAverages
 from learndyn.dynamics._aligned_flow import aligned_flow
-from learndyn.dynamics._averages_errors import refined, warn_of_averages
+from learndyn.dynamics._averages_errors import _ratio, refined, warn_of_averages
 from learndyn.dynamics._levels import LEVELS
 from learndyn.dynamics._ode import _meeting
 from learndyn.dynamics._prepare import require_sizes, require_whole_sizes, sizes_hold
@@ -102,6 +102,11 @@ def test_averages_without_finer_ones_stay_beside_others(run):
 
     refined(solve, (Level(3, 3), Level(0, 2)), True)
     assert solved == [(3, 0), (3, 1), (3, 2)]
+
+
+def test_errors_over_sizes_that_may_vanish():
+    found = _ratio(jnp.array([0.0, 0.3, 0.3, 0.0, -1.0]), jnp.array([0.0, 1.5, 0.0, 2.0, 0.5]))
+    np.testing.assert_allclose(found, [0.0, 0.2, 3e299, 0.0, -2.0], rtol=1e-12)
 
 
 def test_what_is_told_of_averages(run):

@@ -105,3 +105,19 @@ def test_steps_are_counted_as_far_as_numbers_are_exact():
     with jax.enable_x64(False):
         assert _most_steps(3) == 2.0**24
         assert _most_steps(1000) == 2.0**31 / 1000
+
+
+def test_gradients_of_biases_and_of_the_second_layer():
+    """Linear units with biases, of a batch of three."""
+    b, problem = np.array([0.3, -0.1]), ld.Problem(ld.Linear(), ld.Linear())
+    given = (
+        Parameters(jnp.asarray(W), jnp.asarray(V), jnp.asarray(b)),
+        (jnp.asarray(X), jnp.asarray(Y)),
+    )
+    error = (LAM + b) @ V - Y
+    rule = ld.SGD(0.5, 0.2, 0.3, batch_size=3)
+    gradient = jax.jit(lambda given: batch_gradient(problem, rule, *given, jnp.asarray(TEACHER)))
+    found = gradient(given)
+    np.testing.assert_allclose(found.b, error.mean() * V / N, rtol=1e-12)
+    np.testing.assert_allclose(found.v, (LAM + b).T @ error / 3 / N, rtol=1e-12)
+    np.testing.assert_allclose(found.w, np.outer(V, error @ X) / 3 / N**0.5, rtol=1e-12)

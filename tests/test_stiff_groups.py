@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import learndyn as ld
+from learndyn.dynamics import _stiff_groups as rodas
 from learndyn.dynamics._split_jacobian import SplitJacobian
 from learndyn.dynamics._stiff_groups import chosen_solver
 
@@ -43,6 +44,63 @@ def test_the_split_jacobian_divides_as_the_whole_one_does(flow, rng):
 
     for c in (0.5, 20.0):
         np.testing.assert_allclose(left(c), b, atol=1e-11)
+
+
+def linear_drift(t, y):
+    """One linear unit with a trained second layer and a rate that falls, in two groups, by hand."""
+    (q, r, v), teacher = (y[:2], y[2:4], y[4]), np.array([0.5, 0.7])
+    s, shares, lr = np.array([0.4, 6.0]), np.array([0.6, 0.4]), 0.4 / (1 + t)
+    error = np.sum(s * (v**2 * q - 2 * 1.2 * v * r + 1.44 * teacher)) + 0.09
+    dq = -2 * lr * (s * v * (v * q - 1.2 * r) + 0.2 * q) + lr**2 * s * shares * v**2 * error
+    dr = -lr * (s * v * (v * r - 1.2 * teacher) + 0.2 * r)
+    return np.array([*dq, *dr, -0.3 * np.sum(s * (v * q - 1.2 * r))])
+
+
+def test_a_step_is_that_of_the_table_with_the_whole_jacobian():
+    """Rosenbrock's method in NumPy, with derivatives by complex steps."""
+    t, h, y = 0.5, 0.7, np.array([0.3, 0.4, 0.1, 0.3, 0.8])
+    jacobian = np.stack([linear_drift(t, y + 1e-30j * x).imag for x in np.eye(5)], axis=1) / 1e-30
+    in_time = linear_drift(t + 1e-30j, y).imag / 1e-30
+    stages = np.zeros((8, 5))
+    for i in range(8):
+        right = linear_drift(t + h * rodas._TIMES[i], y + rodas._STARTS[i] @ stages)
+        right = right + rodas._PAST[i] @ stages / h + h * rodas._SLOPES[i] * in_time
+        stages[i] = np.linalg.solve(np.eye(5) / (rodas._GAMMA * h) - jacobian, right)
+    end, bends = y + rodas._STARTS[7] @ stages + stages[7], rodas._DENSE @ stages
+    between = lambda x: (
+        (1 - x) * y + x * (end + (1 - x) * (bends[0] + x * (bends[1] + x * bends[2])))
+    )
+
+    column = lambda *x: np.array(x)[:, None, None]
+    start = ld.GroupedOverlaps(
+        column(0.3, 0.4), column(0.1, 0.3), column(0.5, 0.7),
+        ld.Spectrum([0.4, 6.0], [0.6, 0.4]), v=[0.8], v_teacher=[1.2],
+    )  # fmt: skip
+    rule = ld.SGD(lambda alpha: 0.4 / (1 + alpha), 0.3, weight_decay=0.2)
+    term, solver = (
+        ld.ode_term(ld.Problem(ld.Linear(), ld.Linear(), noise=0.3), rule, start),
+        ld.StiffGroups(),
+    )
+
+    @jax.jit
+    def step(t1, y0):
+        y1, error, dense, state, _ = solver.step(term, jnp.asarray(t), t1, y0, None, None, False)
+        assert state is None
+        inside = rodas.Dense(t0=jnp.asarray(t), t1=t1, **dense)
+        return y1, error, inside.evaluate(t + 0.3 * h), inside.evaluate(t + 0.3 * h, t + 0.8 * h)
+
+    found = step(t + h, y)
+    right = end, stages[7], between(0.3), between(0.8) - between(0.3)
+    for one, wanted in zip(found, right, strict=True):
+        np.testing.assert_allclose(one, wanted, rtol=1e-9, atol=1e-13)
+    # A step of no time, of a run that has ended, stays finite and is nothing between its ends.
+    still = step(t, y)
+    assert np.isfinite(still[0]).all()
+    np.testing.assert_array_equal(still[2], y)
+    assert solver.order(term) == 5
+    np.testing.assert_allclose(
+        solver.func(term, t, jnp.asarray(y), None), linear_drift(t, y), rtol=1e-11
+    )
 
 
 @pytest.mark.nightly

@@ -1,0 +1,434 @@
+"""Parts of flow, called by themselves, against numbers by hand and a few lines of SciPy."""
+
+import types
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.optimize
+
+import learndyn as ld
+from learndyn import flow
+from learndyn.flow import _flow, _solve
+from learndyn.flow._coordinates import parameters
+from learndyn.flow._objective import objective_of
+from learndyn.flow._parameters import as_model, rate_tree, trained
+from learndyn.flow.conservation.known import homogeneity
+from learndyn.flow.conservation.laws import _degree
+from learndyn.flow.jumps import _phases
+from learndyn.flow.jumps._alternating import _samples
+from learndyn.flow.jumps._data import samples
+from learndyn.flow.jumps._diagonal import _from_moments
+from learndyn.flow.jumps._entropy import _largest_at, most_even
+from learndyn.flow.jumps._linear import Task, blocks
+from learndyn.flow.jumps._network import network
+from learndyn.flow.jumps._signed_least_squares import SignedLeastSquares
+from learndyn.flow.neuron._closed_form import second_moments
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(5, 3)), RNG.normal(size=5)
+NEURON = flow.LinearNeuron(0.7, [0.4, -0.3])
+POPULATION = flow.Moments(sxx=[[1.3, 0.2], [0.2, 0.8]], syx=[0.9, -0.5])
+
+
+def close(found, wanted, rel=1e-12, abs=0.0):
+    np.testing.assert_allclose(found, wanted, rtol=rel, atol=abs)
+
+
+# Events
+
+
+def test_events_are_distances_to_a_level_and_a_speed():
+    assert float(flow.AtLoss(0.25)(None, jnp.asarray(0.4), jnp.asarray(9.0))) == pytest.approx(0.15)
+    for event in (flow.AtPlateau(0.25), flow.LeavesPlateau(0.25)):
+        assert float(event(None, jnp.asarray(9.0), jnp.asarray(0.4))) == pytest.approx(0.15)
+    for make, bad in ((flow.AtLoss, np.nan), (flow.AtPlateau, 0.0), (flow.AtPlateau, -1.0)):
+        with pytest.raises(ValueError, match=r"level|speed"):
+            make(bad)
+
+
+def test_an_event_sees_the_model_its_loss_and_its_speed():
+    objective = objective_of(NEURON, POPULATION, [0.5, 2.0])
+    coordinates = parameters(objective)
+    both = lambda model, loss, speed: model.a + 10 * loss + 100 * speed
+    asked = _flow._event(both, objective, coordinates)
+    beta, sxx, syx = (
+        0.7 * np.array([0.4, -0.3]),
+        *(np.asarray(POPULATION.sxx), np.array([0.9, -0.5])),
+    )
+    slope = sxx @ beta - syx
+    # Of a Moments' loss the constant is that of labels that are explained.
+    loss = 0.5 * slope @ np.linalg.solve(sxx, slope)
+    moves = [0.5 * slope @ [0.4, -0.3], *(2.0 * 0.7 * slope)]
+    found = jax.jit(asked)(coordinates.start)
+    close(found, 0.7 + 10 * loss + 100 * np.linalg.norm(moves), rel=1e-10)
+    rtol, atol = (jnp.asarray(x) for x in (1e-3, 1e-5))
+    assert _flow._checked_tolerances(1e-3, 1e-5) == (1e-3, 1e-5)
+    close(_flow._tolerances(coordinates, rtol, atol)[1], np.full(3, 1e-5))
+    close(_flow._tolerances(coordinates, rtol, None)[1], 1e-3 * np.asarray(coordinates.sizes))
+
+
+def test_a_run_ends_where_its_loss_has_fallen_to_a_level():
+    """One number that is learned: the loss is exp(-2 s t) s / 2 for inputs of variance s."""
+    start, data = flow.LinearNetwork([[[0.0]]]), flow.Moments(sxx=[[1.6]], syx=[[1.6]])
+    run = flow.gradient_flow(start, data, [0.0, 0.25, 2.0], until=flow.AtLoss(0.1))
+    assert run.ok
+    # The default tolerance of the solver is 1e-8.
+    close(run.end, np.log(8.0) / 3.2, rel=1e-7)
+    close(run.loss[:2], [0.8, 0.8 * np.exp(-0.8)], rel=1e-7)
+    assert np.isnan(run.loss[2])
+    close(flow.loss(run.last, data), 0.1, rel=1e-7)
+    with pytest.raises(ValueError, match="no model at saved time number 2: the run ended before"):
+        run.at(2)
+    batch = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), run)
+    with pytest.raises(ValueError, match="batch of runs: take one out of it first"):
+        batch.at(0)
+    close(batch[1].loss[:2], 2 * run.loss[:2])
+    with pytest.raises(ValueError, match="one run at a time"):
+        flow.dwell_times(batch, [0.5, 0.0])
+    told = []
+    jax.jit(lambda run: told.append((repr(run), run._facts())) or run.t)(run)
+    assert told == [("Run(flow, traced)", None)]
+
+
+OUTCOMES = diffrax.RESULTS
+
+
+@pytest.mark.parametrize(
+    ("outcome", "events", "found", "code"),
+    [
+        (OUTCOMES.successful, (False, False), False, ld.Result.SUCCESS),
+        (OUTCOMES.event_occurred, (True, False), False, ld.Result.DIVERGED),
+        (OUTCOMES.event_occurred, (False, True), False, ld.Result.SUCCESS),
+        (OUTCOMES.nonlinear_max_steps_reached, (False, True), True, ld.Result.SUCCESS),
+        (OUTCOMES.nonlinear_max_steps_reached, (False, True), False, ld.Result.SOLVER_FAILED),
+        (OUTCOMES.nonlinear_max_steps_reached, (False, False), True, ld.Result.SOLVER_FAILED),
+        (OUTCOMES.max_steps_reached, (False, False), False, ld.Result.MAX_STEPS),
+        (OUTCOMES.dt_min_reached, (False, False), False, ld.Result.DIVERGED),
+    ],
+)
+def test_what_the_end_of_a_solve_means(outcome, events, found, code):
+    names = ("t0", "t1", "ts", "ys", "interpolation", "stats", "solver_state", "controller_state")
+    solution = diffrax.Solution(
+        **dict.fromkeys(names), made_jump=None, result=outcome,
+        event_mask=tuple(jnp.asarray(x) for x in events),
+    )  # fmt: skip
+    given = solution, True, jnp.asarray(found)
+    assert int(_solve._code(*given, jnp.asarray(True))) == code.value
+    assert int(_solve._code(*given, jnp.asarray(False))) == ld.Result.INVALID_INPUT.value
+
+
+# Models and data
+
+
+class Named(eqx.Module):
+    """Layers by name, written in another order than that of the alphabet."""
+
+    parts: dict
+
+    def __call__(self, x):
+        return self.parts["second"] @ (self.parts["first"] @ x)
+
+
+def test_rates_of_layers_that_have_names():
+    model = as_model(Named({"second": jnp.ones((1, 2)), "first": jnp.ones((2, 3))}))
+    rates = rate_tree({"parts": {"first": 0.2, "second": 0.3}}, trained(model))
+    assert {name: float(rate) for name, rate in rates.parts.items()} == {
+        "first": 0.2,
+        "second": 0.3,
+    }
+    in_turn = rate_tree([[0.2, 0.3]], trained(model))
+    assert float(in_turn.parts["first"]) == pytest.approx(0.2)  # in the order of the alphabet
+    assert rate_tree(0.4, None) is None
+    with pytest.raises(ValueError, match="must be real; got complex ones"):
+        as_model(Named({"second": jnp.ones((1, 2)) * 1j, "first": jnp.ones((2, 3))}))
+
+
+class Answer(eqx.Module):
+    """A model whose output has the type of `kind`, or that takes nothing."""
+
+    w: jax.Array
+    kind: object = eqx.field(static=True)
+
+    def __call__(self, x):
+        return (self.w @ x).astype(self.kind)
+
+
+def test_models_and_data_that_do_not_match():
+    data = flow.Data(X, Y)
+    with pytest.raises(ValueError, match="output must be real; it has dtype complex128"):
+        flow.loss(Answer(jnp.ones(3), complex), data)
+    for wrong in (
+        eqx.tree_at(lambda d: d.x, data, data.x[None]),
+        eqx.tree_at(lambda d: d.y, data, data.y[:, None, None]),
+    ):
+        with pytest.raises(ValueError, match="one data set at a time: x must have 2 axes"):
+            flow.loss(Answer(jnp.ones(3), float), wrong)
+    with pytest.raises(ValueError, match="steps must be known when the program is compiled"):
+        jax.jit(lambda steps: flow.gradient_descent(NEURON, POPULATION, steps, lr=0.1).t)(3)
+    # Traced moments are not looked at.
+    assert jax.jit(lambda s: flow.Moments(sxx=s, syx=[0.9, -0.5]).sxx)(-np.eye(2))[0, 0] == -1.0
+    with pytest.raises(ValueError, match=r"reduce must be \"mean\" or \"sum\"; got 'max'"):
+        samples(X, Y, "max", "this")
+    with pytest.raises(ValueError, match="has one output; syx has 2"):
+        _from_moments(flow.Moments(sxx=np.eye(2), syx=np.ones((2, 2))))
+    with pytest.raises(ValueError, match=r"one output; the data have outputs of shape \(2,\)"):
+        second_moments(flow.Moments(sxx=np.eye(2), syx=np.ones((2, 2))))
+    with pytest.raises(ValueError, match=r"pair \(x, y\); got Moments"):
+        _samples(POPULATION)
+
+
+def test_second_moments_in_the_datas_own_normalisation():
+    for data, weight in ((flow.Data(X, Y), 0.2), (flow.Data(X, Y, reduce="sum"), 1.0)):
+        sxx, syx = second_moments(data)
+        close(sxx, weight * X.T @ X)
+        close(syx, weight * X.T @ Y)
+    for data, weight in (((X, Y), 0.2), (flow.Data(X, Y, reduce="sum"), 1.0)):
+        x, y, found = _samples(data)
+        close(x, X)
+        close(y, Y[:, None])
+        assert found == pytest.approx(weight)
+
+
+# Conserved quantities
+
+
+def test_functions_without_degree_and_degrees_that_cannot_be_seen():
+    assert homogeneity(lambda x: 0 * x + 1.5) is None
+    assert homogeneity(lambda x: 1 / jnp.abs(x)) is None
+    assert homogeneity(jnp.cos) is None
+    assert homogeneity(lambda x: jnp.where(x > 0, 0.3, 2.0) * jnp.abs(x) ** 1.5) == 1.5
+    square = lambda numbers: jnp.sum(numbers**2)
+    assert _degree(lambda x: jnp.sum(x), jnp.ones(3)) == 1
+    assert _degree(square, jnp.ones(3)) == 2
+    told = []
+    jax.jit(lambda s: told.append(_degree(lambda x: s * jnp.sum(x), jnp.ones(3))) or s)(1.0)
+    assert told == [2]  # where nothing is known, the law that holds for both
+
+
+RATES = [0.5, 2.0]
+
+
+def heavy_ball():
+    """Three states and velocities, by hand, as if at uneven times."""
+    run = flow.gradient_flow(NEURON, POPULATION, [0.0], lr=RATES, mass=0.6)
+    a, w = np.array([0.7, 0.9, 1.2]), np.array([[0.4, -0.3], [0.5, -0.2], [0.7, 0.1]])
+    da, dw = np.array([0.1, 0.3, -0.2]), np.array([[0.2, 0.1], [0.3, -0.1], [-0.4, 0.5]])
+    t = np.array([0.0, 0.3, 1.0])
+    arrays, velocity = [jnp.asarray(x) for x in (a, w)], flow.LinearNeuron(da, dw)
+    places = lambda run: (run.t, run.loss, run.arrays, run.velocity)
+    return (t, a, w, da, dw), eqx.tree_at(
+        places, run, (jnp.asarray(t), jnp.asarray(t), arrays, velocity)
+    )
+
+
+def drift_of(a, w):
+    """-lr dL/d(a, w) of the population's loss."""
+    slope = np.asarray(POPULATION.sxx) @ (a * w) - [0.9, -0.5]
+    return -0.5 * slope @ w, -2.0 * a * slope
+
+
+def test_charges_of_a_heavy_ball_by_hand():
+    (t, a, w, da, dw), run = heavy_ball()
+    rescale = flow.Rescale(lambda model: model.a, lambda model: model.w)
+    # h is a quadratic form, of which B(x, y) is the bilinear one.
+    form = lambda a, w, b, v: 0.5 * (a * b / 0.5 - np.sum(w * v, axis=-1) / 2.0)
+    sign = np.sign(float(flow.conserved(NEURON, rescale, RATES)) * form(0.7, w[0], 0.7, w[0]))
+    push = [drift_of(*both) for both in zip(a, w, strict=True)]
+    fa, fw = (np.array(x) for x in zip(*push, strict=True))
+    kept = form(da, dw, da, dw)
+    slope = 2 * form(da, dw, (fa - da) / 0.6, (fw - dw) / 0.6)
+    # Hermite's rule from each time to the next
+    dt = np.diff(t)
+    areas = dt * (kept[1:] + kept[:-1]) / 2 + dt**2 / 12 * (slope[:-1] - slope[1:])
+    integral = np.append(0.0, np.cumsum(areas))
+    charge = form(a, w, a, w) + 0.6 * 2 * form(a, w, da, dw) - 2 * 0.6 * integral
+    of = eqx.filter_jit(lambda run: flow.inertial_charge(run, POPULATION, 0.6, rescale, RATES))
+    close(of(run), sign * charge, rel=1e-11)
+
+    shift = flow.Translation(lambda model: model.w, direction=[1.0, 3.0])
+    moved = w @ [1.0, 3.0] / 2.0, dw @ [1.0, 3.0] / 2.0
+    close(flow.conserved(NEURON, shift, RATES), moved[0][0])
+    found = flow.inertial_charge(run, POPULATION, 0.6, shift, RATES)
+    close(found, moved[0] + 0.6 * moved[1])
+    with pytest.raises(ValueError, match="must be one run of gradient_flow"):
+        flow.inertial_charge(jax.tree.map(lambda x: x[None], run), POPULATION, 0.6)
+
+
+class Differences(eqx.Module):
+    """A shift of all z changes nothing."""
+
+    z: jax.Array
+
+    def __call__(self, x):
+        return jnp.diff(self.z) @ x[:2]
+
+
+def test_a_step_along_a_translation():
+    """Degree 1: the sum of z is only damped, and moved on by the velocity."""
+    model, velocity = (
+        Differences(jnp.array([0.3, -0.8, 0.9])),
+        Differences(jnp.array([0.2, 0.5, 0.1])),
+    )
+    shift = flow.Translation(lambda model: model.z)
+    options = {"momentum": 0.8, "decay": 0.02, "velocity": velocity}
+    found = flow.after_step(model, flow.Data(X, Y), shift, 0.7, **options)
+    close(found, 0.98 * 0.4 / 0.7 - 0.8 * 0.8)
+
+
+# Jumps
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_least_squares_with_signs(seed):
+    """Against SciPy's bounded least squares, with a column that depends on others, and again with
+    other signs from where it was."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(7, 5)), rng.normal(size=7)
+    x[:, 4] = x[:, 0] - 2 * x[:, 1]
+    fit, signs = SignedLeastSquares(x, y), np.array([1.0, 1.0, -1.0, 0.5, 1.0])
+    for _ in range(3):
+        beta, residual = fit.solve(signs, 1e-12)
+        low, high = np.where(signs == -1, -np.inf, -1e-300), np.where(signs == 1, np.inf, 1e-300)
+        right = scipy.optimize.lsq_linear(x, y, (low, high), tol=1e-14)
+        close(np.linalg.norm(residual) ** 2 / 2, right.cost, rel=1e-9)
+        close(residual, y - x @ beta, rel=1e-9, abs=1e-12)
+        assert (signs * beta >= 0).all()
+        assert (beta[np.abs(signs) < 1] == 0).all()
+        turned = np.array([-1.0, -1.0, 1.0, -1.0, -1.0]) * np.sign(signs)
+        signs = np.where(np.isin(np.arange(5), fit.members), signs, turned)
+
+
+def test_a_dependent_column_does_not_join_and_the_last_one_leaves():
+    x = np.array([[1.0, 2.0, 0.5], [1.0, 2.0, -0.5], [0.0, 0.0, 1.0]])
+    fit = SignedLeastSquares(x, np.array([2.0, 1.0, 0.3]))
+    assert fit._join(0)
+    assert not fit._join(1)
+    assert fit.members == [0]
+    fit._leave([0])
+    assert (fit.members, fit.q.shape, fit.r.shape, len(fit.values)) == ([], (3, 0), (0, 0), 0)
+    assert fit._join(2)
+    close(fit._least_squares(), [(0.5 * 2.0 - 0.5 * 1.0 + 0.3) / 1.5])
+    assert fit._join(1)
+    close(
+        x[:, [2, 1]] @ fit._least_squares(), x[:, [2, 1]] @ np.linalg.lstsq(x[:, [2, 1]], fit.y)[0]
+    )
+
+
+def test_the_most_even_of_equally_good_coefficients():
+    """Two columns alike share what they have; where all differ there is one solution."""
+    columns = np.array([[1.0, 1.0, 0.0], [0.5, 0.5, 2.0]])
+    close(
+        most_even(columns, np.array([0.9, 0.1, -0.4]), np.array([1.0, 1.0, -1.0])), [0.5, 0.5, -0.4]
+    )
+    apart = np.array([0.9, 0.1])
+    assert most_even(np.eye(2), apart, np.ones(2)) is apart
+    # b = (1, 0) + s (1, -2)... between 0 and where another vanishes: the largest first entry is 1.5
+    null = np.array([[1.0], [-2.0]])
+    close(_largest_at(0, null, np.array([1.0, 1.0])), [1.5, 0.0], abs=1e-9)
+    close(_largest_at(1, null, np.array([1.0, 1.0])), [0.0, 3.0], abs=1e-9)
+    unbounded = np.array([[1.0], [2.0]])
+    close(_largest_at(0, unbounded, np.array([1.0, 1.0])), [1.0, 1.0])
+
+
+def test_blocks_of_inputs_that_do_not_vary():
+    task = Task(np.zeros((3, 3)), np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((2, 2)))
+    (only,) = blocks(task)
+    close(only, np.eye(2))
+
+
+class Product:
+    """A neuron that cannot be hashed, so that its programs are not kept."""
+
+    __hash__ = None
+
+    def __call__(self, theta, x):
+        return theta[0] * (theta[1:] @ x)
+
+
+def test_a_neuron_without_hash_has_programs_all_the_same():
+    start = RNG.normal(size=(2, 4))
+    net = network(Product(), 2, samples(X, Y, "mean", "this"), start, None)
+    f = start[:, :1] * (start[:, 1:] @ X.T)
+    close(net.outputs(start)[:, :, 0], f, rel=1e-11)
+    close(net.loss(start)[0], np.mean((Y - f.sum(0)) ** 2) / 2, rel=1e-11)
+
+
+class Waiting(_phases.Speed):
+    """One neuron that turns first and then has the utility 0.3; what it has accumulated grows at a
+    rate of 0.02 until t = 25, and then of 1."""
+
+    def __init__(self):
+        self.asleep, self.evaluations = np.array([True]), 0
+        self.state = types.SimpleNamespace(limit=np.array([1.0]), utility=np.zeros(1))
+        self.net = types.SimpleNamespace(degree=2)
+
+    def pack(self):
+        return np.array([0.2, 0.0])
+
+    def slopes(self, z):
+        turns = z[-1] < 0.1
+        return np.array([0.0 if turns else 0.3]), np.array([[0.6 if turns else 0.0]])
+
+    def __call__(self, t, z):
+        return np.array([0.1, 0.02 if t < 25.0 else 1.0])
+
+
+def test_the_wait_for_a_jump_goes_on_from_where_it_was(monkeypatch):
+    """With a patience of 6 it is 6 (1 + 2) / (2 * 0.6), and then 6 (1 + 2) / (2 * 0.3)."""
+    monkeypatch.setattr(_phases, "_PATIENCE", 6.0)
+    asked, integrate = [], scipy.integrate.solve_ivp
+
+    def solve(f, span, z, **options):
+        asked.append([*span, *z])
+        return integrate(f, span, z, **options)
+
+    monkeypatch.setattr(_phases.scipy.integrate, "solve_ivp", solve)
+    time, z = _phases.maximise_utility(Waiting(), 1.0)
+    close(asked[:2], [[0.0, 15.0, 0.2, 0.0], [15.0, 30.0, 1.7, 0.3]], rel=1e-9)
+    assert time == pytest.approx(25.5, rel=1e-7)
+    close(z, [0.2 + 2.55, 1.0], rel=1e-6)
+
+
+def test_phases_that_use_up_their_evaluations(monkeypatch):
+    monkeypatch.setattr(_phases, "_MAX_EVALUATIONS", 3)
+    net = network(Product(), 2, samples(X, Y, "mean", "this"), RNG.normal(size=(2, 4)), None)
+    theta = np.array([[0.5, 0.1, -0.2, 0.3], [0.4, 0.2, 0.2, -0.1]])
+    with pytest.raises(_phases.Stalled):
+        _phases.minimise_cost(net, theta, np.full(2, 1e-3), 1.0)
+
+
+# Observables
+
+
+def test_neurons_of_each_model_by_hand():
+    close(flow.neurons(NEURON), [[0.28, -0.21]])
+    close(flow.neuron_masses(NEURON), [0.35])
+    close(flow.alignment(NEURON, [[3.0, 4.0], [0.0, -2.0]]), [[0.0, 0.6]], abs=1e-15)
+    diagonal = flow.DiagonalNetwork([1.0, -2.0], [0.5, 0.3])
+    close(flow.neurons(diagonal), [[1.0, 0.5], [-2.0, 0.3]])
+    close(flow.neuron_masses(diagonal), [0.5, 0.6])
+    u, v, w = [[3.0, 1.0]], [[2.0, -1.0]], [[4.0, 3.0]]
+    modular = flow.ModularAddition(u, v, w)
+    close(flow.neurons(modular), [[3.0, 1.0, 2.0, -1.0, 4.0, 3.0]])
+    close(flow.neuron_masses(modular), [15.0 * 5.0])
+    close(flow.alignment(modular, [[1.0, 1.0, 1.0, 1.0]]), [[5.0 / (2 * 15**0.5)]])
+    biased = ld.TwoLayer(jnp.array([[3.0, 1.0]]), jnp.array([2.0]), jnp.array([-1.0]), ld.ReLU())
+    close(flow.neurons(biased), [[3.0, 1.0, -1.0, 2.0]])
+    close(flow.neuron_masses(biased), [2 * 11**0.5])
+    plain = ld.TwoLayer(biased.w, biased.v, None, ld.ReLU())
+    close(flow.alignment(plain, [[1.0, 1.0]]), [[4 / 20**0.5]])
+    two = flow.LinearNetwork([[[3.0, 4.0]], [[2.0], [1.0]]])
+    close(flow.neurons(two), [[3.0, 4.0, 2.0, 1.0]])
+    close(flow.neuron_masses(two), [5 * 5**0.5])
+    close(flow.alignment(two, [[3.0, -4.0]]), [[-7 / 25]])
+    with pytest.raises(
+        ValueError, match=r"input weights are known of TwoLayer.*got DiagonalNetwork"
+    ):
+        flow.alignment(diagonal, [[1.0, 1.0]])
+    with pytest.raises(ValueError, match="neurons are known of LinearNeuron"):
+        flow.neurons(flow.LinearNetwork([np.eye(2)] * 3))
