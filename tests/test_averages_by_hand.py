@@ -187,16 +187,18 @@ def covariance(values, weight):
 
 
 def test_covariances_over_nodes(nodes):
-    """Label noise by three points, 0 and sqrt 3 in either direction with probability 1/6 each."""
+    """Label noise by three points, 0 and sqrt 3 in either direction with probability 1/6 each: they
+    know its fourth moment, which squares of a modulation need."""
     z, weight = nodes
     averages = NodeAverages(jnp.asarray(z), jnp.asarray(weight), score=True)
-    found = averages.covariance_of(SQUARES, ld.SGD(0.1), STATE, both)
+    squares = lambda lam, rho, found: jnp.concatenate([both(lam, rho, found), found.c**2])
+    found = averages.covariance_of(SQUARES, ld.SGD(0.1), STATE, squares)
     f = fields_of(z.reshape(-1, 3), Q, R, T, student_first=True)
     clean = (f[:, 2] + B_TEACHER) * V_TEACHER
-    rows = [
-        np.column_stack([f, *gradient(f[:, :2], clean + x * NOISE)])
-        for x in (0.0, 3**0.5, -(3**0.5))
-    ]
+    rows = []
+    for x in (0.0, 3**0.5, -(3**0.5)):
+        c, dv = gradient(f[:, :2], clean + x * NOISE)
+        rows.append(np.column_stack([f, c, dv, c**2]))
     chances = np.concatenate([np.tile(weight, 2) / 2 * p for p in (2 / 3, 1 / 6, 1 / 6)])
     same(found, covariance(np.concatenate(rows), chances))
 
