@@ -114,6 +114,27 @@ def test_sums_over_nodes(nodes, how, student_first):
     same(found.f, mean)
 
 
+@pytest.mark.parametrize(
+    "how", [{"score": True}, {"score": False, "still_labels": True}], ids=["score", "still"]
+)
+def test_biases_of_zero_are_none(nodes, how):
+    zero = ld.Overlaps(Q, R, T, V, V_TEACHER, 0 * B, 0 * B_TEACHER)
+    averages = NodeAverages(*map(jnp.asarray, nodes), **how)
+    at = lambda state: averages.field_averages(SQUARES, ld.SGD(0.1), state).Phi
+    same(at(zero), at(ld.Overlaps(Q, R, T, V, V_TEACHER)))
+
+
+def test_label_noise_in_nodes_of_its_own(rng):
+    """The number after the fields, for a rule that draws none itself."""
+    z, weight = rng.normal(size=(1, 3, 4)), np.array([0.5, 0.2, 0.3])
+    rule = ld.LocalRule(lambda p, s, layers: Modulation(s.lam * s.y, s.lam), 0.1)
+    averages = NodeAverages(jnp.asarray(z), jnp.asarray(weight), score=True)
+    found = averages.field_averages(SQUARES, rule, STATE)
+    f = fields_of(z[0, :, :3], Q, R, T, student_first=True)
+    y = (f[:, 2] + B_TEACHER) * V_TEACHER + NOISE * z[0, :, 3]
+    same(found.f, weight @ (f[:, :2] * y[:, None]))
+
+
 def test_replicates_and_neighbours_are_other_nodes(nodes):
     z, weight = map(jnp.asarray, nodes)
     pairs = [(x * z, x * weight) for x in (2.0, 3.0, 5.0)]
@@ -166,16 +187,18 @@ def covariance(values, weight):
 
 
 def test_covariances_over_nodes(nodes):
-    """Label noise by three points, 0 and sqrt 3 in either direction with probability 1/6 each."""
+    """Label noise by three points, 0 and sqrt 3 in either direction with probability 1/6 each: they
+    know its fourth moment, which squares of a modulation need."""
     z, weight = nodes
     averages = NodeAverages(jnp.asarray(z), jnp.asarray(weight), score=True)
-    found = averages.covariance_of(SQUARES, ld.SGD(0.1), STATE, both)
+    squares = lambda lam, rho, found: jnp.concatenate([both(lam, rho, found), found.c**2])
+    found = averages.covariance_of(SQUARES, ld.SGD(0.1), STATE, squares)
     f = fields_of(z.reshape(-1, 3), Q, R, T, student_first=True)
     clean = (f[:, 2] + B_TEACHER) * V_TEACHER
-    rows = [
-        np.column_stack([f, *gradient(f[:, :2], clean + x * NOISE)])
-        for x in (0.0, 3**0.5, -(3**0.5))
-    ]
+    rows = []
+    for x in (0.0, 3**0.5, -(3**0.5)):
+        c, dv = gradient(f[:, :2], clean + x * NOISE)
+        rows.append(np.column_stack([f, c, dv, c**2]))
     chances = np.concatenate([np.tile(weight, 2) / 2 * p for p in (2 / 3, 1 / 6, 1 / 6)])
     same(found, covariance(np.concatenate(rows), chances))
 

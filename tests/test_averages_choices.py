@@ -19,7 +19,7 @@ from learndyn.averages import _mixed as mixed
 from learndyn.averages import _places as places
 from learndyn.averages import _series as series
 from learndyn.averages._closed import closed_form, has_closed_form, rule_averages
-from learndyn.averages._one_unit import learns_half_plane, outside_of
+from learndyn.averages._one_unit import _wedge, learns_half_plane, outside_of
 from learndyn.averages._piecewise_linear import PiecewiseLinearAverages, _resolution
 from learndyn.averages._roots import field_root
 from learndyn.averages._seen import seen_averages, seen_state
@@ -353,6 +353,27 @@ def test_who_learns_a_half_plane():
     assert not learns(ld.Problem(ld.Linear(), index, ld.Hebb()))
     same(outside_of(ld.Overlaps([[0.9]], [[0.3]], [[1.4]])), 0.9 - 0.09 / 1.4)
     assert float(outside_of(ld.Overlaps([[0.5]], [[0.0]], [[0.0]]))) == 0.5
+
+
+def test_half_planes_of_noisy_labels():
+    """v = -0.7, v* = -1.3: output and field have the covariance 0.91 R / 1.3."""
+    state = ld.Overlaps([[1.2]], [[0.4]], [[1.5]], [-0.7], [-1.3])
+    outside = jnp.asarray(0.9)
+    linear = ld.Problem(ld.Linear(), ld.Linear(), ld.Hebb(), noise=0.5)
+    more = (0.5 / 1.3) ** 2
+    s, r, t, k = _wedge(linear, state, outside)
+    unseen = 0.4**2 / 1.5 - 0.4**2 / (1.5 + more)
+    same([s, r, t, k], [0.49 * (0.9 + unseen), 0.28, 1.5 + more, 1.0])
+    turned = ld.Problem(ld.Linear(), ld.Sign(0.1), ld.Hebb(), noise=0.5)
+    s, r, t, k = _wedge(turned, state, outside)
+    same([s, r, t, k], [0.441, 0.28, 1.5, 0.8 * math.erf(1.3 / 0.5 / 2**0.5)])
+    # Without noise nothing changes with the teacher's second layer.
+    quiet = ld.Problem(ld.Linear(), ld.Sign(0.1), ld.Hebb())
+    moved = lambda v: eqx.tree_at(lambda s: s.v_teacher, state, v)
+    along = jax.jvp(
+        lambda v: _wedge(quiet, moved(v), outside)[3], (jnp.array([-1.3]),), (jnp.ones(1),)
+    )
+    assert [float(x) for x in along] == [0.8, 0.0]
 
 
 # Units with kinks

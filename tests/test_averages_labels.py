@@ -116,6 +116,17 @@ def test_labels_of_an_index_over_its_noise():
     same(p, [[0.0, 0.0], [1.0, 1.0]])  # at zeta = 0
 
 
+def test_labels_of_a_teacher_are_turned_by_noise_and_flips():
+    """0.1 + 0.8 N(1.2 g / 0.5) where the sign of rho is the label, g = 1 or -1."""
+    problem = ld.Problem(ld.Linear(), ld.Sign(0.1), ld.Logistic(), noise=0.5)
+    layers = ld.Overlaps([[1.0]], [[0.0]], [[1.0]], [1.0], [1.2]).layers
+    known = Places((), (), (), (), (), ())
+    p, y = label_distribution(problem, jnp.array([0.5, -0.2, 0.7]), layers, known, True, 3)
+    right = scipy.special.ndtr(2.4 * np.array([1, -1, 1]))
+    same(p, [0.1 + 0.8 * right, 0.9 - 0.8 * right])
+    assert y.tolist() == [[1.0] * 3, [-1.0] * 3]
+
+
 @pytest.mark.parametrize(
     ("teacher", "uses_zeta", "exact", "points"),
     [

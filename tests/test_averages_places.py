@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 import learndyn as ld
 from learndyn.averages import BodyCentred, GaussHermite, QuasiMonteCarlo, Trapezoid
@@ -68,7 +69,7 @@ def test_places_of_a_declared_loss_are_on_both_sides():
 
 def test_places_of_a_rule_that_learns_signs():
     def rule(problem, sample, layers):
-        edge = jnp.where(sample.y > 0, 0.5, -1.25)
+        edge = jnp.where(sample.y > 0, 0.5 * sample.y, 1.25 * sample.y)
         return Modulation(jnp.where(sample.lam > edge, 1.0, 0.0), jnp.abs(sample.lam - 2.0))
 
     problem = ld.Problem(ld.Linear(), ld.Sign(), ld.Perceptron())
@@ -103,7 +104,7 @@ def test_places_of_an_index(f, signs, label, clean, uses):
 
 
 def test_an_index_that_jumps_in_its_noise_has_no_places():
-    jumps = ld.MultiIndex(lambda rho, zeta: rho[0] * jnp.sign(zeta - 0.2))
+    jumps = ld.MultiIndex(lambda rho, zeta: rho.reshape(()) * jnp.sign(zeta - 0.2))
     known, clean, uses = places._of_multi_index(jumps, False)
     assert (len(known), math.isnan(known[0]), clean, uses) == (1, True, (), True)
     assert places.places(ld.Problem(ld.Linear(), jumps), RULE) is None
@@ -327,3 +328,25 @@ def test_labels_of_rare_events_are_at_the_teacher_s_fields():
     same(found.T, [[1.4]])
     same(found.b, [0.3])
     assert rare.teacher_of(STATE).b is None
+
+
+def test_nodes_of_a_rare_label(monkeypatch):
+    """A field beyond 2 has the probability 0.023; elsewhere the label is -0.4."""
+    for name, size in {"_PILOT": 2**12, "_LARGEST": 2**13, "_SHARE": 256}.items():
+        monkeypatch.setattr(rare, name, size)
+    label = ld.MultiIndex(lambda rho, zeta: jnp.where(rho[0] > 2.0, 3.0, -0.4))
+    sizes = 2, Symmetry(1, ((0,),), flips=((-1, 1, 1),)), rare.Teacher(np.eye(1), None)
+    usual, (z, weight) = rare._label_nodes(label, *sizes)
+    assert usual == pytest.approx(-0.4, rel=1e-12)
+    assert z.shape[0] == weight.shape[0] == 4
+    met = z[..., 1] > 2.0
+    same(weight.sum(axis=1), 1.0)
+    # Sobol nodes know it to a few of those that meet it.
+    chance = 1 - scipy.special.ndtr(2.0)
+    np.testing.assert_allclose((weight * met).sum(axis=1), chance, rtol=0.05)
+    # As many in the event as outside of it
+    assert 0.4 < met.mean() < 0.6
+    assert len(np.unique(z[:, 0, 0])) == 4
+    # Labels that are one or the other with like chances have no rare event.
+    signs = rare._label_nodes(ld.MultiIndex(lambda rho, zeta: jnp.sign(rho[0])), *sizes)
+    assert (signs.usual, signs.nodes) == (pytest.approx(0.0, abs=1e-3), None)

@@ -14,7 +14,7 @@ from averages_reference import RULE, chosen
 import learndyn as ld
 from learndyn.averages import AbstractAverages
 from learndyn.averages._mixed import MixedAverages
-from learndyn.integrals import half_planes, linear
+from learndyn.integrals import half_planes, linear, mixed
 from learndyn.integrals.piecewise_linear import PiecewiseLinear, Resolution, first_layer
 from learndyn.integrals.piecewise_linear.conditioned import _clustered
 from learndyn.integrals.relu.correlations import correlations
@@ -26,8 +26,9 @@ from learndyn.integrals.relu.forms import (
     step_step_square,
 )
 from learndyn.integrals.relu.quadruples import WAYS, quadruples
-from learndyn.integrals.smooth import Exact, made
-from learndyn.integrals.smooth.products import by_heat_equation, correlations_left
+from learndyn.integrals.smooth import LEVELS, Exact, Units, made
+from learndyn.integrals.smooth.products import by_heat_equation, correlations_left, misfit
+from learndyn.integrals.smooth.rules import Checks
 from learndyn.rules import FieldAverages
 
 R = np.array(
@@ -310,6 +311,48 @@ def test_derivatives_by_the_heat_equation():
     moved = lambda s: average(c, rest, eqx.tree_at(lambda r: r.series.z, rules, s))
     z = jnp.asarray(rules.series.z)
     same(eqx.filter_jvp(moved, (z,), (z,))[1], 0.0)
+
+
+def test_how_much_wider_steps_of_a_teacher_are_made():
+    """A student and a teacher of correlation 0.98: the spread that is left, 0.2, is below 1.2
+    spacings of the lattice times 0.98."""
+    rules = made(LEVELS[4], half=False)
+    z_plus, z_minus, _ = rules.plane
+    spacing = np.diff(np.unique(np.round((z_plus - z_minus) / 2**0.5, 9))).max()
+    left, wide = (1 - 0.98**2) ** 0.5, 1.2 * spacing * 0.98
+    assert left < wide
+    alone = np.diag([0.9, 1.4, 0.6])
+    alone[0, 1] = alone[1, 0] = 0.98 * (0.9 * 1.4) ** 0.5
+    rules = jax.tree.map(jnp.asarray, rules)
+    for k in (1, 2):
+        at = [0, 1, 2] if k == 1 else [0, 2, 1]  # another student has no part in it
+        found = mixed.widening(jnp.asarray(alone[np.ix_(at, at)]), k, rules)
+        same(found, 0.5 * (1 - (left / wide) ** 2), rtol=1e-8)
+    assert float(mixed.widening(jnp.eye(3), 1, rules)) == 0.0
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_what_a_lattice_misses_of_steep_units(rng, k):
+    """The error of one rule at a time: of <g'**2> of students, over it, for those of the plane and
+    the line, and of <g>, over the root of <g**2>, for other fields, which vary less given these."""
+    rough, exact = rng.uniform(0.1, 0.3, size=(2, 4, 5))
+    nodes, b = rng.normal(size=5), np.array([0.2, -0.3, 0.4])
+    rules = jax.tree.map(jnp.asarray, made(Exact(1), half=False))
+    line, slope = lambda x: 3.0 * x, lambda x: 2 * x
+    units = Units(jnp.square, line, slope, jnp.ones_like, k, False, True, jnp.asarray(b))
+    sigma = np.sqrt(np.diagonal(C))
+    r = C / sigma / sigma[:, None]
+    left = sigma * np.sqrt(np.maximum(1 - np.min(r[:k] ** 2, axis=0), 0.0))
+    x = left[:, None] * nodes + b[:, None]
+    g = np.where(np.arange(3)[:, None] < k, x**2, 3 * x)
+    slopes = (2 * (sigma[:, None] * nodes + b[:, None])[:k]) ** 2
+    errors = [np.abs(slopes @ rough[n] / (slopes @ exact[n]) - 1).max() for n in (0, 1)]
+    errors += [(np.abs(g @ (rough - exact)[n]) / np.sqrt(g**2 @ exact[n])).max() for n in (2, 3)]
+    for n, wanted in enumerate(errors):
+        one = np.where(np.arange(4)[:, None] == n, rough, exact)
+        checks = Checks(*map(jnp.asarray, (nodes, one, exact)))
+        found = misfit(units, jnp.asarray(C), rules._replace(checks=checks))
+        same(found, 0.0 if k == 1 and n in (0, 2) else wanted)  # one unit needs no plane
 
 
 def test_correlations_left_by_what_is_given():

@@ -128,13 +128,13 @@ def test_perturbed_nodes_at_small_scale(law):
 def test_rewards_are_for_episodes_in_which_all_is_right(last):
     """Linear units: S v_i sign(phi) of each decision, S = 1.2 or -0.3."""
     problem = ld.Problem(ld.Linear(), ld.Sign(), ld.Perceptron())
-    rule = rules.RewardPerceptron(3, 1.2, 0.3, lr=0.1)
-    lam = np.array([[0.4, -0.7, 1.1], [-0.9, 0.2, 0.3], [0.1, 0.5, last]])
+    rule = rules.RewardPerceptron(2, 1.2, 0.3, lr=0.1)
+    lam = np.array([[-0.9, 0.2, 0.3], [0.1, 0.5, last]])
     phi = lam @ V
-    y = np.sign(phi[:2]).tolist() + [1.0]  # the last decision is right for last = 0.9 alone
+    y = [np.sign(phi[0]), 1.0]  # the last decision is right for last = 0.9 alone
+    assert (phi[0] < 0, phi[1] > 0) == (True, last > 0)
     found = rule.modulations(problem, Sample(jnp.asarray(lam), jnp.array(y)), LAYERS)
     s = 1.2 if last > 0 else -0.3
-    assert (phi[2] > 0) == (last > 0)
     same(found.c, -s * np.outer(np.sign(phi), V))
     same(found.dv, -s * np.sign(phi)[:, None] * lam)
 
