@@ -104,11 +104,13 @@ def test_when_eg_has_fallen_far_enough(monkeypatch):
 
     monkeypatch.setattr(_escape, "solve_ode", solve)
     starts = jnp.array([[0.01, 0.0], [0.02, 0.0], [1e-4, 0.0], [5.0, 0.0]])
-    found = _escape._exit_times.__wrapped__(flow_of(ONE), starts, jnp.asarray(0.4), 0.5)
+    given, flow = (jnp.asarray(0.4), 0.5), flow_of(ONE)
+    exits = lambda x: (_escape._exit_times.__wrapped__(flow, x, *given), asked[-1])
+    found, ts = jax.jit(exits)(starts)
     # Of eg = (Q - 2 R + T) / 2 = 0.75 two fifths are left.
     close(found, [45.0, 22.5, np.nan, 0.09], rel=1e-9)
     end = (np.log(1e4) + 30.0) / 0.5
-    close(asked[0], np.linspace(0.0, end, 4001), rel=1e-12, abs=1e-12)
+    close(ts, np.linspace(0.0, end, 4001), rel=1e-12, abs=1e-12)
 
 
 def replaced(monkeypatch, exits):
@@ -183,8 +185,9 @@ def test_closed_forms_at_small_rates_by_hand():
 )
 def test_squared_slopes_of_activations_without_integrals(g, slope, kinks):
     norms, shift = np.array([0.6, 1.2]), np.array([0.4, -0.3])
-    for given, b in ((None, 0 * shift), (jnp.asarray(shift), shift)):
-        found = _squared_slope(g, jnp.asarray(norms), given)
+    of = jax.jit(lambda b: _squared_slope(g, jnp.asarray(norms), b))
+    for b in (shift, 2 * shift):
+        found = of(b)
         for value, mean, norm in zip(found, b, norms, strict=True):
             density = scipy.stats.norm(mean, norm**0.5).pdf
             ends = [-12.0, *kinks, 12.0]
@@ -333,13 +336,15 @@ def test_nodes_in_the_directions_that_exist():
     close(fields[:, 0], fields[:, 1], abs=1e-12)
     mean = lambda x: np.asarray(few.weight) @ x
     close([mean(fields[:, 0] ** p) for p in (0, 2, 4)], [1.0, 0.7, 3 * 0.49], rel=1e-9)
-    error = few.generalisation_error(TANH, ld.Overlaps([[0.7]], [[0.7]], [[0.7]], v=[3.0]))
+    error = jax.jit(
+        lambda v: few.generalisation_error(TANH, ld.Overlaps(SAME.Q, SAME.R, SAME.T, v))
+    )
+    error = error(jnp.array([3.0]))
     density = scipy.stats.norm(0.0, 0.7**0.5).pdf
     close(error, 2 * quad(lambda x: np.tanh(x) ** 2 * density(x), -9, 9)[0], rel=1e-9)
     # Four students that are one, and four independent teachers: too many for a lattice
     many = ld.Overlaps(np.ones((4, 4)), np.zeros((4, 4)), np.eye(4))
-    wide = choose_nodes(TANH, 4, 4, biases=False, nodes=GaussHermite(2))
-    assert averages_at(TANH, rule, many, wide) is wide
+    assert averages_at(TANH, rule, many, nodes) is nodes
 
     flow = ld.ode_term(TANH, rule, SAME, averages=GaussHermite(6)).vector_field
     assert regularised(flow, ONE) is ONE
