@@ -98,6 +98,10 @@ def test_what_a_run_says_of_itself():
     close(batch[1].loss[:2], [1.6, 0.6])
     with pytest.raises(ValueError, match="one run at a time"):
         flow.dwell_times(batch, [0.5, 0.0])
+    close(flow.jump_times(run, [0.8, 0.4], done=0.25), [0.1])
+    for done in (0.0, 1.0, [0.3]):
+        with pytest.raises(ValueError, match=r"must be in \(0, 1\)"):
+            flow.jump_times(run, [0.8, 0.4], done=done)
     told = []
     jax.jit(lambda run: told.append((repr(run), run._facts())) or run.t)(run)
     assert told == [("Run(flow, traced)", None)]
@@ -188,6 +192,29 @@ def test_models_and_data_that_do_not_match():
         second_moments(flow.Moments(sxx=np.eye(2), syx=np.ones((2, 2))))
     with pytest.raises(ValueError, match=r"pair \(x, y\); got Moments"):
         _samples(POPULATION)
+
+
+def test_data_are_two_arrays_for_jax():
+    leaves = jax.tree.leaves(flow.Data(X, Y, reduce="sum"))
+    assert [leaf.shape for leaf in leaves] == [(5, 3), (5,)]
+
+
+def test_a_neuron_that_sees_one_of_two_directions():
+    """Against SciPy; the other component stays."""
+    data = flow.Moments(sxx=[[1.7, 0.0], [0.0, 0.0]], syx=[0.9, 0.0])
+
+    def drift(t, z):
+        error = 1.7 * z[0] * z[1] - 0.9
+        return [-0.5 * error * z[1], -2.0 * error * z[0]]
+
+    ts = np.array([0.0, 0.4, 1.5])
+    right = scipy.integrate.solve_ivp(
+        drift, (0, 1.5), [0.7, 0.4], t_eval=ts, rtol=1e-10, atol=1e-12
+    )
+    a, w = flow.linear_neuron_data(data, 0.7, [0.4, -0.3], ts, lr_a=0.5, lr_w=2.0)
+    close(a, right.y[0], rel=1e-8)
+    close(w[:, 0], right.y[1], rel=1e-8)
+    close(w[:, 1], np.full(3, -0.3))
 
 
 def test_second_moments_in_the_datas_own_normalisation():
@@ -411,8 +438,12 @@ def test_phases_that_use_up_their_evaluations(monkeypatch):
 # Observables
 
 
+def test_a_sector_in_which_no_sample_is_active():
+    close(flow.extremal_directions([[-1.0, 0.0]], [1.0]), [[-1.0, 0.0]], abs=1e-15)
+
+
 def test_neurons_of_each_model_by_hand():
-    close(flow.neurons(NEURON), [[0.28, -0.21]])
+    close(flow.neurons(NEURON), [[0.28, -0.21]], rel=1e-11)
     close(flow.neuron_masses(NEURON), [0.35])
     close(flow.alignment(NEURON, [[3.0, 4.0], [0.0, -2.0]]), [[0.0, 0.6]], abs=1e-15)
     diagonal = flow.DiagonalNetwork([1.0, -2.0], [0.5, 0.3])

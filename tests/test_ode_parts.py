@@ -244,7 +244,9 @@ def test_a_single_run_knows_of_no_tasks_and_is_not_taken_apart(run):
         assert (one.tasks, one.schedule, one.drift) == (None, None, None)
     with pytest.raises(ValueError, match="single run, so there is no run to take out"):
         run[0]
+    assert "1 times, alpha 0 … 0, k=3, m=1" in repr(run)
     batch = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), run)
+    assert "k=3, m=1" in repr(batch)
     np.testing.assert_array_equal(batch[1].Q, 2 * run.Q)
 
 
