@@ -18,7 +18,12 @@ from learndyn import asymptotics
 from learndyn.asymptotics.closed_forms._small_lr import _squared_slope
 from learndyn.asymptotics.fixed_points import _continuation, _fixed_point, _perturb
 from learndyn.asymptotics.fixed_points._continuation import _at_infinity, _Point, _runs_off, follow
-from learndyn.asymptotics.fixed_points._fixed_point import FixedPoint, fixed_point
+from learndyn.asymptotics.fixed_points._fixed_point import (
+    FixedPoint,
+    Search,
+    _levenberg_marquardt,
+    fixed_point,
+)
 from learndyn.asymptotics.fixed_points._flow import regularised, with_rates
 from learndyn.asymptotics.fixed_points._linearise import Linearisation, as_direction
 from learndyn.asymptotics.fixed_points._singular import averages_at, is_singular
@@ -88,10 +93,12 @@ def test_modes_that_grow_nearly_as_fast_as_the_fastest_decide(monkeypatch):
 
 
 def test_a_state_that_does_not_grow_lets_nothing_escape(monkeypatch):
-    for values in ([-0.1, -0.2, -0.3], [5e-10, -1.0, -0.5]):
+    for values in ([-0.1, -0.2, -0.3], [5e-10, -1.0, -0.5], [5e-8, -100.0, -50.0]):
         with pytest.raises(ValueError, match=r"unstable fixed point; the largest growth here is"):
             unstable(monkeypatch, values, NOISE)
-    assert unstable(monkeypatch, [5e-9, -1.0, -0.5], NOISE)[2][0] == pytest.approx(5e-9, rel=1e-5)
+    for growth, scale in ((5e-9, 1.0), (5e-7, 100.0)):
+        found = unstable(monkeypatch, [growth, -scale, -scale / 2], NOISE)[2][0]
+        assert found == pytest.approx(growth, rel=1e-4)
 
 
 def test_when_eg_has_fallen_far_enough(monkeypatch):
@@ -104,11 +111,13 @@ def test_when_eg_has_fallen_far_enough(monkeypatch):
 
     monkeypatch.setattr(_escape, "solve_ode", solve)
     starts = jnp.array([[0.01, 0.0], [0.02, 0.0], [1e-4, 0.0], [5.0, 0.0]])
-    found = _escape._exit_times.__wrapped__(flow_of(ONE), starts, jnp.asarray(0.4), 0.5)
+    given, flow = (jnp.asarray(0.4), 0.5), flow_of(ONE)
+    exits = lambda x: (_escape._exit_times.__wrapped__(flow, x, *given), asked[-1])
+    found, ts = jax.jit(exits)(starts)
     # Of eg = (Q - 2 R + T) / 2 = 0.75 two fifths are left.
     close(found, [45.0, 22.5, np.nan, 0.09], rel=1e-9)
     end = (np.log(1e4) + 30.0) / 0.5
-    close(asked[0], np.linspace(0.0, end, 4001), rel=1e-12, abs=1e-12)
+    close(ts, np.linspace(0.0, end, 4001), rel=1e-12, abs=1e-12)
 
 
 def replaced(monkeypatch, exits):
@@ -183,8 +192,9 @@ def test_closed_forms_at_small_rates_by_hand():
 )
 def test_squared_slopes_of_activations_without_integrals(g, slope, kinks):
     norms, shift = np.array([0.6, 1.2]), np.array([0.4, -0.3])
-    for given, b in ((None, 0 * shift), (jnp.asarray(shift), shift)):
-        found = _squared_slope(g, jnp.asarray(norms), given)
+    of = jax.jit(lambda b: _squared_slope(g, jnp.asarray(norms), b))
+    for b in (shift, 2 * shift):
+        found = of(b)
         for value, mean, norm in zip(found, b, norms, strict=True):
             density = scipy.stats.norm(mean, norm**0.5).pdf
             ends = [-12.0, *kinks, 12.0]
@@ -284,6 +294,62 @@ def test_bisection_stops_where_no_point_is_found(monkeypatch):
     assert found == pytest.approx(1.6, rel=1e-12)
 
 
+def test_neutral_directions_are_counted_once(monkeypatch):
+    """And divided out of what decides on stability; here they are the last eigenvalue's."""
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+
+    def evaluated(flow, lr, guess):
+        values = [-0.4, -0.1, 1e-14 if lr < 0.5 else 0.2]
+        matrix = turn @ np.diag(values) @ turn.T
+        return guess, jnp.ones(3), jnp.asarray(True), jnp.asarray(matrix)
+
+    monkeypatch.setattr(_continuation, "_evaluate", evaluated)
+    near = _Point(0.3, jnp.arange(3.0), jnp.full(3, 2.0), True, 0.0, _continuation._UNCOUNTED)
+    first = _continuation._fixed_point_at(flow_of(TWO), 0.4, near)
+    assert first.neutral == 1
+    assert first.growth == pytest.approx(-0.1 / 0.4, rel=1e-9)
+    close(first.y, np.arange(3.0) + 0.2)
+    second = _continuation._fixed_point_at(flow_of(TWO), 0.7, first)
+    assert second.neutral == 1
+    assert second.growth == pytest.approx(0.2 / 0.4, rel=1e-9)  # the slowest of all left out
+
+
+def test_what_counts_as_found_on_a_branch(monkeypatch):
+    """What is left of f, 1e-10 times (1 + the largest of |J| |y|) and 1e-14 times the square of
+    the largest y."""
+    matrix, left = jnp.array([[3.0, -4.0], [1.0, 2.0]]), []
+
+    def root(flow, guess, *options):
+        y = guess * flow.rule.lr**2
+        no = jnp.asarray(False)
+        return y, Search(y, y, matrix, jnp.asarray(left[-1]), y[0], jnp.asarray(1), no, no)
+
+    monkeypatch.setattr(_continuation, "root", root)
+    limit = 1e-10 * (1 + 26.0) + 1e-14 * 25.0
+    for size in (0.999 * limit, 1.001 * limit):
+        left.append(size)
+        guess = jnp.array([2.0, -5.0]) / 0.25
+        y, dy, found, _ = _continuation._evaluate.__wrapped__(flow_of(ONE), jnp.asarray(0.5), guess)
+        close(y, [2.0, -5.0])
+        close(dy, [8.0, -20.0])
+        assert bool(found) == (size < limit)
+
+
+def test_a_step_of_the_search_leaves_neutral_directions_alone():
+    """Levenberg-Marquardt's, by singular values and vectors of NumPy."""
+    rng = np.random.default_rng(2)
+    u, v = (np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in range(2))
+    values, f = np.array([2.0, 0.7, 1e-13]), rng.normal(size=3)
+    zero, no = jnp.zeros(()), jnp.asarray(False)
+    matrix = jnp.asarray(u @ np.diag(values) @ v.T)
+    search = Search(jnp.zeros(3), jnp.asarray(f), matrix, zero, zero + 0.3, jnp.asarray(1), no, no)
+    change, left = _levenberg_marquardt(search, jnp.asarray(1e-8))
+    pushed = u[:, :2].T @ f
+    step = values[:2] / (values[:2] ** 2 + 0.3 * np.linalg.norm(pushed)) * pushed
+    close(change, -v[:, :2] @ step, rel=1e-9)
+    close(left @ left.T, u[:, :2] @ u[:, :2].T, rel=1e-9, abs=1e-12)
+
+
 def test_a_singular_start_that_is_a_fixed_point_is_returned(monkeypatch):
     """And another one is left for the search nearby."""
     flow = flow_of(ONE)
@@ -333,13 +399,15 @@ def test_nodes_in_the_directions_that_exist():
     close(fields[:, 0], fields[:, 1], abs=1e-12)
     mean = lambda x: np.asarray(few.weight) @ x
     close([mean(fields[:, 0] ** p) for p in (0, 2, 4)], [1.0, 0.7, 3 * 0.49], rel=1e-9)
-    error = few.generalisation_error(TANH, ld.Overlaps([[0.7]], [[0.7]], [[0.7]], v=[3.0]))
+    error = jax.jit(
+        lambda v: few.generalisation_error(TANH, ld.Overlaps(SAME.Q, SAME.R, SAME.T, v))
+    )
+    error = error(jnp.array([3.0]))
     density = scipy.stats.norm(0.0, 0.7**0.5).pdf
     close(error, 2 * quad(lambda x: np.tanh(x) ** 2 * density(x), -9, 9)[0], rel=1e-9)
     # Four students that are one, and four independent teachers: too many for a lattice
     many = ld.Overlaps(np.ones((4, 4)), np.zeros((4, 4)), np.eye(4))
-    wide = choose_nodes(TANH, 4, 4, biases=False, nodes=GaussHermite(2))
-    assert averages_at(TANH, rule, many, wide) is wide
+    assert averages_at(TANH, rule, many, nodes) is nodes
 
     flow = ld.ode_term(TANH, rule, SAME, averages=GaussHermite(6)).vector_field
     assert regularised(flow, ONE) is ONE

@@ -140,7 +140,7 @@ def both():
         return np.concatenate([mean, (stretched + stretched.T + noise / batch).ravel()])
 
     first = np.concatenate([ordered(C[:, :2, :2], C[:, :2, 2]), V, np.zeros(12**2)])
-    right = scipy.integrate.solve_ivp(growth, (0, 1.1), first, "DOP853", ts, rtol=1e-8, atol=1e-11)
+    right = scipy.integrate.solve_ivp(growth, (0, 1.1), first, "DOP853", ts, rtol=1e-7, atol=1e-10)
     rule = ld.SGD(*rates[:2], batch_size=batch)
     found = ld.fluctuations(PROBLEM, rule, grouped(C), ts)
     return found, right.y[:12].T, right.y[12:].T.reshape(3, 12, 12)

@@ -204,12 +204,13 @@ def test_the_longest_step_that_is_fine(monkeypatch, allowed, ts, halvings, first
 
 def test_relative_errors_have_a_floor():
     """A thousandth of the largest; where there is nothing, errors stay as they are."""
-    eg = jnp.array([8.0, 2.0, 1e-4, jnp.nan, jnp.inf])
-    found = relative_errors(eg[:4], jnp.array([0.4, 0.3, 0.02, 0.04]))
+    eg = jnp.array([8.0, 2.0, 1e-4, jnp.nan])
+    found = relative_errors(eg, jnp.array([0.4, 0.3, 0.02, 0.04]))
     np.testing.assert_allclose(found, [0.05, 0.15, 2.5, 5.0])
-    np.testing.assert_allclose(relative_errors(eg[:1] * 0, jnp.array([0.4])), [0.4])
-    found = relative_errors(eg[jnp.array([0, 4])], jnp.array([0.4, 0.4]))
-    np.testing.assert_allclose(found, [0.05, 0.0], atol=1e-300)
+    found = relative_errors(jnp.zeros(4), jnp.full(4, 0.4))
+    np.testing.assert_allclose(found, np.full(4, 0.4))
+    found = relative_errors(jnp.array([8.0, jnp.inf, 2.0, 8.0]), jnp.full(4, 0.4))
+    np.testing.assert_allclose(found, [0.05, 0.0, 0.2, 0.05], atol=1e-300)
 
 
 @pytest.fixture(scope="module")

@@ -23,14 +23,14 @@ ONE = ld.Overlaps([[0.7]], [[0.3]], [[1.4]])
 
 @pytest.fixture(scope="module")
 def run():
-    """A run of two times with three students and a teacher."""
+    """A run of one time with three students and a teacher."""
     start = ld.Overlaps(np.diag([0.7, 0.5, 0.2]), np.full((3, 1), 0.1), [[1.4]])
-    return ld.solve_ode(LINEAR, ld.SGD(0.4), start, [0.0, 2.0])
+    return ld.solve_ode(LINEAR, ld.SGD(0.4), start, [0.0])
 
 
 def with_stats(run, **stats):
     stats = {name: np.asarray(x) for name, x in stats.items()}
-    return eqx.tree_at(lambda run: run.stats, run, stats)
+    return eqx.tree_at(lambda run: (run.stats, run.alpha), run, (stats, np.array([0.0, 2.0])))
 
 
 # Finer averages
@@ -244,7 +244,9 @@ def test_a_single_run_knows_of_no_tasks_and_is_not_taken_apart(run):
         assert (one.tasks, one.schedule, one.drift) == (None, None, None)
     with pytest.raises(ValueError, match="single run, so there is no run to take out"):
         run[0]
+    assert "1 times, alpha 0 … 0, k=3, m=1" in repr(run)
     batch = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), run)
+    assert "k=3, m=1" in repr(batch)
     np.testing.assert_array_equal(batch[1].Q, 2 * run.Q)
 
 
