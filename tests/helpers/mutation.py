@@ -7,9 +7,11 @@ result is kept at once, so a session that was stopped goes on where it was.
 """
 
 import argparse
+import ast
 import ctypes
 import functools
 import io
+import itertools
 import json
 import os
 import resource
@@ -26,7 +28,7 @@ import cosmic_ray.plugins
 import numpy as np
 import pytest
 from cosmic_ray.commands.init import init
-from cosmic_ray.mutating import use_mutation
+from cosmic_ray.mutating import mutate_code, use_mutation
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec
 from coverage import CoverageData
@@ -236,15 +238,14 @@ class Reached:
         """Those of this file whose own lines they are, then its others, which may live on what the
         first have compiled or prepared; each group by price. Where none reaches it, both are empty.
 
-        A line where a statement goes on counts as that where it begins. What runs at the import is
-        that of all tests of its module.
+        The lines of a statement count as one. What runs at the import is that of all tests of its
+        module.
         """
         data, prices = self._of(file)
         by_line = _by_line(data, str(Path.cwd() / mutation.module_path))
-        line = mutation.start_pos[0]
-        before = max((one for one in by_line if one <= line), default=line)
-        found = set(by_line.get(before, ())) - {""}
-        if not found and line in by_line:
+        run = [by_line[line] for line in lines_of_statement(mutation) if line in by_line]
+        found = {name for names in run for name in names} - {""}
+        if run and not found:
             found = {name for names in by_line.values() for name in names} - {""}
         reaching = {name.rpartition("|")[0] for name in found} & set(prices)
         order = lambda names: sorted(names, key=lambda name: (prices[name], name))
@@ -305,6 +306,20 @@ def _by_line(reached: CoverageData, path: str) -> dict[int, list[str]]:
     return reached.contexts_by_lineno(path)
 
 
+def lines_of_statement(mutation: MutationSpec) -> range:
+    """The lines of the innermost statement at a mutant's place: of one that has others within,
+    those of its head, with decorators."""
+    line, found = mutation.start_pos[0], range(0)
+    for node in ast.walk(ast.parse(Path(mutation.module_path).read_text())):
+        if isinstance(node, ast.stmt):
+            first = min(x.lineno for x in (node, *getattr(node, "decorator_list", ())))
+            body = getattr(node, "body", None)
+            lines = range(first, body[0].lineno if body else node.end_lineno + 1)
+            if line in lines and (not found or len(lines) < len(found)):
+                found = lines
+    return found or range(line, line + 1)
+
+
 # Mutants
 
 
@@ -315,9 +330,20 @@ def sample(folder: Path, size: int, seed: int) -> list[MutationSpec]:
     for place, room in enumerate(ROOMS):
         items = mutants_of(folder, room)
         order = np.random.default_rng((seed, place)).permutation(len(items))
-        orders.append([items[i] for i in order])
-    turns = zip(*orders, strict=False)
-    return [item for turn in turns for item in turn][:size]
+        orders.append(filter(is_python, [items[i] for i in order]))
+    turns = itertools.chain.from_iterable(zip(*orders, strict=False))
+    return list(itertools.islice(turns, size))
+
+
+def is_python(mutation: MutationSpec) -> bool:
+    """False where, say, the `*` of a signature became `**`: every test would notice that."""
+    operator = cosmic_ray.plugins.get_operator(mutation.operator_name)()
+    code = mutate_code(Path(mutation.module_path).read_text(), operator, mutation.occurrence)
+    try:
+        compile(code or "", "mutant", "exec")
+    except SyntaxError:
+        return False
+    return True
 
 
 def mutants_of(folder: Path, room: str) -> list[MutationSpec]:
