@@ -13,7 +13,7 @@ from averages_reference import RULE, chosen
 
 import learndyn as ld
 from learndyn.averages import AbstractAverages
-from learndyn.averages._mixed import MixedAverages
+from learndyn.averages._mixed import MixedAverages, mixed_averages
 from learndyn.integrals import half_planes, linear, mixed
 from learndyn.integrals.piecewise_linear import PiecewiseLinear, Resolution, first_layer
 from learndyn.integrals.piecewise_linear.conditioned import _clustered
@@ -26,6 +26,7 @@ from learndyn.integrals.relu.forms import (
     step_step_square,
 )
 from learndyn.integrals.relu.quadruples import WAYS, quadruples
+from learndyn.integrals.relu.two_sided import two_sided_signals
 from learndyn.integrals.smooth import LEVELS, Exact, Units, made
 from learndyn.integrals.smooth.products import by_heat_equation, correlations_left, misfit
 from learndyn.integrals.smooth.rules import Checks
@@ -126,6 +127,8 @@ BIASED = ld.Overlaps(
 )
 LEAKY = PiecewiseLinear(-0.2, 0.3, knots=(0.0,), bends=(0.9,))
 SHIFTED = PiecewiseLinear(0.1, -0.4, knots=(0.0,), bends=(1.7,))
+RISING = PiecewiseLinear(-0.2, 0.0, knots=(0.0,), bends=(0.9,))
+FALLING = PiecewiseLinear(0.1, -0.4, knots=(0.0,), bends=(0.4,))
 BENT = PiecewiseLinear(0.1, 0.2, knots=(-0.5, 0.7), bends=(0.9, -0.6))
 JUMPING = PiecewiseLinear(
     -0.3, 0.4, knots=(-0.2, 0.6), bends=(0.5, 0.0), jumps=(0.8, -1.1), shares=(0.0, 0.0)
@@ -154,7 +157,7 @@ def network_in_numpy(student, teacher, b, c=C, u=U, count=18):
 @pytest.mark.parametrize(
     ("student", "teacher", "b", "error"),
     [
-        (LEAKY, SHIFTED, None, 1e-10),
+        (RISING, FALLING, None, 1e-10),
         (PiecewiseLinear(0.1, 0.6), JUMPING, [0.2, -0.3, 0.4], 1e-10),
         (BENT, JUMPING, [0.2, -0.3, 0.4], 2e-4),
     ],
@@ -176,6 +179,18 @@ def test_a_network_of_piecewise_linear_units(student, teacher, b, error):
     same(found.h, h, rtol=1e-10)
     same(found.mean, mean, rtol=1e-10)
     same(found.product, product, rtol=error)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_signals_of_units_with_two_slopes(k):
+    """<g_i' g_j' sum_a u_a g_a>, without constants."""
+    units = [LEAKY._replace(constant=0.0)] * k + [SHIFTED._replace(constant=0.0)] * (3 - k)
+    f, w = boxes(C, [[]] * 3, 26)
+    output = sum(u * g(x) for u, g, x in zip(U, units, f, strict=True))
+    slopes = slope_of(units[0], f[:k])
+    below, above = (jnp.array([g.slopes[side] for g in units]) for side in (0, -1))
+    found = jax.jit(two_sided_signals, static_argnums=4)(above, below, C, U, k)
+    same(found, (w * slopes * output) @ slopes.T, rtol=1e-10)
 
 
 @pytest.mark.parametrize("ends", [(False, False), (True, False), (False, True), (True, True)])
@@ -268,9 +283,11 @@ def test_students_whose_second_derivative_jumps(teacher):
     error is that of the series' nodes, whose spacing is about 0.01."""
     g_teacher, teacher_np = {"relu": (ld.ReLU(), relu), "elu": (jax.nn.elu, elu)}[teacher]
     problem = ld.Problem(jax.nn.elu, g_teacher, noise=NOISE)
-    averages = chosen(problem, STATE)
-    if isinstance(averages, MixedAverages):
+    if teacher == "relu":
+        averages = mixed_averages(problem, 2, 1, rule=None, biases=False)
         averages = dataclasses.replace(averages, products=Nothing())
+    else:
+        averages = chosen(problem, STATE)
     found = eqx.filter_jit(averages.field_averages)(problem, RULE, STATE)
     fields, _, h, mean, _ = smooth_in_numpy(elu, elu_slope, teacher_np, STATE, [[]] * 3, 20, NOISE)
     same(found.with_fields(STATE.covariance), fields, atol=2e-5)

@@ -87,10 +87,13 @@ def test_weights_perturbed_along_all_directions():
     """F = c + |c| P xi: F . c = |c|**2, and what is orthogonal to c is |c| times that of xi."""
     draws = np.array([0.3, -1.2, 0.9])
     rule = rules.WeightPerturbation(0.1)
-    found = rule.modulation(PROBLEM, SAMPLE._replace(draws=jnp.asarray(draws)), LAYERS)
     unit = C / np.linalg.norm(C)
-    same(found.c, C + np.linalg.norm(C) * (draws - (draws @ unit) * unit))
-    same(found.dv, DV)
+    across = np.linalg.norm(C) * (draws - (draws @ unit) * unit)
+    for share in (1.0, 0.1):  # of the error
+        sample = SAMPLE._replace(draws=jnp.asarray(draws), y=jnp.asarray(Y + (1 - share) * ERROR))
+        found = rule.modulation(PROBLEM, sample, LAYERS)
+        same(found.c, share * (C + across))
+        same(found.dv, share * DV)
     quiet = rule.modulation(PROBLEM, SAMPLE._replace(draws=jnp.zeros(3)), LAYERS)
     same(quiet.c, C)
     still = SAMPLE._replace(y=jnp.asarray(Y + ERROR), draws=jnp.asarray(draws))

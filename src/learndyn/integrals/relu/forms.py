@@ -98,7 +98,8 @@ def _given(xy: Angles, xz: Angles, yz: Angles) -> Values:
     """P2(yz|x), the probability that y and z are positive where x is 0."""
     s = semipartial(xz, xy, yz)
     left = jnp.sqrt(jnp.maximum((xz.q - s) * (xz.q + s), 0.0))
-    return quadrant(arctan2(s, left))
+    # Of parallel y and z nothing is left; a root of rounding would be 1e-8.
+    return quadrant(arctan2(s, jnp.where(yz.q > 0, left, 0.0)))
 
 
 def semipartial(wx: Angles, xy: Angles, wy: Angles) -> Values:
