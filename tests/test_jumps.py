@@ -295,33 +295,72 @@ def test_products_close_to_a_teacher_that_jumps():
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("teacher", ["sign", "staircase"])
-def test_teachers_that_jump_in_the_plane_of_two_students(teacher):
-    """The value, the error told, both orders of students and teachers, and derivatives."""
+@pytest.mark.parametrize(
+    ("teacher", "planes"), [("sign", PLANES), ("staircase", ["sum", "both between"])]
+)
+def test_teachers_that_jump_in_the_plane_of_two_students(teacher, planes):
+    """The value, the error told, and both orders of students and teachers."""
     g, in_numpy = STUDENTS["relu"]
     g_teacher, known = JUMPING[teacher]
     problem, swap = ld.Problem(g, g_teacher), np.array([1, 0])
     averages, phi = chosen(problem, STATE), lambda state: sampled(averages, problem, state)[1]
-    states = []
-    for plane in PLANES:
-        for angle in (0.3, 0.1, 0.03, 1e-3, 0.0):
-            states.append(in_plane(angle, plane))
-            right = right_averages(in_numpy, known, states[-1], 0.0)[1]
-            found = phi(states[-1])
+    for plane in planes:
+        for angle in (0.3, 0.1, 0.03, 1e-3, 0.0) if teacher == "sign" else (0.1, 1e-3):
+            state = in_plane(angle, plane)
+            right = right_averages(in_numpy, known, state, 0.0)[1]
+            found = phi(state)
             wrong = np.abs(found - right).max()
-            told = float(averages_error(problem, ld.SGD(lr=1.0), states[-1], averages))
+            told = float(averages_error(problem, ld.SGD(lr=1.0), state, averages))
             assert wrong < 1e-4, (plane, angle)
             assert wrong <= told + 1e-11, (plane, angle)  # rounding of the quadrature
-            s = states[-1]
-            c = s.Q[swap][:, swap], s.R[swap][:, swap], s.T[swap][:, swap]
-            other = ld.Overlaps(*c, s.v[swap], s.v_teacher[swap])
+            c = state.Q[swap][:, swap], state.R[swap][:, swap], state.T[swap][:, swap]
+            other = ld.Overlaps(*c, state.v[swap], state.v_teacher[swap])
             np.testing.assert_allclose(phi(other), found[swap][:, swap], rtol=0, atol=1e-13)
-    batch = jax.tree.map(lambda *x: jnp.stack(x), *states)
-    one_by_one = np.stack([phi(state) for state in states])
-    np.testing.assert_allclose(jax.vmap(phi)(batch), one_by_one, rtol=0, atol=1e-12)
-    total = lambda state: jnp.sum(phi(state))
-    slopes = jax.jit(jax.vmap(jax.grad(total)))(batch)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+
+
+def in_one_plane(student, teacher, u):
+    """Phi of ReLU students of sign teachers that all lie in one plane: polar coordinates (angle,
+    length) each, so that Delta is radius times ReLUs plus signs; an integral over the angle."""
+    angle, length = np.concatenate([student, teacher]).T
+    k, half = len(student), np.pi / 2
+    zeros = np.unique(np.add.outer(angle, [-half, half]) % (2 * np.pi))
+    edges = np.append(zeros, zeros[0] + 2 * np.pi)
+    middle, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
+    phi = (middle[:, None] + width[:, None] * NODE).ravel()
+    weight = (width[:, None] * SHARE).ravel() / (2 * np.pi)
+    f = length[:, None] * np.cos(phi - angle[:, None])
+    ramps, signs = u[:k] @ np.maximum(f[:k], 0), u[k:] @ np.sign(f[k:])
+    # <radius**2> = 2, <radius> = sqrt(pi / 2)
+    square = 2 * ramps**2 + 2 * np.sqrt(np.pi / 2) * ramps * signs + signs**2
+    steps = 1.0 * (f[:k] > 0)
+    return (steps * weight * square) @ steps.T
+
+
+IN_ONE_PLANE = {
+    "all differ": ([0.0, 0.9, 2.0], [2.6, 0.5, -1.0]),
+    "students are teachers": ([0.0, 0.9, 2.0], [2.0, 0.0, -1.0]),
+    "equal and opposite students": ([0.3, 0.3, 0.3 + np.pi], [0.9, 0.9, 2.2]),
+}
+
+
+@pytest.mark.nightly
+def test_three_students_and_teachers_in_one_plane():
+    """Values where all is singular, and derivatives that are finite there and where R = 0."""
+    student = PiecewiseLinear(0.0, 0.0, (0.0,), (1.0,), (0.0,), (0.0,))
+    net = network(student, one_step(0.0, 2.0, 1.0, -1.0), 3, 3)
+    u = jnp.array([0.7, -1.3, 0.5, -1.1, -0.4, 0.8])
+    rest = jnp.zeros(6), u, 3, jnp.zeros(()), Resolution(7, 8, 14)
+    products = lambda c: jumping_products(net, student, c, *rest)
+    both = jax.jit(lambda c: (products(c), jax.grad(lambda c: jnp.sum(products(c)))(c)))
+    for angles in IN_ONE_PLANE.values():
+        polar = [np.stack([x, [0.9, 1.1, 0.7]], axis=1) for x in map(np.array, angles)]
+        angle, length = np.concatenate(polar).T
+        x = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        found, slopes = both(jnp.array(x @ x.T))
+        np.testing.assert_allclose(found, in_one_plane(*polar, np.array(u)), rtol=0, atol=1e-4)
+        assert np.isfinite(slopes).all()
+    _, slopes = both(jnp.eye(6))
+    assert np.isfinite(slopes).all()
 
 
 @pytest.mark.nightly

@@ -6,7 +6,10 @@ its mean, its variance and its own coefficients in closed form, so that nothing 
 but where the two fields determine a field of the teacher.
 """
 
+from itertools import combinations
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -110,12 +113,17 @@ _products = by_heat_equation(_summed)
 
 def widening(c: Float[Array, "d d"], k: int, rules: Rules) -> Float[Array, ""]:
     """By how much steps of the teacher are made wider at most, from 0, where none is, to 1/2, where
-    a student's field determines one of the teacher's."""
-    r = standardised(c)[1][:k, k:]
-    spread = jnp.sqrt(jnp.maximum((1 - r) * (1 + r), 0.0))
+    the fields of two students determine one of the teacher's."""
+    r = standardised(c)[1]
+    if k == 1:
+        given = r[0, 1:] ** 2
+    else:
+        pairs = jnp.asarray(list(combinations(range(k), 2)))
+        given = jax.vmap(lambda pair: jnp.sum(loadings(r, pair)[k:] ** 2, axis=1))(pairs)
+    spread = jnp.sqrt(jnp.maximum(1 - given, 0.0))
     z_plus, z_minus, _ = rules.plane
     width = _WIDTH * _spacing((z_plus - z_minus) / np.sqrt(2))
-    narrower = spread / jnp.maximum(spread, width * jnp.abs(r))
+    narrower = spread / jnp.maximum(spread, width * jnp.sqrt(given))
     return jnp.max(0.5 * (1 - narrower) * (1 + narrower))
 
 
