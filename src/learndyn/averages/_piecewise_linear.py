@@ -23,8 +23,8 @@ _FINEST = 1
 """The finest level that is taken unasked: an evaluation takes five times as long at each."""
 
 _FALLS = 10.0
-"""By how much an error falls at least from a level to the next where the teacher jumps; it is 25 for
-two more nodes on each piece. Differences that are smaller by chance are not believed."""
+"""By how much an error falls at least from a level to the next where the teacher jumps. By two more
+nodes on each piece it falls by 25. Differences that are smaller by chance are not believed."""
 
 
 class PiecewiseLinearAverages(AbstractAverages):
