@@ -345,7 +345,7 @@ IN_ONE_PLANE = {
 
 @pytest.mark.nightly
 def test_three_students_and_teachers_in_one_plane():
-    """Values where all is singular, and derivatives that are finite close to that and where R = 0."""
+    """Values where all is singular, and finite derivatives close to that and where R = 0."""
     student = PiecewiseLinear(0.0, 0.0, (0.0,), (1.0,), (0.0,), (0.0,))
     net = network(student, one_step(0.0, 2.0, 1.0, -1.0), 3, 3)
     u = jnp.array([0.7, -1.3, 0.5, -1.1, -0.4, 0.8])
