@@ -401,6 +401,23 @@ def test_smooth_students_close_to_a_teacher_that_jumps(student, teacher):
 
 
 @pytest.mark.nightly
+def test_errors_told_where_jumps_meet_on_the_lattice_of_smooth_students():
+    """Two teacher units in the plane of two students: the error is 1e-2 at worst, and told."""
+    g, in_numpy = STUDENTS["erf"]
+    g_teacher, known = JUMPING["sign"]
+    problem = ld.Problem(g, g_teacher)
+    averages = chosen(problem, STATE)
+    for plane in PLANES:
+        for angle in (0.3, 0.1, 0.03, 1e-3):
+            state = in_plane(angle, plane)
+            right = right_averages(in_numpy, known, state, 0.0)[1]
+            wrong = np.abs(sampled(averages, problem, state)[1] - right).max()
+            told = float(averages_error(problem, ld.SGD(lr=1.0), state, averages))
+            assert wrong < 2e-2, (plane, angle)
+            assert wrong <= told, (plane, angle)
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize(("student", "teacher"), [("relu", "staircase"), ("tanh", "sign")])
 def test_derivatives_of_products_and_batches_of_states(student, teacher):
     """jvp with respect to Q and R against differences of quadrature, grad against jvp, vmap against
