@@ -11,9 +11,12 @@ from relu_oracle import (
     covariance,
     every,
     layer,
+    legendre,
 )
 
 from learndyn.integrals.relu.committee import J2
+from learndyn.integrals.relu.correlations import angles_from
+from learndyn.integrals.relu.forms import step_step_relu
 
 
 def symmetric_directions(d):
@@ -124,3 +127,30 @@ def test_derivatives_close_to_parallel_units(rng):
         assert float(slope(r)) == pytest.approx(1 / (2 * np.pi * exact_q), rel=1e-9 + 1e-15 / q**2)
     assert float(slope(1.0)) == 0.0
     assert abs(float(slope(1.0 - 1e-16))) <= 1e7
+
+
+@pytest.mark.parametrize("r", [(0.3, 0.5, -0.4), (-0.6, 0.2, 0.5)], ids=str)
+def test_derivatives_of_two_steps_and_a_relu(r):
+    """Of <theta_i theta_j a_+>, by Price's theorem: with respect to r_ij <delta_i delta_j a_+>,
+    to r_ia <delta_i theta_j theta_a>, to r_ja <theta_i delta_j theta_a>, over the density."""
+    c = np.eye(3)
+    c[[0, 0, 1], [1, 2, 2]] = c[[1, 2, 2], [0, 0, 1]] = r
+    x, weight = legendre(np.linspace(0.0, 9.0, 4), count=40)
+
+    def over_density(i, j, a, w):
+        f = np.stack(np.broadcast_arrays(i, j, a))
+        far = np.einsum("i...,ij,j...->...", f, np.linalg.inv(c), f)
+        return np.sum(w * np.exp(-0.5 * far)) / np.sqrt((2 * np.pi) ** 3 * np.linalg.det(c))
+
+    both = np.outer(weight, weight)
+    right = [
+        over_density(0.0, 0.0, x, weight * x),
+        over_density(0.0, x[:, None], x, both),
+        over_density(x[:, None], 0.0, x, both),
+    ]
+
+    def average(r):
+        angles = angles_from(r)
+        return step_step_relu(angles[0], angles[1], angles[2])
+
+    np.testing.assert_allclose(jax.jit(jax.grad(average))(jnp.array(r)), right, rtol=1e-12)

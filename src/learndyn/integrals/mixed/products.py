@@ -6,7 +6,10 @@ its mean, its variance and its own coefficients in closed form, so that nothing 
 but where the two fields determine a field of the teacher.
 """
 
+from itertools import combinations
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -39,6 +42,13 @@ _WIDTH = 1.2
 """The width of the narrowest layers of a teacher that jumps, in spacings of a lattice: see
 `conditioned.given_moments`."""
 
+_SHARPNESS = 3
+"""A power of how much narrower a layer is than the lattice resolves, with which errors grow: the
+value is empirical, at angles of 0.3 to 0 between a teacher unit and the plane of two students."""
+
+_LEAST = 1e-100
+"""Bounds divisors from below, which are 0 where there is nothing to divide."""
+
 _CORRELATIONS = 12
 """Nodes of the integral over correlations of two ramps of the teacher: twice as many as leave an
 error of 2e-5 for networks that have all their ramps there."""
@@ -62,8 +72,8 @@ def error_products(
 
     c: covariance of the fields f, x = f + b; u: (v, -v*).
     Error: that of the lattices. It grows where a field of the teacher is nearly determined by those
-    of two students, within a few percent of its standard deviation. First derivatives only, as
-    those of `smooth.products`.
+    of two students, within a few percent of its standard deviation; where two are, and jump, to
+    1e-2. First derivatives only, as those of `smooth.products`.
     """
     return _products(c, (students, u, jnp.zeros(len(c), c.dtype)), rules)
 
@@ -97,7 +107,7 @@ def _summed(
         x = sigma[which[:2], None] * x + fields.b[which[:2], None]
         loading = loadings(r, which)
         inner, z = rules.given_plane, jnp.stack([z_plus, z_minus])
-        width = _WIDTH * _spacing((z_plus - z_minus) / np.sqrt(2))
+        width = _WIDTH * _spacing_of_plane(rules)
         own, others = u[which[:2]] @ units.student(x), which[2 : units.k]
         square = _squared_error(fields, net, at, inner, others, loading, z, own, width)
         return jnp.sum(weight * jnp.prod(units.student_slope(x), axis=0) * (square + noise))
@@ -110,13 +120,65 @@ _products = by_heat_equation(_summed)
 
 def widening(c: Float[Array, "d d"], k: int, rules: Rules) -> Float[Array, ""]:
     """By how much steps of the teacher are made wider at most, from 0, where none is, to 1/2, where
-    a student's field determines one of the teacher's."""
-    r = standardised(c)[1][:k, k:]
-    spread = jnp.sqrt(jnp.maximum((1 - r) * (1 + r), 0.0))
+    the fields of two students determine one of the teacher's."""
+    r = standardised(c)[1]
+    given = _known(r, k) if k > 1 else r[:1, 1:] ** 2
+    spread = jnp.sqrt(jnp.maximum(1 - given, 0.0))
+    return 0.5 * jnp.max(_unresolved(spread, given, _spacing_of_plane(rules)))
+
+
+def crossing(c: Float[Array, "d d"], k: int, rules: Rules) -> Float[Array, ""]:
+    """The square of the spacing of the lattice, where the fields of one or two students determine
+    how those of two teacher units are related, and less where they leave something open.
+
+    Steps of both then meet at a point of the lattice, or on its line: there is a kink, whose error
+    is of that size.
+    """
+    r, m = standardised(c)[1], len(c) - k
+    if m == 1:
+        return jnp.zeros(())
+    a, b = np.triu_indices(m, 1)
+    # On a line: xi is eliminated from the fields l z + s xi of two units with nearly the same xi.
+    along, among = r[:k, k:], r[k:, k:]
+    spread = jnp.sqrt(jnp.maximum((1 - along) * (1 + along), 0.0))
+    both = spread[:, a] * spread[:, b]
+    rho = (among[a, b] - along[:, a] * along[:, b]) / jnp.maximum(both, _LEAST)
+    side = jnp.where(rho < 0, -1.0, 1.0)
+    slope = along[:, a] * spread[:, b] - side * along[:, b] * spread[:, a]
+    spacing = _spacing(rules.line[0])
+    # Layers that are narrow themselves are made wider.
+    wide = jnp.maximum(spread, _WIDTH * spacing * jnp.abs(along))
+    left = wide[:, a] * wide[:, b] * jnp.sqrt(jnp.maximum(2 * (1 - jnp.abs(rho)), 0.0))
+    on_line = spacing**2 * jnp.max(_unresolved(left, slope**2, spacing)) ** _SHARPNESS
+    if k == 1:
+        return on_line
+    given, spacing = _known(r, k), _spacing_of_plane(rules)
+    each = _unresolved(jnp.sqrt(jnp.maximum(1 - given, 0.0)), given, spacing)
+    # Lines that cross at a right angle are no less smooth together than each of them is.
+    square = given[:, a] * given[:, b]
+    cosine = _known(r, k, pairs=True)[:, a, b] ** 2 / jnp.maximum(square, _LEAST)
+    share = (each[:, a] * each[:, b]) ** _SHARPNESS * cosine**4
+    return jnp.maximum(on_line, spacing**2 * jnp.max(share))
+
+
+def _known(r: Float[Array, "d d"], k: int, *, pairs: bool = False) -> Array:
+    """What the fields of each pair of students explain of the variance (pairs, m) of those of the
+    teacher; pairs: of their covariances (pairs, m, m)."""
+    which = jnp.asarray(list(combinations(range(k), 2)))
+    loading = jax.vmap(lambda pair: loadings(r, pair)[k:])(which)
+    return loading @ jnp.swapaxes(loading, 1, 2) if pairs else jnp.sum(loading**2, axis=2)
+
+
+def _unresolved(spread: Array, slope_squared: Array, spacing: Array) -> Array:
+    """1 for layers of no width, 0 for those that a lattice resolves."""
+    width = _WIDTH * spacing * jnp.sqrt(slope_squared)
+    narrower = spread / jnp.maximum(jnp.maximum(spread, width), _LEAST)
+    return (1 - narrower) * (1 + narrower)
+
+
+def _spacing_of_plane(rules: Rules) -> Float[Array, ""]:
     z_plus, z_minus, _ = rules.plane
-    width = _WIDTH * _spacing((z_plus - z_minus) / np.sqrt(2))
-    narrower = spread / jnp.maximum(spread, width * jnp.abs(r))
-    return jnp.max(0.5 * (1 - narrower) * (1 + narrower))
+    return _spacing((z_plus - z_minus) / np.sqrt(2))
 
 
 def _spacing(z: Float[Array, " p"]) -> Float[Array, ""]:

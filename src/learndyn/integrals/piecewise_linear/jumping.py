@@ -32,7 +32,7 @@ from learndyn.integrals.piecewise_linear.conditioned import (
 )
 from learndyn.integrals.piecewise_linear.function import Network, PiecewiseLinear
 from learndyn.integrals.piecewise_linear.pairs import Steps, steps_at
-from learndyn.integrals.piecewise_linear.steps import above, density, step_averages
+from learndyn.integrals.piecewise_linear.steps import FAR, above, density, step_averages
 
 _THIRDS = np.array([1 / 3, 2 / 3])
 """Pieces of the student's units are cut here as well, so that they are at most 5 standard
@@ -41,6 +41,11 @@ deviations long where there are no layers."""
 _SMALLEST = 1e-30
 """Bounds divisors from below that are 0 where fields are parallel or independent; it lies far below
 the square of what rounding leaves of a correlation."""
+
+_NARROW = 0.2
+"""Where a layer is narrower, half of it below this number times exp(-n / 2), n being the nodes on a
+piece, it is cut once, in the middle. As it is odd around that, the error is the square of its width
+times the slope of what it is multiplied with: 3e-6 at level 0."""
 
 
 def jumping_products(
@@ -58,14 +63,16 @@ def jumping_products(
     Arguments as for `conditioned_products`; resolution: nodes on each of the pieces, which are
     more, and in the integral over covariances.
     Error: falls with the resolution by about 5 for each node, whatever the distance of student and
-    teacher. It is larger where a teacher's field is nearly determined by those of two students and
-    close to neither. Symmetric in the units to rounding.
+    teacher, also where a teacher's field is nearly determined by those of two students. Symmetric
+    in the units to rounding.
     """
     steps = steps_at(net, c, b)
     r, q = steps.r, steps.q
     knots = (jnp.array(g.knots) - b[:k, None]) / steps.scale[:k, None]
     everything = jnp.arange(len(net.unit))
-    of_teacher = jnp.asarray(np.flatnonzero(net.unit >= k).reshape(len(u) - k, -1))
+
+    jumps, slots = np.flatnonzero(net.jump.any(axis=0)), _slots(net, g, k)
+    pairs = _pairs_of_lines(net.unit[jumps], len(g.knots))
 
     def diagonal(i: Array) -> Array:
         layers = _layers(steps.h, r[i][net.unit], q[i][net.unit], resolution.line)
@@ -81,24 +88,25 @@ def jumping_products(
         through_j = (r[j] - r[i] * r[i, j]) / sharp
         left = r - jnp.outer(r[i], r[i]) - jnp.outer(through_j, through_j)
         given = Given(jnp.stack([r[i], through_j], axis=-1), left, everything)
-        near = of_teacher[jnp.argmax(jnp.abs(r[i, k:]))]
-        unit = jnp.asarray(net.unit)[near]
-        count = resolution.plane
-        layers = [
-            _layers(steps.h[near], r[i][unit], q[i][unit], count),
-            _layers(knots[j], r[i, j], sharp, count),
-        ]
-        first, weight = _on_pieces(knots[i], jnp.concatenate(layers), g.slopes, count)
-        spread = spreads(given)
-        near = of_teacher[jnp.argmax(jnp.abs(through_j[k:]) / spread[k:])]
-        unit = jnp.asarray(net.unit)[near]
+        spread, count, unit = spreads(given), resolution.plane, jnp.asarray(net.unit)
+        narrow = _NARROW * np.exp(-0.5 * count)
+        # Their own knots are ends of pieces already.
+        h = jnp.where((unit == i) | (unit == j), FAR, steps.h)
+        # Lines across which the integrand jumps: those of the teacher, and the knots of j.
+        across = jnp.concatenate([unit[jumps], jnp.full(len(g.knots), j)])
+        at = jnp.concatenate([steps.h[jumps], knots[j]])
+        lines = _Lines(r[i][across], through_j[across], spread[across], at)
+        alone = _layers(steps.h, r[i][unit], q[i][unit], count)
+        layers = jnp.concatenate([alone, lines.meet(*pairs, count, narrow)], axis=1)
+        first, weight = _on_pieces(knots[i], layers, g.slopes, count, slots.outer)
 
-        def across(x: Array) -> tuple[Array, Array]:
-            layers = _layers(steps.h[near] - r[i][unit] * x, through_j[unit], spread[unit], count)
+        def across_j(x: Array) -> tuple[Array, Array]:
+            at = h - r[i][unit] * x, through_j[unit], spread[unit]
+            layers = _layers(*at, count, narrow)
             knots_j = (knots[j] - r[i, j] * x) / sharp
-            return _on_pieces(knots_j, layers, g.slopes, count)
+            return _on_pieces(knots_j, layers, g.slopes, count, slots.inner)
 
-        second, inner = jax.vmap(across)(first)
+        second, inner = jax.vmap(across_j)(first)
         z = jnp.stack([jnp.broadcast_to(first[:, None], second.shape), second])
         z, weight = z.reshape(2, -1), (weight[:, None] * inner).ravel()
         return weight @ (_square(net, steps, u, b, given, z) + noise_variance)
@@ -120,8 +128,55 @@ def jumping_products(
 # Nodes
 
 
-def _layers(h: Array, r: Array, spread: Array, count: int) -> Float[Array, " ends"]:
-    """Ends in z of the layers in which r z + spread xi, xi being a N(0, 1) number, passes h.
+class _Slots(NamedTuple):
+    """How often pieces between knots are cut at ends of layers."""
+
+    outer: int
+    inner: int
+
+
+def _slots(net: Network, g: PiecewiseLinear, k: int) -> _Slots:
+    """As many as lines of one teacher unit and knots of one student have ends, and two more.
+
+    Half of the lines of two units are between two knots, or where the inner piece begins.
+    """
+    of_unit = int(np.count_nonzero(net.jump)) // (len(net.constant) - k)
+    return _Slots(2 * (of_unit + len(g.knots) + 1), 2 * (of_unit + 1))
+
+
+class _Lines(NamedTuple):
+    """Lines along x + across y + spread xi = h, each for an N(0, 1) number xi."""
+
+    along: Array
+    across: Array
+    spread: Array
+    h: Array
+
+    def meet(
+        self, first: np.ndarray, second: np.ndarray, count: int, narrow: float
+    ) -> Float[Array, "2 ends"]:
+        """The layers in x in which pairs of lines meet: where y is eliminated."""
+        a, b = (_Lines(*(value[index] for value in self)) for index in (first, second))
+        # Never 0, so that fields which do not depend on y have no layer here.
+        variance = (a.spread * b.across) ** 2 + (b.spread * a.across) ** 2 + SHARPEST**2
+        h = a.h * b.across - b.h * a.across
+        slope = a.along * b.across - b.along * a.across
+        return _layers(h, slope, jnp.sqrt(variance), count, narrow)
+
+
+def _pairs_of_lines(unit: Int[np.ndarray, " jumps"], knots: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of lines that are not parallel, of jumps of these units and knots of a student."""
+    of = np.concatenate([unit, np.full(knots, -1)])
+    first, second = np.triu_indices(len(of), 1)
+    apart = of[first] != of[second]
+    return first[apart], second[apart]
+
+
+def _layers(
+    h: Array, r: Array, spread: Array, count: int, narrow: float = 0.0
+) -> Float[Array, "2 ends"]:
+    """Ends in z of the layers in which r z + spread xi, xi being a N(0, 1) number, passes h, and
+    half their widths. One narrower than `narrow` has the middle as one end, and none else.
 
     count: n, of the nodes that will be taken in each. Within t standard deviations their error is
     exp(-2 n**2 / t**2), that of equal steps of pi t / n as in the middle of Gauss and Legendre's
@@ -129,17 +184,23 @@ def _layers(h: Array, r: Array, spread: Array, count: int) -> Float[Array, " end
     """
     slope = jnp.where(jnp.abs(r) > _SMALLEST, r, _SMALLEST)
     middle, half = h / slope, np.sqrt(2 * count) * spread / jnp.abs(slope)
-    return jnp.concatenate([middle - half, middle + half])
+    low = jnp.where(half < narrow, middle, middle - half)
+    high = jnp.where(half < narrow, FAR, middle + half)
+    return jnp.stack([jnp.concatenate([low, high]), jnp.concatenate([half, half])])
 
 
 def _on_pieces(
     knots: Float[Array, " knots"],
-    layers: Float[Array, " ends"],
+    layers: Float[Array, "2 ends"],
     slopes: Float[np.ndarray, " pieces"],
     count: int,
+    slots: int | None = None,
 ) -> tuple[Float[Array, " nodes"], Float[Array, " nodes"]]:
     """Nodes of a N(0, 1) number between the knots, weighted with the slopes, in pieces that end
-    where layers do."""
+    where layers do.
+
+    slots: to how many ends of layers a piece has room, the narrowest first; None: for all.
+    """
     edge = jnp.array([REACH])
     ends = jnp.concatenate([-edge, jnp.clip(knots, -REACH, REACH), edge])
     # Gauss and Legendre's rule
@@ -147,7 +208,11 @@ def _on_pieces(
     z, weight = [], []
     for piece in np.flatnonzero(slopes).tolist():
         low, high = ends[piece], ends[piece + 1]
-        inner = jnp.concatenate([layers, low + (high - low) * _THIRDS])
+        inner, half = layers
+        if slots is not None and slots < len(inner):
+            narrowest = jnp.where((inner > low) & (inner < high), -half, -jnp.inf)
+            inner = inner[jax.lax.top_k(jax.lax.stop_gradient(narrowest), slots)[1]]
+        inner = jnp.concatenate([inner, low + (high - low) * _THIRDS])
         cuts = jnp.concatenate([low[None], jnp.sort(jnp.clip(inner, low, high)), high[None]])
         half = 0.5 * jnp.diff(cuts)[:, None]
         z.append((cuts[:-1, None] + half * (1 + node)).ravel())
@@ -181,7 +246,8 @@ def _square(
     expected = constant + (scale * net.slope) @ mean + jnp.sum(own, axis=0)
     # The first order, by Stein's lemma: slopes, which jumps have where they are. What jumps of two
     # units contribute together is left to pairs of them.
-    slope = scale[:, None] * (net.slope[:, None] + net.bend @ passed)
+    bent = scale[:, None] * (net.bend @ passed)
+    slope = (scale * net.slope)[:, None] + bent
     at_jumps = (u[:, None] * net.jump / spread[:, None]) @ peak
     first = jnp.sum((given.left @ (slope + 2 * at_jumps)) * slope, axis=0)
     first += jnp.sum((at_jumps * spread[:, None]) ** 2, axis=0)
@@ -189,12 +255,12 @@ def _square(
     # decides, less the square of the mean and the first order.
     same = 1.0 * (net.unit[:, None] == net.unit)
     before = np.tril(2.0 * same, -1) + np.eye(len(net.unit))
-    jumps, ramps, moved = before @ jump, before @ raised, before @ (t * raised)
-    square = jump * (passed * jumps + peak * ramps - passed * moved)
-    square += raised * (ramp * jumps + passed * ramps - ramp * moved)
-    steep = passed * raised + peak * jump
-    known = (same @ own) * own + (same @ steep) * steep
-    return expected**2 + first + jnp.sum(square - known, axis=0)
+    of_unit = 1.0 * (net.unit == np.arange(len(u))[:, None])
+    ramps, h = before @ raised, (steps.h / spread[net.unit])[:, None]
+    jumps = before @ (jump - raised * h) + ramps * h
+    square = jnp.sum(jumps * own + ramps * (jump * ramp + raised * (passed - t * ramp)), axis=0)
+    known = (of_unit @ own) ** 2 + (spread[:, None] * (bent + at_jumps)) ** 2
+    return expected**2 + first + square - jnp.sum(known, axis=0)
 
 
 # What two units contribute together
