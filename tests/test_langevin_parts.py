@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 import learndyn as ld
 from learndyn.dynamics import _step_errors
-from learndyn.dynamics._langevin import _projected, _ProjectedEuler
+from learndyn.dynamics._langevin import _projected, _ProjectedEuler, _StepNoise
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._step_errors import (
     chosen_step,
@@ -32,6 +32,19 @@ def test_a_step_of_the_limit_is_of_order_one_and_strongly_of_order_a_half():
     solver, term = _ProjectedEuler(flow_of(ONE)), diffrax.ODETerm(lambda t, y, args: 3.0 * y)
     assert (solver.order(term), solver.strong_order(term)) == (1, 0.5)
     assert solver.func(term, 0.0, jnp.asarray(2.0), None) == 6.0
+
+
+@pytest.mark.parametrize(
+    ("begun", "dt", "index"), [(1.0, 0.4, 3), (0.6, 0.2, 3), (0.0, 0.3, 0), (0.61, 0.2, 4)]
+)
+def test_steps_are_counted_from_the_beginning_of_time(begun, dt, index):
+    """A step that a run was stopped in has used up its numbers; 0.6 / 0.2 rounds to below 3."""
+    times = jnp.asarray(begun), jnp.asarray(begun + 1), jnp.asarray(dt)
+    path = _StepNoise(*times, jax.random.key(0), 2)
+    assert path.first == index
+    right = jax.random.normal(jax.random.fold_in(jax.random.key(0), index + 2), (2,))
+    found = path.evaluate(begun + 2 * dt, begun + 2 * dt + 1.7)
+    np.testing.assert_allclose(found, 1.7**0.5 * right, rtol=1e-7)
 
 
 # Repairs, by hand: what is left of Q beyond R T^-1 R^T is [[a, b], [b, a]], with the eigenvalues
