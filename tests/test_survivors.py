@@ -120,8 +120,8 @@ def test_errors_that_levels_of_averages_tell(levels, options, error, resolved):
 
 
 def test_errors_that_replicates_tell():
-    """Six standard errors and the mean's distance; half of the mean relative error at least, but for
-    what no replicate changes."""
+    """Six standard errors and the mean's distance; half of the mean relative error at least, unless
+    no replicate changes a number."""
     table = jnp.array([[1.0, 2.0, 3.0], [1.2, 2.0002, 3.0], [0.8, 1.9998, 3.0], [1.0, 2.0, 3.0]])
     averages = Told(jnp.array([1.0, 2.1, 3.1]), sets=table)
     found = estimated(averages, lambda a: list(a.value))
