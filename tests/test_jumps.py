@@ -273,6 +273,7 @@ def in_plane(angle, plane):
     return ld.Overlaps(c[:2, :2], c[:2, 2:], c[2:, 2:], STATE.v, STATE.v_teacher)
 
 
+@pytest.mark.nightly
 def test_products_close_to_a_teacher_that_jumps():
     """At any distance from two students, and from their plane, where nodes that are not cut at the
     layers are wrong by 1e-2."""
@@ -345,7 +346,7 @@ IN_ONE_PLANE = {
 
 @pytest.mark.nightly
 def test_three_students_and_teachers_in_one_plane():
-    """Values where all is singular, and finite derivatives close to that and where R = 0."""
+    """Values where all is singular, and finite derivatives there and where R = 0."""
     student = PiecewiseLinear(0.0, 0.0, (0.0,), (1.0,), (0.0,), (0.0,))
     net = network(student, one_step(0.0, 2.0, 1.0, -1.0), 3, 3)
     u = jnp.array([0.7, -1.3, 0.5, -1.1, -0.4, 0.8])
@@ -356,8 +357,7 @@ def test_three_students_and_teachers_in_one_plane():
         polar = [np.stack([x, [0.9, 1.1, 0.7]], axis=1) for x in map(np.array, angles)]
         angle, length = np.concatenate(polar).T
         x = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        found, _ = both(jnp.array(x @ x.T))
-        _, slopes = both(jnp.array(x @ x.T + 1e-4 * np.eye(6)))
+        found, slopes = both(jnp.array(x @ x.T))
         np.testing.assert_allclose(found, in_one_plane(*polar, np.array(u)), rtol=0, atol=1e-4)
         assert np.isfinite(slopes).all()
     _, slopes = both(jnp.eye(6))

@@ -23,6 +23,7 @@ from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float, Int
 
 from learndyn._numerics.special import arcsin
+from learndyn.integrals.half_planes import root
 from learndyn.integrals.piecewise_linear.function import Network, PiecewiseLinear
 from learndyn.integrals.piecewise_linear.pairs import Steps, steps_at
 from learndyn.integrals.piecewise_linear.steps import (
@@ -313,7 +314,7 @@ def _through_jumps(
         """Averages of the steps x and y, (nodes, pairs), and products of their probabilities."""
         r = jnp.clip(given.left[unit[x], unit[y]] / (spread[unit[x]] * spread[unit[y]]), -1.0, 1.0)
         r = jnp.where(unit[x] == unit[y], 1.0, r)
-        q = jnp.sqrt((1 - r) * (1 + r))
+        q = root((1 - r) * (1 + r))
         return above(t[:, x]), step_averages(t[:, x], t[:, y], r, q)
 
     # Each pair of jumps once, and each jump with each ReLU.

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from learndyn._numerics.special import arcsin
+from learndyn.integrals.half_planes import root
 from learndyn.integrals.piecewise_linear.conditioned import (
     REACH,
     SHARPEST,
@@ -31,7 +32,7 @@ from learndyn.integrals.piecewise_linear.conditioned import (
     spreads,
 )
 from learndyn.integrals.piecewise_linear.function import Network, PiecewiseLinear
-from learndyn.integrals.piecewise_linear.pairs import Steps, steps_at
+from learndyn.integrals.piecewise_linear.pairs import Steps, held, steps_at
 from learndyn.integrals.piecewise_linear.steps import FAR, above, density, step_averages
 
 _THIRDS = np.array([1 / 3, 2 / 3])
@@ -43,9 +44,10 @@ _SMALLEST = 1e-30
 the square of what rounding leaves of a correlation."""
 
 _NARROW = 0.2
-"""Where a layer is narrower, half of it below this number times exp(-n / 2), n being the nodes on a
-piece, it is cut once, in the middle. As it is odd around that, the error is the square of its width
-times the slope of what it is multiplied with: 3e-6 at level 0."""
+"""Where the layer in which two lines meet is narrower, half of it below this number times exp(-n /
+2), n being the nodes on a piece, it is cut once, in the middle. What has been integrated along a
+line bends there, but does not jump, so the error is the square of the width times a slope: 3e-6 at
+level 0. Layers of single lines are cut at both ends: the variance within is no odd function."""
 
 
 def jumping_products(
@@ -102,7 +104,7 @@ def jumping_products(
 
         def across_j(x: Array) -> tuple[Array, Array]:
             at = h - r[i][unit] * x, through_j[unit], spread[unit]
-            layers = _layers(*at, count, narrow)
+            layers = _layers(*at, count)
             knots_j = (knots[j] - r[i, j] * x) / sharp
             return _on_pieces(knots_j, layers, g.slopes, count, slots.inner)
 
@@ -302,9 +304,9 @@ class _Coupling(NamedTuple):
             spread_i, spread_j = (jnp.sqrt(at.covariance(a, a)) for a in (i, j))
             t_i = (self.knots[i] - at.mean(i)[..., None]) / spread_i[..., None]
             t_j = (self.knots[j] - at.mean(j)[..., None]) / spread_j[..., None]
-            rho = jnp.clip(at.covariance(i, j) / (spread_i * spread_j), -1.0, 1.0)[..., None, None]
-            root = jnp.sqrt((1 - rho) * (1 + rho))
-            both = step_averages(t_i[..., :, None], t_j[..., None, :], rho, root).both
+            rho = held(at.covariance(i, j) / (spread_i * spread_j))[..., None, None]
+            left = root((1 - rho) * (1 + rho))
+            both = step_averages(t_i[..., :, None], t_j[..., None, :], rho, left).both
             one = first * (above(t_i) + above(t_j)) @ grows
             return first**2 + one + jnp.einsum("...xy,x,y->...", both, grows, grows)
 

@@ -62,7 +62,7 @@ def steps_at(net: Network, c: Float[Array, "d d"], b: Float[Array, " d"]) -> Ste
     given = jnp.where(present[:, None] & present, c / jnp.sqrt(product), 0.0)
     given = jnp.where(jnp.eye(len(c), dtype=bool), 1.0, given)
     # Rounding may exceed 1. The value is clipped, the derivative is not.
-    r = given + jax.lax.stop_gradient(_held(given) - given)
+    r = given + jax.lax.stop_gradient(held(given) - given)
     scale = jnp.where(present, jnp.sqrt(variance), SMALLEST_VARIANCE**0.5)
     h = (net.knot - b[net.unit]) / scale[net.unit]
     # step(0) = 0: a zero field does not pass a threshold at 0, unless g says so.
@@ -71,8 +71,8 @@ def steps_at(net: Network, c: Float[Array, "d d"], b: Float[Array, " d"]) -> Ste
     return Steps(scale, r, angles_from(r).q, h)
 
 
-def _held(r: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """r in [-1, 1], and exactly 1 or -1 where it differs from that by rounding."""
+def held(r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """r, but exactly 1 or -1 where it differs from that by rounding, or exceeds it."""
     return jnp.where(1.0 - jnp.abs(r) <= PARALLEL, jnp.sign(r), r)
 
 
