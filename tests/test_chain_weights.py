@@ -70,6 +70,7 @@ def test_chain_has_the_law_of_weights(setting, n, chains, seed):
     assert z < limit
 
 
+@pytest.mark.nightly
 def test_the_comparison_sees_another_dimension(chains, seed):
     """Chains at n = 30 and 45, at the same times, are told apart (z is about 14)."""
     z, limit = largest_z(joint(chains(*ERF, 30, seed)), joint(chains(*ERF, 45, seed + 1)))

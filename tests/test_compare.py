@@ -142,6 +142,7 @@ def test_a_run_that_failed_differs(theory, experiment, fluctuations):
     assert np.isinf(found.largest_z)
 
 
+@pytest.mark.nightly
 def test_without_fluctuations_they_are_solved_for(theory, experiment, fluctuations, tmp_path):
     path = ld.save(theory, tmp_path / "theory.nc")
     found = ld.compare(ld.load(path), ld.to_dataset(experiment[0]))

@@ -83,6 +83,7 @@ def test_langevin_goes_on_with_the_same_numbers(form):
     np.testing.assert_allclose(shared(more.Q), whole.Q[1:], rtol=1e-10)
 
 
+@pytest.mark.nightly
 def test_langevin_off_its_grid_uses_no_number_twice():
     # The last step, from 1.50 to 1.503, is shortened; the next number is that of the step at 1.51.
     part = ld.simulate_langevin(

@@ -137,6 +137,7 @@ def test_speeds_of_neurons_are_differences_along_a_run():
     assert np.isnan(still.angular[0])
 
 
+@pytest.mark.nightly
 def test_jumps_and_dwell_times_of_a_loss_curve():
     """A linear network with modes 2 and 1 rests at 2.5, 0.5 and 0."""
     data = flow.Moments(np.eye(2), np.diag([2.0, 1.0]))

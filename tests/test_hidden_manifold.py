@@ -101,6 +101,7 @@ def test_samples_have_the_covariances_that_the_theory_uses():
     np.testing.assert_allclose(fields, right(z), rtol=1e-10)
 
 
+@pytest.mark.nightly
 def test_a_linear_function_hides_nothing():
     latent = np.random.default_rng(0).normal(size=(12, 5))
     inputs = ld.HiddenManifold(ld.Linear(), latent)

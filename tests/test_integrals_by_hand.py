@@ -250,6 +250,7 @@ def relu(x):
     return np.maximum(x, 0.0)
 
 
+@pytest.mark.nightly(by_day=["relu"])
 @pytest.mark.parametrize(
     ("teacher", "state", "count"),
     [((ld.Sign(), np.sign), TWO_TEACHERS, 16), ((ld.ReLU(), relu), BIASED, 20)],

@@ -130,6 +130,7 @@ def test_a_run_is_its_key_whatever_runs_beside_it():
     assert np.ptp(many.eg[:, -1]) > 0
 
 
+@pytest.mark.nightly
 def test_a_run_is_its_key_whatever_times_are_kept():
     long, middle, short = (
         simulate(jax.random.key(4), dt=0.1, ts=ts)

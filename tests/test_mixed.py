@@ -268,6 +268,7 @@ def test_slopes_without_limits_are_no_kinks(g):
     )
 
 
+@pytest.mark.nightly
 def test_an_eg_that_is_exact_has_no_error_of_nodes():
     """|x| learns tanh: products of two students come from nodes, all else from exact pairs."""
     state = ld.Overlaps([[1.0, 0.3], [0.3, 0.8]], [[0.4], [-0.1]], [[1.0]], [1.0, 0.7], [1.2])

@@ -250,7 +250,7 @@ MIXED = {
 }
 
 
-@pytest.mark.nightly(by_day=["hard tanh of |x - 1|"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("mixed", MIXED.values(), ids=MIXED)
 def test_four_directions_against_sobol_points(mixed):
     """Products and <s f> of two students; 12 numbers, each within 6 standard errors (1e-4)."""
@@ -410,6 +410,7 @@ def slopes_of(c, b):
     return averages(c), jax.jacfwd(averages)(c)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("x", SINGULAR.values(), ids=SINGULAR)
 def test_singular_covariances(x):
     """All is finite, and the limit of regular covariances."""
