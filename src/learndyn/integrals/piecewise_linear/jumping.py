@@ -47,7 +47,11 @@ _NARROW = 0.2
 """Where the layer in which two lines meet is narrower, half of it below this number times exp(-n /
 2), n being the nodes on a piece, it is cut once, in the middle. What has been integrated along a
 line bends there, but does not jump, so the error is the square of the width times a slope: 3e-6 at
-level 0. Layers of single lines are cut at both ends: the variance within is no odd function."""
+level 0."""
+
+_HAIR = 1e-6
+"""Layers of single lines are cut once where half of them is below this number: the variance within
+is no odd function, so that the error is the width times a variance."""
 
 
 def jumping_products(
@@ -99,12 +103,14 @@ def jumping_products(
         at = jnp.concatenate([steps.h[jumps], knots[j]])
         lines = _Lines(r[i][across], through_j[across], spread[across], at)
         alone = _layers(steps.h, r[i][unit], q[i][unit], count)
+        # Where a line depends on x alone, it meets all others in its own layer: that comes first.
+        alone = alone.at[1].multiply(0.1)
         layers = jnp.concatenate([alone, lines.meet(*pairs, count, narrow)], axis=1)
         first, weight = _on_pieces(knots[i], layers, g.slopes, count, slots.outer)
 
         def across_j(x: Array) -> tuple[Array, Array]:
             at = h - r[i][unit] * x, through_j[unit], spread[unit]
-            layers = _layers(*at, count)
+            layers = _layers(*at, count, _HAIR)
             knots_j = (knots[j] - r[i, j] * x) / sharp
             return _on_pieces(knots_j, layers, g.slopes, count, slots.inner)
 
@@ -212,6 +218,9 @@ def _on_pieces(
         low, high = ends[piece], ends[piece + 1]
         inner, half = layers
         if slots is not None and slots < len(inner):
+            # Of equally narrow ones the first on the line, whatever the order of the units.
+            order = jnp.argsort(jax.lax.stop_gradient(inner))
+            inner, half = inner[order], half[order]
             narrowest = jnp.where((inner > low) & (inner < high), -half, -jnp.inf)
             inner = inner[jax.lax.top_k(jax.lax.stop_gradient(narrowest), slots)[1]]
         inner = jnp.concatenate([inner, low + (high - low) * _THIRDS])
