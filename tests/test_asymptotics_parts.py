@@ -73,7 +73,7 @@ NOISE = np.array([[2.0, 0.3, -0.1], [0.3, 1.5, 0.4], [-0.1, 0.4, 0.7]])
 
 
 def test_modes_that_grow_nearly_as_fast_as_the_fastest_decide(monkeypatch):
-    """Of the growths 0.5, 0.496 and -0.3 those above 0.99 of the first."""
+    """The growths 0.5, 0.496 and -0.3: those above 0.99 of the first count."""
     matrix, turn, (rate, modes, spread) = unstable(monkeypatch, [0.5, -0.3, 0.496], NOISE)
     assert rate == pytest.approx(0.5, rel=1e-10)
     # The projector takes the second eigenvector away.

@@ -245,7 +245,7 @@ def test_the_first_level_is_the_cheapest_that_resolves(monkeypatch):
 
 @pytest.mark.parametrize("of_slopes", [False, True])
 def test_errors_of_lattices_off_their_centre(of_slopes):
-    """Of a wave that a level's lattices do not resolve, by the trapezoidal rule in NumPy: the unit
+    """A wave that a level's lattices do not resolve, by the trapezoidal rule in NumPy: the unit
     is cos(w x), or its slope's square is cos(w x / 2)**2 = (1 + cos(w x)) / 2."""
     level, w = LEVELS[4], 8.5
     grid = np.linspace(-12.0, 12.0, 8001)

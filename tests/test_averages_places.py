@@ -200,7 +200,7 @@ def test_body_centred_lattices():
 
 
 def test_products_of_nodes_leave_out_what_weighs_nothing():
-    """Of weights 1, 1e-10 and 2 in two directions the product 1e-20 is below 1e-18 of 4."""
+    """With weights 1, 1e-10 and 2 in two directions the product 1e-20 is below 1e-18 of 4."""
     z, weight = _product(np.array([-1.0, 0.5, 2.0]), np.array([1.0, 1e-10, 2.0]), 2)
     assert z.shape == (1, 8, 2)
     assert (0.5, 0.5) not in {tuple(x) for x in z[0]}
@@ -257,7 +257,7 @@ class Few(GaussHermite):
 
 
 def test_finer_nodes_that_are_too_many_are_replaced_by_coarser_ones():
-    """Of 4 nodes 3 and 3 are before, 6 after; of 6 nodes 3, 4 and 5 are before, and none after."""
+    """Before 4 nodes come 3 and 3, after them 6; before 6 nodes 3, 4 and 5, after them none."""
     sizes = lambda found: [len(weight) for _, weight in found]
     assert sizes(fallback._neighbours(GaussHermite(4), 1)) == [3, 3, 6]
     assert sizes(fallback._neighbours(Few(6), 2)) == [3, 4, 5]
@@ -292,7 +292,7 @@ def test_no_nodes_for_rules_that_move_along_weights():
 
 
 def test_labels_that_are_rare():
-    """Of -1, 0 (eight times) and 5, the last has most of the variance."""
+    """Among -1, 0 (eight times) and 5, the last has most of the variance."""
     y = np.array([0.0] * 8 + [-1.0, 5.0])
     assert rare._rare_event(y)(y).tolist() == [False] * 9 + [True]
     assert not rare._rare_event(np.ones(4))(np.ones(4)).any()

@@ -148,7 +148,7 @@ def _at_start(row, first, start):
 ALPHA, SHORT, BEND = 0.2, 1e-4, 5e-4
 """When the ODE starts, how long it runs, and what its drift may change meanwhile."""
 COARSE = 0.02
-"""Of the drift: averages that miss more would hide faults."""
+"""Averages that miss a larger share of the drift would hide faults."""
 
 
 def drift_misses(row):
