@@ -131,7 +131,7 @@ def test_derivatives_close_to_parallel_units(rng):
 
 @pytest.mark.parametrize("r", [(0.3, 0.5, -0.4), (-0.6, 0.2, 0.5)], ids=str)
 def test_derivatives_of_two_steps_and_a_relu(r):
-    """<theta_i theta_j a_+> changes, by Price's theorem: with respect to r_ij <delta_i delta_j a_+>,
+    """<theta_i theta_j a_+>, by Price's theorem: with respect to r_ij <delta_i delta_j a_+>,
     to r_ia <delta_i theta_j theta_a>, to r_ja <theta_i delta_j theta_a>, over the density."""
     c = np.eye(3)
     c[[0, 0, 1], [1, 2, 2]] = c[[1, 2, 2], [0, 0, 1]] = r
