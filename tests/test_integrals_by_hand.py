@@ -232,12 +232,12 @@ def erf_slope(x):
     return (2 / np.pi) ** 0.5 * np.exp(-(x**2) / 2)
 
 
-def elu(x):
-    return np.where(x > 0, x, np.expm1(np.minimum(x, 0.0)))
+def elu(x, steepness=1.0):
+    return np.where(x > 0, x, steepness * np.expm1(np.minimum(x, 0.0)))
 
 
-def elu_slope(x):
-    return np.where(x > 0, 1.0, np.exp(np.minimum(x, 0.0)))
+def elu_slope(x, steepness=1.0):
+    return np.where(x > 0, 1.0, steepness * np.exp(np.minimum(x, 0.0)))
 
 
 FOUR = np.array(
@@ -278,22 +278,24 @@ class Nothing(AbstractAverages):
         raise NotImplementedError
 
 
-@pytest.mark.parametrize("teacher", ["relu", "elu"])
-def test_students_whose_second_derivative_jumps(teacher):
-    """elu's slope is continuous, its second derivative is not: <g''_i D> by Stein's lemma. The
-    error is that of the series' nodes, whose spacing is about 0.01."""
+@pytest.mark.parametrize(("steepness", "teacher"), [(2.0, "relu"), (1.0, "elu")])
+def test_students_whose_second_derivative_jumps(steepness, teacher):
+    """elu's slope is continuous, its second derivative is not: <g''_i D> by Stein's lemma. With
+    a steepness of 2 it has a kink as well, which meets the rest of the same unit. The error is that
+    of the series' nodes, whose spacing is about 0.01."""
     g_teacher, teacher_np = {"relu": (ld.ReLU(), relu), "elu": (jax.nn.elu, elu)}[teacher]
-    problem = ld.Problem(jax.nn.elu, g_teacher, noise=NOISE)
+    student, slope = (functools.partial(g, steepness=steepness) for g in (elu, elu_slope))
+    problem = ld.Problem(lambda x: jax.nn.elu(x, steepness), g_teacher, noise=NOISE)
     if teacher == "relu":
         averages = mixed_averages(problem, 2, 1, rule=None, biases=False)
         averages = dataclasses.replace(averages, products=Nothing())
     else:
         averages = chosen(problem, STATE)
     found = eqx.filter_jit(averages.field_averages)(problem, RULE, STATE)
-    fields, _, h, mean, _ = smooth_in_numpy(elu, elu_slope, teacher_np, STATE, [[]] * 3, 20, NOISE)
-    same(found.with_fields(STATE.covariance), fields, atol=2e-5)
-    same(found.h, h, atol=2e-5)
-    same(found.f, mean, atol=2e-5)
+    fields, _, h, mean, _ = smooth_in_numpy(student, slope, teacher_np, STATE, [[]] * 3, 20, NOISE)
+    same(found.with_fields(STATE.covariance), fields, atol=5e-6)
+    same(found.h, h, atol=5e-6)
+    same(found.f, mean, atol=5e-6)
 
 
 # Small parts
