@@ -79,6 +79,7 @@ def test_its_numbers_are_what_they_say(theory, experiment, fluctuations):
     assert float(np.abs(found["z_Q"][0]).max()) < 1e-3
 
 
+@pytest.mark.nightly
 def test_the_scores_are_those_of_a_standard_normal(theory, fluctuations):
     scores = ld.compare(theory, chains(runs=256), fluctuations)["z_eg"][:, 1:]
     # Standard errors of a mean and of a standard deviation of 256, with room for the 1/n bias

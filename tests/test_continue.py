@@ -112,6 +112,7 @@ def test_what_a_run_knows_of_its_options_is_kept():
         assert (float(more.stats["rtol"]), float(more.stats["atol"])) == (1e-4, 1e-6)
 
 
+@pytest.mark.nightly
 def test_it_goes_on_within_jit():
     part = chain(FIRST)
     more = jax.jit(lambda ts: ld.continue_run(part, ts).Q)(jnp.array(THEN))

@@ -1,5 +1,6 @@
 """The averages of Saad & Solla (1995) one at a time: against nodes, and in the dynamics' sums."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -65,16 +66,21 @@ def test_each_is_the_average_over_nodes(name, fields, covariance, nodes):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_what_the_dynamics_use_is_their_sum(name, covariance):
-    module, c, u = MODULES[name][0], jnp.asarray(covariance), jnp.array([0.7, -0.3, 1.1, -0.9])
-    noise_variance = jnp.array(0.2)
-    field_gradient, product = module.first_layer(c, u, 2, noise_variance)
-    i, k, a, b = np.meshgrid(range(2), range(2), range(4), range(4), indexing="ij")
-    j2 = module.J2(*arguments(c, i, k))[..., 0, 0]
-    sums = jnp.einsum("ikab,a,b->ik", module.I4(*i4_arguments(c, i, k, a, b)), u, u)
-    expected = sums + noise_variance * j2
-    np.testing.assert_allclose(product, expected, rtol=1e-13)
-    i, p, b = np.meshgrid(range(2), range(4), range(4), indexing="ij")
-    i3 = module.I3(c[i, i], c[i, p], c[i, b], c[p, b], c[b, b])
-    np.testing.assert_allclose(field_gradient @ c, i3 @ u, rtol=1e-13)
-    a, b = np.meshgrid(range(4), range(4), indexing="ij")
-    np.testing.assert_allclose(module.pair(c), module.I2(*arguments(c, a, b)), rtol=1e-14)
+    module, u = MODULES[name][0], jnp.array([0.7, -0.3, 1.1, -0.9])
+
+    @jax.jit
+    def both_ways(c):
+        noise_variance = jnp.array(0.2)
+        field_gradient, product = module.first_layer(c, u, 2, noise_variance)
+        i, k, a, b = np.meshgrid(range(2), range(2), range(4), range(4), indexing="ij")
+        j2 = module.J2(*arguments(c, i, k))[..., 0, 0]
+        sums = jnp.einsum("ikab,a,b->ik", module.I4(*i4_arguments(c, i, k, a, b)), u, u)
+        i, p, b = np.meshgrid(range(2), range(4), range(4), indexing="ij")
+        i3 = module.I3(c[i, i], c[i, p], c[i, b], c[p, b], c[b, b])
+        a, b = np.meshgrid(range(4), range(4), indexing="ij")
+        found = product, field_gradient @ c, module.pair(c)
+        return found, (sums + noise_variance * j2, i3 @ u, module.I2(*arguments(c, a, b)))
+
+    found, right = both_ways(jnp.asarray(covariance))
+    for value, expected, rtol in zip(found, right, (1e-13, 1e-13, 1e-14), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=rtol)

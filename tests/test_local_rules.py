@@ -370,6 +370,7 @@ def test_weights_and_chain_have_one_law(name):
         np.testing.assert_allclose(a.std(0), b.std(0), rtol=0.2)
 
 
+@pytest.mark.nightly
 def test_the_size_of_an_input_has_its_law():
     """c = size in place of a gradient: Q_11 grows by |x|^2 size^2 lr^2/n a step, exactly."""
     rule = ld.LocalRule(lambda p, s, layers: Modulation(0 * s.lam + s.size, 0 * s.lam), 1.0)
@@ -414,6 +415,7 @@ def test_clipping_at_the_length_of_noisy_inputs():
     assert np.abs(z(shorter)).max() > 8.0
 
 
+@pytest.mark.nightly
 def test_draws_are_new_for_every_sample_and_step():
     own = ld.LocalRule(
         lambda p, s, layers: Modulation(0 * s.lam, s.draws), lr=0.0, lr_second=1.0, draws=2

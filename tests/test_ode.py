@@ -129,6 +129,7 @@ def test_constant_momentum_is_a_larger_rate():
     np.testing.assert_allclose(heavy.R, plain.R, atol=1e-9)
 
 
+@pytest.mark.nightly
 def test_fast_velocities_are_plain_sgd():
     """The difference falls like 1 / gamma as gamma grows."""
     rule = {"lr": 0.4, "lr_second": 0.2}
@@ -308,8 +309,8 @@ def test_vmap_equals_loop():
         assert together.stats["steps"][i] == alone.stats["steps"]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
-@pytest.mark.nightly(by_day=["reverse"])
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
 def test_derivatives_with_respect_to_the_rate(mode):
     adjoint = diffrax.ForwardMode() if mode == "forward" else None

@@ -310,6 +310,7 @@ def test_flips_on_weights_in_the_chain_and_in_datasets(key):
     assert '"flip": 0.3' in str(ld.to_dataset(sgd).attrs)
 
 
+@pytest.mark.nightly
 def test_flip_as_data():
     def late(flip):
         problem = learner(LOSSES["perceptron"], ld.Sign(flip))
@@ -334,7 +335,7 @@ JACOBIANS = {
 }
 
 
-@pytest.mark.nightly(by_day=["split, curved"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("case", JACOBIANS)
 def test_derivatives(case):
     problem, rule = JACOBIANS[case]

@@ -274,6 +274,7 @@ def near(width):
     return jnp.asarray(x @ x.T)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("width", "allowed"), [(1.0, 2e-5), (0.3, 5e-4), (0.03, 2e-3), (1e-3, 1e-3), (1e-5, 1e-3)]
 )
@@ -356,6 +357,7 @@ def test_other_problems_are_not_taken(problem):
     assert not isinstance(chosen(problem, STATE), PiecewiseLinearAverages)
 
 
+@pytest.mark.nightly
 def test_units_have_no_order():
     """Both orders of students, of teachers; 1e-15 is rounding."""
     b, u = jnp.array([0.2, -0.1, 0.3, 0.0]), jnp.array([0.7, -1.3, -1.1, -0.4])

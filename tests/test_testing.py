@@ -173,6 +173,7 @@ def test_points_off_the_line_by_the_scatter_pass_as_often_as_stated():
     assert passed / trials < testing.LEVEL + 4 * np.sqrt(0.05 * 0.95 / trials)
 
 
+@pytest.mark.nightly
 def test_a_theory_at_other_times_is_refused():
     problem, ts = ld.Problem(), np.array([0.0, 1.0, 3.0])
     for other in ([0.0, 2.0, 3.0], [0.0, 1.0, 2.0, 3.0]):
@@ -225,7 +226,7 @@ def test_a_chain_needs_a_dimension_for_every_vector():
         testing.assert_matches_ode(ld.Problem(), momentum, START, [0.0, 1.0], **options | {"n": 5})
 
 
-@pytest.mark.nightly(by_day=["sgd"])
+@pytest.mark.nightly
 @pytest.mark.parametrize("level", ["chain", "sgd"])
 def test_runs_that_do_not_move_are_refused(level):
     options = {"key": KEY, "runs": 8, "level": level}  # as many as above: one program

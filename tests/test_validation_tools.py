@@ -147,6 +147,7 @@ def test_silent_units_stay_silent_and_change_nothing(activation):
         np.testing.assert_array_equal(silent, 0.0)
 
 
+@pytest.mark.nightly
 def test_gradient_flow_is_the_limit_of_large_batches():
     slow = theory.gradient_flow(PROBLEM, RULE, START, TS, xla=FOR_ODES)
     batches = ld.SGD(lr=0.5, lr_second=0.3, batch_size=10**7)
