@@ -83,6 +83,29 @@ def test_a_run_ends_by_divergence_or_by_its_event():
     assert len(_solve._events(None, None).cond_fn) == 1
 
 
+def test_when_a_polygon_jumps_and_how_long_it_rests():
+    """A loss of 4 falls to 1 within [1, 3], rises to 1.3 and comes back, and falls to 0 within
+    [5, 6]; then the run stops. Drops of 3 and 1 have widths of 0.3 and 0.1 at a share of 0.1."""
+    run = flow.gradient_flow(NEURON, POPULATION, [0.0])
+    t = jnp.array([0.0, 1.0, 3.0, 4.0, 5.0, 6.0, 7.0, 9.0])
+    loss = jnp.array([4.0, 4.0, 1.0, 1.3, 1.0, 0.0, 0.0, jnp.nan])
+    run = eqx.tree_at(lambda run: (run.t, run.loss), run, (t, loss))
+    levels = [4.0, 1.0, 0.0]
+    close(flow.jump_times(run, levels), [2.0, 5.5])
+    close(flow.jump_times(run, levels, done=0.75), [2.5, 5.75])
+    # Near 4: 1 and a tenth of the fall; near 1 from above and below: 1/15, 1/3 twice, 1/10.
+    near = [1.0 + 0.2, 2 * 0.1 / 3 + 2 * 0.1 / 0.3 + 0.1, 0.1 + 1.0]
+    close(jax.jit(lambda run: flow.dwell_times(run, levels, share=0.1))(run), near)
+    assert np.isnan(flow.jump_times(run, [9.0, 5.0])[0])
+    for bad, message in (([0.5, 2.5], "decrease"), ([0.5], "jumps >= 1"), ([[2.0]], "jumps >= 1")):
+        for find in (flow.jump_times, flow.dwell_times):
+            with pytest.raises(ValueError, match=message):
+                find(run, bad)
+    for done in (0.0, 1.0, 75, [0.5, 0.6]):
+        with pytest.raises(ValueError, match="done is a share"):
+            flow.jump_times(run, levels, done=done)
+
+
 def test_what_a_run_says_of_itself():
     """It ended before the last of its three times."""
     run = flow.gradient_flow(NEURON, POPULATION, [0.0])

@@ -92,7 +92,7 @@ class Run(AbstractOutcome):
         if self.t.ndim > 1:
             raise ValueError("this is a batch of runs: take one out of it first, run[i].at(index).")
         require_there(index, self.t.shape[-1], "the run has {} saved times; got number {}.")
-        if is_concrete(self.loss) and not np.isfinite(np.asarray(self.loss[index])):
+        if is_concrete(self.loss) and not np.isfinite(np.asarray(self.loss)[index]):
             raise ValueError(
                 f"no model at saved time number {index}: the run ended before, at t = "
                 f"{np.asarray(self.end):g} (result {np.asarray(self.result)}; learndyn.Result says "

@@ -186,7 +186,8 @@ def _first_zero(m: Array, l: Array) -> Float[Array, "*shape"]:
 
 def _require_stable(m: Array, l: Array, lr: Array) -> None:
     units, more, rates = (np.asarray(a).ravel() for a in np.broadcast_arrays(m, l, lr))
-    limit = np.asarray(_first_zero(jnp.asarray(units), jnp.asarray(more)))
+    with jax.ensure_compile_time_eval():  # also where something else is traced
+        limit = np.asarray(_first_zero(jnp.asarray(units), jnp.asarray(more)))
     if (rates >= limit).any():
         i = int(np.argmax(rates >= limit))
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from learndyn._checks import is_concrete, require_unbatched
@@ -85,8 +86,8 @@ def require_regular_relu(problem: ProblemLike, state: OverlapsLike, function: st
     at_origin = any(abs(place) <= _VANISHING for place in regularity(problem.student).kinks)
     if not at_origin or not is_concrete(state.Q):
         return
-    norms = jnp.diagonal(state.Q)
-    if bool(jnp.any(norms <= _VANISHING)):
+    norms = np.diagonal(np.asarray(state.Q))
+    if np.any(norms <= _VANISHING):
         raise ValueError(
             f"{function} needs Q_ii > 0 for every unit with a kink at 0, such as ReLU: at zero "
             f"weights its averages have no derivatives; got diag(Q) = {norms}. Remove such units, "

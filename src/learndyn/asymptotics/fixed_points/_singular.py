@@ -1,5 +1,6 @@
 """Averages over nodes where the fields are dependent: few directions, so nearly exact rules."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -46,8 +47,9 @@ def is_singular(state: Overlaps) -> bool:
 
 def _directions(state: Overlaps) -> Float[np.ndarray, "rank d"]:
     """An orthonormal basis of the white numbers z that the fields S z depend on."""
-    root = field_root(state, student_first=True)
-    projector = np.asarray(root.inverse() @ root.matrix())
+    with jax.ensure_compile_time_eval():  # also where something else is traced
+        root = field_root(state, student_first=True)
+        projector = np.asarray(root.inverse() @ root.matrix())
     values, vectors = np.linalg.eigh(0.5 * (projector + projector.T))
     return vectors[:, values > 0.5].T  # they are 0 and 1
 

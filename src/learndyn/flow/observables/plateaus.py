@@ -37,7 +37,8 @@ def jump_times(run: Run, levels: RealLike, done: RealLike = 0.5) -> Float[Array,
     """
     t, loss, levels = _curve(run, levels)
     done = as_float(done, "done")
-    if is_concrete(done) and not (done.ndim == 0 and 0 < done < 1):
+    # By NumPy: within jit, JAX traces what it compares, of known numbers, too.
+    if done.ndim > 0 or (is_concrete(done) and not 0 < np.asarray(done) < 1):
         raise ValueError(f"done is a share of a drop and must be in (0, 1); got {done}.")
     passed = levels[:-1] + done * (levels[1:] - levels[:-1])
     return jnp.stack([_first_fall(t, loss, level) for level in passed])
@@ -83,7 +84,7 @@ def _curve(run: Run, levels: RealLike) -> tuple[Array, Array, Array]:
     levels = as_float(levels, "levels")
     if levels.ndim != 1 or levels.shape[0] < 2:
         raise ValueError(f"levels must have shape (jumps + 1,), jumps >= 1; got {levels.shape}.")
-    if is_concrete(levels) and not np.all(np.asarray(levels[1:] < levels[:-1])):
+    if is_concrete(levels) and not np.all(np.diff(np.asarray(levels)) < 0):
         raise ValueError(f"levels must decrease, as the loss does; got {levels.tolist()}.")
     return run.t, run.loss, levels
 
