@@ -84,7 +84,7 @@ def _curve(run: Run, levels: RealLike) -> tuple[Array, Array, Array]:
     levels = as_float(levels, "levels")
     if levels.ndim != 1 or levels.shape[0] < 2:
         raise ValueError(f"levels must have shape (jumps + 1,), jumps >= 1; got {levels.shape}.")
-    if is_concrete(levels) and not np.all(np.diff(np.asarray(levels)) < 0):
+    if is_concrete(levels) and not (np.asarray(levels)[1:] < np.asarray(levels)[:-1]).all():
         raise ValueError(f"levels must decrease, as the loss does; got {levels.tolist()}.")
     return run.t, run.loss, levels
 
