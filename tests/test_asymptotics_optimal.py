@@ -160,7 +160,7 @@ def test_schedules_are_positive_functions():
         pytest.param({"range_lr": (1e3, 1e4)}, "diverge", marks=pytest.mark.nightly),
         ({"range_lr": 0.1}, "range_lr must be two rates"),
         ({"range_lr": (0.1, 0.2, 0.3)}, "range_lr must be two rates"),
-        ({"range_lr": (1e-9, 1e-8)}, "highest of those searched"),
+        ({"range_lr": (1e-9, 1e-8)}, r"highest of those searched, .* \(1e-09, 1e-08\)"),
         ({"start": ld.Overlaps([[1.0]], [[1.0]], [[1.0]])}, "nothing can be gained"),
     ],
 )

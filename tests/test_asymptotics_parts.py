@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.stats
-from scipy.integrate import quad
+from scipy.integrate import quad, solve_ivp
 
 import learndyn as ld
-from learndyn import asymptotics
+from learndyn import asymptotics, flow
+from learndyn.asymptotics.closed_forms._ridge import _geometric
 from learndyn.asymptotics.closed_forms._small_lr import _squared_slope
 from learndyn.asymptotics.fixed_points import _continuation, _fixed_point, _perturb
 from learndyn.asymptotics.fixed_points._continuation import _at_infinity, _Point, _runs_off, follow
@@ -456,3 +457,54 @@ def test_sources_of_changes(monkeypatch):
 def test_a_critical_rate_is_searched_outside_jit():
     with pytest.raises(ValueError, match="concrete values: call it outside jit, vmap"):
         jax.jit(lambda lr: asymptotics.critical_lr(LINEAR, ld.SGD(lr), ONE))(0.1)
+
+
+def test_regression_without_noise_is_the_default():
+    given = {"noise": 0.0, "rho": 1.0, "batch_size": 1}
+    pairs = (
+        (asymptotics.ridge(0.4, 0.3), asymptotics.ridge(0.4, 0.3, **given)),
+        (
+            asymptotics.ridge_curve(1.5, 0.4, 0.3),
+            asymptotics.ridge_curve(1.5, 0.4, 0.3, **given, m_start=0.0, q_start=1.0),
+        ),
+        (
+            asymptotics.ridge_finite_n(3, 5, 0.4, 0.3),
+            asymptotics.ridge_finite_n(3, 5, 0.4, 0.3, 0.0, rho=1.0, m_start=0.0, q_start=1.0),
+        ),
+    )
+    for plain, full in pairs:
+        close(list(plain), list(full), rel=0.0)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.9, 0.1), (0.9, 0.89), (0.5, 0.5), (-0.3, 0.8)])
+def test_geometric_sums_and_their_slopes(a, b):
+    """a**2 + a b + b**2, and 2 a + b: finite whichever way the sum is taken."""
+    of = lambda a: _geometric(a, jnp.asarray(b), jnp.asarray(3.0))
+    value, slope = jax.value_and_grad(of)(jnp.asarray(a))
+    close(value, a * a + a * b + b * b)
+    close(slope, 2 * a + b, rel=1e-10)
+
+
+def test_the_rate_that_is_too_large_is_named_with_its_network():
+    with pytest.raises(ValueError, match=r"specialised state with m=3, l=1, .*; got lr=7\."):
+        asymptotics.eg_specialised([2, 3, 2], [0, 1, 0], [0.1, 7.0, 0.2])
+
+
+def test_there_are_no_fewer_than_no_superfluous_units():
+    with pytest.raises(ValueError, match="superfluous units"):
+        asymptotics.specialised_state(2, -1)
+
+
+def test_starts_on_both_sides_of_the_separatrix():
+    """Whitened inputs, |b| = 0.3, D = a**2 - |w|**2 < 0: the sign of a at infinity is that of w b +
+    a (D + kappa)/2, kappa**2 = D**2 + 4 |b|**2, and that of the flow, solved by SciPy."""
+    best = np.array([0.3, 0.0])
+    for along, sign in ((0.25, 1.0), (0.1, -1.0)):
+        w = np.array([along, 1.0])
+        d = 0.25 - w @ w
+        assert np.sign(w @ best - 0.5 * (d + np.sqrt(d * d + 0.36)) / 2) == sign
+        slope = lambda t, z: np.append(z[1:] @ (best - z[0] * z[1:]), z[0] * (best - z[0] * z[1:]))
+        end = solve_ivp(slope, (0.0, 500.0), [-0.5, *w], rtol=1e-9, atol=1e-11).y[:, -1]
+        found = flow.implicit_bias(np.eye(2), best, -0.5, w)
+        assert (found.decided_by, float(found.sign), np.sign(end[0])) == ("whitened", sign, sign)
+        close([found.a, *found.w], end, rel=1e-6, abs=1e-8)

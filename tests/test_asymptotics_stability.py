@@ -93,6 +93,14 @@ def test_plateau_at_small_rates_in_the_full_equations():
     close(near.vector_field(jnp.zeros(()), y, None) / lr, 0.0, abs=1e-12)
 
 
+def test_what_is_neutral_is_small_beside_the_largest_eigenvalue():
+    """Not beside 1: at a rate of 1e-9 the plateau's escape, at lr 2 m/pi / ((2m - 1)**(1/2)
+    (2m + 1)**(3/2)), is as unstable as at any other."""
+    found = asymptotics.stability(ERF, ld.SGD(1e-9), asymptotics.plateau(2).state)
+    assert (int(found.unstable), int(found.neutral), bool(found.stable)) == (1, 2, False)
+    close(found.growth, 1e-9 * 4 / np.pi / (3**0.5 * 5**1.5), rel=1e-6)
+
+
 @pytest.mark.parametrize(("m", "lr", "q", "c", "r", "eg", "rate"), FINITE)
 def test_plateau_at_finite_rates(m, lr, q, c, r, eg, rate):
     point = asymptotics.plateau(m, lr)

@@ -474,3 +474,26 @@ def test_units_without_their_kinks():
     value, slope = mixed._rest(g, part, True)
     assert not np.any(value(x))
     assert not np.any(slope(x))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"smooth": True}, False),
+        ({}, True),
+        ({"still_labels": True}, True),
+        ({"smooth_student": True}, True),
+        ({"still_labels": True, "smooth_student": True}, False),
+        ({"smooth": True, "score": True}, True),
+    ],
+)
+def test_where_derivatives_of_averages_over_nodes_jump(settings, expected):
+    arrays = jnp.zeros((2, 3, 2)), jnp.ones(3)
+    options = {"score": False, "smooth": False, "still_labels": False, "smooth_student": False}
+    nodes = dataclasses.replace(fallback.NodeAverages(*arrays, score=False), **options | settings)
+    assert nodes.has_stepwise_slopes == expected
+    for whole in (nodes, dataclasses.replace(MIXED, products=nodes)):
+        assert whole.has_stepwise_slopes == expected
+
+
+MIXED = mixed.mixed_averages(ld.Problem(ld.ReLU(), ld.Tanh()), 1, 1, rule=None, biases=True)

@@ -140,7 +140,8 @@ def test_images_of_nodes():
 
 
 def test_arrangements_of_units():
-    assert len(_arrangements((4, 7, 9))) == 6
+    assert [len(_arrangements(units)) for units in ((4,), (4, 7), (4, 7, 9))] == [1, 2, 6]
+    assert len(_arrangements(())) == 1
     assert _arrangements((1, 2, 3, 4)) == [
         *((1, 2, 3, 4), (2, 3, 4, 1)),
         *((3, 4, 1, 2), (4, 1, 2, 3)),

@@ -8,6 +8,7 @@ import pytest
 import learndyn as ld
 from learndyn.dynamics.chain import _draws
 from learndyn.dynamics.chain._draws import draw_block, draw_inputs
+from learndyn.dynamics.chain._factor import rank_one_update
 from learndyn.dynamics.chain._lanes import by_lanes, inner
 from learndyn.dynamics.chain._loop import side_by_side
 from learndyn.dynamics.chain._random import lane_seeds
@@ -156,3 +157,19 @@ def test_inner_products_of_few_and_many_terms(terms):
     a, b = np.random.default_rng(0).normal(size=(2, 4, terms, 3))
     found = inner(jnp.asarray(a), jnp.asarray(b))
     np.testing.assert_allclose(found, np.einsum("ipl,ipl->il", a, b), rtol=1e-11, atol=1e-13)
+
+
+def test_numbers_whose_squares_overflow_end_a_run():
+    """A rotation over their infinite length would make zeros of them."""
+    columns = [jnp.array([[3.0], [1.0]]), jnp.array([[0.0], [2.0]])]
+    for size in (4.0, 1e160):
+        extra = jnp.array([[size], [0.5]])
+        new = rank_one_update(columns, extra, jnp.asarray(True))
+        b, q = (
+            np.concatenate([np.stack(columns)[..., 0].T, np.asarray(extra)], axis=1),
+            np.stack(new),
+        )
+        if size == 4.0:
+            np.testing.assert_allclose(q[..., 0].T @ q[..., 0], b @ b.T, rtol=1e-13)
+        else:
+            assert np.isnan(q).any()

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 import learndyn as ld
 from learndyn.dynamics import _step_errors
-from learndyn.dynamics._langevin import _projected, _ProjectedEuler, _StepNoise
+from learndyn.dynamics._langevin import _projected, _ProjectedEuler, _repaired, _StepNoise
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._step_errors import (
     chosen_step,
@@ -248,3 +248,12 @@ def test_a_step_that_is_too_long_is_told(told_run):
     warn_of_step(told_run(**given, step_error_relative=[0.019, 0.02, 0.001]))
     warn_of_step(told_run(**given, step_error_relative=[]))
     warn_of_step(told_run())
+
+
+def test_rounding_of_overlaps_is_no_correction():
+    """What is below zero by 1e-12 of 1, or of R T^-1 R^T where that is larger."""
+    for q, spanned, needed in ((-1e-13, 0.0, False), (-1e-11, 0.0, True), (-1e-11, 90.0, False)):
+        r = jnp.array([[np.sqrt(spanned)]])
+        repaired, found = _repaired(jnp.array([[q + spanned]]), r, jnp.eye(1))
+        assert bool(found) == needed
+        np.testing.assert_allclose(repaired, [[spanned]], rtol=1e-12, atol=1e-15)

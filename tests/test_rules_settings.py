@@ -245,3 +245,42 @@ def test_momentum_may_be_traced_and_batched():
     same(rate(0.75), 0.8)
     keeps = eqx.filter_vmap(lambda x: rules.Dropout(x, 0.1).tested_layer(LAYERS.v))
     same(keeps(jnp.array([0.5, 0.25])), np.outer([0.5, 0.25], [0.8, -0.5, 1.3]))
+
+
+def test_a_schedule_has_a_time_for_each_rate():
+    for alpha, lr in ((0.0, 1.0), ([0.0, 1.0], [0.1]), ([[0.0]], [[0.1]])):
+        with pytest.raises(ValueError, match="as many rates as times"):
+            rules.PiecewiseRate(alpha, lr)
+
+
+RULES = {
+    "SGD": ld.SGD(0.1, 0.2, weight_decay=0.1),
+    "NodePerturbation": rules.NodePerturbation(lr=0.1, law="sign"),
+    "WeightPerturbation": rules.WeightPerturbation(lr=0.1),
+    "Dropout": rules.Dropout(0.7, 0.3),
+    "InputNoise": rules.InputNoise(0.6, 0.3),
+    "Clipped": rules.Clipped(0.5, lr=0.1),
+    "FeedbackAlignment": rules.FeedbackAlignment([0.4, 1.0, 2.0], lr=0.1),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_is_numbers_and_goes_through_jit(name):
+    """Whatever else it has is known when a program is compiled."""
+    rule = RULES[name]
+    twice = jax.jit(lambda rule: jax.tree.map(lambda x: 2 * x, rule))(rule)
+    same(twice.lr, 2 * np.asarray(rule.lr))
+    assert jax.tree.structure(twice) == jax.tree.structure(rule)
+
+
+def test_a_clipped_gradient_that_vanishes_has_derivatives():
+    problem, rule = ld.Problem(ld.Linear(), ld.Linear()), rules.Clipped(0.5, lr=0.1)
+
+    def signal(lam):
+        sample = SAMPLE._replace(lam=lam, y=jnp.asarray(1.2))
+        return rule.modulation(problem, sample, LAYERS).c
+
+    lam = jnp.array([1.5, 0.0, 0.0])  # 0.8 * 1.5 = 1.2
+    slope = jax.jacfwd(signal)(lam)
+    v = np.asarray(LAYERS.v)
+    same(np.abs(slope), np.abs(np.outer(v, v)))

@@ -79,6 +79,14 @@ def test_switch(switched):
     np.testing.assert_allclose(switched.Q[-1], q, atol=2e-9)
 
 
+def test_a_state_on_the_way_has_the_head_of_the_first_task(switched):
+    assert switched.heads.shape == (4, 2, 2)
+    state = switched.at(1)
+    np.testing.assert_array_equal(state.v, switched.heads[1, 0])
+    assert np.abs(switched.heads[1, 0] - switched.heads[1, 1]).max() > 0.01
+    np.testing.assert_array_equal(state.Q, switched.Q[1])
+
+
 def test_a_level_may_be_its_function(switched):
     run = ld.learn(ld.solve_ode, IN_TURN, RULE, similar(0.5), TS, HEADS)
     np.testing.assert_array_equal(run.eg_tasks, switched.eg_tasks)

@@ -250,7 +250,8 @@ def _geometric(a: Array, b: Array, steps: Array) -> Array:
     near = small * large > 0.5 * large**2
     d = jnp.log1p(jnp.where(near, (small - large) / jnp.where(near, large, 1.0), 0.0))
     some = d < 0
-    ratio = jnp.where(some, jnp.expm1(steps * d) / jnp.where(some, jnp.expm1(d), 1.0), steps)
+    equal = steps * (1 + (steps - 1) * d / 2)  # with its slope
+    ratio = jnp.where(some, jnp.expm1(steps * d) / jnp.where(some, jnp.expm1(d), 1.0), equal)
     close = large ** jnp.maximum(steps - 1, 0) * ratio
     # Both may be 0, and then the sum is its first term, 0**(steps - 1).
     none = (large == 0) & (small == 0)
