@@ -1,6 +1,7 @@
 """Which averages are taken, and what finer and coarser ones there are: small numbers by hand."""
 
 import dataclasses
+import functools
 import math
 
 import equinox as eqx
@@ -18,6 +19,7 @@ from learndyn.averages import _fallback as fallback
 from learndyn.averages import _mixed as mixed
 from learndyn.averages import _places as places
 from learndyn.averages import _series as series
+from learndyn.averages import _smooth_students as smooth
 from learndyn.averages._closed import closed_form, has_closed_form, rule_averages
 from learndyn.averages._one_unit import _wedge, learns_half_plane, outside_of
 from learndyn.averages._piecewise_linear import PiecewiseLinearAverages, _resolution
@@ -26,7 +28,7 @@ from learndyn.averages._seen import seen_averages, seen_state
 from learndyn.averages._split import SplitQuadrature, one_unit_averages
 from learndyn.averages._types import AbstractAverages, half_square, not_negative
 from learndyn.integrals.piecewise_linear import PiecewiseLinear, Resolution
-from learndyn.integrals.smooth import LEVELS, Exact
+from learndyn.integrals.smooth import LEVELS, Exact, made
 from learndyn.rules import FieldAverages, Modulation
 
 RULE = ld.SGD(0.1)
@@ -497,3 +499,37 @@ def test_where_derivatives_of_averages_over_nodes_jump(settings, expected):
 
 
 MIXED = mixed.mixed_averages(ld.Problem(ld.ReLU(), ld.Tanh()), 1, 1, rule=None, biases=True)
+
+
+def test_products_of_smooth_students_at_their_levels(monkeypatch):
+    """Rules of levels 2, 5 and 6 side by side; then level 7, as long as that is affordable."""
+    teacher = PiecewiseLinear(0.0, 0.0, (0.3,), (0.0,), (1.0,), (0.0,))
+    told = {"misfit": 0.1, "crossing": 0.0, "widening": 0.0}
+    for module, name in (
+        (smooth.products, "misfit"),
+        (mixed.mixed, "crossing"),
+        (mixed.mixed, "widening"),
+    ):
+        monkeypatch.setattr(module, name, lambda *args, name=name: jnp.asarray(told[name]))
+    at = functools.partial(smooth._at_level, even=False, biases=False)
+    found = at(teacher, 5)
+    assert (found.rtol, found.replicates, found.level) == (series.level_rtol(5), 0, 5)
+    assert (found.finer(1, 1).level, found.finer(1, 1).teacher) == (7, teacher)
+    assert at(teacher, len(LEVELS) - 3).finer(1, 1) is None
+    side_by_side = found.levels()
+    for n, level in enumerate((2, 5, 6)):
+        one = jax.tree.leaves(made(LEVELS[level], False))
+        for x, y in zip(jax.tree.leaves(side_by_side.rules), one, strict=True):
+            assert np.count_nonzero(x[n]) == np.count_nonzero(y)  # with zeros behind them
+    with pytest.raises(NotImplementedError, match="products alone"):
+        found.generalisation_error(ld.Problem(), STATE)
+    # The largest of what each cause makes
+    for change, factor in (({}, 0.1), ({"crossing": 2.0}, 0.12), ({"widening": 1e3}, 0.2)):
+        told.update(crossing=0.0, widening=0.0)
+        told.update(change)
+        same(found.misfit(ld.Problem(), STATE), factor)
+    bent = teacher._replace(bends=(0.4,))
+    same(at(bent, 5).misfit(ld.Problem(), STATE), 0.1)  # steps are then not made wider
+    told.update(crossing=2.0)
+    same(at(bent, 5).misfit(ld.Problem(), STATE), 0.12)
+    same(at(bent._replace(jumps=(0.0,)), 5).misfit(ld.Problem(), STATE), 0.1)

@@ -250,7 +250,7 @@ def relu(x):
     return np.maximum(x, 0.0)
 
 
-@pytest.mark.nightly(by_day=["relu"])
+@pytest.mark.nightly(by_day=["signs"])
 @pytest.mark.parametrize(
     ("teacher", "state", "count"),
     [((ld.Sign(), np.sign), TWO_TEACHERS, 16), ((ld.ReLU(), relu), BIASED, 20)],
@@ -296,6 +296,52 @@ def test_students_whose_second_derivative_jumps(steepness, teacher):
     same(found.with_fields(STATE.covariance), fields, atol=5e-6)
     same(found.h, h, atol=5e-6)
     same(found.f, mean, atol=5e-6)
+
+
+crossing = jax.jit(mixed.crossing, static_argnums=1)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("seed", range(6))
+def test_where_jumps_of_two_teacher_units_meet(k, seed):
+    """On the line of one student, or on the plane of two: by lines of NumPy for each pair."""
+    rng = np.random.default_rng(seed)
+    students, m = rng.normal(size=(k, 3)), 3
+    # In the plane, close to it, and one that leaves much open.
+    far = rng.permutation([0.0, 0.05, 1.0]) if seed % 2 else np.array([0.1, 0.2, 0.3])
+    aside = far[:, None] * rng.normal(size=(m, 3))
+    w = np.concatenate([students, rng.normal(size=(m, k)) @ students + aside])
+    w /= np.linalg.norm(w, axis=1)[:, None]
+    rules = jax.tree.map(jnp.asarray, made(LEVELS[3], half=False))
+    z_line = np.asarray(rules.line[0])
+    on_line, on_plane = (
+        np.diff(x).max() for x in (z_line, (rules.plane[0] - rules.plane[1]) / 2**0.5)
+    )
+    r, least = w @ w.T, []
+
+    def unresolved(spread, slope, spacing):
+        width = 1.2 * spacing * slope
+        return max(0.0, 1 - (spread / width) ** 2) if width > 0 else 0.0
+
+    for a in range(k, k + m):
+        for b in range(a + 1, k + m):
+            for i in range(k):
+                along = r[i, [a, b]]
+                spread = np.sqrt(np.maximum(1 - along**2, 0.0))
+                rho = (r[a, b] - along.prod()) / max(spread.prod(), 1e-100)
+                slope = along[0] * spread[1] - np.sign(rho) * along[1] * spread[0]
+                wide = np.maximum(spread, 1.2 * on_line * np.abs(along))
+                left = wide.prod() * np.sqrt(max(2 * (1 - abs(rho)), 0.0))
+                least.append(on_line**2 * unresolved(left, abs(slope), on_line) ** 3)
+            if k == 2:
+                known = r[np.ix_([a, b], [0, 1])] @ np.linalg.solve(r[:2, :2], r[:2][:, [a, b]])
+                given = np.diagonal(known)
+                each = [unresolved(max(1 - g, 0.0) ** 0.5, g**0.5, on_plane) for g in given]
+                cosine = known[0, 1] ** 2 / given.prod()
+                least.append(on_plane**2 * np.prod(each) ** 3 * cosine**4)
+    same(crossing(jnp.asarray(r), k, rules), max(least), rtol=1e-6)
+    alone = jnp.asarray(r[: k + 1, : k + 1])
+    assert float(mixed.crossing(alone, k, rules)) == 0.0
 
 
 # Small parts

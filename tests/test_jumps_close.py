@@ -53,7 +53,6 @@ def in_plane(angle, plane):
     return ld.Overlaps(c[:2, :2], c[:2, 2:], c[2:, 2:], STATE.v, STATE.v_teacher)
 
 
-@pytest.mark.nightly
 def test_products_close_to_a_teacher_that_jumps():
     """At any distance from two students, and from their plane, where nodes that are not cut at the
     layers are wrong by 1e-2."""
