@@ -508,3 +508,17 @@ def test_starts_on_both_sides_of_the_separatrix():
         found = flow.implicit_bias(np.eye(2), best, -0.5, w)
         assert (found.decided_by, float(found.sign), np.sign(end[0])) == ("whitened", sign, sign)
         close([found.a, *found.w], end, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "told"), [([[0.0, 1.0], [0.0, 0.0]], "0.45"), ([[0.0, 0.0], [1.0, 0.0]], "0.89")]
+)
+def test_a_push_that_feeds_back_on_itself_has_no_response(monkeypatch, matrix, told):
+    """Decay pushes by -lr (2 Q, R) = -lr (2, 1). Of that a nilpotent Jacobian balances the first
+    entry, or the second: left over are 1 / 5**(1/2), or 2 / 5**(1/2)."""
+    monkeypatch.setattr(_perturb, "jacobian", lambda flow, y: jnp.array(matrix))
+    jax.clear_caches()
+    problem, same = ld.Problem(ld.Linear(), ld.Linear()), ld.Overlaps([[1.0]], [[1.0]], [[1.0]])
+    with pytest.raises(ValueError, match=f"relative residual {told} of J m1 = -s"):
+        asymptotics.perturb(problem, ld.SGD(lr=0.3), same, "weight_decay")
+    jax.clear_caches()

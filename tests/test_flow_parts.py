@@ -19,7 +19,7 @@ from learndyn.flow._objective import objective_of
 from learndyn.flow._parameters import as_model, rate_tree, trained
 from learndyn.flow.conservation import laws
 from learndyn.flow.conservation.known import homogeneity
-from learndyn.flow.jumps import _phases
+from learndyn.flow.jumps import _alternating, _phases
 from learndyn.flow.jumps._alternating import _samples
 from learndyn.flow.jumps._data import samples
 from learndyn.flow.jumps._diagonal import _from_moments
@@ -97,6 +97,11 @@ def test_when_a_polygon_jumps_and_how_long_it_rests():
     near = [1.0 + 0.2, 2 * 0.1 / 3 + 2 * 0.1 / 0.3 + 0.1, 0.1 + 1.0]
     close(jax.jit(lambda run: flow.dwell_times(run, levels, share=0.1))(run), near)
     assert np.isnan(flow.jump_times(run, [9.0, 5.0])[0])
+    # Raising one loss moves times, by a finite amount next to flat pieces, too.
+    moved = lambda x: eqx.tree_at(lambda run: run.loss, run, loss.at[1].add(x))
+    slope = jax.grad(lambda x: flow.dwell_times(moved(x), levels, share=0.1)[1])(0.0)
+    step = lambda x: flow.dwell_times(moved(x), levels, share=0.1)[1]
+    close(slope, (step(1e-5) - step(-1e-5)) / 2e-5, rel=1e-6)
     for bad, message in (([0.5, 2.5], "decrease"), ([0.5], "jumps >= 1"), ([[2.0]], "jumps >= 1")):
         for find in (flow.jump_times, flow.dwell_times):
             with pytest.raises(ValueError, match=message):
@@ -492,3 +497,22 @@ def test_neurons_of_each_model_by_hand():
         flow.alignment(diagonal, [[1.0, 1.0]])
     with pytest.raises(ValueError, match="neurons are known of LinearNeuron"):
         flow.neurons(flow.LinearNetwork([np.eye(2)] * 3))
+
+
+@pytest.mark.parametrize(("lowest", "size"), [(0.0, 1.0), (2.3, 4.0)])
+def test_neurons_wake_at_the_largest_norm_that_costs_no_more(lowest, size):
+    """From 8 down by halves while the loss is above; never below twice the floor of their norms."""
+    awake, loss = np.array([True, False]), lambda theta: [100.0 if theta[0, 0] > lowest else 0.0]
+    run = types.SimpleNamespace(
+        threshold=8.0,
+        norm_floor=np.array([0.3, 9.0]),
+        theta=np.zeros((2, 1)),
+        state=types.SimpleNamespace(direction=np.array([[1.0], [5.0]])),
+        net=types.SimpleNamespace(loss=loss),
+    )
+    _alternating._Run._place(run, awake, 1.0 if lowest == 0.0 else 100.0)
+    np.testing.assert_array_equal(run.theta, [[1.0 if lowest == 0.0 else 8.0], [0.0]])
+    if lowest > 0:
+        run.net.loss = lambda theta: [2.0 if theta[0, 0] > 5.0 else 0.0]
+        _alternating._Run._place(run, awake, 1.0)
+        assert run.theta[0, 0] == size

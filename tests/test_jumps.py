@@ -12,13 +12,14 @@ from jumps_reference import (
     right_averages,
     sampled,
 )
+from scipy.stats import multivariate_normal
 
 import learndyn as ld
 from learndyn.averages import MixedAverages, averages_error, choose_averages
 from learndyn.averages._piecewise_linear import PiecewiseLinearAverages
 from learndyn.integrals.piecewise_linear import PiecewiseLinear, Resolution, network
 from learndyn.integrals.piecewise_linear.conditioned import conditioned_products
-from learndyn.integrals.piecewise_linear.jumping import jumping_products
+from learndyn.integrals.piecewise_linear.jumping import _Fixed, jumping_products
 from learndyn.problems import as_module, kinked_part, piecewise_linear
 
 # What is recognised
@@ -164,3 +165,23 @@ def test_error_and_its_gradient_by_hand():
     np.testing.assert_allclose(eg, 0.5 * own - v * 0.8 * 2 / np.pi * np.arcsin(sine), rtol=1e-12)
     right = -v * 0.8 * 2 / np.pi / np.sqrt((1 + q) * t - r**2)
     np.testing.assert_allclose(slope, right, rtol=1e-10)
+
+
+def test_fields_given_those_of_two_steps():
+    """Density, means and covariances of jointly Gaussian fields, by conditioning in NumPy."""
+    rng = np.random.default_rng(2)
+    w = rng.normal(size=(4, 6))
+    w /= np.linalg.norm(w, axis=1)[:, None]
+    r, a, b, at = w @ w.T, 2, 3, np.array([0.4, -0.7])
+    for c in (r[2, 3], 0.35):  # the correlation of a and b may be another
+        two = np.array([[1.0, c], [c, 1.0]])
+        known = np.linalg.solve(two, r[[a, b]])
+        fixed = _Fixed(*map(jnp.asarray, (r, a, b, *at, c)))
+        density = multivariate_normal([0.0, 0.0], two).pdf(at)
+        np.testing.assert_allclose(fixed.density(), density, rtol=1e-12)
+        mean = [fixed.mean(jnp.asarray(i)) for i in (0, 1)]
+        np.testing.assert_allclose(mean, (at @ known)[:2], rtol=1e-12)
+        left = r - r[:, [a, b]] @ known
+        for i, j in ((0, 0), (0, 1), (1, 1)):
+            found = fixed.covariance(jnp.asarray(i), jnp.asarray(j))
+            np.testing.assert_allclose(found, left[i, j], rtol=1e-11)

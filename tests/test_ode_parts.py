@@ -11,6 +11,7 @@ import pytest
 
 import learndyn as ld
 from learndyn.averages._types import AbstractAverages
+from learndyn.dynamics import _integrate
 from learndyn.dynamics._aligned_flow import aligned_flow
 from learndyn.dynamics._averages_errors import _ratio, refined, warn_of_averages
 from learndyn.dynamics._levels import LEVELS
@@ -252,3 +253,41 @@ def test_a_single_run_knows_of_no_tasks_and_is_not_taken_apart(run):
 
 def test_levels_have_names_for_people():
     assert [level.title for level in LEVELS.values()] == ["ODE", "SGD", "overlap chain", "Langevin"]
+
+
+class Stepwise(Level):
+    """Averages whose values jump, or their slopes alone."""
+
+    values_jump: bool = eqx.field(static=True, default=False)
+
+    @property
+    def is_stepwise(self):
+        return self.values_jump
+
+    @property
+    def has_stepwise_slopes(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("jumps", "slopes", "error", "expected"),
+    [
+        (True, False, 0.03, (2e-3 * 0.03 / 1.2, 2e-3 * 0.03 / 1.2)),
+        (True, True, 0.03, (2e-3 * 0.03 / 1.2, 2e-3 * 0.03 / 1.2)),
+        (True, False, 1e-9, (1e-9, 1e-10)),  # they are finer than what is asked
+        (True, False, math.nan, (1e-9, 1e-10)),
+        (False, False, 0.03, (1e-9, 1e-10)),
+        (False, True, 1.2e-4, (2e-7, 1e-10)),
+        (False, True, 0.03, (2e-6, 1e-10)),
+    ],
+)
+def test_tolerances_are_no_finer_than_averages_that_jump(
+    monkeypatch, jumps, slopes, error, expected
+):
+    """Values up to 1.2, of which an error is a fraction."""
+    told = [jnp.array([0.5, -1.2]), jnp.array(0.0)], [jnp.asarray(error), jnp.asarray(0.1 * error)]
+    monkeypatch.setattr(_integrate, "estimated", lambda averages, of: (*told, True))
+    flow = ld.ode_term(LINEAR, ld.SGD(0.4), ONE).vector_field
+    flow = eqx.tree_at(lambda flow: flow.averages, flow, Stepwise(0, values_jump=jumps))
+    found = _integrate.capped((jnp.asarray(1e-9), jnp.asarray(1e-10)), flow, slopes=slopes)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
