@@ -97,6 +97,14 @@ def test_sizes_of_what_may_cancel():
     assert len(errors.sampled(some, biased)) == 4
 
 
+def test_sizes_of_the_terms_of_averages():
+    """sqrt(<F**2> <f**2>), <F**2> and sqrt(<F**2>), where the widest field has variance 1.4."""
+    phi, none = jnp.array([[4.0, -5.0], [-5.0, 9.0]]), jnp.zeros(2)
+    sizes = errors.term_sizes([jnp.zeros((2, 4)), phi, none, none], STATE)
+    np.testing.assert_allclose([float(size) for size in sizes], [3.0 * 1.4**0.5, 9.0, np.inf, 3.0])
+    assert len(errors.term_sizes([jnp.zeros((2, 4)), phi, none], STATE)) == 3
+
+
 def test_noisy_inputs_widen_fields_and_lengthen_steps():
     state = seen_state(ld.rules.InputNoise(0.6, 0.1), STATE)
     same(state.Q, 1.36 * np.asarray(STATE.Q))
