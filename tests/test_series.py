@@ -18,6 +18,7 @@ from learndyn.averages import (
     estimated,
     sampled,
 )
+from learndyn.integrals.smooth import LEVELS
 from learndyn.problems import as_module, error_function, parity, polynomial_degree, squared_scale
 
 ONE = np.eye(2)
@@ -439,6 +440,22 @@ def test_steep_units_start_from_a_finer_level_and_say_so():
         for problem in (ld.Problem(ld.Tanh(), ld.Tanh()), steep)
     ]
     assert levels[0] == LEVEL < levels[1]
+
+
+def test_the_finest_averages_are_compared_with_a_finer_series():
+    """tanh(6 x) of fields with a correlation of 0.998, by the trapezoidal rule."""
+    q, t, r = 0.65, 0.9, 0.998
+    state = ld.Overlaps([[q]], [[r * np.sqrt(q * t)]], [[t]])
+    problem = ld.Problem(lambda x: jnp.tanh(6 * x), lambda x: jnp.tanh(6 * x))
+    finest = at_level(len(LEVELS) - 2, even=True)
+    of = lambda averages: [averages.generalisation_error(problem, state)]
+    found = eqx.filter_jit(lambda: estimated(finest, of, 4.0))()
+    z = np.arange(-8.5, 8.5, 0.02)
+    weight = np.exp(-0.5 * z**2) / np.exp(-0.5 * z**2).sum()
+    one, other = z[:, None], r * z[:, None] + np.sqrt(1 - r**2) * z
+    error = np.tanh(6 * np.sqrt(q) * one) - np.tanh(6 * np.sqrt(t) * other)
+    true = abs(float(found.values[0]) - 0.5 * weight @ error**2 @ weight)
+    assert 1e-12 < true <= float(found.errors[0]) < 10 * true
 
 
 @pytest.mark.nightly
