@@ -105,6 +105,12 @@ def test_sizes_of_the_terms_of_averages():
     assert len(errors.term_sizes([jnp.zeros((2, 4)), phi, none], STATE)) == 3
 
 
+def test_what_is_known_to_be_wrong_is_wrong_in_products_alone():
+    assert errors.misfits(0.3, STATE) == [0.0, 0.3, 0.0]
+    biased = ld.Overlaps(STATE.Q, STATE.R, STATE.T, b=[0.1, 0.2], b_teacher=[0.3])
+    assert errors.misfits(0.3, biased) == [0.0, 0.3, 0.0, 0.0]
+
+
 def test_noisy_inputs_widen_fields_and_lengthen_steps():
     state = seen_state(ld.rules.InputNoise(0.6, 0.1), STATE)
     same(state.Q, 1.36 * np.asarray(STATE.Q))

@@ -411,9 +411,11 @@ def test_what_a_lattice_misses_of_a_narrow_step():
     blur = np.exp(-0.5 * (x * 0.98 / (1 - 0.98**2) ** 0.5) ** 2)
     for k, spacing in ((1, line), (2, plane)):
         at = [0, 1, 2] if k == 1 else [0, 2, 1]
-        found = mixed.missed(jnp.asarray(alone[np.ix_(at, at)]), k, rules)
-        same(found, blur @ np.cos(2 * np.pi * x / spacing) / blur.sum(), rtol=1e-8)
-    assert float(mixed.missed(jnp.eye(3), 2, rules)) == 0.0
+        left = blur @ np.cos(2 * np.pi * x / spacing) / blur.sum()
+        for order in (1, 2):
+            found = mixed.missed(jnp.asarray(alone[np.ix_(at, at)]), k, rules, order)
+            same(found, spacing**order * left, rtol=1e-8)
+    assert float(mixed.missed(jnp.eye(3), 2, rules, 1)) == 0.0
 
 
 @pytest.mark.parametrize("k", [1, 2])

@@ -16,6 +16,7 @@ from learndyn.averages import (
     averages_error,
     choose_averages,
     estimated,
+    misfits,
     sampled,
 )
 from learndyn.integrals.smooth import LEVELS
@@ -105,7 +106,8 @@ def both(averages, problem, state, exact=ClosedForm()):  # noqa: B008
         *sampled(a.field_averages(problem, RULE, state), state),
         a.generalisation_error(problem, state),
     ]
-    estimate = estimated(averages, of, 4.0, averages.misfit(problem, state))
+    known = [*misfits(averages.misfit(problem, state), state), 0.0]
+    estimate = estimated(averages, of, 4.0, known)
     return of(exact), estimate
 
 

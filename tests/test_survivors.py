@@ -119,6 +119,18 @@ def test_errors_that_levels_of_averages_tell(levels, options, error, resolved):
     assert bool(found.resolved) == resolved
 
 
+def test_a_misfit_of_each_quantity():
+    """Differences 0.01 and 0.001 of 3: 0.0028 of it is known to be wrong in the first alone, and
+    with 0.004 in either nothing is resolved."""
+    around = tuple(Told(jnp.full(2, x)) for x in (3.01, 2.999))
+    averages = Told(jnp.full(2, 3.0), around)
+    for misfit, resolved in ([0.0028, 0.0], True), ([0.0028, 0.004], False):
+        found = estimated(averages, lambda a: list(a.value), misfit=misfit)
+        wanted = [max(2 * 3 * one, 0.002) for one in misfit]
+        np.testing.assert_allclose(found.errors, wanted, rtol=1e-6)
+        assert bool(found.resolved) == resolved
+
+
 def test_errors_that_replicates_tell():
     """Six standard errors and the mean's distance; three quarters of the mean relative error at
     least, unless no replicate changes a number."""

@@ -63,6 +63,10 @@ Sizes = Callable[[list[Array]], list[Array | float]]
 """Sizes of the terms of each quantity, from their values; infinite where they are not known."""
 
 
+Misfit = Array | float | list[Array | float]
+"""Relative error that is known, of all quantities or of each."""
+
+
 class Estimate(NamedTuple):
     """Quantities, the largest error of each, and whether the errors have begun to converge."""
 
@@ -75,13 +79,13 @@ def estimated(
     averages: AbstractAverages,
     of: Quantities,
     size: Array | float = 1.0,
-    misfit: Array | float = 0.0,
+    misfit: Misfit = 0.0,
     terms: Sizes | None = None,
 ) -> Estimate:
     """`of(averages)` with its errors: of each array the largest over its entries.
 
-    size: of the largest terms that may cancel in a quantity. misfit: `averages.misfit(...)`. terms:
-    None: no quantity is smaller than its terms.
+    size: of the largest terms that may cancel in a quantity. misfit: `averages.misfit(...)`, of all
+    quantities or of each, see `misfits`. terms: None: no quantity is smaller than its terms.
 
     Levels: twice the difference from the next finer one, and rounding; of nodes twice what the
     differences before it let expect, where that is more. Where two successive differences do not
@@ -114,15 +118,17 @@ def is_exact(averages: AbstractAverages) -> bool:
 def _from_levels(
     levels: list[list[Array]],
     size: Array | float,
-    misfit: Array | float,
+    misfit: Misfit,
     falls: float,
     coarsest: list[Array] | None = None,
 ) -> Estimate:
     coarser, values, finer = levels
     further = coarser if coarsest is None else coarsest
-    errors, resolved = [], jnp.asarray(misfit < _UNRESOLVED)
-    seen, largest = jnp.zeros(()), jnp.zeros(())
-    for furthest, rough, value, fine in zip(further, coarser, values, finer, strict=True):
+    known = misfit if isinstance(misfit, list) else [misfit] * len(values)
+    resolved = jnp.all(jnp.stack([jnp.asarray(one) for one in known]) < _UNRESOLVED)
+    errors, seen, largest = [], jnp.zeros(()), jnp.zeros(())
+    each = zip(further, coarser, values, finer, known, strict=True)
+    for furthest, rough, value, fine, missed in each:
         scale = jnp.max(jnp.abs(value))
         rounding = _ROUNDING * scale + _CANCELLATION * size
         before, after = jnp.max(jnp.abs(rough - value)), jnp.max(jnp.abs(value - fine))
@@ -137,7 +143,7 @@ def _from_levels(
             after = jnp.maximum(after, before * jnp.minimum(ratio, 1.0))
         told = _SAFETY * jnp.where(converges, after, jnp.maximum(before, after))
         # What levels agree on may still be known to be wrong.
-        wrong = jnp.where(after > rounding, _SAFETY * misfit * scale, 0.0)
+        wrong = jnp.where(after > rounding, _SAFETY * missed * scale, 0.0)
         errors.append(jnp.maximum(told, wrong) + rounding)
         resolved &= converges | (told <= _NEGLIGIBLE * scale)
         seen, largest = jnp.maximum(seen, after - rounding), jnp.maximum(largest, scale)
@@ -176,6 +182,12 @@ def sampled(averages: FieldAverages, state: Overlaps) -> list[Array]:
     """What a theory uses of averages: <F f>, Phi, h, and f where there are biases."""
     used = [averages.with_fields(state.covariance), averages.Phi, averages.h]
     return used if state.b is None else [*used, averages.f]
+
+
+def misfits(misfit: Array | float, state: Overlaps) -> list[Array | float]:
+    """Those of what `sampled` returns: lattices are there for products alone, the others are
+    averages over pairs of fields."""
+    return [0.0, misfit, 0.0] if state.b is None else [0.0, misfit, 0.0, 0.0]
 
 
 def term_sizes(values: list[Array], state: Overlaps) -> list[Array | float]:
@@ -218,6 +230,6 @@ def averages_error(
         0.0
     """
     of = lambda a: sampled(a.field_averages(problem, rule, state), state)
-    misfit = averages.misfit(problem, state)
+    misfit = misfits(averages.misfit(problem, state), state)
     terms = lambda values: term_sizes(values, state)
     return jnp.max(jnp.stack(estimated(averages, of, cancelling(state), misfit, terms).errors))

@@ -16,6 +16,7 @@ from learndyn.averages import (
     cancelling,
     estimated,
     is_exact,
+    misfits,
     sampled,
     term_sizes,
 )
@@ -58,10 +59,11 @@ def errors_along(flow: OverlapFlow, ts: Times, ys: Float[Array, "times p"]) -> E
             return [values[0], jnp.inf, *term_sizes(values[2:], state)]
 
         misfit = flow.averages.misfit(flow.problem, state)
+        known = [0.0, misfit, *misfits(misfit, state)]
         # One unit's averages vanish where student and teacher agree without cancelling.
         one_unit = isinstance(flow.averages, AbstractOneUnit)
         size = 0.0 if one_unit else cancelling(state)
-        values, errors, resolved = estimated(flow.averages, of, size, misfit, terms)
+        values, errors, resolved = estimated(flow.averages, of, size, known, terms)
         largest = jnp.max(jnp.stack(errors[2:]))
         size = jnp.max(jnp.stack([jnp.max(jnp.abs(value)) for value in values[2:]]))
         speed = jnp.max(jnp.abs(values[1]))
