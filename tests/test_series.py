@@ -460,6 +460,23 @@ def test_the_finest_averages_are_compared_with_a_finer_series():
     assert 1e-12 < true <= float(found.errors[0]) < 10 * true
 
 
+def test_errors_of_units_whose_second_derivative_jumps():
+    """relu(x)**2 by the arc-cosine kernel of order 2 (Cho and Saul, 2009): its coefficients come
+    from nodes that do not see where the jump is, and two levels differ by less than their error."""
+    q, t, r = 0.8, 1.1, 0.6
+    state = ld.Overlaps([[q]], [[r * np.sqrt(q * t)]], [[t]])
+    problem = ld.Problem(lambda x: jax.nn.relu(x) ** 2, lambda x: jax.nn.relu(x) ** 2)
+    averages = choose_averages(problem, 1, 1, biases=False)
+    assert averages.bends
+    of = lambda averages: [averages.generalisation_error(problem, state)]
+    found = eqx.filter_jit(lambda: estimated(averages, of, 4.0))()
+    angle = np.arccos(r)
+    kernel = 3 * np.sin(angle) * r + (np.pi - angle) * (1 + 2 * r**2)
+    exact = 0.75 * (q**2 + t**2) - q * t * kernel / (2 * np.pi)
+    true = abs(float(found.values[0]) - exact)
+    assert 1e-13 < true <= float(found.errors[0]) < 1e-8
+
+
 @pytest.mark.nightly
 def test_far_away_fields_move_at_the_right_speed():
     start = ld.Overlaps([[1000.0]], [[300.0]], [[1000.0]])
