@@ -210,7 +210,8 @@ def test_levels_of_series(monkeypatch):
     assert series.level_rtol(6) == 2.5e-8
     polynomials = series.at_level(Exact(2), even=False)
     monkeypatch.setattr(series, "at_level", lambda level, **how: (level, how))
-    assert default.finer(2, 2) == (6, {"even": True, "curved": False})
+    assert default.finer(2, 2) == (6, {"even": True, "curved": False, "bends": False})
+    assert (default.falls, dataclasses.replace(default, bends=True).falls) == (math.inf, 4.0)
     at = lambda level: dataclasses.replace(default, level=level)
     assert at(len(LEVELS) - 3).finer(1, 1) is None
     assert at(len(LEVELS) - 4).finer(1, 1)[0] == len(LEVELS) - 2
