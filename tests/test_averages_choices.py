@@ -519,11 +519,12 @@ MIXED = mixed.mixed_averages(ld.Problem(ld.ReLU(), ld.Tanh()), 1, 1, rule=None, 
 def test_products_of_smooth_students_at_their_levels(monkeypatch):
     """Rules of levels 2, 5 and 6 side by side; then level 7, as long as that is affordable."""
     teacher = PiecewiseLinear(0.0, 0.0, (0.3,), (0.0,), (1.0,), (0.0,))
-    told = {"misfit": 0.1, "crossing": 0.0, "widening": 0.0}
+    told = {"misfit": 0.1, "crossing": 0.0, "widening": 0.0, "missed": 0.0}
     for module, name in (
         (smooth.products, "misfit"),
         (mixed.mixed, "crossing"),
         (mixed.mixed, "widening"),
+        (mixed.mixed, "missed"),
     ):
         monkeypatch.setattr(module, name, lambda *args, name=name: jnp.asarray(told[name]))
     at = functools.partial(smooth._at_level, even=False, biases=False)
@@ -547,4 +548,9 @@ def test_products_of_smooth_students_at_their_levels(monkeypatch):
     same(at(bent, 5).misfit(ld.Problem(), STATE), 0.1)  # steps are then not made wider
     told.update(crossing=2.0)
     same(at(bent, 5).misfit(ld.Problem(), STATE), 0.12)
-    same(at(bent._replace(jumps=(0.0,)), 5).misfit(ld.Problem(), STATE), 0.1)
+    bends = bent._replace(jumps=(0.0,))
+    same(at(bends, 5).misfit(ld.Problem(), STATE), 0.1)
+    # What a lattice misses of bends, and of steps beside them; steps alone are made wider.
+    told.update(crossing=0.0, widening=0.0, missed=20.0)
+    for one, factor in ((bends, 0.16), (bent, 3.0), (teacher, 0.1)):
+        same(at(one, 5).misfit(ld.Problem(), STATE), factor)
