@@ -41,6 +41,7 @@ from learndyn.averages import (
     choose_nodes,
     has_closed_form,
 )
+from learndyn.dynamics._averages_errors import errors_along
 
 # Closed forms against quadrature
 
@@ -269,6 +270,31 @@ def test_reported_errors_are_honest(rule):
         ratios.append(true / float(averages_error(plain, RULE, STATE, nodes)))
     assert 0.1 < np.median(ratios)
     assert max(ratios) <= 1
+
+
+@pytest.mark.nightly
+def test_errors_of_eg_where_a_run_has_come_to_rest():
+    """Two linear units that learn a sign, of which a tenth is turned, by the perceptron's rule: by
+    hand, their sum rests at cos theta = 0.8, where the drift is 0 and its relative error infinite.
+    """
+    lr, flip, cos = 0.5, 0.1, 0.8
+    error = np.arccos(cos) / np.pi
+    noise = flip + (1 - 2 * flip) * error
+    length = 2 * lr * noise * np.sqrt(2 * np.pi) / (2 * (1 - cos**2))
+    # Half of the sum each, and plus and minus half of a vector that is orthogonal to all else.
+    own = 0.25 * (length**2 + np.array([[0.25, -0.25], [-0.25, 0.25]]))
+    state = ld.Overlaps(own, np.full((2, 1), 0.5 * length * cos), [[1.0]])
+    problem = ld.Problem(ld.Linear(), ld.Sign(flip), ld.Perceptron())
+    flow = ld.ode_term(problem, ld.SGD(lr), state).vector_field
+    y = flow.pack(state)
+    eg = float(averages_of(flow.averages, problem, state)[1])
+    told = eqx.filter_jit(errors_along)(flow, jnp.zeros(1), y[None])
+    assert abs(eg - error) <= float(told["averages_error_eg"][0])
+    # Six standard errors of as many independent samples
+    samples = flow.averages.z.shape[0] * flow.averages.z.shape[1]
+    independent = 6 * np.sqrt(error * (1 - error) / samples)
+    assert told["averages_error_eg"][0] < independent
+    assert told["averages_error_drift"][0] > 1
 
 
 def test_closed_forms_report_no_error():

@@ -97,6 +97,20 @@ def test_sizes_of_what_may_cancel():
     assert len(errors.sampled(some, biased)) == 4
 
 
+def test_sizes_of_the_terms_of_averages():
+    """sqrt(<F**2> <f**2>), <F**2> and sqrt(<F**2>), where the widest field has variance 1.4."""
+    phi, none = jnp.array([[4.0, -5.0], [-5.0, 9.0]]), jnp.zeros(2)
+    sizes = errors.term_sizes([jnp.zeros((2, 4)), phi, none, none], STATE)
+    np.testing.assert_allclose([float(size) for size in sizes], [3.0 * 1.4**0.5, 9.0, np.inf, 3.0])
+    assert len(errors.term_sizes([jnp.zeros((2, 4)), phi, none], STATE)) == 3
+
+
+def test_what_is_known_to_be_wrong_is_wrong_in_products_alone():
+    assert errors.misfits(0.3, STATE) == [0.0, 0.3, 0.0]
+    biased = ld.Overlaps(STATE.Q, STATE.R, STATE.T, b=[0.1, 0.2], b_teacher=[0.3])
+    assert errors.misfits(0.3, biased) == [0.0, 0.3, 0.0, 0.0]
+
+
 def test_noisy_inputs_widen_fields_and_lengthen_steps():
     state = seen_state(ld.rules.InputNoise(0.6, 0.1), STATE)
     same(state.Q, 1.36 * np.asarray(STATE.Q))
@@ -196,7 +210,8 @@ def test_levels_of_series(monkeypatch):
     assert series.level_rtol(6) == 2.5e-8
     polynomials = series.at_level(Exact(2), even=False)
     monkeypatch.setattr(series, "at_level", lambda level, **how: (level, how))
-    assert default.finer(2, 2) == (6, {"even": True, "curved": False})
+    assert default.finer(2, 2) == (6, {"even": True, "curved": False, "bends": False})
+    assert (default.falls, dataclasses.replace(default, bends=True).falls) == (math.inf, 4.0)
     at = lambda level: dataclasses.replace(default, level=level)
     assert at(len(LEVELS) - 3).finer(1, 1) is None
     assert at(len(LEVELS) - 4).finer(1, 1)[0] == len(LEVELS) - 2
@@ -504,11 +519,12 @@ MIXED = mixed.mixed_averages(ld.Problem(ld.ReLU(), ld.Tanh()), 1, 1, rule=None, 
 def test_products_of_smooth_students_at_their_levels(monkeypatch):
     """Rules of levels 2, 5 and 6 side by side; then level 7, as long as that is affordable."""
     teacher = PiecewiseLinear(0.0, 0.0, (0.3,), (0.0,), (1.0,), (0.0,))
-    told = {"misfit": 0.1, "crossing": 0.0, "widening": 0.0}
+    told = {"misfit": 0.1, "crossing": 0.0, "widening": 0.0, "missed": 0.0}
     for module, name in (
         (smooth.products, "misfit"),
         (mixed.mixed, "crossing"),
         (mixed.mixed, "widening"),
+        (mixed.mixed, "missed"),
     ):
         monkeypatch.setattr(module, name, lambda *args, name=name: jnp.asarray(told[name]))
     at = functools.partial(smooth._at_level, even=False, biases=False)
@@ -532,4 +548,9 @@ def test_products_of_smooth_students_at_their_levels(monkeypatch):
     same(at(bent, 5).misfit(ld.Problem(), STATE), 0.1)  # steps are then not made wider
     told.update(crossing=2.0)
     same(at(bent, 5).misfit(ld.Problem(), STATE), 0.12)
-    same(at(bent._replace(jumps=(0.0,)), 5).misfit(ld.Problem(), STATE), 0.1)
+    bends = bent._replace(jumps=(0.0,))
+    same(at(bends, 5).misfit(ld.Problem(), STATE), 0.1)
+    # What a lattice misses of bends, and of steps beside them; steps alone are made wider.
+    told.update(crossing=0.0, widening=0.0, missed=20.0)
+    for one, factor in ((bends, 0.16), (bent, 3.0), (teacher, 0.1)):
+        same(at(one, 5).misfit(ld.Problem(), STATE), factor)

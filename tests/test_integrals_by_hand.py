@@ -397,6 +397,27 @@ def test_how_much_wider_steps_of_a_teacher_are_made():
     assert float(mixed.widening(jnp.eye(3), 1, rules)) == 0.0
 
 
+def test_what_a_lattice_misses_of_a_narrow_step():
+    """A normal law of width 0.2 / 0.98, by which a step is blurred, leaves so much of a wave as
+    long as the spacing: that of the line, and for two students that of the plane."""
+    rules = made(LEVELS[4], half=False)
+    z_plus, z_minus, _ = rules.plane
+    plane = np.diff(np.unique(np.round((z_plus - z_minus) / 2**0.5, 9))).max()
+    line = np.diff(rules.line[0]).max()
+    rules = jax.tree.map(jnp.asarray, rules)
+    alone = np.diag([0.9, 1.4, 0.6])
+    alone[0, 1] = alone[1, 0] = 0.98 * (0.9 * 1.4) ** 0.5
+    x = np.linspace(-3, 3, 20001)
+    blur = np.exp(-0.5 * (x * 0.98 / (1 - 0.98**2) ** 0.5) ** 2)
+    for k, spacing in ((1, line), (2, plane)):
+        at = [0, 1, 2] if k == 1 else [0, 2, 1]
+        left = blur @ np.cos(2 * np.pi * x / spacing) / blur.sum()
+        for order in (1, 2):
+            found = mixed.missed(jnp.asarray(alone[np.ix_(at, at)]), k, rules, order)
+            same(found, spacing**order * left, rtol=1e-8)
+    assert float(mixed.missed(jnp.eye(3), 2, rules, 1)) == 0.0
+
+
 @pytest.mark.parametrize("k", [1, 2])
 def test_what_a_lattice_misses_of_steep_units(rng, k):
     """The error of one rule at a time: of <g'**2> of students, over it, for those of the plane and

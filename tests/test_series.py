@@ -16,8 +16,10 @@ from learndyn.averages import (
     averages_error,
     choose_averages,
     estimated,
+    misfits,
     sampled,
 )
+from learndyn.integrals.smooth import LEVELS
 from learndyn.problems import as_module, error_function, parity, polynomial_degree, squared_scale
 
 ONE = np.eye(2)
@@ -104,7 +106,8 @@ def both(averages, problem, state, exact=ClosedForm()):  # noqa: B008
         *sampled(a.field_averages(problem, RULE, state), state),
         a.generalisation_error(problem, state),
     ]
-    estimate = estimated(averages, of, 4.0, averages.misfit(problem, state))
+    known = [*misfits(averages.misfit(problem, state), state), 0.0]
+    estimate = estimated(averages, of, 4.0, known)
     return of(exact), estimate
 
 
@@ -439,6 +442,39 @@ def test_steep_units_start_from_a_finer_level_and_say_so():
         for problem in (ld.Problem(ld.Tanh(), ld.Tanh()), steep)
     ]
     assert levels[0] == LEVEL < levels[1]
+
+
+def test_the_finest_averages_are_compared_with_a_finer_series():
+    """tanh(6 x) of fields with a correlation of 0.998, by the trapezoidal rule."""
+    q, t, r = 0.65, 0.9, 0.998
+    state = ld.Overlaps([[q]], [[r * np.sqrt(q * t)]], [[t]])
+    problem = ld.Problem(lambda x: jnp.tanh(6 * x), lambda x: jnp.tanh(6 * x))
+    finest = at_level(len(LEVELS) - 2, even=True)
+    of = lambda averages: [averages.generalisation_error(problem, state)]
+    found = eqx.filter_jit(lambda: estimated(finest, of, 4.0))()
+    z = np.arange(-8.5, 8.5, 0.02)
+    weight = np.exp(-0.5 * z**2) / np.exp(-0.5 * z**2).sum()
+    one, other = z[:, None], r * z[:, None] + np.sqrt(1 - r**2) * z
+    error = np.tanh(6 * np.sqrt(q) * one) - np.tanh(6 * np.sqrt(t) * other)
+    true = abs(float(found.values[0]) - 0.5 * weight @ error**2 @ weight)
+    assert 1e-12 < true <= float(found.errors[0]) < 10 * true
+
+
+def test_errors_of_units_whose_second_derivative_jumps():
+    """relu(x)**2 by the arc-cosine kernel of order 2 (Cho and Saul, 2009): its coefficients come
+    from nodes that do not see where the jump is, and two levels differ by less than their error."""
+    q, t, r = 0.8, 1.1, 0.6
+    state = ld.Overlaps([[q]], [[r * np.sqrt(q * t)]], [[t]])
+    problem = ld.Problem(lambda x: jax.nn.relu(x) ** 2, lambda x: jax.nn.relu(x) ** 2)
+    averages = choose_averages(problem, 1, 1, biases=False)
+    assert averages.bends
+    of = lambda averages: [averages.generalisation_error(problem, state)]
+    found = eqx.filter_jit(lambda: estimated(averages, of, 4.0))()
+    angle = np.arccos(r)
+    kernel = 3 * np.sin(angle) * r + (np.pi - angle) * (1 + 2 * r**2)
+    exact = 0.75 * (q**2 + t**2) - q * t * kernel / (2 * np.pi)
+    true = abs(float(found.values[0]) - exact)
+    assert 1e-13 < true <= float(found.errors[0]) < 1e-8
 
 
 @pytest.mark.nightly

@@ -119,16 +119,49 @@ def test_errors_that_levels_of_averages_tell(levels, options, error, resolved):
     assert bool(found.resolved) == resolved
 
 
+def test_a_misfit_of_each_quantity():
+    """Differences 0.01 and 0.001 of 3: 0.0028 of it is known to be wrong in the first alone, and
+    with 0.004 in either nothing is resolved."""
+    around = tuple(Told(jnp.full(2, x)) for x in (3.01, 2.999))
+    averages = Told(jnp.full(2, 3.0), around)
+    for misfit, resolved in ([0.0028, 0.0], True), ([0.0028, 0.004], False):
+        found = estimated(averages, lambda a: list(a.value), misfit=misfit)
+        wanted = [max(2 * 3 * one, 0.002) for one in misfit]
+        np.testing.assert_allclose(found.errors, wanted, rtol=1e-6)
+        assert bool(found.resolved) == resolved
+
+
 def test_errors_that_replicates_tell():
-    """Six standard errors and the mean's distance; half of the mean relative error at least, unless
-    no replicate changes a number."""
+    """Six standard errors and the mean's distance; three quarters of the mean relative error at
+    least, unless no replicate changes a number."""
     table = jnp.array([[1.0, 2.0, 3.0], [1.2, 2.0002, 3.0], [0.8, 1.9998, 3.0], [1.0, 2.0, 3.0]])
     averages = Told(jnp.array([1.0, 2.1, 3.1]), sets=table)
     found = estimated(averages, lambda a: list(a.value))
     scatter = (0.08 / 3) ** 0.5 / 2
     common = (scatter + 1e-3 * scatter / 2.1) / 3
-    wanted = [6 * scatter, 6 * 0.5 * common * 2.1 + 0.1, 0.1]
+    wanted = [6 * scatter, 6 * 0.75 * common * 2.1 + 0.1, 0.1]
     np.testing.assert_allclose(found.errors, wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "common"),
+    [
+        # Errors are relative to the terms, where those are larger than what is left of them
+        ([50.0, 0.0], (0.8 / 50 + 1e-3 / 2.1) / 2),
+        # ... and those of a quantity whose terms have no known size do not count.
+        ([math.inf, 0.0], 1e-3 / 2.1),
+        ([0.0, math.inf], 0.8 / 1.3),
+        ([math.inf, math.inf], 0.0),
+    ],
+)
+def test_relative_errors_of_what_cancels(sizes, common):
+    """Of four replicates the standard error is 0.8 and 1e-3 of 1.3 and 2.1."""
+    step = 0.8 * 6**0.5 * jnp.array([1.0, -1.0, 0.0, 0.0])
+    table = jnp.stack([1.3 + step, 2.1 + 1e-3 / 0.8 * step], axis=1)
+    averages = Told(jnp.array([1.3, 2.1]), sets=table)
+    found = estimated(averages, lambda a: list(a.value), terms=lambda values: sizes)
+    at_least = 6 * 0.75 * common * np.array([1.3, 2.1])
+    np.testing.assert_allclose(found.errors, np.maximum([4.8, 6e-3], at_least), rtol=1e-9)
 
 
 @pytest.mark.parametrize(

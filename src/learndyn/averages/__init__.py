@@ -11,7 +11,9 @@ from learndyn.averages._errors import averages_error as averages_error
 from learndyn.averages._errors import cancelling as cancelling
 from learndyn.averages._errors import estimated as estimated
 from learndyn.averages._errors import is_exact as is_exact
+from learndyn.averages._errors import misfits as misfits
 from learndyn.averages._errors import sampled as sampled
+from learndyn.averages._errors import term_sizes as term_sizes
 from learndyn.averages._fallback import node_averages as node_averages
 from learndyn.averages._fallback import reach_of as reach_of
 from learndyn.averages._mixed import MixedAverages as MixedAverages

@@ -16,7 +16,9 @@ from learndyn.averages import (
     cancelling,
     estimated,
     is_exact,
+    misfits,
     sampled,
+    term_sizes,
 )
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics._trajectory import Trajectory
@@ -52,11 +54,16 @@ def errors_along(flow: OverlapFlow, ts: Times, ys: Float[Array, "times p"]) -> E
             found, eg = flow.averages_of(averages, state), flow.error_by(averages, state)
             return [eg, flow.drift(t, y, found), *sampled(found, state)]
 
+        def terms(values: list[Array]) -> list[Array | float]:
+            # The terms of the drift cancel on plateaus and in late stages.
+            return [values[0], jnp.inf, *term_sizes(values[2:], state)]
+
         misfit = flow.averages.misfit(flow.problem, state)
+        known = [0.0, misfit, *misfits(misfit, state)]
         # One unit's averages vanish where student and teacher agree without cancelling.
         one_unit = isinstance(flow.averages, AbstractOneUnit)
         size = 0.0 if one_unit else cancelling(state)
-        values, errors, resolved = estimated(flow.averages, of, size, misfit)
+        values, errors, resolved = estimated(flow.averages, of, size, known, terms)
         largest = jnp.max(jnp.stack(errors[2:]))
         size = jnp.max(jnp.stack([jnp.max(jnp.abs(value)) for value in values[2:]]))
         speed = jnp.max(jnp.abs(values[1]))

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from learndyn._results import DIVERGENCE_LIMIT, Result
 from learndyn._types import Times
-from learndyn.averages import estimated, sampled
+from learndyn.averages import estimated, sampled, term_sizes
 from learndyn.dynamics._averages_errors import errors_along
 from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._overlap_flow import OverlapFlow
@@ -275,7 +275,8 @@ def capped(
     if not (averages.has_stepwise_slopes if slopes else averages.is_stepwise):
         return rtol, atol
     of = lambda a: sampled(flow.averages_of(a, start), start)
-    values, errors, _ = estimated(averages, of)
+    terms = lambda values: term_sizes(values, start)
+    values, errors, _ = estimated(averages, of, terms=terms)
     error = jnp.max(jnp.stack(errors))
     scale = jnp.max(jnp.stack([jnp.max(jnp.abs(value)) for value in values]))
     floor = _CAP * jnp.nan_to_num(error / jnp.where(scale > 0, scale, 1.0))

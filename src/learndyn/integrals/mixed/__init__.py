@@ -10,4 +10,5 @@ from learndyn.integrals.mixed.pairs import second_moments as second_moments
 from learndyn.integrals.mixed.products import SmoothStudents as SmoothStudents
 from learndyn.integrals.mixed.products import crossing as crossing
 from learndyn.integrals.mixed.products import error_products as error_products
+from learndyn.integrals.mixed.products import missed as missed
 from learndyn.integrals.mixed.products import widening as widening

@@ -127,6 +127,21 @@ def widening(c: Float[Array, "d d"], k: int, rules: Rules) -> Float[Array, ""]:
     return 0.5 * jnp.max(_unresolved(spread, given, _spacing_of_plane(rules)))
 
 
+def missed(c: Float[Array, "d d"], k: int, rules: Rules, order: int) -> Float[Array, ""]:
+    """What a lattice misses of the narrowest step of the teacher (order 1), over its height, or of
+    its narrowest bend (order 2), but for a factor, where these are not made wider.
+
+    Equation: spacing**order times what a normal law of width w leaves of the first wave of
+    Poisson's sum, exp(-2 pi**2 (w / spacing)**2).
+    """
+    r = standardised(c)[1]
+    plane = k > 1
+    given = _known(r, k) if plane else r[:1, k:] ** 2
+    spacing = _spacing_of_plane(rules) if plane else _spacing(rules.line[0])
+    wide = jnp.maximum(1 - given, 0.0) / jnp.maximum(given * spacing**2, _LEAST)
+    return spacing**order * jnp.max(jnp.exp(-2 * np.pi**2 * wide))
+
+
 def crossing(c: Float[Array, "d d"], k: int, rules: Rules) -> Float[Array, ""]:
     """The square of the spacing of the lattice, where the fields of one or two students determine
     how those of two teacher units are related, and less where they leave something open.
