@@ -286,7 +286,7 @@ def test_tolerances_are_no_finer_than_averages_that_jump(
 ):
     """Values up to 1.2, of which an error is a fraction."""
     told = [jnp.array([0.5, -1.2]), jnp.array(0.0)], [jnp.asarray(error), jnp.asarray(0.1 * error)]
-    monkeypatch.setattr(_integrate, "estimated", lambda averages, of: (*told, True))
+    monkeypatch.setattr(_integrate, "estimated", lambda averages, of, terms: (*told, True))
     flow = ld.ode_term(LINEAR, ld.SGD(0.4), ONE).vector_field
     flow = eqx.tree_at(lambda flow: flow.averages, flow, Stepwise(0, values_jump=jumps))
     found = _integrate.capped((jnp.asarray(1e-9), jnp.asarray(1e-10)), flow, slopes=slopes)
