@@ -218,7 +218,7 @@ def test_neighbours_of_product_rules():
 
 
 def test_an_exact_product_rule_reports_rounding():
-    """Products of x**2 have degree 6; a rule of 3 nodes, exact to degree 5, is off by ten."""
+    """Products of x**2 have degree 6; a rule of 3 nodes, exact to degree 5, is off by two."""
     problem, state = ld.Problem(ld.Quadratic(), ld.Quadratic()), committee(1, 1)
     exact, rough = (chosen(problem, state, GaussHermite(n)) for n in (5, 3))
     off = averages_of(rough, problem, state)[0].Phi - averages_of(exact, problem, state)[0].Phi
