@@ -19,6 +19,7 @@ from learndyn.averages import (
     QuasiMonteCarlo,
     SymmetryWarning,
     Trapezoid,
+    averages_error,
     choose_averages,
 )
 from learndyn.averages._errors import cancelling, estimated
@@ -214,6 +215,15 @@ def test_neighbours_of_product_rules():
         for a in (coarse, averages, fine)
     ]
     assert errors[0] > errors[1] > errors[2]
+
+
+def test_an_exact_product_rule_reports_rounding():
+    """Products of x**2 have degree 6; a rule of 3 nodes, exact to degree 5, is off by two."""
+    problem, state = ld.Problem(ld.Quadratic(), ld.Quadratic()), committee(1, 1)
+    exact, rough = (chosen(problem, state, GaussHermite(n)) for n in (5, 3))
+    off = averages_of(rough, problem, state)[0].Phi - averages_of(exact, problem, state)[0].Phi
+    told = float(averages_error(problem, RULE, state, exact))
+    assert told < 1e-11 * abs(float(off[0, 0]))
 
 
 def steep(x):
