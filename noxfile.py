@@ -273,7 +273,15 @@ def shared_gpu() -> dict[str, str]:
 def one_thread() -> dict[str, str]:
     """For several processes side by side: their arrays are small, and threads of both would take
     a fifth more time on the same cores. NPROC is what XLA takes the number of cores to be."""
-    return defaults(NPROC="1")
+    return defaults(NPROC="1") | without_lines()
+
+
+def without_lines() -> dict[str, str]:
+    """Programs do not carry the lines of Python that each operation comes from, which only dumps
+    of XLA show: writing them takes a tenth of the time of the tests."""
+    return defaults(
+        JAX_TRACEBACK_IN_LOCATIONS_LIMIT="0", JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS="0"
+    )
 
 
 def stored() -> dict[str, str]:
