@@ -364,6 +364,53 @@ def test_least_squares_with_signs(seed):
         signs = np.where(np.isin(np.arange(5), fit.members), signs, turned)
 
 
+def test_speeds_of_sleepers_stay_finite_beyond_their_jump():
+    """d theta/dt = (slope across theta) / (1/|theta_0| - U) for degree 3, where the divisor is taken
+    to be half of 1/threshold at least: a norm twice as large."""
+    state = types.SimpleNamespace(
+        direction=np.array([[1.0, 0.0], [0.0, 1.0]]),
+        norms=np.array([0.1, 0.2]),
+        utility=np.array([9.0, 1.0]),
+    )
+    slope = np.array([[0.3, 0.4], [0.5, 0.6]])
+    net = types.SimpleNamespace(degree=3, utility=lambda theta, rest: (np.array([0.2, 0.7]), slope))
+    for utility, divisor in ((9.0, 1.0), (9.9, 0.25)):
+        state.utility[0] = utility
+        speed = _phases.Speed(net, state, np.array([True, False]), np.zeros((1, 1)), 2.0)
+        found = speed(0.0, speed.pack())
+        close(found, [0.0, 0.4 / divisor, 0.0, 0.0, 0.6, 0.0])
+
+
+def leaving(x, y, values, signs):
+    """The step of Lawson and Hanson by NumPy's own least squares: who leaves, in turn, and the
+    solution of the others."""
+    members, gone = list(range(len(values))), []
+    while True:
+        goal = np.linalg.lstsq(x[:, members], y)[0]
+        if (signs[members] * goal > 0).all():
+            return gone, members, goal
+        shares = [v / (v - g) if v * g <= 0 else 2.0 for v, g in zip(values, goal, strict=True)]
+        values = values + min(shares) * (goal - values)
+        first = int(np.argmin(shares))
+        gone.append(members.pop(first))
+        values = np.delete(values, first)
+
+
+def test_members_leave_in_the_order_in_which_they_vanish():
+    rng, orders = np.random.default_rng(1), set()
+    for _ in range(30):
+        x, y, signs = rng.normal(size=(6, 5)), rng.normal(size=6), rng.choice([-1.0, 1.0], 5)
+        fit = SignedLeastSquares(x, y)
+        assert all(fit._join(n) for n in range(5))
+        fit.values = signs * rng.uniform(0.1, 1.0, 5)
+        gone, members, goal = leaving(x, y, fit.values, signs)
+        assert fit._shrink(signs) == gone
+        assert fit.members == members
+        close(fit.values, goal, rel=1e-9)
+        orders.add(len(gone))
+    assert orders >= {1, 2, 3}
+
+
 def test_a_dependent_column_does_not_join_and_the_last_one_leaves():
     x = np.array([[1.0, 2.0, 0.5], [1.0, 2.0, -0.5], [0.0, 0.0, 1.0]])
     fit = SignedLeastSquares(x, np.array([2.0, 1.0, 0.3]))
