@@ -352,5 +352,5 @@ def test_nodes_of_a_rare_label(monkeypatch):
     # Labels that are one or the other with like chances have no rare event.
     signs = rare._label_nodes(ld.MultiIndex(lambda rho, zeta: jnp.sign(rho[0])), *sizes)
     assert (signs.usual, signs.nodes) == (pytest.approx(0.0, abs=1e-3), None)
-    constant = rare._label_nodes(ld.MultiIndex(lambda rho, zeta: 0.7 + 0 * rho[0]), *sizes)
-    assert (constant.usual, constant.nodes) == (pytest.approx(0.7, rel=1e-12), None)
+    constant = rare._label_nodes(ld.MultiIndex(lambda rho, zeta: 1.0 + 0 * rho[0]), *sizes)
+    assert (constant.usual, constant.nodes) == (1.0, None)

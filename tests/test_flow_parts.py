@@ -21,7 +21,7 @@ from learndyn.flow.conservation import laws
 from learndyn.flow.conservation.known import homogeneity
 from learndyn.flow.jumps import _alternating, _phases
 from learndyn.flow.jumps._alternating import _samples
-from learndyn.flow.jumps._data import samples
+from learndyn.flow.jumps._data import Samples, samples
 from learndyn.flow.jumps._diagonal import _from_moments
 from learndyn.flow.jumps._entropy import _largest_at, most_even
 from learndyn.flow.jumps._linear import Task, blocks
@@ -365,17 +365,14 @@ def test_least_squares_with_signs(seed):
 
 
 def test_speeds_of_sleepers_stay_finite_beyond_their_jump():
-    """d theta/dt = (slope across theta) / (1/|theta_0| - U) for degree 3, where the divisor is taken
-    to be half of 1/threshold at least: a norm twice as large."""
-    state = types.SimpleNamespace(
-        direction=np.array([[1.0, 0.0], [0.0, 1.0]]),
-        norms=np.array([0.1, 0.2]),
-        utility=np.array([9.0, 1.0]),
-    )
+    """d theta/dt = (slope across theta) / (1/|theta_0| - U) for degree 3; the divisor is half of
+    1/threshold at least, that of a norm twice as large."""
     slope = np.array([[0.3, 0.4], [0.5, 0.6]])
-    net = types.SimpleNamespace(degree=3, utility=lambda theta, rest: (np.array([0.2, 0.7]), slope))
+    programs = types.SimpleNamespace(utility=lambda *arguments: (np.array([0.2, 0.7]), slope))
+    net = _phases.Network(Samples(np.ones((1, 2)), np.ones((1, 1)), 1.0), 3, programs, None)
     for utility, divisor in ((9.0, 1.0), (9.9, 0.25)):
-        state.utility[0] = utility
+        numbers = np.array([utility, 1.0]), np.array([10.0, 5.0]), np.array([0.1, 0.2])
+        state = _phases.Sleepers(np.eye(2), *numbers)
         speed = _phases.Speed(net, state, np.array([True, False]), np.zeros((1, 1)), 2.0)
         found = speed(0.0, speed.pack())
         close(found, [0.0, 0.4 / divisor, 0.0, 0.0, 0.6, 0.0])
