@@ -17,6 +17,7 @@ from learndyn.averages._mixed import MixedAverages, mixed_averages
 from learndyn.integrals import half_planes, linear, mixed
 from learndyn.integrals.piecewise_linear import PiecewiseLinear, Resolution, first_layer
 from learndyn.integrals.piecewise_linear.conditioned import _clustered
+from learndyn.integrals.piecewise_linear.steps import owen_t
 from learndyn.integrals.relu.correlations import correlations
 from learndyn.integrals.relu.forms import (
     relu_relu,
@@ -115,6 +116,14 @@ def test_steps_that_are_parallel_are_one_or_exclude_each_other():
         c = np.eye(4)
         c[:3, :3] = [[1.0, sign, r], [sign, 1.0, sign * r], [r, sign * r, 1.0]]
         same(with_change(c, np.zeros((4, 4)))[0][6], wanted)
+
+
+def test_parts_of_wedges_are_owens_t():
+    """T(|x|, y/|x|) of SciPy, odd in y; 0 where both are 0, where the wedge has no angle."""
+    x, y = np.meshgrid([-2.0, -1e-9, 0.0, 0.4, 3.0], [-5.0, -0.4, 0.0, 0.4, 1e-9, 2.0])
+    ratio = y / np.maximum(np.abs(x), 1e-300)
+    wanted = scipy.special.owens_t(np.abs(x), ratio)
+    same(owen_t(jnp.asarray(x), jnp.asarray(y)), wanted, rtol=1e-12, atol=1e-15)
 
 
 # Networks of piecewise linear units

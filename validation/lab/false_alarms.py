@@ -2,15 +2,19 @@
 
 At most 1 % of runs of the whole suite may fail by chance. So out of many runs with different
 seeds hardly any should: where more do than that rate explains, some claim's statistics are wrong.
+Each process takes one seed after the other, whose numbers are data: so it compiles once.
 """
 
 import argparse
 import json
-import subprocess
+import multiprocessing
+import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import xarray as xr
 from scipy import stats
 
@@ -47,12 +51,18 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=20, help="how many runs")
     parser.add_argument("--first", type=int, default=1000, help="the first seed")
     parser.add_argument("--profile", default="quick", help="size of the claims")
+    parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "false_alarms")
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
+    # Forked processes would hang: JAX has threads.
+    pool = ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"))
     try:
-        runs = [run(seed, options.profile, options.output / str(seed)) for seed in seeds]
+        where = [options.output.resolve() / str(seed) for seed in seeds]
+        found = pool.map(run, seeds, [options.profile] * len(seeds), where)
+        runs = [told(seed, ended) for seed, ended in zip(seeds, found, strict=True)]
     except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
         print(f"interrupted: what is finished is in {options.output}; run it again to go on.")
         return INTERRUPTED
     alarms = sum(bool(one.failed) or one.over_budget for one in runs)
@@ -76,19 +86,29 @@ def _most_by_chance(seeds: int) -> int:
 
 
 def run(seed: int, profile: str, output: Path) -> Ended:
-    """The whole suite with this seed; what was measured before is used again.
+    """The whole suite with this seed, in this process; what was measured before is used again.
 
     Raises: RuntimeError where the run broke down instead of ending with verdicts.
     """
-    options = ["-o", "addopts=", "--import-mode=importlib", "-q", "-n", "2", "--dist", "worksteal"]
+    output.mkdir(parents=True, exist_ok=True)
+    log = output / "pytest.log"
+    options = ["-o", "addopts=", "--import-mode=importlib", "-q", "-p", "no:cacheprovider"]
     options += ["--profile", profile, "--seed", str(seed), "--output", str(output)]
-    command = [sys.executable, "-m", "pytest", *options, "validation"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if ended.returncode not in (0, 1):
-        raise RuntimeError(f"seed {seed} broke down:\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}")
+    os.chdir(ROOT)
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        code = pytest.main([*options, "validation"])
+        sys.stdout.flush()
+    if code not in (0, 1):
+        raise RuntimeError(f"seed {seed} broke down:\n{log.read_text()[-3000:]}")
     found = read(xr.load_dataset(output / "scorecard.nc", engine="h5netcdf"))
-    if ended.returncode == 1 and not (found.failed or found.over_budget):
-        raise RuntimeError(f"seed {seed} failed and does not say why:\n{ended.stdout[-3000:]}")
+    if code == 1 and not (found.failed or found.over_budget):
+        raise RuntimeError(f"seed {seed} failed and does not say why:\n{log.read_text()[-3000:]}")
+    return found
+
+
+def told(seed: int, found: Ended) -> Ended:
     print(f"seed {seed}: {', '.join(found.failed) or 'all claims hold'}", flush=True)
     if found.over_budget:
         print(f"seed {seed}: its true claims were likelier than {STATED:.0%} to fail", flush=True)
