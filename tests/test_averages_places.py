@@ -134,6 +134,8 @@ def test_images_of_nodes():
     # Numbers that are not one for each unit stay.
     odd = Symmetry(2, ((0,),), draws=1).images(4)
     assert {tuple(z[:4][positions]) for positions, _ in odd} == {(1, 2, 3, 4), (2, 1, 3, 4)}
+    two = Symmetry(2, ((0,),), draws=4).images(7)  # two of each unit
+    assert {tuple(z[at]) for at, _ in two} == {(1, 2, 3, 4, 5, 6, 7), (2, 1, 3, 5, 4, 7, 6)}
     # Both samples of a node alike
     twice = Symmetry(2, ((0,),), copies=2).images(6)
     assert {tuple(z[:6][at]) for at, _ in twice} == {(1, 2, 3, 4, 5, 6), (2, 1, 3, 5, 4, 6)}

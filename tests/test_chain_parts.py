@@ -65,6 +65,20 @@ def test_draws_and_labels_of_a_block_in_groups(monkeypatch):
     np.testing.assert_allclose(block.y.reshape(y.shape), y, rtol=1e-11)
 
 
+def test_what_inputs_do_not_show_has_a_number_for_each_teacher():
+    groups = [[np.eye(2), np.zeros((2, 2)), np.eye(2)]] * 2
+    q, r, t = (np.stack(x) for x in zip(*groups, strict=True))
+    start = ld.GroupedOverlaps(q, r, t, ld.Spectrum(S, SIZES / 8), UNSEEN * np.eye(2))
+
+    def draw():
+        setting, _ = in_lanes(ld.SGD(0.5, batch_size=2), start)
+        return draw_inputs(setting, SEEDS, jnp.asarray(4), k=2, rows=2)
+
+    shapes = jax.eval_shape(draw)
+    assert shapes.unseen.shape == (shapes.zeta.shape[0], 2, LANES)
+    assert shapes.along.shape[:2] == (shapes.zeta.shape[0], 2)
+
+
 def test_noise_on_inputs_adds_to_coordinates_and_lengthens_what_is_left():
     """The labels stay those of the clean inputs."""
     vectors = np.random.default_rng(2).normal(size=(4, 8))

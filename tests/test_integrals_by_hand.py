@@ -168,9 +168,10 @@ def network_in_numpy(student, teacher, b, c=C, u=U, count=18):
     [
         (RISING, FALLING, None, 1e-10),
         (PiecewiseLinear(0.1, 0.6), JUMPING, [0.2, -0.3, 0.4], 1e-10),
+        (BENT, SHIFTED._replace(knots=(0.3,)), [0.2, -0.3, 0.4], 2e-6),
         (BENT, JUMPING, [0.2, -0.3, 0.4], 2e-4),
     ],
-    ids=["all at 0", "a line", "jumps"],
+    ids=["all at 0", "a line", "bends", "jumps"],
 )
 def test_a_network_of_piecewise_linear_units(student, teacher, b, error):
     """With constants that do not cancel. error: of products where they are an integral by nodes."""
@@ -184,7 +185,7 @@ def test_a_network_of_piecewise_linear_units(student, teacher, b, error):
     found = of(jnp.asarray(C))
     shift = np.zeros(3) if b is None else np.array(b)
     fields, product, h, mean = network_in_numpy(student, teacher, shift)
-    same(found.G @ C, fields, rtol=1e-10)
+    same(found.G @ C, fields, rtol=1e-10, atol=1e-12)  # where slopes nearly cancel
     same(found.h, h, rtol=1e-10)
     same(found.mean, mean, rtol=1e-10)
     same(found.product, product, rtol=error)
