@@ -31,8 +31,9 @@ _SAMPLES, _LABEL_NOISE, _ORDER, _DRAWS, _INPUT_NOISE = 0, 1, 2, 3, 4
 """Numbers folded into the key, so that inputs, label noise, epochs, a rule's own numbers and the
 noise of inputs have keys that differ."""
 
-Batch = tuple[Array, ...]
-"""Inputs (batch, n), labels (batch,) and, for a rule that draws numbers, these (batch, draws)."""
+Batch = tuple[Any, ...]
+"""Inputs (batch, n), labels (batch,), or arrays from which they follow, and, for a rule that draws
+numbers, these (batch, draws)."""
 
 
 class AbstractStream(eqx.Module):
