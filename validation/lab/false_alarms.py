@@ -94,6 +94,8 @@ def run(seed: int, profile: str, output: Path) -> Ended:
     log = output / "pytest.log"
     options = ["-o", "addopts=", "--import-mode=importlib", "-q", "-p", "no:cacheprovider"]
     options += ["--profile", profile, "--seed", str(seed), "--output", str(output)]
+    # Of what this process has imported already
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     os.chdir(ROOT)
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
