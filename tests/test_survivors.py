@@ -155,7 +155,7 @@ def test_errors_that_replicates_tell():
     ],
 )
 def test_relative_errors_of_what_cancels(sizes, common):
-    """Of four replicates the standard error is 0.8 and 1e-3 of 1.3 and 2.1."""
+    """The standard error of four replicates is 0.8 and 1e-3 of 1.3 and 2.1."""
     step = 0.8 * 6**0.5 * jnp.array([1.0, -1.0, 0.0, 0.0])
     table = jnp.stack([1.3 + step, 2.1 + 1e-3 / 0.8 * step], axis=1)
     averages = Told(jnp.array([1.3, 2.1]), sets=table)
