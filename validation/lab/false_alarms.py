@@ -63,6 +63,8 @@ def main() -> int:
         runs = [told(seed, ended) for seed, ended in zip(seeds, found, strict=True)]
     except KeyboardInterrupt:
         pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():  # pytest may hold the interrupt back
+            process.kill()
         print(f"interrupted: what is finished is in {options.output}; run it again to go on.")
         return INTERRUPTED
     alarms = sum(bool(one.failed) or one.over_budget for one in runs)
