@@ -10,6 +10,7 @@ import gc
 import importlib.metadata
 import os
 import secrets
+import sys
 import types
 import zlib
 from pathlib import Path
@@ -131,6 +132,20 @@ def getkey(key):
 def rng(seed):
     """A NumPy generator for this test."""
     return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """This test's own folder, into which it writes."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def forget_figures():
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.hookimpl(wrapper=True)

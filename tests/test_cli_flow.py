@@ -1,7 +1,6 @@
 """The command `learndyn flow`: what it writes, what it says, and how it refuses."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +12,7 @@ from learndyn.cli import _options, main
 from learndyn.cli.flow.settings import problem_of
 
 FEW = ["--points", "21", "--no-png"]
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """Every test writes into its own folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def forget_figures():
-    yield
-    if pyplot := sys.modules.get("matplotlib.pyplot"):
-        pyplot.close("all")
+pytestmark = pytest.mark.usefixtures("folder", "forget_figures")
 
 
 def problem(*arguments):
