@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import plain_sgd
+import plain_tasks
 import pytest
 from allpairspy import AllPairs
 from as_library import layers_of, overlaps_of, problem_of, rule_of
 from faults import Fault, forget
-from plain_sgd import Setting, Tasks
+from plain_sgd import Setting
+from plain_tasks import Tasks
 
 import learndyn as ld
 from learndyn.averages import QuasiMonteCarlo
@@ -106,7 +108,7 @@ def law_misses(row, runs=RUNS):
     start = plain_sgd.start_of(first)
     before, after = PHASES[row.when]
     shares = np.array([before] * SWITCH + [after] * (STEPS - SWITCH))
-    right = plain_sgd.runs_of_tasks(row.tasks, shares, start, N, 4 * runs, seed=4)
+    right = plain_tasks.runs_of_tasks(row.tasks, shares, start, N, 4 * runs, seed=4)
     found = _runs(row, first, start, jax.random.split(jax.random.key(5), runs))
     centre = _at_start(row, first, start)
     z = plain_sgd.law_difference(found, right, centre)
@@ -127,7 +129,7 @@ def _runs(row, first, start, keys):
 
 
 def _vector(run, count):
-    """(runs, p) the last state, in the order of `plain_sgd.tasks_vector`."""
+    """(runs, p) the last state, in the order of `plain_tasks.tasks_vector`."""
     last = lambda x: np.asarray(x)[:, -1]
     flat = lambda x: last(x).reshape(count, -1)
     corner = lambda x: x[:, *np.triu_indices(2)]
@@ -140,7 +142,7 @@ def _vector(run, count):
 def _at_start(row, first, start):
     vectors = plain_sgd.weights_of(first, start, N)[None]
     parts = (vectors[:, plain_sgd.UNITS], vectors[:, plain_sgd.TEACHERS])
-    return plain_sgd.tasks_vector(*parts, row.tasks.layers[None], start.b[None], N)[0]
+    return plain_tasks.tasks_vector(*parts, row.tasks.layers[None], start.b[None], N)[0]
 
 
 # The limit, against one step at n = 1e8

@@ -10,40 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from toy_sweep import CHUNK, GRID, PROBLEM, RULE, START, TS, WIDER, assert_same, sweep
 
 import learndyn as ld
 from learndyn.sweeps.store import _drive, _files, _lock, _open, _share
-from learndyn.sweeps.store._fingerprint import Fingerprints
 
 pytest.importorskip("zarr")
-
-TS = jnp.linspace(0.0, 1.0, 3)
-PROBLEM, RULE = ld.Problem(noise=0.1), ld.SGD(lr=0.2)
-START = ld.Overlaps(Q=[[0.5]], R=[[0.1]], T=[[1.0]])
-KEY = jax.random.key(5)
-GRID = {"lr": [0.1, 0.9, 0.3, 0.7], "noise": [0.0, 0.1, 0.2]}
-WIDER = {"lr": [0.5, *GRID["lr"]], "noise": [0.0, 0.3, 0.1, 0.2]}
-CHUNK = 2
-
-
-def toy(problem, rule, start, ts, *, key):
-    drawn = jax.random.normal(key)
-    return {"seen": jnp.sin(rule.lr * ts + problem.noise * drawn), "steps": jnp.round(rule.lr * 10)}
-
-
-def sweep(store=None, over=GRID, seeds=2, level=toy, chunk=CHUNK, **keywords):
-    where = {} if store is None else {"store": store}
-    defaults = {"problem": PROBLEM, "rule": RULE, "start": START, "ts": TS, "key": KEY}
-    given = [(defaults | keywords).pop(name) for name in ("problem", "rule", "start", "ts")]
-    rest = {"key": KEY} | {k: v for k, v in keywords.items() if k not in defaults or k == "key"}
-    return ld.sweep(level, *given, over=over, seeds=seeds, chunk=chunk, **where, **rest)
-
-
-def assert_same(stored, memory):
-    xr.testing.assert_identical(stored.drop_vars("done").drop_attrs(), memory.drop_attrs())
-    for name in memory.variables:
-        assert stored[name].dtype == memory[name].dtype
-        assert list(stored[name].attrs) == list(memory[name].attrs)
 
 
 @pytest.fixture(scope="module")
@@ -485,123 +457,8 @@ class TestFaults:
             sweep(shard=(0, 2))
 
 
-SCALE = 2.0
-
-
-def scaled(x):
-    return SCALE * x
-
-
-class TestFingerprints:
-    def of(self, value):
-        return Fingerprints().of(value)
-
-    def test_see_source_closure_defaults_and_globals(self, monkeypatch):
-        def made(inside, default):
-            def function(x, y=default):
-                return x * inside + y
-
-            return function
-
-        assert self.of(made(1, 2)) == self.of(made(1, 2))
-        assert len({self.of(made(*x)) for x in ((1, 2), (1, 3), (2, 2))}) == 3
-        assert self.of(made(np.arange(99), 1)) != self.of(made(np.arange(1, 100), 1))
-        assert self.of(lambda x: x) != self.of(lambda x: x + 1)
-        before = self.of(scaled)
-        assert self.of(jax.jit(scaled)) == before
-        monkeypatch.setitem(globals(), "SCALE", 3.0)
-        assert self.of(scaled) != before
-
-    def test_see_what_objects_hold(self):
-        assert self.of(functools.partial(scaled, 1)) != self.of(functools.partial(scaled, 2))
-        assert self.of(jnp.tanh) == "tanh"
-
-        class Odd:
-            def __call__(self, x):
-                return x
-
-        odd = Odd()
-        odd.number = 1
-        before = self.of(odd)
-        odd.number = 2
-        assert self.of(odd) != before
-
-    def test_say_what_they_cannot_see(self, path):
-        hidden = object()
-
-        def level(problem, rule, start, ts):
-            return {"seen": rule.lr + (hidden is None)}
-
-        with pytest.warns(RuntimeWarning, match="cannot see what is inside of object"):
-            sweep(path, level=level, seeds=None, key=None)
-
-
 def test_places_of_a_cell_are_found_by_value():
     """The order of values may change, and 0 is 0.0."""
     first = _files.Grid({"lr": [0.1, 1], "f": ["a@1"]}, (2, 1, 2), 0, 4)
     last = _files.Grid({"lr": [1.0, 0.3, 0.1], "f": ["b@2", "a@1"]}, (3, 2, 3), 4, 0)
     assert _open.cells_in(first, last).tolist() == [15, 16, 3, 4]
-
-
-class TestValuesThatGoTogether:
-    PAIRS = {"lr": [0.1, 0.9, 0.3], "noise": [0.0, 0.1, 0.2]}  # noqa: RUF012
-
-    def test_they_are_the_diagonal_of_the_grid(self, path):
-        over = {"weight_decay": [0.0, 0.5]}
-        found = sweep(over=over, zip=self.PAIRS)
-        assert found.seen.dims == ("weight_decay", "point", "seed", "alpha")
-        assert found.lr.dims == found.noise.dims == ("point",)
-        np.testing.assert_array_equal(found.lr, self.PAIRS["lr"])
-        whole = sweep(over={**over, **self.PAIRS})
-        for i in range(3):
-            np.testing.assert_array_equal(found.seen[:, i], whole.seen[:, i, i])
-        assert_same(sweep(path, over=over, zip=self.PAIRS), found)
-        assert_same(ld.open_sweep(path), found)
-        more = {"lr": [0.5, *self.PAIRS["lr"]], "noise": [0.4, *self.PAIRS["noise"]]}
-        assert_same(sweep(path, over=over, zip=more), sweep(over=over, zip=more))
-        other = {"lr": more["lr"], "noise": more["noise"][::-1]}
-        with pytest.raises(ValueError, match=r"point: \[\{lr: 0.5, noise: 0.4\}.*asked"):
-            sweep(path, over=over, zip=other)
-
-    def test_of_sizes_activations_and_starts(self):
-        def level(problem, rule, start, ts, k):
-            return {"k_used": jnp.asarray(k), "at_one": problem.student(rule.lr), "b": start}
-
-        def start(key, k):
-            return jnp.ones(k)
-
-        found = sweep(
-            level=level,
-            start=start,
-            over={},
-            zip={"k": [1, 3], "student": [ld.Linear(), ld.Quadratic()], "lr": [0.5, 3.0]},
-            cost=lambda values: values["k"] * values["lr"],
-        )
-        np.testing.assert_allclose(found.at_one, np.outer([0.5, 9.0], [1, 1]))
-        np.testing.assert_array_equal(found.k_used[:, 0], found.k)
-        np.testing.assert_array_equal(found.student_activation, ["Linear", "Quadratic"])
-
-    @pytest.mark.nightly
-    def test_of_n_and_noise_at_a_level_of_the_library(self):
-        run = functools.partial(ld.sweep, ld.simulate_chain, PROBLEM, RULE, START, TS, key=KEY)
-        found = run(zip={"n": [5, 9], "noise": [0.0, 0.3]})
-        whole = run(over={"n": [5, 9], "noise": [0.0, 0.3]})
-        for i in range(2):
-            np.testing.assert_array_equal(found.Q[i], whole.Q[i, i])
-        assert "n" not in found.attrs
-        assert "point" in found.alpha_actual.dims
-
-    @pytest.mark.parametrize(
-        ("pairs", "message"),
-        [
-            ({"lr": [0.1], "noise": [0.1, 0.2]}, r"equally many; got \{'lr': 1, 'noise': 2\}"),
-            ({"lr": [0.1], "weight_decay": [0.1]}, "both in over and in zip"),
-            ([0.1], "zip must be a dict"),
-            ({"what": [0.1]}, "there is no 'what'"),
-            ({"lr": [-0.1]}, "lr"),
-            ({"lr": []}, "at least one value"),
-        ],
-    )
-    def test_refusals(self, pairs, message):
-        with pytest.raises(ValueError, match=message):
-            sweep(over={"weight_decay": [0.0]}, zip=pairs)
