@@ -206,9 +206,10 @@ def test_scaling_with_noise(lab: Lab) -> None:
     lab.settle(claim, measure, judge_exact, draw)
 
 
-MARGIN, BIAS = 0.05, 0.015
-"""Margin and bias of the mean over runs, relative: 256 runs give it to 0.5 %, at the last time the
-ODE is still 0.9 % below its end, and a correction of order 1/n adds to that."""
+MARGIN, BIAS = 0.04, 0.015
+"""Margin and bias of the mean over runs, relative: 256 runs give it to 0.4 %, at the last time the
+ODE is still 0.9 % below its end, and a correction of order 1/n adds to that. The control is 6.7 %
+lower, so that the margin lies in the middle of both."""
 
 
 def test_growth_in_simulations(lab: Lab) -> None:

@@ -54,7 +54,9 @@ def points(kind: Kind, rng: np.random.Generator) -> tuple[list[jax.Array], flow.
     layers = [jnp.asarray(0.7 * rng.standard_normal((POINTS, *shape))) for shape in kind.shapes]
     if kind.build is flow.ModularAddition:
         x = rng.standard_normal(D)
-        return layers, flow.modular_data(x - x.mean())
+        x -= x.mean()
+        # Slopes grow with the third power of the template: a long one lets descent diverge.
+        return layers, flow.modular_data(x / np.linalg.norm(x))
     outputs = (2,) if len(kind.shapes) == 3 else ()
     y = rng.standard_normal((SAMPLES, *outputs))
     return layers, flow.Data(rng.standard_normal((SAMPLES, D)), y)
@@ -168,11 +170,12 @@ def drift(kind: Kind, rows: Layers, lr: Any) -> jax.Array:
 
 
 STEP_MARGIN = 1e-12
-"""Rounding leaves 4e-16 of the terms of h (validation/RESULTS.md), and what a step adds to h is a
-million times the margin."""
+"""Rounding leaves 4e-16 of the terms of h (validation/RESULTS.md), and what a step adds to h is
+1e5 times the margin."""
 
 STEPS, STEP, MOMENTUM, DECAY = 10, 0.005, 0.6, 0.01
-"""Steps in units of the rates: no random start diverges, and what they add to h is 1e-6 or more."""
+"""Steps in units of the rates: of 4000 random starts of each network none diverges, and what they
+add to h is 3e-7 or more."""
 
 
 def test_finite_steps(lab: Lab) -> None:

@@ -87,8 +87,11 @@ def ascent(x: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
         h, out = both @ unit[: 2 * p], label @ unit[2 * p :]
         value = np.mean(h**2 * out)
         slope = np.append(2 * (h * out) @ both, h**2 @ label) / len(h)
-        return -value, -(slope - 3 * value * unit) / size
+        # Nothing else holds the norm: it would grow by 1e7, and BFGS stop short of the maximum.
+        held = 0.5 * (size - 1) ** 2
+        return held - value, (size - 1) * unit - (slope - 3 * value * unit) / size
 
+    start = start / np.linalg.norm(start)
     found = scipy.optimize.minimize(minus, start, jac=True, options={"gtol": 1e-10})
     return -found.fun, found.x
 

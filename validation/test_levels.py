@@ -59,7 +59,7 @@ class Setting:
 SETTINGS = {
     "erf-10": Setting(ld.Erf(), ld.SGD(1.0, 0.5), 10, 8192),
     "erf-100": Setting(ld.Erf(), ld.SGD(1.0, 0.5), 100, 20_480),
-    "relu-50": Setting(ld.ReLU(), ld.SGD(1.0, 0.5), 50, 16_384),
+    "relu-50": Setting(ld.ReLU(), ld.SGD(1.0, 0.5), 50, 24_576),
     "relu-100": Setting(ld.ReLU(), ld.SGD(1.0, 0.5), 100, 20_480),
     "erf-batch-30": Setting(ld.Erf(), ld.SGD(1.5, 0.5, batch_size=4), 30, 8192),
     "relu-30": Setting(

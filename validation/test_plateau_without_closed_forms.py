@@ -275,7 +275,7 @@ N, KICK, LAST, WINDOW, LANES = 5000, 0.01, 110.0, (25.0, 35.0), wide(64, 1024)
 end."""
 
 CHAIN_HEIGHT_MARGIN, CHAIN_END_MARGIN, CHAIN_BIAS = 0.01, 0.035, 0.005
-"""A run's end scatters by 5 %, so that 160 runs give the median to 0.5 %. The control's is off by
+"""A run's end scatters by 5 %, so that 320 runs give the median to 0.35 %. The control's is off by
 3.5 to 6 %. What the ODE leaves out is of order 1/n, and a law of growth that is linear in the
 kick."""
 
@@ -307,7 +307,7 @@ def test_against_chains(lab: Lab) -> None:
             [np.asarray(solver("tanh", by)(start, times_to(LAST))[0]) for start in starts]
             for by in ("averages", "control")
         ]
-        runs = whole_blocks(lab.pick(320, 320, 2048), LANES)
+        runs = whole_blocks(lab.pick(320, 640, 2048), LANES)
         return xr.Dataset(
             {
                 "eg": (("sign", "seed", "time"), chains(starts, lab.key(claim.id), runs)),

@@ -61,6 +61,7 @@ def main() -> int:
         where = [options.output.resolve() / str(seed) for seed in seeds]
         found = pool.map(run, seeds, [options.profile] * len(seeds), where)
         runs = [told(seed, ended) for seed, ended in zip(seeds, found, strict=True)]
+        pool.shutdown()
     except KeyboardInterrupt:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():  # pytest may hold the interrupt back
