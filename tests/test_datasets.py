@@ -144,11 +144,13 @@ def test_fluctuations_become_variables():
     mean = trajectory(biases=False)
     spread = Spread(Q=mean.Q, R=mean.R, v=mean.v, b=None, eg=mean.eg)
     covariance = jnp.ones((5, 4, 4))
-    found = ld.Fluctuations(TS, spread, covariance, jnp.ones(5), jnp.asarray(2.0), mean)
+    found = ld.Fluctuations(
+        TS, spread, covariance, jnp.ones(5), jnp.asarray(2.0), mean, jnp.asarray(0.1)
+    )
     ds = ld.to_dataset(found, level="ode")
     assert ds.R_std.dims == SCHEMA["R"]
     assert ds.covariance.dims == ("alpha", "coordinate", "coordinate_")
-    assert ds.constant == 2.0
+    assert (ds.constant, ds.noise_error) == (2.0, 0.1)
     np.testing.assert_array_equal(ds.eg, mean.eg)
     assert "b_std" not in ds
 

@@ -1,5 +1,7 @@
 """The covariance of sqrt(n) (m - m_ode), its noise term and the Langevin level."""
 
+import functools
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 import learndyn as ld
-from learndyn.dynamics._diffusion import diffusion, noise_averages
+from learndyn.dynamics._diffusion import diffusion, noise_averages, noise_error
 from learndyn.dynamics._fluctuations import _WithCovariance, gaussian_norm
 from learndyn.dynamics._ode import overlap_flow
 
@@ -90,6 +92,87 @@ def linear_diffusion(state, lr, lr_second, noise, batch_size):
     forms += [-lr * u[i] * form(u, unit[k + n]) for i in range(k) for n in range(m)]
     forms += [-lr_second * form(u, unit[i]) for i in range(k)]
     return np.array([[2 * np.trace(a @ c @ b @ c) for b in forms] for a in forms]) / batch_size
+
+
+def covariance_by_product_rule(g, slope, teacher, state, lr, noise, order):
+    """Cov of a step's increments of Q and R, times n**2: Gauss and Hermite's rule in NumPy for all
+    fields and the noise of the label."""
+    k, c = state.k, np.asarray(state.covariance)
+    x, w = np.polynomial.hermite_e.hermegauss(order)
+    z = np.stack(np.meshgrid(*[x] * (len(c) + 1), indexing="ij")).reshape(len(c) + 1, -1)
+    weight = np.prod(np.meshgrid(*[w] * len(z), indexing="ij"), axis=0).ravel()
+    weight /= weight.sum()
+    f = np.linalg.cholesky(c) @ z[:-1]
+    error = np.asarray(state.v) @ g(f[:k]) - np.asarray(state.v_teacher) @ teacher(f[k:])
+    pull = np.asarray(state.v)[:, None] * slope(f[:k]) * (error - noise * z[-1])
+    rows = [
+        -lr * (pull[i] * f[j] + pull[j] * f[i]) + lr**2 * pull[i] * pull[j]
+        for i, j in zip(*np.triu_indices(k), strict=True)
+    ]
+    rows += [-lr * pull[i] * f[k + n] for i in range(k) for n in range(state.m)]
+    rows = np.array(rows)
+    rows -= (rows @ weight)[:, None]
+    return (rows * weight) @ rows.T
+
+
+POLYNOMIALS = {
+    "quadratic": (ld.Quadratic(), ld.Quadratic(), lambda x: x**2, lambda x: 2 * x, lambda x: x**2),
+    "a teacher alone": (ld.Linear(), ld.Quadratic(), lambda x: x, np.ones_like, lambda x: x**2),
+    "the user's": (
+        lambda x: x + 0.3 * x**2,
+        ld.Linear(),
+        lambda x: x + 0.3 * x**2,
+        lambda x: 1 + 0.6 * x,
+        lambda x: x,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", POLYNOMIALS)
+def test_diffusion_of_polynomials_is_exact(name):
+    """Random nodes missed a third of it: it has powers of up to 12."""
+    student, teacher, g, slope, g_teacher = POLYNOMIALS[name]
+    start = ld.Overlaps([[0.9, 0.2], [0.2, 0.6]], [[0.3], [-0.1]], [[1.4]], [0.7, -1.3], [1.1])
+    problem, rule = ld.Problem(student, teacher, noise=0.3), ld.SGD(lr=0.2)
+    flow = ld.ode_term(problem, rule, start).vector_field
+    nodes = noise_averages(problem, rule, start)
+    found = diffusion(flow, nodes, jnp.array(0.0), flow.pack(start))
+    right = covariance_by_product_rule(g, slope, g_teacher, start, 0.2, 0.3, order=9)
+    np.testing.assert_allclose(found, right, rtol=1e-11)
+    assert nodes.exact
+
+
+def test_an_error_of_the_noise_is_told():
+    """Of nodes of all kinds, against those that are exact."""
+    start = ld.Overlaps([[1.2]], [[0.4]], [[1.0]])
+    problem, rule = ld.Problem(ld.Quadratic(), ld.Quadratic()), ld.SGD(lr=0.2)
+    flow = ld.ode_term(problem, rule, start).vector_field
+    ts, ys = jnp.zeros(1), flow.pack(start)[None]
+    exact = noise_averages(problem, rule, start)
+    right = diffusion(flow, exact, ts[0], ys[0])
+    assert noise_error(flow, exact, ts, ys) == 0.0
+    few = ld.averages.QuasiMonteCarlo(64, replicates=2)
+    kinds = ld.averages.GaussHermite(5), ld.averages.QuasiMonteCarlo(256), few
+    for nodes in kinds:
+        ready = noise_averages(problem, rule, start, nodes)
+        finer = exact if nodes is few else None
+        told = noise_error(flow, ready, ts, ys, finer)
+        off = np.abs(diffusion(flow, ready, ts[0], ys[0]) - right).max() / np.abs(right).max()
+        assert off < told < 30 * off
+    alone = ready.replicate(jnp.asarray(0))
+    assert np.isnan(noise_error(flow, alone, ts, ys))
+
+
+def test_a_coarse_noise_is_told_with_a_cure():
+    start, problem = ld.Overlaps([[1.2]], [[0.4]], [[1.0]]), ld.Problem(*[ld.Quadratic()] * 2)
+    few = ld.averages.QuasiMonteCarlo(64, symmetric=True)
+    run = functools.partial(ld.fluctuations, problem, ld.SGD(lr=0.2), start, [0.0, 0.1])
+    with pytest.warns(RuntimeWarning, match=r"noise's covariance from its nodes is .*noise_nodes="):
+        told = run(noise_nodes=few).noise_error
+    assert told > 0.5
+    assert run().noise_error == 0.0
+    traced = jax.jit(lambda noise: run(noise_nodes=few).noise_error + 0 * noise)
+    assert traced(0.0) == pytest.approx(told)  # in stats alone
 
 
 @pytest.mark.nightly

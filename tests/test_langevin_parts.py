@@ -119,7 +119,8 @@ def test_a_run_of_a_single_time_is_its_start():
     np.testing.assert_allclose(run.eg, [(0.7 - 2 * 0.3 + 1.4) / 2], rtol=1e-12)
     assert run.result == ld.Result.SUCCESS
     assert run.level == "langevin"
-    for name, right in (("step_error", 0), ("step_error_relative", 0), ("corrections", 0)):
+    zeros = ("step_error", "step_error_relative", "corrections", "noise_error")
+    for name, right in dict.fromkeys(zeros, 0).items():
         np.testing.assert_array_equal(np.ravel(run.stats[name]), [right])
     assert run.stats["dt"] == 1.0
 

@@ -18,7 +18,7 @@ import learndyn as ld
 from learndyn.averages import _samples as samples
 from learndyn.dynamics import _grouped_flow as grouped_module
 from learndyn.dynamics._averages_errors import errors_along
-from learndyn.dynamics._diffusion import diffusion, noise_averages
+from learndyn.dynamics._diffusion import diffusion, noise_averages, noise_error
 from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._overlap_flow import OverlapFlow
 from learndyn.dynamics.chain import _loop as chain_loop
@@ -191,6 +191,11 @@ def test_a_few_steps_have_the_law_of_plain_sgd(row, level):
 NODES_MISS = 0.02
 """What nodes may miss of the largest entry of the diffusion matrix, as in `test_writings`."""
 
+WARNED = 0.5
+"""Beyond this share of it the library warns of its nodes: what it tells is then allowed. Of node
+perturbation with a teacher of two fields and its square, the tails are so long that NumPy's own
+means of 64 sets scatter by a half."""
+
 
 def noise_misses(row):
     """Largest difference of the diffusion matrix and the covariance of a step over what it may
@@ -200,9 +205,12 @@ def noise_misses(row):
     problem, rule, state = problem_of(row), rule_of(row), overlaps_of(row, start)
     flow = ld.ode_term(problem, rule, state).vector_field
     nodes = noise_averages(problem, rule, flow.start)
-    found = np.asarray(diffusion(flow, nodes, jnp.asarray(ALPHA), flow.pack(flow.start)))
+    y = flow.pack(flow.start)
+    found = np.asarray(diffusion(flow, nodes, jnp.asarray(ALPHA), y))
+    told = float(noise_error(flow, nodes, jnp.array([ALPHA]), y[None]))
     limit = plain_sgd.t_limit(len(ROWS) * found.size)
-    allowed = limit * sets.std(0, ddof=1) / len(sets) ** 0.5 + NODES_MISS * np.abs(found).max()
+    missed = (told if told > WARNED else NODES_MISS) * np.abs(found).max()
+    allowed = limit * sets.std(0, ddof=1) / len(sets) ** 0.5 + missed
     return float(np.max(np.abs(sets.mean(0) - found) / allowed))
 
 

@@ -6,6 +6,7 @@ from learndyn.averages._choose import choose_nodes as choose_nodes
 from learndyn.averages._choose import has_biases as has_biases
 from learndyn.averages._closed import ClosedForm as ClosedForm
 from learndyn.averages._closed import has_closed_form as has_closed_form
+from learndyn.averages._closed import takes_error_signal as takes_error_signal
 from learndyn.averages._errors import Estimate as Estimate
 from learndyn.averages._errors import averages_error as averages_error
 from learndyn.averages._errors import cancelling as cancelling

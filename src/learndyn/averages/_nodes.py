@@ -56,6 +56,7 @@ class NodeAverages(AbstractAverages):
         copies: how many samples a node is, one after the other, for a rule that takes episodes.
         coarsest_nodes, coarse, fine: coarser and finer sets of nodes and weights, whose differences
             tell the error where there is but one replicate.
+        exact: whether what is averaged is a polynomial that the nodes integrate exactly.
 
     Example:
         >>> problem, start = ld.Problem(), ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
@@ -79,6 +80,7 @@ class NodeAverages(AbstractAverages):
     draws: int = eqx.field(static=True, default=0)
     copies: int = eqx.field(static=True, default=1)
     coarsest_nodes: Nodes | None = None
+    exact: bool = eqx.field(static=True, default=False)
 
     def field_averages(
         self, problem: Problem, rule: AbstractRule, state: Overlaps
@@ -118,13 +120,13 @@ class NodeAverages(AbstractAverages):
     def neighbours(self) -> "tuple[NodeAverages, NodeAverages] | None":
         """Averages over the next coarser and the next finer nodes; None: replicates
         tell the error."""
-        if self.coarse is None or self.fine is None:
+        if self.exact or self.coarse is None or self.fine is None:
             return None
-        return self._over(self.coarse), self._over(self.fine)
+        return self.over(self.coarse), self.over(self.fine)
 
     def coarsest(self) -> "NodeAverages | None":
         """Averages over nodes two steps coarser."""
-        return None if self.coarsest_nodes is None else self._over(self.coarsest_nodes)
+        return None if self.coarsest_nodes is None else self.over(self.coarsest_nodes)
 
     def covariance_of(
         self, problem: Problem, rule: AbstractRule, state: Overlaps, observable: Observable
@@ -158,7 +160,7 @@ class NodeAverages(AbstractAverages):
 
     @property
     def replicates(self) -> int:
-        return self.z.shape[0]
+        return 0 if self.exact else self.z.shape[0]
 
     @property
     def holds_at_singular(self) -> bool:
@@ -179,7 +181,7 @@ class NodeAverages(AbstractAverages):
         weight = self.weight if self.weight.ndim == 1 else self.weight[index]
         return eqx.tree_at(lambda a: (a.z, a.weight), self, (self.z[index][None], weight))
 
-    def _over(self, nodes: Nodes) -> "NodeAverages":
+    def over(self, nodes: Nodes) -> "NodeAverages":
         """The same averages over other nodes."""
         neighbours = lambda a: (a.z, a.weight, a.coarsest_nodes, a.coarse, a.fine)
         none = lambda x: x is None

@@ -59,6 +59,7 @@ _OTHER_NAMES = {
     ),
     "mean_norm": (("alpha",), "expected norm of sqrt(n) times the deviation from the limit"),
     "constant": ((), "largest mean_norm over the times, C(T)"),
+    "noise_error": ((), "error of the noise's covariance from its nodes, over its largest entry"),
     "steps": ((), "steps taken"),
     "done": ((), "whether the run was finished"),
     "dt": ((), "step in alpha used"),
@@ -99,7 +100,8 @@ def labelled_arrays(result: Any, times: int, batch: int = 0) -> dict[str, Labell
         spread = result.std
         names = {name: name.replace("groups", "group") for name in spread.__dataclass_fields__}
         std = {f"{own}_std": getattr(spread, name) for name, own in names.items()}
-        own = {name: getattr(result, name) for name in ("covariance", "mean_norm", "constant")}
+        names = ("covariance", "mean_norm", "constant", "noise_error")
+        own = {name: getattr(result, name) for name in names}
         named = std | own
     elif isinstance(result, Mapping):
         named = dict(result)

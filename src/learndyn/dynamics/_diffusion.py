@@ -1,11 +1,15 @@
 """The noise of learning: how the increments of the overlaps scatter from sample to sample."""
 
+import dataclasses
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from learndyn._checks import brief
+from learndyn._checks import brief, is_concrete
 from learndyn.averages import (
     AbstractNodes,
     GaussHermite,
@@ -14,19 +18,29 @@ from learndyn.averages import (
     has_biases,
     is_linear_in_error,
     reach_of,
+    takes_error_signal,
 )
 from learndyn.dynamics._grouped_flow import GroupedFlow, Matrices
 from learndyn.dynamics._overlap_flow import OverlapFlow, on_sphere
 from learndyn.dynamics._prepare import require_finite_batch, require_local
-from learndyn.problems import Problem, declared, is_squared
+from learndyn.problems import Problem, polynomial_degree
 from learndyn.rules import AbstractRule, Modulation
 from learndyn.states import Overlaps
 
 _RANK = 1e-12
 """Eigenvalues of C below this times the largest are rounding of 0."""
 
-_MAX_EXACT_DIMS = 9
-"""Up to here 3**dims nodes integrate a linear network's increments exactly and cheaply."""
+_MAX_EXACT_NODES = 3**9
+"""Up to here nodes that integrate polynomial increments exactly are cheap: of linear networks in
+nine dimensions, of quadratic ones in five."""
+
+_SAFETY, _STANDARD_ERRORS = 2.0, 6.0
+"""Times the difference from finer nodes, which are not exact either; times the standard error of a
+few replicates, as for averages."""
+
+_COARSE = 0.5
+"""Error of the diffusion matrix, over its largest entry, beyond which a standard deviation may be
+off by a quarter."""
 
 
 def noise_averages(
@@ -38,16 +52,18 @@ def noise_averages(
     default: AbstractNodes | None = None,
 ) -> NodeAverages:
     """Nodes for the diffusion matrix: it has products of up to four gradients, beyond the
-    closed forms. Linear networks need only polynomials of degree 4: three nodes a direction.
+    closed forms. Where these are polynomials, few nodes are exact.
     """
     require_finite_batch(rule, "a theory of fluctuations")
     require_local(rule, "a theory of fluctuations")
     sizes = {"rule": rule, "biases": has_biases(start, rule)}
     # The weights move along noisy inputs, whose fields the fields of a sample do not tell.
     sizes |= {"reach": reach_of(start), "more": 0 if rule.input_noise is None else start.m}
-    # Gauss-Hermite with three nodes integrates polynomials up to degree 5 exactly.
-    if nodes is None and _is_linear(problem, rule) and start.k + start.m <= _MAX_EXACT_DIMS:
-        nodes = GaussHermite(3)
+    if nodes is None:
+        exact = _exact_nodes(problem, rule, start.k + start.m + sizes["more"])
+        if exact is not None:
+            ready = choose_nodes(problem, start.k, start.m, nodes=exact, **sizes)
+            return dataclasses.replace(ready, exact=True)
     if nodes is not None and not isinstance(nodes, AbstractNodes):
         raise ValueError(
             "noise_nodes must be a set of nodes such as ld.averages.QuasiMonteCarlo(), or None; "
@@ -56,10 +72,20 @@ def noise_averages(
     return choose_nodes(problem, start.k, start.m, nodes=nodes or default, **sizes)
 
 
-def _is_linear(problem: Problem, rule: AbstractRule) -> bool:
-    """Whether a sample's modulation is a polynomial of degree 1 in its fields."""
-    degrees = [declared(g, "degree") for g in (problem.student, problem.teacher)]
-    return degrees == [1, 1] and is_squared(problem.loss) and is_linear_in_error(problem, rule)
+def _exact_nodes(problem: Problem, rule: AbstractRule, dims: int) -> GaussHermite | None:
+    """Nodes that are exact for the product of two increments; None where these are no polynomials
+    of the fields, or the nodes too many."""
+    if not (takes_error_signal(problem, None) and is_linear_in_error(problem, rule)):
+        return None
+    own, taught = (polynomial_degree(g) for g in (problem.student, problem.teacher))
+    if own is None or taught is None:
+        return None
+    output = max(1, own, taught)
+    pull = max(0, own - 1) + output
+    increment = max(pull + 1, 2 * pull, own + output)  # of R, Q and v
+    # Gauss-Hermite with n nodes integrates polynomials up to degree 2 n - 1 exactly.
+    order = increment + 1
+    return GaussHermite(order) if order**dims <= _MAX_EXACT_NODES else None
 
 
 @eqx.filter_jit  # traced once, like the flow
@@ -157,6 +183,72 @@ def _of_white_inputs(
     covariance = nodes.covariance_of(problem, rule, state, increment)
     # That of an episode is the covariance of a whole step already.
     return covariance if rule.is_episode else covariance / rule.batch_size
+
+
+@eqx.filter_jit
+def noise_error(
+    flow: OverlapFlow,
+    nodes: NodeAverages,
+    ts: Float[Array, " times"],
+    ys: Float[Array, "times p"],
+    finer: NodeAverages | None = None,
+) -> Float[Array, ""]:
+    """Error of D(m) from its nodes, over its largest entry, the largest of all times; NaN where one
+    set of random nodes tells none.
+
+    Replicates: six times their standard error. Product rules: the difference from a coarser one.
+    finer: nodes with which these are compared, where they are too few to tell their own error:
+    twice the difference.
+    """
+    if nodes.exact:
+        return jnp.zeros(())
+    neighbours = nodes.neighbours()
+    if finer is not None:
+        compared = [nodes, finer]
+    elif neighbours is not None:
+        compared = [neighbours[0], nodes]
+    else:
+        compared = [nodes.replicate(jnp.asarray(i)) for i in range(nodes.replicates)]
+    sets = [_joined(one) for one in compared]
+    if len(sets) == 1:
+        return jnp.full((), jnp.nan)
+    longest = max(len(weight) for _, weight in sets)
+    fill = lambda x: jnp.pad(x, [(0, longest - len(x)), *[(0, 0)] * (x.ndim - 1)])
+    # As many nodes in each, so that one program is compiled for all.
+    stacked = [jnp.stack([fill(one) for one in parts]) for parts in zip(*sets, strict=True)]
+
+    def at(row: tuple[Array, Array]) -> Array:
+        of = lambda one: diffusion(flow, nodes.over((one[0][None], one[1])), *row)
+        each = jax.lax.map(of, tuple(stacked))
+        if len(sets) == 2:
+            size = jnp.max(jnp.abs(each[1]))
+            error = jnp.max(jnp.abs(each[0] - each[1])) * (1.0 if finer is None else _SAFETY)
+        else:
+            size = jnp.max(jnp.abs(jnp.mean(each, axis=0)))
+            scatter = jnp.max(jnp.std(each, axis=0, ddof=1))
+            error = _STANDARD_ERRORS * scatter / len(sets) ** 0.5
+        return jnp.where(error == 0, 0.0, error / jnp.where(size > 0, size, 1e-300))
+
+    return jnp.max(jax.lax.map(at, (ts, ys)))
+
+
+def _joined(nodes: NodeAverages) -> tuple[Array, Array]:
+    """The nodes of all replicates, and their weights."""
+    count, points, dims = nodes.z.shape
+    weight = jnp.broadcast_to(nodes.weight / count, (count, points))
+    return nodes.z.reshape(-1, dims), weight.ravel()
+
+
+def warn_of_noise(error: Array) -> None:
+    """A warning where nodes are too coarse for the noise. Inside jit there is none."""
+    if is_concrete(error) and np.any(np.asarray(error) > _COARSE):
+        warnings.warn(
+            f"the error of the noise's covariance from its nodes is {float(np.max(error)):.2g} of "
+            "its largest entry: standard deviations may be off by half of that. Give noise_nodes=, "
+            "for example ld.averages.QuasiMonteCarlo(2**15, symmetric=True), and compare.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def require_no_slow_momentum(rule: AbstractRule, function: str) -> None:

@@ -16,7 +16,14 @@ from learndyn._readable import ReadableResult
 from learndyn._results import Result
 from learndyn._types import Absent, CountLike, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages
-from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
+from learndyn.dynamics._averages_errors import warn_of_averages
+from learndyn.dynamics._diffusion import (
+    diffusion,
+    noise_averages,
+    noise_error,
+    require_no_slow_momentum,
+    warn_of_noise,
+)
 from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._integrate import integrate, trajectory_from
 from learndyn.dynamics._ode import (
@@ -60,7 +67,10 @@ class Fluctuations(ReadableResult):
             and the vectors v and b; of groups, over the sums Q and R.
         constant: its maximum over the times, the C(T) of the concentration theorem.
         mean: the ODE's `Trajectory`.
-        result: its code.
+        noise_error: the error of D from its nodes over its largest entry, the larger one of the
+            first and the last time; 0 where it is exact, NaN where one set of random nodes tells
+            none. Above 0.5 there is a RuntimeWarning, but not inside jit.
+        result: the ODE's code.
 
     Example:
         >>> start = ld.Overlaps(Q=[[0.2]], R=[[0.1]], T=[[1.0]])
@@ -75,6 +85,7 @@ class Fluctuations(ReadableResult):
     mean_norm: Float[Array, "*batch times"]
     constant: Float[Array, "*batch"]
     mean: Trajectory
+    noise_error: Float[Array, "*batch"] | Absent = None
 
     @property
     def result(self) -> Array:
@@ -133,6 +144,8 @@ def fluctuations(
     flow = overlap_flow(problem, rule, start, averages=averages)
     nodes = noise_averages(problem, rule, flow.start, noise_nodes)
     found = _fluctuations(flow, nodes, ts, (rtol, atol), max_steps)
+    warn_of_averages(found.mean)
+    warn_of_noise(found.noise_error)
     warn_if_failed(found.mean)
     return found
 
@@ -188,7 +201,10 @@ def _fluctuations(
     mean_norm = jax.vmap(lambda s: gaussian_norm(_full_weights(flow, s)))(total)
     finished = mean.result == Result.SUCCESS.value
     constant = jnp.where(finished, jnp.max(mean_norm), jnp.nan)
-    return Fluctuations(ts, _spread(flow, ys, sigma, total), sigma, mean_norm, constant, mean)
+    ends = jnp.array([0, -1])
+    of_noise = noise_error(flow, nodes, ts[ends], ys[ends])
+    spread = _spread(flow, ys, sigma, total)
+    return Fluctuations(ts, spread, sigma, mean_norm, constant, mean, of_noise)
 
 
 def sums_of_groups(flow: GroupedFlow) -> Float[Array, "p_sums p"]:

@@ -16,7 +16,13 @@ from learndyn._outcome import warn_if_failed
 from learndyn._results import Result
 from learndyn._types import KeyLike, PRNGKey, RealLike, Times
 from learndyn.averages import AbstractNodes, NodeAverages, QuasiMonteCarlo
-from learndyn.dynamics._diffusion import diffusion, noise_averages, require_no_slow_momentum
+from learndyn.dynamics._diffusion import (
+    diffusion,
+    noise_averages,
+    noise_error,
+    require_no_slow_momentum,
+    warn_of_noise,
+)
 from learndyn.dynamics._grouped_flow import GroupedFlow
 from learndyn.dynamics._integrate import (
     Solved,
@@ -74,7 +80,8 @@ def simulate_langevin(
         A `Trajectory` whose `stats` also hold `dt`, the step used; `step_error`, the error of eg at
         every saved time that comes from the step, measured without noise by half steps; and
         `step_error_relative`, over eg (or over 1/1000 of its largest value). Where that is above 2
-        % there is a RuntimeWarning, but not inside jit.
+        % there is a RuntimeWarning, but not inside jit. `noise_error` is the error of D at the
+        start from its nodes, over its largest entry; above 0.5 there is such a warning, too.
 
     Raises:
         ValueError: as `solve_ode`, for n < 1, dt <= 0, a key that is none, or `SlowMomentum`.
@@ -98,8 +105,11 @@ def simulate_langevin(
         require_number(number)
     flow = overlap_flow(problem, rule, start, averages=averages)
     nodes = noise_averages(problem, rule, flow.start, noise_nodes, default=_NODES)
-    run = _simulate(flow, nodes, ts, n, key, dt)
+    # The usual nodes are too few to tell their own error.
+    finer = noise_averages(problem, rule, flow.start) if noise_nodes is None else None
+    run = _simulate(flow, nodes, finer, ts, n, key, dt)
     warn_of_step(run)
+    warn_of_noise(run.stats["noise_error"])
     return warn_if_failed(run)
 
 
@@ -211,7 +221,13 @@ def _repaired(
 
 @eqx.filter_jit
 def _simulate(
-    flow: OverlapFlow, nodes: NodeAverages, ts: Times, n: Array, key: PRNGKey, dt: Array | None
+    flow: OverlapFlow,
+    nodes: NodeAverages,
+    finer: NodeAverages | None,
+    ts: Times,
+    n: Array,
+    key: PRNGKey,
+    dt: Array | None,
 ) -> Trajectory:
     valid = is_valid(flow, ts, _numbers(n, dt))
     y0 = jnp.where(valid, flow.pack(flow.start), 0.0)
@@ -228,7 +244,8 @@ def _simulate(
 
     path = _StepNoise(ts_safe[0], ts_safe[-1], dt, key, len(y0))
     terms = diffrax.MultiTerm(diffrax.ODETerm(flow), diffrax.ControlTerm(noise, path))
-    stats = {"corrections": jnp.zeros((), int), "dt": dt}
+    told = noise_error(safe, nodes, ts_safe[:1], y0[None], finer)
+    stats = {"corrections": jnp.zeros((), int), "dt": dt, "noise_error": told}
     if len(ts) == 1:
         stats |= {"step_error": jnp.zeros(1), "step_error_relative": jnp.zeros(1)}
         result = jnp.where(valid, Result.SUCCESS.value, Result.INVALID_INPUT.value)
