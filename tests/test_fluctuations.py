@@ -152,10 +152,10 @@ def test_an_error_of_the_noise_is_told():
     right = diffusion(flow, exact, ts[0], ys[0])
     assert noise_error(flow, exact, ts, ys) == 0.0
     few = ld.averages.QuasiMonteCarlo(64, replicates=2)
-    kinds = ld.averages.GaussHermite(5), ld.averages.QuasiMonteCarlo(256), few
-    for nodes in kinds:
+    random = [ld.averages.QuasiMonteCarlo(256, replicates=r) for r in (2, 4)]
+    kinds = [(x, None) for x in (ld.averages.GaussHermite(5), *random)]
+    for nodes, finer in (*kinds, (few, exact)):
         ready = noise_averages(problem, rule, start, nodes)
-        finer = exact if nodes is few else None
         told = noise_error(flow, ready, ts, ys, finer)
         off = np.abs(diffusion(flow, ready, ts[0], ys[0]) - right).max() / np.abs(right).max()
         assert off < told < 30 * off

@@ -202,16 +202,17 @@ def noise_error(
     """
     if nodes.exact:
         return jnp.zeros(())
-    neighbours = nodes.neighbours()
+    neighbours, by_replicates = nodes.neighbours(), False
     if finer is not None:
         compared = [nodes, finer]
     elif neighbours is not None:
         compared = [neighbours[0], nodes]
+    elif nodes.replicates < 2:
+        return jnp.full((), jnp.nan)
     else:
         compared = [nodes.replicate(jnp.asarray(i)) for i in range(nodes.replicates)]
+        by_replicates = True
     sets = [_joined(one) for one in compared]
-    if len(sets) == 1:
-        return jnp.full((), jnp.nan)
     longest = max(len(weight) for _, weight in sets)
     fill = lambda x: jnp.pad(x, [(0, longest - len(x)), *[(0, 0)] * (x.ndim - 1)])
     # As many nodes in each, so that one program is compiled for all.
@@ -220,13 +221,13 @@ def noise_error(
     def at(row: tuple[Array, Array]) -> Array:
         of = lambda one: diffusion(flow, nodes.over((one[0][None], one[1])), *row)
         each = jax.lax.map(of, tuple(stacked))
-        if len(sets) == 2:
-            size = jnp.max(jnp.abs(each[1]))
-            error = jnp.max(jnp.abs(each[0] - each[1])) * (1.0 if finer is None else _SAFETY)
-        else:
+        if by_replicates:
             size = jnp.max(jnp.abs(jnp.mean(each, axis=0)))
             scatter = jnp.max(jnp.std(each, axis=0, ddof=1))
             error = _STANDARD_ERRORS * scatter / len(sets) ** 0.5
+        else:
+            size = jnp.max(jnp.abs(each[1]))
+            error = jnp.max(jnp.abs(each[0] - each[1])) * (1.0 if finer is None else _SAFETY)
         return jnp.where(error == 0, 0.0, error / jnp.where(size > 0, size, 1e-300))
 
     return jnp.max(jax.lax.map(at, (ts, ys)))

@@ -69,7 +69,7 @@ class Fluctuations(ReadableResult):
         mean: the ODE's `Trajectory`.
         noise_error: the error of D from its nodes over its largest entry, the larger one of the
             first and the last time; 0 where it is exact, NaN where one set of random nodes tells
-            none. Above 0.5 there is a RuntimeWarning, but not inside jit.
+            none or the run failed. Above 0.5 there is a RuntimeWarning, but not inside jit.
         result: the ODE's code.
 
     Example:
