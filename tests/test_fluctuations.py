@@ -143,7 +143,7 @@ def test_diffusion_of_polynomials_is_exact(name):
 
 
 def test_an_error_of_the_noise_is_told():
-    """Of nodes of all kinds, against those that are exact."""
+    """Nodes of every kind, against those that are exact."""
     start = ld.Overlaps([[1.2]], [[0.4]], [[1.0]])
     problem, rule = ld.Problem(ld.Quadratic(), ld.Quadratic()), ld.SGD(lr=0.2)
     flow = ld.ode_term(problem, rule, start).vector_field

@@ -215,7 +215,8 @@ def noise_error(
     sets = [_joined(one) for one in compared]
     longest = max(len(weight) for _, weight in sets)
     fill = lambda x: jnp.pad(x, [(0, longest - len(x)), *[(0, 0)] * (x.ndim - 1)])
-    # As many nodes in each, so that one program is compiled for all.
+    # As many nodes in each, so that D, which is dear to compile, is compiled once for all:
+    # `estimated`, which judges averages, would compile it up to four times.
     stacked = [jnp.stack([fill(one) for one in parts]) for parts in zip(*sets, strict=True)]
 
     def at(row: tuple[Array, Array]) -> Array:
